@@ -1,4 +1,5 @@
-//! Clients of the control socket that misbehave: the daemon stays well, and traffic flows meanwhile.
+//! Clients of the control socket that misbehave: the daemon stays well, and traffic flows
+//! meanwhile.
 
 use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
 use anyhow::{Context as _, ensure};
@@ -34,30 +35,52 @@ impl Busy {
         let mut sender = Peer::start()?;
         sender.tell(&format!("open send {}", instance.queue("in")))?;
         sender.ask(&format!("stream 0 {STREAM}"))?;
-        Ok(Busy { instance, daemon, sender, receiver, descriptors })
+        Ok(Busy {
+            instance,
+            daemon,
+            sender,
+            receiver,
+            descriptors,
+        })
     }
 
     fn connect(&self) -> anyhow::Result<Conn> {
         Ok(Conn::connect(self.instance.socket().as_ref(), patience())?)
     }
 
-    /// Registration works, all of the stream went through, no descriptor is left over; the daemon's log.
+    /// Registration works, all of the stream went through, no descriptor is left over; the daemon's
+    /// log.
     fn ensure_well(mut self) -> anyhow::Result<String> {
         let arm = Peer::run_as(&self.instance, "arm").context("registration does not work")?;
         ensure!(self.instance.snapshot()?.processes[0].state == PeerState::Alive);
         drop(arm);
         self.sender.answer()?;
         let got = self.receiver.answer()?;
-        ensure!(got.len() as u64 == STREAM, "{} of {STREAM} arrived", got.len());
+        ensure!(
+            got.len() as u64 == STREAM,
+            "{} of {STREAM} arrived",
+            got.len()
+        );
         for (n, line) in got.iter().enumerate() {
-            let hex: String = (n as u64).to_ne_bytes().iter().map(|b| format!("{b:02x}")).collect();
+            let hex: String = (n as u64)
+                .to_ne_bytes()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
             ensure!(*line == format!("0 {hex}"), "message {n} is {line}");
         }
         let end = self.instance.snapshot()?.routes[0].ledger;
-        ensure!(end.delivered == STREAM && end.accepted == STREAM && end.balances(), "{end:?}");
+        ensure!(
+            end.delivered == STREAM && end.accepted == STREAM && end.balances(),
+            "{end:?}"
+        );
         let back = || (open_descriptors(&self.daemon).ok()? <= self.descriptors).then_some(());
         eventually(back).with_context(|| {
-            format!("{:?} descriptors, {} at the start", open_descriptors(&self.daemon), self.descriptors)
+            format!(
+                "{:?} descriptors, {} at the start",
+                open_descriptors(&self.daemon),
+                self.descriptors
+            )
         })?;
         self.daemon.stop()
     }
@@ -74,22 +97,37 @@ fn answer(busy: &Busy, packet: &[u8]) -> anyhow::Result<(Reply, bool)> {
     let mut frame = [0; FRAME_BYTES];
     let got = conn.receive_within(&mut frame, patience())?;
     ensure!(got == Received::Packet(FRAME_BYTES), "{got:?}");
-    let closed = conn.receive_within(&mut [0; FRAME_BYTES], patience()).is_ok_and(|r| r == Received::Closed);
+    let closed = conn
+        .receive_within(&mut [0; FRAME_BYTES], patience())
+        .is_ok_and(|r| r == Received::Closed);
     Ok((Reply::decode(&frame)?, closed))
 }
 
 pub fn half_and_oversized_frames_are_answered_and_closed() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let whole = Request::Ping.encode();
-    let mut packets: Vec<Vec<u8>> = (0..FRAME_BYTES).step_by(17).map(|n| whole[..n].to_vec()).collect();
+    let mut packets: Vec<Vec<u8>> = (0..FRAME_BYTES)
+        .step_by(17)
+        .map(|n| whole[..n].to_vec())
+        .collect();
     packets.extend([257, 512, 4096, 65_536].map(|n| vec![0x55; n]));
     for packet in &packets {
         let (reply, closed) = answer(&busy, packet)?;
-        ensure!(reply.status == Status::BadFrame && closed, "{} bytes: {reply:?}", packet.len());
-        ensure!(reply.text.contains(&format!("this one {}", packet.len())), "{reply:?}");
+        ensure!(
+            reply.status == Status::BadFrame && closed,
+            "{} bytes: {reply:?}",
+            packet.len()
+        );
+        ensure!(
+            reply.text.contains(&format!("this one {}", packet.len())),
+            "{reply:?}"
+        );
     }
     let log = busy.ensure_well()?;
-    ensure!(log.contains(&format!(" bad_frames {} ", packets.len())), "{log}");
+    ensure!(
+        log.contains(&format!(" bad_frames {} ", packets.len())),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -97,10 +135,18 @@ pub fn garbage_of_the_right_size_is_answered_and_closed() -> anyhow::Result<()> 
     const FRAMES: u64 = 500;
     let busy = Busy::start()?;
     let name = Name::new("arm")?;
-    let good = Request::Register { name, pid: 0, tid: 0, exec_follows: false }.encode();
+    let good = Request::Register {
+        name,
+        pid: 0,
+        tid: 0,
+        exec_follows: false,
+    }
+    .encode();
     let mut state = 1_u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         state.to_be_bytes()[0]
     };
     for n in 0..FRAMES {
@@ -124,7 +170,8 @@ pub fn a_flood_that_reads_no_answers_is_cut_off() -> anyhow::Result<()> {
     let conn = busy.connect()?;
     let frame = Request::Ping.encode();
     // The daemon closes it once its answers have no room: then sending fails.
-    eventually(|| (0..1000).any(|_| conn.send(&frame).is_err()).then_some(())).context("it floods on")?;
+    eventually(|| (0..1000).any(|_| conn.send(&frame).is_err()).then_some(()))
+        .context("it floods on")?;
     drop(conn);
     let log = busy.ensure_well()?;
     ensure!(log.contains(" unread 1 "), "{log}");
@@ -150,7 +197,9 @@ pub fn a_flood_of_good_requests_keeps_nobody_out() -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(flood)).collect();
         let taken = Peer::run_as(&busy.instance, "arm").map(drop);
-        threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow::anyhow!("panicked"))?)?;
+        threads
+            .into_iter()
+            .try_for_each(|t| t.join().map_err(|_| anyhow::anyhow!("panicked"))?)?;
         taken
     })?;
     busy.ensure_well()?;
@@ -162,7 +211,10 @@ pub fn hundreds_of_idle_connections_keep_nobody_out() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let idle: Vec<Conn> = (0..400).map(|_| busy.connect()).collect::<Result<_, _>>()?;
     let many = open_descriptors(&busy.daemon)?;
-    ensure!(many < busy.descriptors + 300, "a connection costs descriptors without bound: {many}");
+    ensure!(
+        many < busy.descriptors + 300,
+        "a connection costs descriptors without bound: {many}"
+    );
     let arm = Peer::run_as(&busy.instance, "arm").context("the idle keep others out")?;
     drop(arm);
     drop(idle);

@@ -1,4 +1,5 @@
-//! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says which.
+//! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says
+//! which.
 
 use crate::util::refuse::refuse;
 use crate::util::tool::{Tool, run};
@@ -24,7 +25,11 @@ fn kept(i: &Instance) -> PathBuf {
 }
 
 fn state(i: &Instance) -> anyhow::Result<Option<(PeerState, u32)>> {
-    Ok(i.snapshot()?.processes.iter().find(|p| p.name == "arm").map(|p| (p.state, p.pid)))
+    Ok(i.snapshot()?
+        .processes
+        .iter()
+        .find(|p| p.name == "arm")
+        .map(|p| (p.state, p.pid)))
 }
 
 /// One message through the queue, and whether it comes as a signal.
@@ -33,13 +38,20 @@ fn reaches(i: &Instance, arm: &mut Peer, value: u8) -> anyhow::Result<()> {
     sender.tell(&format!("open send {}", i.queue("in")))?;
     sender.tell(&format!("send 0 {value:02x}00000000000000"))?;
     let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
-    ensure!(got.len() == 1 && got[0].starts_with(&format!("{value} ")), "{got:?}");
+    ensure!(
+        got.len() == 1 && got[0].starts_with(&format!("{value} ")),
+        "{got:?}"
+    );
     Ok(())
 }
 
 /// How a daemon ends.
 fn end(daemon: Daemon, kill: bool) -> anyhow::Result<()> {
-    if kill { daemon.kill() } else { daemon.stop().map(drop) }
+    if kill {
+        daemon.kill()
+    } else {
+        daemon.stop().map(drop)
+    }
 }
 
 /// The signals of a program that knows nothing of rtd go on arriving, whoever registered it.
@@ -67,7 +79,10 @@ pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Re
         }
         reaches(&i, &mut arm, 9)?;
         // A lane publishes its ledger after the delivery.
-        let ledger = i.until("it is in the ledger", |s| s.routes[0].ledger.delivered == 1)?.routes[0].ledger;
+        let ledger = i
+            .until("it is in the ledger", |s| s.routes[0].ledger.delivered == 1)?
+            .routes[0]
+            .ledger;
         ensure!(ledger.peer_dead == 0, "{ledger:?}");
         // Its death is noticed as that of any other.
         let pid = arm.pid();
@@ -78,7 +93,8 @@ pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Re
 }
 
 /// A name that was given back is not taken again, and a held one still is held.
-pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() -> anyhow::Result<()> {
+pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() -> anyhow::Result<()>
+{
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
@@ -109,11 +125,13 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
     reaches(&i, &mut arm, 1)
 }
 
-/// A start may be killed at any of its system calls: the file has every registration at each of them.
+/// A start may be killed at any of its system calls: the file has every registration at each of
+/// them.
 pub fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let i = Instance::new()?;
-    let receivers = NAMES.map(|name| process(name) + &signal(&format!("{name}.go"), name, "SIGRTMIN+5", ""));
+    let receivers =
+        NAMES.map(|name| process(name) + &signal(&format!("{name}.go"), name, "SIGRTMIN+5", ""));
     let ends = NAMES.map(|name| format!("{name}.go"));
     let ends = ends.each_ref().map(String::as_str);
     let text = i.head() + &i.mqueue("in", "") + &receivers.concat() + &route("in", &ends, "");
@@ -125,19 +143,31 @@ pub fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> 
     crate::rejoin::traced_start(&i, &text, |page| {
         calls += 1;
         let text = std::fs::read_to_string(kept(&i)).unwrap_or_default();
-        let missing = NAMES.iter().find(|name| !text.contains(&format!("registration {name} ")));
-        ensure!(missing.is_none(), "{missing:?} is missing at call {calls}: {text:?}");
+        let missing = NAMES
+            .iter()
+            .find(|name| !text.contains(&format!("registration {name} ")));
+        ensure!(
+            missing.is_none(),
+            "{missing:?} is missing at call {calls}: {text:?}"
+        );
         Ok(page.is_some_and(|page| page.ready_ns.is_some()))
     })?;
     let daemon = Daemon::start(&text)?;
     let page = i.snapshot()?;
-    ensure!(page.processes.iter().all(|process| process.state == PeerState::Alive), "{:?}", page.processes);
+    ensure!(
+        page.processes
+            .iter()
+            .all(|process| process.state == PeerState::Alive),
+        "{:?}",
+        page.processes
+    );
     drop(peers);
     daemon.stop()?;
     Ok(())
 }
 
-/// A start that cannot examine the process, because a system call is refused, does not forget it: the next start restores it.
+/// A start that cannot examine the process, because a system call is refused, does not forget it:
+/// the next start restores it.
 pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow::Result<()> {
     /// pidfd_open(2), on every architecture.
     const PIDFD_OPEN: i64 = 434;
@@ -150,7 +180,9 @@ pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow:
         reaches(&i, &mut arm, 1)?;
         daemon.stop()?;
         let mut refused = Ok(());
-        let daemon = Daemon::start_with(&text, |command| refused = refuse(command, &[PIDFD_OPEN], errno))?;
+        let daemon = Daemon::start_with(&text, |command| {
+            refused = refuse(command, &[PIDFD_OPEN], errno)
+        })?;
         refused?;
         daemon.logged("pidfd_open(2) is refused")?;
         daemon.logged("the entry is kept for the next start")?;
@@ -163,7 +195,8 @@ pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow:
     Ok(())
 }
 
-/// A file of registrations that could not be written is written as soon as that works, without another registration.
+/// A file of registrations that could not be written is written as soon as that works, without
+/// another registration.
 pub fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
@@ -184,17 +217,32 @@ pub fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<(
 /// Who is not restored is named, with the reason and what to do.
 pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
     not_restored("", "arm", true, &["has ended", "start the program again"])?;
-    not_restored("exe = \"/bin/true\"\n", "arm", false, &["demands exe", "/sleep", "correct exe ="])?;
-    not_restored("", "hand", false, &["no process is called arm", "[[process]] name = \"arm\""])
+    not_restored(
+        "exe = \"/bin/true\"\n",
+        "arm",
+        false,
+        &["demands exe", "/sleep", "correct exe ="],
+    )?;
+    not_restored(
+        "",
+        "hand",
+        false,
+        &["no process is called arm", "[[process]] name = \"arm\""],
+    )
 }
 
 /// An ordinary user's rtd could not send that process signals, so it would not start.
 pub fn another_users_process_is_not_restored() -> anyhow::Result<()> {
-    not_restored("user = 4242\n", "arm", false, &["is uid", "demands uid 4242"])
+    not_restored(
+        "user = 4242\n",
+        "arm",
+        false,
+        &["is uid", "demands uid 4242"],
+    )
 }
 
-/// A daemon restarts with `more` keys for the process, which is called `name` now. Its log says these things about the
-/// process that is not restored.
+/// A daemon restarts with `more` keys for the process, which is called `name` now. Its log says
+/// these things about the process that is not restored.
 fn not_restored(more: &str, name: &str, end_it: bool, says: &[&str]) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
@@ -213,9 +261,14 @@ fn not_restored(more: &str, name: &str, end_it: bool, says: &[&str]) -> anyhow::
     let daemon = Daemon::start(&config(&i, more).replace("\"arm\"", &format!("\"{name}\"")))?;
     daemon.logged(&format!("arm: pid {pid} ("))?;
     let log = daemon.log();
-    let line = log.lines().find(|line| line.contains("was registered before rtd was restarted"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("was registered before rtd was restarted"));
     let line = line.unwrap_or_default();
-    ensure!(says.iter().all(|says| line.contains(says)), "{says:?} in {log}");
+    ensure!(
+        says.iter().all(|says| line.contains(says)),
+        "{says:?} in {log}"
+    );
     ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered);
     drop(arm);
     Ok(())
@@ -231,7 +284,10 @@ pub fn another_process_of_the_same_number_is_not_restored() -> anyhow::Result<()
     let written = std::fs::read_to_string(kept(&i))?;
     let started = procfs::start_ticks(i32::try_from(arm.pid())?)?;
     ensure!(written.contains(&format!(" {started} ")), "{written}");
-    std::fs::write(kept(&i), written.replace(&format!(" {started} "), &format!(" {} ", started - 1)))?;
+    std::fs::write(
+        kept(&i),
+        written.replace(&format!(" {started} "), &format!(" {} ", started - 1)),
+    )?;
     let daemon = Daemon::start(&text)?;
     daemon.logged("has ended: start the program again")?;
     ensure!(state(&i)?.is_some_and(|(state, _)| state == PeerState::Unregistered));
@@ -271,7 +327,10 @@ pub fn a_file_that_is_not_rtds_own_never_fails_a_start() -> anyhow::Result<()> {
         "written through a link"
     );
     daemon.stop()?;
-    ensure!(kept(&i).symlink_metadata()?.is_file(), "replaced by rtd's own");
+    ensure!(
+        kept(&i).symlink_metadata()?.is_file(),
+        "replaced by rtd's own"
+    );
     std::fs::remove_file(kept(&i))?;
     std::fs::create_dir(kept(&i))?;
     let daemon = Daemon::start(&text)?;

@@ -15,7 +15,12 @@ fn config(i: &Instance) -> String {
 fn holdings(pid: u32) -> anyhow::Result<(usize, usize)> {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    Ok((fds, maps.lines().filter(|line| line.contains("memfd:rtd")).count()))
+    Ok((
+        fds,
+        maps.lines()
+            .filter(|line| line.contains("memfd:rtd"))
+            .count(),
+    ))
 }
 
 /// Waits until a process holds what it held before.
@@ -38,12 +43,17 @@ fn baseline(i: &Instance, daemon: &Daemon) -> anyhow::Result<(usize, usize)> {
         for peer in [arm, planner] {
             peer.kill()?;
         }
-        i.until("both are dead", |page| page.processes.iter().all(|p| p.state == PeerState::Dead))?;
+        i.until("both are dead", |page| {
+            page.processes.iter().all(|p| p.state == PeerState::Dead)
+        })?;
         Ok(open)
     };
     let fresh = holdings(daemon.pid())?;
     let open = once()?;
-    ensure!(open.0 > fresh.0 && open.1 > fresh.1, "sessions hold nothing? {fresh:?} {open:?}");
+    ensure!(
+        open.0 > fresh.0 && open.1 > fresh.1,
+        "sessions hold nothing? {fresh:?} {open:?}"
+    );
     holds_again(daemon.pid(), fresh)?;
     once()?;
     holds_again(daemon.pid(), fresh)?;
@@ -64,12 +74,23 @@ pub fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
         }
         let answers = [both[0].answer(), both[1].answer()];
         let winner = usize::from(answers[0].is_err());
-        let [winners, losers] = if winner == 0 { [0, 1] } else { [1, 0] }.map(|at: usize| &answers[at]);
-        ensure!(winners.is_ok() && losers.is_err(), "round {round}: {answers:?}");
-        let text = losers.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let [winners, losers] =
+            if winner == 0 { [0, 1] } else { [1, 0] }.map(|at: usize| &answers[at]);
+        ensure!(
+            winners.is_ok() && losers.is_err(),
+            "round {round}: {answers:?}"
+        );
+        let text = losers
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let held = format!("arm is held by pid {}", both[winner].pid());
         ensure!(text.contains("Held") && text.contains(&held), "{text}");
-        ensure!(text.contains("stop that process, or free the name"), "{text}");
+        ensure!(
+            text.contains("stop that process, or free the name"),
+            "{text}"
+        );
         // It gets it when the other one is gone, however that goes.
         if round % 2 == 0 {
             both[winner].signal(Signal::SIGKILL)?;
@@ -84,8 +105,8 @@ pub fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
     holds_again(daemon.pid(), before)
 }
 
-/// kill -9 right after a session was opened, again and again: the name is free at once, nothing is left in the daemon,
-/// and who waits for messages meanwhile waits on and gets them.
+/// kill -9 right after a session was opened, again and again: the name is free at once, nothing is
+/// left in the daemon, and who waits for messages meanwhile waits on and gets them.
 pub fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Result<()> {
     const ROUNDS: usize = 20;
     let i = Instance::new()?;
@@ -96,7 +117,9 @@ pub fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Res
     arm.ask_until(&last)?;
     for round in 0..ROUNDS {
         // A process that was waited for is gone: its successor is not refused.
-        Peer::session(&i, "planner").with_context(|| format!("round {round}"))?.kill()?;
+        Peer::session(&i, "planner")
+            .with_context(|| format!("round {round}"))?
+            .kill()?;
     }
     finish(&i, &daemon, arm, before)
 }
@@ -117,7 +140,9 @@ pub fn killed_while_it_connects_a_process_leaves_nothing() -> anyhow::Result<()>
     for _ in 0..ROUNDS {
         let mut planner = Peer::start()?;
         planner.ask(&format!("session open {} planner", i.socket()))?;
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         // The moment of the kill is what is tried; nothing is waited for.
         std::thread::sleep(Duration::from_micros((random >> 33) % LONGEST_US));
         planner.signal(Signal::SIGKILL)?;
@@ -127,8 +152,14 @@ pub fn killed_while_it_connects_a_process_leaves_nothing() -> anyhow::Result<()>
     finish(&i, &daemon, arm, before)
 }
 
-/// The names are free, the receiver that waited all the time gets what is sent now, and then nothing is left.
-fn finish(i: &Instance, daemon: &Daemon, mut arm: Peer, before: (usize, usize)) -> anyhow::Result<()> {
+/// The names are free, the receiver that waited all the time gets what is sent now, and then
+/// nothing is left.
+fn finish(
+    i: &Instance,
+    daemon: &Daemon,
+    mut arm: Peer,
+    before: (usize, usize),
+) -> anyhow::Result<()> {
     let mut planner = Peer::session_sender(i, "planner", "cmd").context("the name is not free")?;
     planner.tell("session sender fast")?;
     planner.tell("session wait fast")?;
@@ -145,7 +176,9 @@ fn finish(i: &Instance, daemon: &Daemon, mut arm: Peer, before: (usize, usize)) 
     holds_again(daemon.pid(), before)?;
     let page = i.snapshot()?;
     ensure!(
-        page.routes.iter().all(|route| route.ledger.balances() && route.ledger.delivered == 1),
+        page.routes
+            .iter()
+            .all(|route| route.ledger.balances() && route.ledger.delivered == 1),
         "{page:?}"
     );
     let log = daemon.log();
@@ -153,8 +186,8 @@ fn finish(i: &Instance, daemon: &Daemon, mut arm: Peer, before: (usize, usize)) 
     Ok(())
 }
 
-/// A receiver that comes and goes while nothing is sent to it is let in each time; a lane that has nothing to do takes
-/// what is new all the same.
+/// A receiver that comes and goes while nothing is sent to it is let in each time; a lane that has
+/// nothing to do takes what is new all the same.
 pub fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> {
     const LIVES: u64 = 12;
     let i = Instance::new()?;
@@ -162,7 +195,9 @@ pub fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> 
     let before = baseline(&i, &daemon)?;
     let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
     for life in 0..LIVES {
-        Peer::session_inbox(&i, "arm").with_context(|| format!("life {life}"))?.kill()?;
+        Peer::session_inbox(&i, "arm")
+            .with_context(|| format!("life {life}"))?
+            .kill()?;
     }
     let mut arm = Peer::session_inbox(&i, "arm")?;
     planner.tell("session wait cmd")?;

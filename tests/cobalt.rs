@@ -1,5 +1,5 @@
-//! The daemon on Cobalt: its main ways and its accounts, on the stand-in for libcobalt; and how it comes to run there or
-//! not.
+//! The daemon on Cobalt: its main ways and its accounts, on the stand-in for libcobalt; and how it
+//! comes to run there or not.
 
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::{eventually, process, route, rt, signal, skip};
@@ -15,7 +15,10 @@ pub(super) fn counters(lines: &[String]) -> Vec<u64> {
 }
 
 fn values(lines: &[String]) -> Vec<u64> {
-    lines.iter().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+    lines
+        .iter()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+        .collect()
 }
 
 pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
@@ -47,7 +50,10 @@ pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::R
     );
     let log = daemon.stop()?;
     ensure!(log.contains(&format!("skin {skin}: ")), "{log}");
-    ensure!(log.contains("NOT real time") == skin.contains("stand-in"), "{log}");
+    ensure!(
+        log.contains("NOT real time") == skin.contains("stand-in"),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -60,8 +66,8 @@ pub fn a_queue_is_routed_into_a_thread_s_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Three times what the core's pool holds, to one that does not take them: it drops what finds no room and calls that
-/// success, so what is lost there would be lost without an outcome.
+/// Three times what the core's pool holds, to one that does not take them: it drops what finds no
+/// room and calls that success, so what is lost there would be lost without an outcome.
 fn into_signals(kind: Kind) -> anyhow::Result<()> {
     const MESSAGES: u64 = 400;
     let bench = Bench::new(kind)?;
@@ -76,14 +82,25 @@ fn into_signals(kind: Kind) -> anyhow::Result<()> {
     sender.tell(&format!("stream 1 {MESSAGES}"))?;
     let full = at.until("the rest is queued", |s| {
         let ledger = &s.routes[0].ledger;
-        ledger.accepted == MESSAGES && ledger.queued > 0 && ledger.delivered + ledger.queued == MESSAGES
+        ledger.accepted == MESSAGES
+            && ledger.queued > 0
+            && ledger.delivered + ledger.queued == MESSAGES
     })?;
     balanced(&full)?;
     let delivered = full.routes[0].ledger.delivered;
-    ensure!((1..=128).contains(&delivered), "the pool holds 128, {delivered} were called delivered");
+    ensure!(
+        (1..=128).contains(&delivered),
+        "the pool holds 128, {delivered} were called delivered"
+    );
     let got = values(&arm.tell(&format!("sigwait {} {MESSAGES} 2000", rt(4)))?);
-    ensure!(got == (1..=MESSAGES).collect::<Vec<_>>(), "{} arrived: {got:?}", got.len());
-    balanced(&at.until("all delivered", |s| s.routes[0].ledger.delivered == MESSAGES)?)?;
+    ensure!(
+        got == (1..=MESSAGES).collect::<Vec<_>>(),
+        "{} arrived: {got:?}",
+        got.len()
+    );
+    balanced(&at.until("all delivered", |s| {
+        s.routes[0].ledger.delivered == MESSAGES
+    })?)?;
     daemon.stop()?;
     Ok(())
 }
@@ -103,14 +120,25 @@ pub fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
     }
     ensure!(values(&arm.tell(&format!("sigwait {} 3 5000", rt(2)))?) == [7, 8, 9]);
     for order in 65..=69 {
-        let refused = panel.tell(&format!("sigqueue {lane} {order} 0")).map_err(|e| format!("{e:#}"));
-        ensure!(refused.as_ref().is_err_and(|e| e.contains("EINVAL")), "{order}: {refused:?}");
+        let refused = panel
+            .tell(&format!("sigqueue {lane} {order} 0"))
+            .map_err(|e| format!("{e:#}"));
+        ensure!(
+            refused.as_ref().is_err_and(|e| e.contains("EINVAL")),
+            "{order}: {refused:?}"
+        );
     }
     // One that nobody owns any more: dead at once, and a signal to its number reaches nobody.
     arm.kill()?;
-    bench.instance.until("seen dead", |s| s.processes[0].state == rtcore::lane::peer::PeerState::Dead)?;
+    bench.instance.until("seen dead", |s| {
+        s.processes[0].state == rtcore::lane::peer::PeerState::Dead
+    })?;
     panel.tell(&format!("sigqueue {lane} {} 1", rt(1)))?;
-    balanced(&bench.instance.until("told so", |s| s.routes[0].ledger.peer_dead == 1)?)?;
+    balanced(
+        &bench
+            .instance
+            .until("told so", |s| s.routes[0].ledger.peer_dead == 1)?,
+    )?;
     daemon.stop()?;
     Ok(())
 }
@@ -130,14 +158,19 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
         let daemon = bench.daemon(&config)?;
         let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
         sender.tell("stream 1 30")?;
-        let read = at.until("all accepted", |s| s.routes.iter().all(|r| r.ledger.accepted == 30))?;
+        let read = at.until("all accepted", |s| {
+            s.routes.iter().all(|r| r.ledger.accepted == 30)
+        })?;
         balanced(&read)?;
         let first: Vec<u64> = (1..=10).chain(last - 4..=last).collect();
         let got = counters(&receiver.tell("recv 30 500")?);
         ensure!(got == first, "{policy}: {got:?}");
         // A receiver that is stuck holds up no other of the same source.
         let mut side = bench.at("recv", "side")?;
-        ensure!(counters(&side.tell("recv 30 2000")?) == (1..=30).collect::<Vec<_>>(), "{policy}");
+        ensure!(
+            counters(&side.tell("recv 30 2000")?) == (1..=30).collect::<Vec<_>>(),
+            "{policy}"
+        );
         daemon.stop()?;
     }
     Ok(())
@@ -147,14 +180,22 @@ pub fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Resu
     for keep in [true, false] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
-        let head = bench.head().replacen("[daemon]\n", &format!("[daemon]\nkeep_queues = {keep}\n"), 1);
-        let config = head + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+        let head = bench.head().replacen(
+            "[daemon]\n",
+            &format!("[daemon]\nkeep_queues = {keep}\n"),
+            1,
+        );
+        let config =
+            head + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
         let daemon = bench.daemon(&config)?;
         let mut sender = bench.at("send", "in")?;
         sender.tell("stream 0 14")?;
         at.until("four wait", |s| s.routes[0].ledger.queued == 4)?;
         let log = daemon.stop()?;
-        ensure!(log.contains("accepted 14 = delivered 10 ") && log.contains("rejected 4 "), "{log}");
+        ensure!(
+            log.contains("accepted 14 = delivered 10 ") && log.contains("rejected 4 "),
+            "{log}"
+        );
         let there = bench.at("recv", "out");
         ensure!(there.is_ok() == keep, "keep_queues = {keep}");
         if keep {
@@ -172,8 +213,10 @@ pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> 
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
-    // A receive, a send, and a sleep that takes the mode back: each of the sends leaves the thread relaxed.
+    let config =
+        bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    // A receive, a send, and a sleep that takes the mode back: each of the sends leaves the thread
+    // relaxed.
     let daemon = bench.daemon_with(&config, |command| {
         command.env("RTD_STAND_IN_RELAX_EVERY", "3");
     })?;
@@ -184,7 +227,10 @@ pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> 
     ensure!(read.workers[0].counters.mode_switches == read.lanes[0].counters.mode_switches);
     daemon.logged("thread in of lane lane lost its real-time mode (1 time by now")?;
     let json: serde_json::Value = serde_json::from_slice(&at.rtctl(&["stats", "--json"])?.stdout)?;
-    ensure!(json["skin"] == "cobalt (stand-in)" && json["lanes"][0]["mode_switches"].as_u64() >= Some(5));
+    ensure!(
+        json["skin"] == "cobalt (stand-in)"
+            && json["lanes"][0]["mode_switches"].as_u64() >= Some(5)
+    );
     let log = daemon.stop()?;
     let told = log.matches("lost its real-time mode").count();
     ensure!((2..=12).contains(&told), "told {told} times:\n{log}");
@@ -197,7 +243,11 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
     }
     let missing = Kind::Without("__cobalt_mq_send");
     let cases = [
-        (Kind::Stock, "exit", "xenomai_init ended the process that tried it (exit status: 1)"),
+        (
+            Kind::Stock,
+            "exit",
+            "xenomai_init ended the process that tried it (exit status: 1)",
+        ),
         (Kind::Stock, "enosys", "Cobalt core not enabled in kernel"),
         (Kind::Stock, "eperm", "without having bound the process"),
         (Kind::RefusesDlopen, "", "--enable-dlopen-libs"),
@@ -206,30 +256,55 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
     for (kind, init, reason) in cases {
         let bench = Bench::new(kind)?;
         let at = &bench.instance;
-        let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+        let config = bench.head()
+            + &at.mqueue("in", "")
+            + &at.mqueue("out", "")
+            + &route("in", &["out"], "");
         let env = [("RTD_STAND_IN_INIT", init)];
         let refused = bench.check(&config, &[], &env)?;
         let said = String::from_utf8(refused.stderr)?;
-        ensure!(refused.status.code() == Some(1) && said.contains(reason), "{kind:?} {init}: {said}");
-        ensure!(said.contains("daemon.skin") && said.contains("fix: skin = \"posix\""), "{said}");
+        ensure!(
+            refused.status.code() == Some(1) && said.contains(reason),
+            "{kind:?} {init}: {said}"
+        );
+        ensure!(
+            said.contains("daemon.skin") && said.contains("fix: skin = \"posix\""),
+            "{said}"
+        );
         let falls_back = bench.check(&config, &["--skin", "auto"], &env)?;
-        let (out, said) = (String::from_utf8(falls_back.stdout)?, String::from_utf8(falls_back.stderr)?);
-        ensure!(falls_back.status.success() && out.contains("skin posix: ") && out.contains(reason), "{out}");
-        ensure!(said.contains("warning: Cobalt is not available, this would run on posix"), "{said}");
+        let (out, said) = (
+            String::from_utf8(falls_back.stdout)?,
+            String::from_utf8(falls_back.stderr)?,
+        );
+        ensure!(
+            falls_back.status.success() && out.contains("skin posix: ") && out.contains(reason),
+            "{out}"
+        );
+        ensure!(
+            said.contains("warning: Cobalt is not available, this would run on posix"),
+            "{said}"
+        );
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let posix = String::from_utf8(bench.check(&config, &["--skin", "posix"], &[])?.stdout)?;
     ensure!(posix.contains("skin posix: asked for"), "{posix}");
     let none = config.replace(&format!("cobalt_library = {:?}\n", bench.libcobalt), "");
     let refused = String::from_utf8(bench.check(&none, &[], &[])?.stderr)?;
     let cobalt_runs_here = std::path::Path::new("/proc/xenomai/version").exists();
-    ensure!(cobalt_runs_here || refused.contains("no Cobalt core runs in this kernel"), "{refused}");
+    ensure!(
+        cobalt_runs_here || refused.contains("no Cobalt core runs in this kernel"),
+        "{refused}"
+    );
     // The start falls back as the check does.
-    let daemon = bench.daemon_with(&config.replace("skin = \"cobalt\"", "skin = \"auto\""), |command| {
-        command.env("RTD_STAND_IN_INIT", "exit");
-    })?;
+    let daemon = bench.daemon_with(
+        &config.replace("skin = \"cobalt\"", "skin = \"auto\""),
+        |command| {
+            command.env("RTD_STAND_IN_INIT", "exit");
+        },
+    )?;
     ensure!(at.snapshot()?.skin == "posix");
     daemon.logged("skin posix: xenomai_init ended the process that tried it")?;
     daemon.stop()?;
@@ -242,13 +317,17 @@ pub fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> 
     }
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let refused = bench.daemon_with(&config, |command| {
-        command.arg("--allow-degraded").env("RTD_STAND_IN_PROMOTE_OTHERS", "1");
+        command
+            .arg("--allow-degraded")
+            .env("RTD_STAND_IN_PROMOTE_OTHERS", "1");
     });
     let said = refused.map(|_| ()).map_err(|e| format!("{e:#}"));
     ensure!(
-        said.as_ref().is_err_and(|e| e.contains("has no calls for threads without their priority")),
+        said.as_ref()
+            .is_err_and(|e| e.contains("has no calls for threads without their priority")),
         "{said:?}"
     );
     // What was made is taken back.
@@ -259,9 +338,12 @@ pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<(
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let lane = |name: &str, owner: &str| {
-        format!("[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"{owner}\"\nmsgsize = 64\n")
+        format!(
+            "[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"{owner}\"\nmsgsize = 64\n"
+        )
     };
-    let ends = process("planner") + &process("arm") + &lane("plan", "planner") + &lane("axis", "arm");
+    let ends =
+        process("planner") + &process("arm") + &lane("plan", "planner") + &lane("axis", "arm");
     let routed = bench.head() + &ends + &route("plan", &["axis"], "");
     let checked = bench.check(&routed, &[], &[])?;
     let said = String::from_utf8(checked.stdout)?;
@@ -271,7 +353,10 @@ pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<(
     );
     let direct = bench.head() + &ends + &route("plan", &["axis"], "path = \"direct\"");
     let checked = bench.check(&direct, &[], &[])?;
-    ensure!(checked.status.success() && !String::from_utf8(checked.stdout)?.contains("sessions that bind"));
+    ensure!(
+        checked.status.success()
+            && !String::from_utf8(checked.stdout)?.contains("sessions that bind")
+    );
     let long = "q".repeat(70);
     let warned = bench.head()
         + &process("arm")
@@ -279,7 +364,10 @@ pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<(
         + &signal("ring", "arm", "SIGRTMIN+4", "")
         + &route("in", &["ring"], "truncate = true");
     let said = String::from_utf8(bench.check(&warned, &[], &[])?.stderr)?;
-    ensure!(said.contains("target = \"thread\"") && said.contains("`mode` is not heeded"), "{said}");
+    ensure!(
+        said.contains("target = \"thread\"") && said.contains("`mode` is not heeded"),
+        "{said}"
+    );
     let long = warned.replacen(&at.queue("in"), &format!("/{long}"), 1);
     let said = String::from_utf8(bench.check(&long, &[], &[])?.stderr)?;
     ensure!(said.contains("71 bytes, on `cobalt` at most 63"), "{said}");

@@ -1,4 +1,5 @@
-//! What the Cobalt core does to a running rtd: it reports threads that run away, and takes them out of their mode.
+//! What the Cobalt core does to a running rtd: it reports threads that run away, and takes them out
+//! of their mode.
 
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
@@ -18,7 +19,9 @@ const EXIT_RUNAWAY: i32 = 3;
 /// A queue into a queue, and a session's ring, whose doorbells are semaphores of the core.
 fn config(bench: &Bench, daemon: &str) -> String {
     let at = &bench.instance;
-    bench.head().replacen("[daemon]\n", &format!("[daemon]\n{daemon}\n"), 1)
+    bench
+        .head()
+        .replacen("[daemon]\n", &format!("[daemon]\n{daemon}\n"), 1)
         + &process("planner")
         + &at.mqueue("in", "")
         + &at.mqueue("out", "")
@@ -35,7 +38,11 @@ fn run_away(bench: &Bench, daemon: &Daemon) -> anyhow::Result<()> {
 
 fn lane_thread(bench: &Bench) -> anyhow::Result<i32> {
     let page = bench.instance.snapshot()?;
-    let tid = page.workers.iter().find(|worker| worker.name == "in").map_or(0, |worker| worker.tid);
+    let tid = page
+        .workers
+        .iter()
+        .find(|worker| worker.name == "in")
+        .map_or(0, |worker| worker.tid);
     ensure!(tid != 0, "no thread reads `in`: {:?}", page.workers);
     Ok(i32::try_from(tid)?)
 }
@@ -55,7 +62,9 @@ pub fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> a
             for _ in 0..2 {
                 let before = daemon.log().matches(told).count();
                 run_away(&bench, &daemon)?;
-                super::util::eventually(|| (daemon.log().matches(told).count() > before).then_some(()))?;
+                super::util::eventually(|| {
+                    (daemon.log().matches(told).count() > before).then_some(())
+                })?;
             }
             ensure!(daemon.log().contains(named), "{}", daemon.log());
             // The lane goes on.
@@ -89,7 +98,8 @@ pub fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A Linux signal wakes a lane that sleeps in its queue, at its doorbell, or in front of a full receiver.
+/// A Linux signal wakes a lane that sleeps in its queue, at its doorbell, or in front of a full
+/// receiver.
 pub fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, ""))?;
@@ -139,7 +149,8 @@ pub fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Re
     Ok(())
 }
 
-/// Root starts rtd as a user who may not open the core's devices: the check and the start try it as that user.
+/// Root starts rtd as a user who may not open the core's devices: the check and the start try it as
+/// that user.
 pub fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("its device of the core's memory") {
         return skip(&lack);
@@ -152,7 +163,8 @@ pub fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> any
     let device = bench.space()?.memory_device();
     std::fs::create_dir_all(device.parent().unwrap_or(&device))?;
     std::fs::write(&device, "")?;
-    let open_to_all = |mode| std::fs::set_permissions(&device, std::fs::Permissions::from_mode(mode));
+    let open_to_all =
+        |mode| std::fs::set_permissions(&device, std::fs::Permissions::from_mode(mode));
     open_to_all(0o600)?;
     let refused = bench.check(&config, &[], &[])?;
     let said = String::from_utf8(refused.stderr)?;
@@ -168,24 +180,40 @@ pub fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> any
         ensure!(said.contains(part), "no {part:?} in {said}");
     }
     let auto = bench.check(&config, &["--skin", "auto"], &[])?;
-    let (out, said) = (String::from_utf8(auto.stdout)?, String::from_utf8(auto.stderr)?);
-    ensure!(auto.status.success() && out.contains("skin posix: "), "{out}{said}");
-    ensure!(said.matches("Cobalt is not available, this would run on posix: ").count() == 1, "{said}");
+    let (out, said) = (
+        String::from_utf8(auto.stdout)?,
+        String::from_utf8(auto.stderr)?,
+    );
+    ensure!(
+        auto.status.success() && out.contains("skin posix: "),
+        "{out}{said}"
+    );
+    ensure!(
+        said.matches("Cobalt is not available, this would run on posix: ")
+            .count()
+            == 1,
+        "{said}"
+    );
     // The start chooses as the check does.
     let daemon = bench.daemon_with(&config, |command| {
         command.args(["--skin", "auto"]);
     })?;
     ensure!(at.snapshot()?.skin == "posix");
-    daemon.logged("this would run on posix: xenomai_init ended the process that tried it as uid ")?;
+    daemon
+        .logged("this would run on posix: xenomai_init ended the process that tried it as uid ")?;
     daemon.stop()?;
-    // Root's own check has nothing against it, and with the device's permissions that user's has not either.
+    // Root's own check has nothing against it, and with the device's permissions that user's has
+    // not either.
     let own = config.replace(&account, "");
     ensure!(bench.check(&own, &[], &[])?.status.success());
     open_to_all(0o660)?;
     chown(&device, None, Some(user.uid))?;
     let daemon = bench.daemon(&config)?;
     let page = at.snapshot()?;
-    ensure!((page.skin.as_str(), page.uid) == (bench.skin(), user.uid), "{page:?}");
+    ensure!(
+        (page.skin.as_str(), page.uid) == (bench.skin(), user.uid),
+        "{page:?}"
+    );
     daemon.stop()?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Rings in lanes on Cobalt, on the stand-in for libcobalt: lane threads and control processes wake each other by
-//! semaphores, and none of them makes a Linux call on the way.
+//! Rings in lanes on Cobalt, on the stand-in for libcobalt: lane threads and control processes wake
+//! each other by semaphores, and none of them makes a Linux call on the way.
 
 use super::util::cobalt_bench::{Bench, balanced};
 use super::util::session::{Got, lane_end, runs, unbroken};
@@ -14,7 +14,10 @@ const CALLS_OF_AN_ORDER: u32 = 4;
 
 /// `plan` of the planner, `axis` of the arm.
 fn ends(more: &str) -> String {
-    process("planner") + &process("arm") + &lane_end("plan", "planner", more) + &lane_end("axis", "arm", more)
+    process("planner")
+        + &process("arm")
+        + &lane_end("plan", "planner", more)
+        + &lane_end("axis", "arm", more)
 }
 
 /// The sender and the receiver, which see each other.
@@ -40,7 +43,11 @@ struct Quiet {
 
 impl Quiet {
     fn of(bench: &Bench, thread: u32, allowed: u32) -> anyhow::Result<Quiet> {
-        Ok(Quiet { thread, calls: bench.linux_calls(thread)?.0, allowed })
+        Ok(Quiet {
+            thread,
+            calls: bench.linux_calls(thread)?.0,
+            allowed,
+        })
     }
 
     fn is_kept(&self, bench: &Bench) -> anyhow::Result<()> {
@@ -59,9 +66,12 @@ impl Quiet {
 pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyhow::Result<()> {
     for wait in ["", "wait = \"spin:100us\""] {
         let bench = Bench::new(Kind::Stock)?;
-        let config = bench.head().replacen("name = \"lane\"", &format!("name = \"lane\"\n{wait}"), 1)
-            + &ends("")
-            + &route("plan", &["axis"], "");
+        let config =
+            bench
+                .head()
+                .replacen("name = \"lane\"", &format!("name = \"lane\"\n{wait}"), 1)
+                + &ends("")
+                + &route("plan", &["axis"], "");
         let daemon = bench.followed(&config)?;
         let (mut planner, mut arm) = pair(&bench)?;
         planner.number("plan", 1)?;
@@ -76,17 +86,32 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
         planner.tell("session pace plan 2 300 1000")?;
         let got = super::util::session::parse(&arm.answer()?)?;
         unbroken(&got, 2, 300)?;
-        ensure!(runs(&got).iter().all(|run| run.verified && run.pid == planner.pid()), "{got:?}");
+        ensure!(
+            runs(&got)
+                .iter()
+                .all(|run| run.verified && run.pid == planner.pid()),
+            "{got:?}"
+        );
         for quiet in &quiet {
             quiet.is_kept(&bench).with_context(|| format!("{wait:?}"))?;
         }
-        ensure!(bench.linux_calls(arm.pid())?.0 > quiet[2].calls, "reading an order is a Linux call");
-        let read = bench.instance.until("all delivered", |s| s.routes[0].ledger.delivered == 301)?;
+        ensure!(
+            bench.linux_calls(arm.pid())?.0 > quiet[2].calls,
+            "reading an order is a Linux call"
+        );
+        let read = bench
+            .instance
+            .until("all delivered", |s| s.routes[0].ledger.delivered == 301)?;
         balanced(&read)?;
-        ensure!(read.lanes[0].counters.mode_switches == 0 && read.workers[0].counters.allocations == 0);
+        ensure!(
+            read.lanes[0].counters.mode_switches == 0 && read.workers[0].counters.allocations == 0
+        );
         // A lane thread takes the signals by which the library changes its mode.
         let blocked = kernel::blocked(daemon.pid(), thread)?;
-        ensure!(blocked & (1 << 27 | 1 << 23) == 0, "SIGWINCH or SIGXCPU blocked: {blocked:x}");
+        ensure!(
+            blocked & (1 << 27 | 1 << 23) == 0,
+            "SIGWINCH or SIGXCPU blocked: {blocked:x}"
+        );
         daemon.stop()?;
     }
     Ok(())
@@ -94,7 +119,11 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
 
 pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
-    let head = bench.head().replacen("name = \"lane\"", "name = \"lane\"\nwait = \"spin:50us\"", 1);
+    let head = bench.head().replacen(
+        "name = \"lane\"",
+        "name = \"lane\"\nwait = \"spin:50us\"",
+        1,
+    );
     let config = head
         + &ends("maxmsg = 4")
         + &process("other")
@@ -103,16 +132,24 @@ pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
         + &route("more", &["axis"], "capacity = 4");
     let daemon = bench.followed(&config)?;
     let mut arm = bench.inbox("arm")?;
-    let (mut planner, mut other) = (bench.sender("planner", "plan")?, bench.sender("other", "more")?);
+    let (mut planner, mut other) = (
+        bench.sender("planner", "plan")?,
+        bench.sender("other", "more")?,
+    );
     planner.tell("session wait plan")?;
     planner.number("plan", 1)?;
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "lane")?, 0)?;
-    // Each while the thread sleeps, and while the queue in front of the receiver of the one is full.
+    // Each while the thread sleeps, and while the queue in front of the receiver of the one is
+    // full.
     planner.tell("session pace plan 2 8 3000")?;
-    bench.instance.until("four wait", |s| s.routes[0].ledger.queued == 4)?;
+    bench
+        .instance
+        .until("four wait", |s| s.routes[0].ledger.queued == 4)?;
     other.tell("session pace more 1 4 3000")?;
-    bench.instance.until("all came", |s| s.routes[1].ledger.delivered == 4)?;
+    bench
+        .instance
+        .until("all came", |s| s.routes[1].ledger.delivered == 4)?;
     let got = arm.got_until("number 9")?;
     for (from, first, count) in [("more", 1, 4), ("plan", 2, 8)] {
         let of = |got: &Got| matches!(got, Got::Run(run) if run.from == from);
@@ -145,11 +182,14 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     // More than the queue and the ring's receiver hold: both lanes wait for room and for messages.
     planner.tell("session pace plan 1 40 200")?;
     feed.tell("stream 1 100")?;
-    at.until("some wait", |s| s.routes[0].ledger.queued > 0 && s.routes[1].ledger.queued > 0)?;
+    at.until("some wait", |s| {
+        s.routes[0].ledger.queued > 0 && s.routes[1].ledger.queued > 0
+    })?;
     let got = drain.tell("recv 40 5000")?;
     ensure!(got.len() == 40 && got[39].contains("28"), "{got:?}");
     unbroken(&arm.got_until("number 100")?, 1, 100)?;
-    // Receivers come and go while nothing is sent: the thread that sleeps in its queue takes their rings.
+    // Receivers come and go while nothing is sent: the thread that sleeps in its queue takes their
+    // rings.
     for _ in 0..6 {
         drop(arm);
         arm = eventually(|| bench.inbox("arm").ok())?;
@@ -159,7 +199,9 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     for quiet in quiet {
         quiet?.is_kept(&bench)?;
     }
-    balanced(&at.until("all delivered", |s| s.routes.iter().all(|r| r.ledger.queued == 0))?)?;
+    balanced(&at.until("all delivered", |s| {
+        s.routes.iter().all(|r| r.ledger.queued == 0)
+    })?)?;
     daemon.stop()?;
     Ok(())
 }
@@ -180,17 +222,24 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
             bench.instance.until("the rest is rejected", full)?;
             8
         } else {
-            bench.instance.until("four wait", |s| s.routes[0].ledger.queued >= 4)?;
+            bench
+                .instance
+                .until("four wait", |s| s.routes[0].ledger.queued >= 4)?;
             sent
         };
         unbroken(&arm.got_until(&format!("number {kept}"))?, 1, kept)?;
         planner.answer()?;
         quiet.is_kept(&bench)?;
-        let settled =
-            |s: &Snapshot| s.routes[0].ledger.accepted == sent + 1 && s.routes[0].ledger.queued == 0;
+        let settled = |s: &Snapshot| {
+            s.routes[0].ledger.accepted == sent + 1 && s.routes[0].ledger.queued == 0
+        };
         let read = bench.instance.until("settled", settled)?;
         balanced(&read)?;
-        ensure!(read.routes[0].ledger.delivered == kept + 1, "{:?}", read.routes[0].ledger);
+        ensure!(
+            read.routes[0].ledger.delivered == kept + 1,
+            "{:?}",
+            read.routes[0].ledger
+        );
         daemon.stop()?;
     }
     Ok(())
@@ -221,12 +270,22 @@ pub fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result
     for signo in [rt(3), rt(4)] {
         let own: Vec<u64> = got
             .iter()
-            .filter_map(|line| line.strip_prefix(&format!("{signo} "))?.split(' ').next()?.parse().ok())
+            .filter_map(|line| {
+                line.strip_prefix(&format!("{signo} "))?
+                    .split(' ')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
             .collect();
         ensure!(own == (1..=151).collect::<Vec<_>>(), "{signo}: {own:?}");
     }
     // Received, unhandled, doorbells, duplicates: no signal told of a message.
-    ensure!(arm.tell("signals counters")? == ["302 0 0 0"], "{:?}", arm.tell("signals counters"));
+    ensure!(
+        arm.tell("signals counters")? == ["302 0 0 0"],
+        "{:?}",
+        arm.tell("signals counters")
+    );
     // A plain Linux signal of that number comes all the same.
     arm.tell(&format!("signals queue {} 9", rt(3)))?;
     ensure!(arm.tell("signals notices 303")?.len() == 303);
@@ -253,7 +312,9 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
         // While it sleeps.
         arm.ask("session recv 1 10000")?;
         arm.kill()?;
-        bench.instance.until("seen dead", |s| s.processes[1].state == PeerState::Dead)?;
+        bench
+            .instance
+            .until("seen dead", |s| s.processes[1].state == PeerState::Dead)?;
         eventually(|| (bench.semaphores().len() == 2).then_some(()))?;
     }
     // What it sends before it has learned of the death is accepted, and accounted by the daemon.
@@ -266,7 +327,8 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
     Ok(())
 }
 
-pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay() -> anyhow::Result<()> {
+pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay()
+-> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "capacity = 128");
     let daemon = bench.followed(&config)?;
@@ -280,7 +342,10 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     let left = bench.semaphores();
     ensure!(left.len() == 3, "{left:?}");
     daemon.kill()?;
-    ensure!(bench.semaphores() == left, "nobody was there to remove them");
+    ensure!(
+        bench.semaphores() == left,
+        "nobody was there to remove them"
+    );
     let daemon = bench.followed(&config)?;
     unbroken(&arm.answered_until("number 20")?, 1, 20)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
@@ -292,7 +357,8 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     drop((planner, arm));
     // One that has no use for so many.
     let at = &bench.instance;
-    let queues = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let queues =
+        bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = bench.daemon(&queues)?;
     ensure!(bench.semaphores().len() == 1, "{:?}", bench.semaphores());
     daemon.stop()?;
@@ -313,8 +379,15 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
         + &route("talk", &["listen"], "path = \"direct\"");
     let daemon = bench.daemon(&config)?;
     let mut linux = Peer::start()?;
-    let fixes =
-        ["Denied", "axis", "lane lane", "semaphores", "Builder::skin", "path = \"direct\"", "xddp endpoint"];
+    let fixes = [
+        "Denied",
+        "axis",
+        "lane lane",
+        "semaphores",
+        "Builder::skin",
+        "path = \"direct\"",
+        "xddp endpoint",
+    ];
     linux.refused(&format!("session open {} arm", at.socket()), &fixes)?;
     ensure!(at.snapshot()?.processes[1].state == PeerState::Unregistered);
     // A direct ring is nobody's in a lane: its ends are rung by futex, whatever they run on.
@@ -327,13 +400,20 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
     daemon.stop()?;
     let posix = Daemon::start(&(at.head() + &ends("") + &route("plan", &["axis"], "")))?;
     let mut arm = bench.peer()?;
-    let fixes = ["Denied", "runs on posix", "futexes", "rtd run --skin cobalt", "no Builder::skin"];
+    let fixes = [
+        "Denied",
+        "runs on posix",
+        "futexes",
+        "rtd run --skin cobalt",
+        "no Builder::skin",
+    ];
     arm.refused(&format!("session open {} arm", at.socket()), &fixes)?;
     posix.stop()?;
     Ok(())
 }
 
-pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages() -> anyhow::Result<()> {
+pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages()
+-> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.daemon(&config)?;
@@ -348,7 +428,10 @@ pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_mess
     // A thread that Linux runs.
     planner.tell("session flood plan 500")?;
     let got = arm.got(50)?;
-    ensure!(runs(&got).iter().map(|run| run.count).sum::<u64>() >= 50, "{got:?}");
+    ensure!(
+        runs(&got).iter().map(|run| run.count).sum::<u64>() >= 50,
+        "{got:?}"
+    );
     planner.tell("session flooded")?;
     daemon.stop()?;
     Ok(())

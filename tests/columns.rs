@@ -12,29 +12,48 @@ use std::process::Command;
 const COLUMNS: &str = "LANE ROUTE STATE ACCEPTED DELIVERED EXPIRED DISPLACED REJECTED PEER-DEAD QUEUED MISSES P50 P90 P99 \
                        P99.9 MAX PRIO CPU WAIT DUTY DUTY-MAX MSW REFUSED-CALLS DEGRADED TARGET LAST LOST BY";
 
-/// Several lanes, and routes with the longest names, of which some lose messages for several reasons.
+/// Several lanes, and routes with the longest names, of which some lose messages for several
+/// reasons.
 fn config(i: &Instance) -> String {
     let named = |name: &str, more: &str| format!("name = \"{name}\"\n{more}");
     i.head()
         + &lane("a.lane.with.quite.a.long.name", 70, "")
         + &i.mqueue("urgent", "")
         + &i.mqueue("stop", "")
-        + &route("urgent", &["stop"], "lane = \"a.lane.with.quite.a.long.name\"")
+        + &route(
+            "urgent",
+            &["stop"],
+            "lane = \"a.lane.with.quite.a.long.name\"",
+        )
         + &lane("spare", 20, "wait = \"spin:50\"")
         + &process("a.process.with.quite.a.longname")
         + &i.mqueue("in", "")
         + &i.mqueue("an.endpoint.of.a.queue.with.a.1", "")
         + &i.mqueue("an.endpoint.of.a.queue.with.a.2", "")
-        + &signal("an.endpoint.for.a.signal", "a.process.with.quite.a.longname", "SIGRTMIN+5", "")
+        + &signal(
+            "an.endpoint.for.a.signal",
+            "a.process.with.quite.a.longname",
+            "SIGRTMIN+5",
+            "",
+        )
         + &route(
             "in",
-            &["an.endpoint.of.a.queue.with.a.1", "an.endpoint.for.a.signal"],
-            &named("a.route.with.quite.a.long.name1", "truncate = true\ncapacity = 5"),
+            &[
+                "an.endpoint.of.a.queue.with.a.1",
+                "an.endpoint.for.a.signal",
+            ],
+            &named(
+                "a.route.with.quite.a.long.name1",
+                "truncate = true\ncapacity = 5",
+            ),
         )
         + &route(
             "in",
             &["an.endpoint.of.a.queue.with.a.2"],
-            &named("a.route.with.quite.a.long.name2", "capacity = 20\nttl = \"1ms\""),
+            &named(
+                "a.route.with.quite.a.long.name2",
+                "capacity = 20\nttl = \"1ms\"",
+            ),
         )
         + &i.mqueue("other", "")
         + &i.mqueue("out", "")
@@ -47,7 +66,10 @@ fn losing(i: &Instance) -> anyhow::Result<Daemon> {
     Peer::sender(&i.queue("in"))?.stream(0, 25)?;
     i.until("some are lost", |s| {
         let [first, second] = [0, 1].map(|route| s.routes[route + 1].ledger);
-        first.accepted == 50 && first.rejected_total() > 0 && first.peer_dead == 25 && second.expired == 15
+        first.accepted == 50
+            && first.rejected_total() > 0
+            && first.peer_dead == 25
+            && second.expired == 15
     })?;
     Ok(daemon)
 }
@@ -59,7 +81,9 @@ fn on_terminal(columns: u16, command: Command) -> anyhow::Result<String> {
     // Bold and underlined text takes no columns.
     let mut parts = shown.split('\x1b');
     let first = parts.next().unwrap_or_default().to_owned();
-    let plain = parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest));
+    let plain = parts.fold(first, |text, part| {
+        text + part.split_once('m').map_or(part, |(_, rest)| rest)
+    });
     Ok(plain.replace("\r\n", "\n"))
 }
 
@@ -75,7 +99,12 @@ fn ensure_fits(columns: usize, text: &str) -> anyhow::Result<()> {
 pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = losing(&i)?;
-    for arguments in [&["ls"][..], &["stats"], &["stats", "--reasons"], &["stats", "--lane", "spare"]] {
+    for arguments in [
+        &["ls"][..],
+        &["stats"],
+        &["stats", "--reasons"],
+        &["stats", "--lane", "spare"],
+    ] {
         let shown = on_terminal(80, i.rtctl_command(arguments))?;
         ensure_fits(80, &shown)?;
         ensure!(shown.contains(" STATE "), "{shown}");
@@ -85,10 +114,15 @@ pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
         ensure_fits(80, &run(watched)?.well()?)?;
     }
     let shown = on_terminal(80, i.rtctl_command(&["stats"]))?;
-    let routes = shown.split("\nROUTE").nth(1).context("no table of routes")?;
+    let routes = shown
+        .split("\nROUTE")
+        .nth(1)
+        .context("no table of routes")?;
     let header = routes.lines().next().unwrap_or_default();
     ensure!(
-        ["STATE", "ACCEPTED", "REJECTED", "PEER-DEAD"].iter().all(|title| header.contains(title)),
+        ["STATE", "ACCEPTED", "REJECTED", "PEER-DEAD"]
+            .iter()
+            .all(|title| header.contains(title)),
         "losses are left out before what did not happen: {shown}"
     );
     ensure!(
@@ -97,8 +131,14 @@ pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
             || shown.contains("name1 "),
         "{shown}"
     );
-    let note = shown.split("not shown for lack of room (--wide):").nth(1).context("no note")?;
-    ensure!(note.contains("P99.9") && note.contains("WAIT") && !note.contains("STATE"), "{shown}");
+    let note = shown
+        .split("not shown for lack of room (--wide):")
+        .nth(1)
+        .context("no note")?;
+    ensure!(
+        note.contains("P99.9") && note.contains("WAIT") && !note.contains("STATE"),
+        "{shown}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -106,16 +146,44 @@ pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
 pub fn the_tables_of_rtlat_fit_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let i = Instance::new()?;
     for arguments in [
-        &["compare", "-q", "--turns", "1", "-l", "5", "--busy", "5", "--only", "mq-mq,direct"][..],
-        &["interference", "-q", "--turns", "1", "-l", "20", "--path", "mq-mq", "--only", "telemetry"],
+        &[
+            "compare",
+            "-q",
+            "--turns",
+            "1",
+            "-l",
+            "5",
+            "--busy",
+            "5",
+            "--only",
+            "mq-mq,direct",
+        ][..],
+        &[
+            "interference",
+            "-q",
+            "--turns",
+            "1",
+            "-l",
+            "20",
+            "--path",
+            "mq-mq",
+            "--only",
+            "telemetry",
+        ],
         // Without SCHED_FIFO nothing that another program does makes it unclean.
         &["clean", "-p", "0", "-l", "200", "--path", "mq"],
     ] {
         let shown = on_terminal(80, lat(&i, arguments)?)?;
         ensure_fits(80, &shown).with_context(|| format!("{arguments:?}"))?;
-        ensure!(shown.contains("not shown for lack of room (--wide):"), "{shown}");
+        ensure!(
+            shown.contains("not shown for lack of room (--wide):"),
+            "{shown}"
+        );
         let wide = on_terminal(80, lat(&i, &[arguments, &["--wide"]].concat())?)?;
-        ensure!(!wide.contains("not shown") && wide.lines().any(|line| line.len() > 80), "{wide}");
+        ensure!(
+            !wide.contains("not shown") && wide.lines().any(|line| line.len() > 80),
+            "{wide}"
+        );
     }
     Ok(())
 }
@@ -146,17 +214,28 @@ pub fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()>
 pub fn the_summary_of_a_check_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let check = |name: &str| {
         let mut command = Command::new("sh");
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../configs")
+            .join(name);
         let script = "exec \"$0\" check --allow-degraded \"$1\" 2>/dev/null";
-        command.args(["-c", script, RTD]).arg(file).env_remove("COLUMNS");
+        command
+            .args(["-c", script, RTD])
+            .arg(file)
+            .env_remove("COLUMNS");
         command
     };
     for name in ["demo-arm.toml", "examples.toml", "minimal.toml"] {
         let shown = on_terminal(80, check(name))?;
         ensure_fits(80, &shown)?;
         let piped = run(check(name))?.well()?;
-        ensure!(piped.lines().any(|line| line.chars().count() > 80), "nothing to break: {piped}");
-        ensure!(shown.split_whitespace().eq(piped.split_whitespace()), "{shown}\n{piped}");
+        ensure!(
+            piped.lines().any(|line| line.chars().count() > 80),
+            "nothing to break: {piped}"
+        );
+        ensure!(
+            shown.split_whitespace().eq(piped.split_whitespace()),
+            "{shown}\n{piped}"
+        );
     }
     Ok(())
 }
@@ -173,7 +252,8 @@ pub fn every_help_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
         let commands = crate::help::commands(&all);
         ensure!(commands.len() > 2, "{all}");
         for command in commands {
-            ensure_fits(80, &help(&[command])?).with_context(|| format!("{program} {command} --help"))?;
+            ensure_fits(80, &help(&[command])?)
+                .with_context(|| format!("{program} {command} --help"))?;
         }
     }
     Ok(())

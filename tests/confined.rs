@@ -1,5 +1,5 @@
-//! Lane threads make the system calls of their list: a filter holds them to it, whoever breaks it is told, and a machine
-//! without one is refused or said to be without.
+//! Lane threads make the system calls of their list: a filter holds them to it, whoever breaks it
+//! is told, and a machine without one is refused or said to be without.
 
 use crate::util::book::End::Delivered;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route};
@@ -54,12 +54,18 @@ pub fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> an
     out.ask(&format!("recv {COUNT} 10000"))?;
     let lane = instance.snapshot()?.workers[0].tid;
     eventually(|| (filter_of(daemon.pid(), lane).ok()? == "2").then_some(()))?;
-    for thread in kernel::threads(daemon.pid())?.into_iter().filter(|tid| *tid != lane) {
-        ensure!(filter_of(daemon.pid(), thread)? == filter_of(std::process::id(), std::process::id())?);
+    for thread in kernel::threads(daemon.pid())?
+        .into_iter()
+        .filter(|tid| *tid != lane)
+    {
+        ensure!(
+            filter_of(daemon.pid(), thread)? == filter_of(std::process::id(), std::process::id())?
+        );
     }
     let (pid, lane) = (i32::try_from(daemon.pid())?, i32::try_from(lane)?);
     for tid in [pid, lane] {
-        rtsignal::queue_to_thread(pid, tid, Signal::SIGSYS as i32, 0, 0, 0).map_err(std::io::Error::from)?;
+        rtsignal::queue_to_thread(pid, tid, Signal::SIGSYS as i32, 0, 0, 0)
+            .map_err(std::io::Error::from)?;
     }
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;
     ensure!(out.answer()?.len() as u64 == COUNT);
@@ -70,7 +76,9 @@ pub fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> an
         "{:?}",
         read.lanes
     );
-    ensure!(!read.lanes[0].degraded().contains(&"unconfined") && read.workers[0].sealed_at.is_some());
+    ensure!(
+        !read.lanes[0].degraded().contains(&"unconfined") && read.workers[0].sealed_at.is_some()
+    );
     let log = daemon.stop()?;
     ensure!(log.contains(" 0 refused system calls"), "{log}");
     Ok(())
@@ -100,12 +108,33 @@ fn worker(
         mq_priority: None,
         origin: OriginRule::Channel,
     };
-    let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
-    let sink = mqueue::Sink { queue, bytes_max: 64, announces_room: true };
+    let target = Target {
+        mode: GroupMode::All,
+        first: 0,
+        len: 1,
+        cursor: 0,
+        filter: None,
+    };
+    let sink = mqueue::Sink {
+        queue,
+        bytes_max: 64,
+        announces_room: true,
+    };
     let sink = Sink::new(SinkKind::Mqueue(sink), None);
     let inputs = vec![Input {
-        source: Source::new(SourceKind::Mqueue(mqueue::Source::new(blocking, nonblocking)), 64, false),
-        routes: vec![Route::new(rules, None, vec![target], vec![sink], page.route(0), None)],
+        source: Source::new(
+            SourceKind::Mqueue(mqueue::Source::new(blocking, nonblocking)),
+            64,
+            false,
+        ),
+        routes: vec![Route::new(
+            rules,
+            None,
+            vec![target],
+            vec![sink],
+            page.route(0),
+            None,
+        )],
     }];
     let own: &[Allowed] = &[
         allow(Call::MQ_RECEIVE, "takes a message"),
@@ -124,21 +153,38 @@ fn worker(
         stop_at_ns: Arc::new(AtomicU64::new(0)),
         progress: ProgressCell::default(),
         waits: Worker::waits_for(&inputs, None),
-        calls: Some(Program::compile([own, WAY_OUT, LAST_WORDS].into_iter().flatten())?),
+        calls: Some(Program::compile(
+            [own, WAY_OUT, LAST_WORDS].into_iter().flatten(),
+        )?),
         inputs,
     };
     Ok((worker, told))
 }
 
 fn page(instance: &Instance) -> anyhow::Result<Page> {
-    let lane = LaneSpec { name: "lane".into(), priority: 1, cpu: 0, wait: "block".into(), confined: true };
-    let route =
-        RouteSpec { name: "r".into(), lane: 0, from: 0, to: "out".into(), ends: vec![0], direct: false };
+    let lane = LaneSpec {
+        name: "lane".into(),
+        priority: 1,
+        cpu: 0,
+        wait: "block".into(),
+        confined: true,
+    };
+    let route = RouteSpec {
+        name: "r".into(),
+        lane: 0,
+        from: 0,
+        to: "out".into(),
+        ends: vec![0],
+        direct: false,
+    };
     Ok(Page::create(&PageSpec {
         name: instance.name.clone(),
         lanes: vec![lane],
         routes: vec![route],
-        workers: vec![WorkerSpec { lane: 0, name: "in".into() }],
+        workers: vec![WorkerSpec {
+            lane: 0,
+            name: "in".into(),
+        }],
         ..PageSpec::default()
     })?)
 }
@@ -152,9 +198,14 @@ pub fn a_call_off_the_list_is_refused_counted_and_named() -> anyhow::Result<()> 
     let lane = std::thread::spawn(move || worker.run());
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
     let reader = Reader::open(&instance.name)?;
-    let all = |s: &Snapshot| s.lanes[0].refused_calls() == Some(3) && s.routes[0].ledger.accepted == 3;
+    let all =
+        |s: &Snapshot| s.lanes[0].refused_calls() == Some(3) && s.routes[0].ledger.accepted == 3;
     let read = eventually(|| reader.snapshot().ok().filter(all))?;
-    ensure!(read.lanes[0].counters.refused_call() == Some("mq_timedsend"), "{:?}", read.lanes);
+    ensure!(
+        read.lanes[0].counters.refused_call() == Some("mq_timedsend"),
+        "{:?}",
+        read.lanes
+    );
     ensure!(
         read.routes[0].ledger.rejected_total() == 3 && read.routes[0].ledger.balances(),
         "{:?}",
@@ -162,17 +213,34 @@ pub fn a_call_off_the_list_is_refused_counted_and_named() -> anyhow::Result<()> 
     );
     let shown = instance.rtctl(&["stats"])?;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    ensure!(shown.contains("REFUSED-CALLS") && shown.contains("3 (mq_timedsend)"), "{shown}");
+    ensure!(
+        shown.contains("REFUSED-CALLS") && shown.contains("3 (mq_timedsend)"),
+        "{shown}"
+    );
     // It looks up at the next message.
     stop_at_ns.store(1, Ordering::Relaxed);
     Peer::sender(&instance.queue("in"))?.stream(3, 1)?;
-    let report = lane.join().map_err(|_| anyhow::anyhow!("the lane panicked"))?;
+    let report = lane
+        .join()
+        .map_err(|_| anyhow::anyhow!("the lane panicked"))?;
     ensure!(report.counters.refused_calls >= 3, "{report:?}");
     let refused = std::iter::from_fn(|| told.pop().ok());
-    let refused: Vec<_> = refused.filter(|event| matches!(event.kind, EventKind::Refused { .. })).collect();
-    let call = report.counters.last_refused_call.checked_sub(1).context("no call was refused")?;
-    let first = EventKind::Refused { call: call.try_into()?, times: 1 };
-    ensure!(refused.first().is_some_and(|event| event.kind == first), "{refused:?}");
+    let refused: Vec<_> = refused
+        .filter(|event| matches!(event.kind, EventKind::Refused { .. }))
+        .collect();
+    let call = report
+        .counters
+        .last_refused_call
+        .checked_sub(1)
+        .context("no call was refused")?;
+    let first = EventKind::Refused {
+        call: call.try_into()?,
+        times: 1,
+    };
+    ensure!(
+        refused.first().is_some_and(|event| event.kind == first),
+        "{refused:?}"
+    );
     Ok(())
 }
 
@@ -190,7 +258,8 @@ pub fn breach() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// What `--fault` of the test binary does: a thread with a lane's last words reads where nothing is.
+/// What `--fault` of the test binary does: a thread with a lane's last words reads where nothing
+/// is.
 pub fn fault() -> std::process::ExitCode {
     let own: &[Allowed] = &[allow(Call::SIGRETURN, "the end of the handler")];
     let program = Program::compile([own, WAY_OUT, LAST_WORDS].into_iter().flatten());
@@ -205,9 +274,12 @@ pub fn fault() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// Not a thread that faults again and again at its priority, with a daemon around it that seems to live.
+/// Not a thread that faults again and again at its priority, with a daemon around it that seems to
+/// live.
 pub fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
-    let mut child = Command::new(std::env::current_exe()?).arg("--fault").spawn()?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("--fault")
+        .spawn()?;
     let ended = eventually(|| child.try_wait().ok().flatten());
     if ended.is_err() {
         child.kill()?;
@@ -219,10 +291,18 @@ pub fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
 }
 
 pub fn in_tests_a_call_off_the_list_aborts_and_the_line_names_it() -> anyhow::Result<()> {
-    let output = Command::new(std::env::current_exe()?).arg("--breach").output()?;
-    ensure!(output.status.signal() == Some(Signal::SIGABRT as i32), "{output:?}");
+    let output = Command::new(std::env::current_exe()?)
+        .arg("--breach")
+        .output()?;
+    ensure!(
+        output.status.signal() == Some(Signal::SIGABRT as i32),
+        "{output:?}"
+    );
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(said.contains("system call openat(2) by a sealed thread"), "{said}");
+    ensure!(
+        said.contains("system call openat(2) by a sealed thread"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -234,7 +314,8 @@ fn without_seccomp(command: &mut Command) -> anyhow::Result<()> {
     let filter = SeccompFilter::new(rules, allow, refuse, std::env::consts::ARCH.try_into()?)?;
     let program: BpfProgram = filter.try_into()?;
     let apply = move || seccompiler::apply_filter(&program).map_err(std::io::Error::other);
-    // SAFETY: two system calls on a program made before the fork; an error of theirs is the only heap call.
+    // SAFETY: two system calls on a program made before the fork; an error of theirs is the only
+    // heap call.
     unsafe { command.pre_exec(apply) };
     Ok(())
 }
@@ -249,9 +330,20 @@ fn start_without_seccomp(instance: &Instance, more: &[&str]) -> anyhow::Result<D
 
 pub fn a_start_without_a_filter_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let refused = format!("{:#}", start_without_seccomp(&instance, &[]).err().context("it started")?);
-    ensure!(refused.contains("a filter of system calls for lane lane (thread in)"), "{refused}");
-    ensure!(refused.contains("CONFIG_SECCOMP_FILTER") && refused.contains("--allow-degraded"), "{refused}");
+    let refused = format!(
+        "{:#}",
+        start_without_seccomp(&instance, &[])
+            .err()
+            .context("it started")?
+    );
+    ensure!(
+        refused.contains("a filter of system calls for lane lane (thread in)"),
+        "{refused}"
+    );
+    ensure!(
+        refused.contains("CONFIG_SECCOMP_FILTER") && refused.contains("--allow-degraded"),
+        "{refused}"
+    );
     Ok(())
 }
 
@@ -262,8 +354,15 @@ pub fn a_degraded_start_without_a_filter_says_so_everywhere() -> anyhow::Result<
     out.ask(&format!("recv {COUNT} 10000"))?;
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;
     ensure!(out.answer()?.len() as u64 == COUNT);
-    ensure!(instance.snapshot()?.lanes[0].degraded().contains(&"unconfined"));
+    ensure!(
+        instance.snapshot()?.lanes[0]
+            .degraded()
+            .contains(&"unconfined")
+    );
     let log = daemon.stop()?;
-    ensure!(log.contains("DEGRADED") && log.contains("a filter of system calls"), "{log}");
+    ensure!(
+        log.contains("DEGRADED") && log.contains("a filter of system calls"),
+        "{log}"
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! What a container, a user's limits or a killed predecessor changes: /dev/mqueue that is not mounted, refused system calls, a
-//! full /dev/shm, other user and time namespaces. Each hint names the real cause.
+//! What a container, a user's limits or a killed predecessor changes: /dev/mqueue that is not
+//! mounted, refused system calls, a full /dev/shm, other user and time namespaces. Each hint names
+//! the real cause.
 
 use crate::util::refuse::refuse;
 use crate::util::session::planner_and_arm;
@@ -10,18 +11,30 @@ use rtcore::sys::process::die_with_parent_at_exec;
 use std::process::Command;
 
 /// mq_open(2).
-const MQ_OPEN: i64 = if cfg!(target_arch = "x86_64") { 240 } else { 180 };
+const MQ_OPEN: i64 = if cfg!(target_arch = "x86_64") {
+    240
+} else {
+    180
+};
 /// pidfd_open(2), on every architecture.
 const PIDFD_OPEN: i64 = 434;
 /// memfd_create(2).
-const MEMFD_CREATE: i64 = if cfg!(target_arch = "x86_64") { 319 } else { 279 };
+const MEMFD_CREATE: i64 = if cfg!(target_arch = "x86_64") {
+    319
+} else {
+    279
+};
 const EPERM: i32 = 1;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const ENOSYS: i32 = 38;
 
 fn config(i: &Instance) -> String {
-    i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "") + &process("arm")
+    i.head()
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "")
+        + &route("in", &["out"], "")
+        + &process("arm")
 }
 
 /// A shell script in new namespaces.
@@ -45,13 +58,25 @@ pub fn a_queue_is_seen_and_removed_where_mqueue_is_not_mounted() -> anyhow::Resu
     let said = run_on(check(), other.as_bytes())?;
     let queue = i.queue("in");
     said.refused(&["exists with msgsize 64", &format!("rtctl queue rm {queue}")])?;
-    let remove = || apart(&["--mount"], &format!("{NO_MQUEUE}; exec {RTCTL} queue rm {queue}"));
-    let by = format!("is used by rtd instance `{}` (pid {}): stop it first", i.name, daemon.pid());
+    let remove = || {
+        apart(
+            &["--mount"],
+            &format!("{NO_MQUEUE}; exec {RTCTL} queue rm {queue}"),
+        )
+    };
+    let by = format!(
+        "is used by rtd instance `{}` (pid {}): stop it first",
+        i.name,
+        daemon.pid()
+    );
     run(remove())?.refused(&[&by])?;
     daemon.stop()?;
     Peer::sender(&queue)?.stream(0, 3)?;
     let said = run(remove())?.well()?;
-    ensure!(said == format!("removed message queue {queue} with 3 messages\n"), "{said}");
+    ensure!(
+        said == format!("removed message queue {queue} with 3 messages\n"),
+        "{said}"
+    );
     ensure!(!exists(&queue)?, "{queue} is still there");
     run(remove())?.refused(&[&format!("there is no message queue {queue}")])?;
     Ok(())
@@ -68,14 +93,26 @@ pub fn cleanup_removes_what_a_killed_daemon_left() -> anyhow::Result<()> {
     daemon.kill()?;
     let (page, socket) = (i.page()?, i.socket());
     let said = run(cleanup())?.well()?;
-    for removed in [i.queue("in"), i.queue("out"), socket.clone(), format!("{socket}.registered")] {
+    for removed in [
+        i.queue("in"),
+        i.queue("out"),
+        socket.clone(),
+        format!("{socket}.registered"),
+    ] {
         ensure!(
-            said.contains(&format!("removed {removed}")) || said.contains(&format!("queue {removed}")),
+            said.contains(&format!("removed {removed}"))
+                || said.contains(&format!("queue {removed}")),
             "{said}"
         );
     }
-    ensure!(!exists(&i.queue("in"))? && !exists(&i.queue("out"))?, "a queue is left: {said}");
-    ensure!(!page.exists() && !std::path::Path::new(&socket).exists(), "a file is left: {said}");
+    ensure!(
+        !exists(&i.queue("in"))? && !exists(&i.queue("out"))?,
+        "a queue is left: {said}"
+    );
+    ensure!(
+        !page.exists() && !std::path::Path::new(&socket).exists(),
+        "a file is left: {said}"
+    );
     run(cleanup())?.refused(&["nothing to clean up"])?;
     Daemon::start(&config(&i))?.stop()?;
     Ok(())
@@ -91,7 +128,10 @@ pub fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
         });
         refused?;
         let text = format!("{:#}", start.err().context("it started without mq_open")?);
-        ensure!(text.contains("the system call is refused: allow mq_open"), "{text}");
+        ensure!(
+            text.contains("the system call is refused: allow mq_open"),
+            "{text}"
+        );
 
         let i = Instance::new()?;
         let mut refused = Ok(());
@@ -109,21 +149,31 @@ pub fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// EMFILE of mq_open(3) has two causes, and ENFILE is the machine's: each hint names the limit that is in the way. The machine
-/// cannot be brought to ENFILE beside other tests, so a filter answers it.
-pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> anyhow::Result<()> {
+/// EMFILE of mq_open(3) has two causes, and ENFILE is the machine's: each hint names the limit that
+/// is in the way. The machine cannot be brought to ENFILE beside other tests, so a filter answers
+/// it.
+pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
+-> anyhow::Result<()> {
     let answered = |call: i64, errno: i32| -> anyhow::Result<String> {
         let i = Instance::new()?;
         let mut filtered = Ok(());
-        let start = Daemon::start_with(&config(&i), |command| filtered = refuse(command, &[call], errno));
+        let start = Daemon::start_with(&config(&i), |command| {
+            filtered = refuse(command, &[call], errno)
+        });
         filtered?;
         Ok(format!("{:#}", start.err().context("it started")?))
     };
     let text = answered(MQ_OPEN, ENFILE)?;
     // An ordinary user is also warned of RLIMIT_MEMLOCK.
-    ensure!(text.contains("fs.file-max") && !text.contains("RLIMIT_NOFILE"), "{text}");
+    ensure!(
+        text.contains("fs.file-max") && !text.contains("RLIMIT_NOFILE"),
+        "{text}"
+    );
     let text = answered(MQ_OPEN, EMFILE)?;
-    ensure!(text.contains("RLIMIT_MSGQUEUE") && !text.contains("RLIMIT_NOFILE"), "{text}");
+    ensure!(
+        text.contains("RLIMIT_MSGQUEUE") && !text.contains("RLIMIT_NOFILE"),
+        "{text}"
+    );
     // A process that has no descriptor left.
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -131,11 +181,17 @@ pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
     let mut limit = Command::new("prlimit");
     limit.args(["--nofile=3:3", "--pid", &peer.pid().to_string()]);
     run(limit)?.well()?;
-    let said = peer.refused(&format!("open send {}", i.queue("in")), &["RLIMIT_NOFILE", "LimitNOFILE="])?;
+    let said = peer.refused(
+        &format!("open send {}", i.queue("in")),
+        &["RLIMIT_NOFILE", "LimitNOFILE="],
+    )?;
     ensure!(!said.contains("RLIMIT_MSGQUEUE"), "{said}");
     daemon.stop()?;
     // The rings of a session: rtd's limit, or the machine's.
-    for (errno, limit) in [(EMFILE, "raise LimitNOFILE= of rtd"), (ENFILE, "raise fs.file-max")] {
+    for (errno, limit) in [
+        (EMFILE, "raise LimitNOFILE= of rtd"),
+        (ENFILE, "raise fs.file-max"),
+    ] {
         let i = Instance::new()?;
         let mut filtered = Ok(());
         let daemon = Daemon::start_with(&planner_and_arm(&i, "", "", ""), |command| {
@@ -152,7 +208,11 @@ pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
 pub fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()> {
     // A demo has sessions with rings, and ends with an error when one is not made.
     let script = format!("echo 2 > /proc/sys/vm/memfd_noexec; exec {RTD} demo --seconds 2");
-    run(apart(&["--pid", "--fork", "--kill-child", "--mount-proc"], &script))?.well()?;
+    run(apart(
+        &["--pid", "--fork", "--kill-child", "--mount-proc"],
+        &script,
+    ))?
+    .well()?;
     Ok(())
 }
 
@@ -164,7 +224,10 @@ pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
     );
     let start = Daemon::spawn(apart(&["--mount"], &script), &config(&i));
     let text = format!("{:#}", start.err().context("it started")?);
-    ensure!(text.contains("this tmpfs is full") && text.contains("--shm-size"), "{text}");
+    ensure!(
+        text.contains("this tmpfs is full") && text.contains("--shm-size"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -172,7 +235,10 @@ pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
 pub fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -f 0; exec {RTD} run --allow-degraded -")]);
+    command.args([
+        "-c",
+        &format!("ulimit -f 0; exec {RTD} run --allow-degraded -"),
+    ]);
     let start = Daemon::spawn(command, &config(&i));
     let text = format!("{:#}", start.err().context("it started")?);
     ensure!(text.contains("LimitFSIZE=infinity"), "{text}");
@@ -186,7 +252,11 @@ pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
     command.args(["--bounding-set", "-sys_ptrace", RTD, "run", "-"]);
     let daemon = Daemon::spawn(command, &config(&i))?;
     daemon.logged("runs as root with CAP_KILL")?;
-    ensure!(!daemon.log().contains("every capability"), "{}", daemon.log());
+    ensure!(
+        !daemon.log().contains("every capability"),
+        "{}",
+        daemon.log()
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -196,45 +266,83 @@ pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> 
     for offset in ["5000", "-100"] {
         let i = Instance::new()?;
         let mut command = Command::new("unshare");
-        command.args(["--time", "--monotonic", offset, "--fork", "--kill-child", "--", RTD, "run", "-"]);
+        command.args([
+            "--time",
+            "--monotonic",
+            offset,
+            "--fork",
+            "--kill-child",
+            "--",
+            RTD,
+            "run",
+            "-",
+        ]);
         let daemon = Daemon::spawn(command, &config(&i))?;
         let said = run(i.rtctl_command(&["stats"]))?.well()?;
-        ensure!(said.contains("running") && !said.contains("HUNG"), "offset {offset}: {said}");
+        ensure!(
+            said.contains("running") && !said.contains("HUNG"),
+            "offset {offset}: {said}"
+        );
         let silent_ns = i.snapshot()?.taken_ns.abs_diff(i.snapshot()?.heartbeat_ns);
-        ensure!(silent_ns < crate::util::patience_ns(), "offset {offset}: silent for {silent_ns} ns");
+        ensure!(
+            silent_ns < crate::util::patience_ns(),
+            "offset {offset}: silent for {silent_ns} ns"
+        );
         daemon.kill()?;
     }
     Ok(())
 }
 
-/// A capability of a user namespace lifts no limit: the check tries, agrees with the start, and its hints name none.
+/// A capability of a user namespace lifts no limit: the check tries, agrees with the start, and its
+/// hints name none.
 pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
     let i = Instance::new()?;
     std::fs::write(i.file("rtd.toml"), config(&i))?;
     let file = i.file("rtd.toml").display().to_string();
     let in_namespaces = |options: &[&str], script: &str| {
         let mut command = Command::new("prlimit");
-        command.args(["--rtprio=0", "--memlock=65536", "setpriv", "--reuid", "65534", "--regid", "65534"]);
-        command.args(["--clear-groups", "unshare"]).args(options).args(["--", "sh", "-ec", script]);
+        command.args([
+            "--rtprio=0",
+            "--memlock=65536",
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+        ]);
+        command
+            .args(["--clear-groups", "unshare"])
+            .args(options)
+            .args(["--", "sh", "-ec", script]);
         die_with_parent_at_exec(&mut command);
         run(command)
     };
-    // The directory of the socket is root's, whom the namespace does not know: no uid that the hint could name can be taken.
+    // The directory of the socket is root's, whom the namespace does not know: no uid that the hint
+    // could name can be taken.
     let script = format!("mount -t tmpfs none /dev/shm; exec {RTD} run --allow-degraded {file}");
-    in_namespaces(&["--user", "--map-root-user", "--mount"], &script)?
-        .refused(&["not mapped in this user namespace", "set [daemon] socket to another place"])?;
+    in_namespaces(&["--user", "--map-root-user", "--mount"], &script)?.refused(&[
+        "not mapped in this user namespace",
+        "set [daemon] socket to another place",
+    ])?;
     for (map, rtprio) in [
         ("--map-root-user", "refuses SCHED_FIFO all the same"),
-        ("--map-current-user", "no capability lifts this limit in a user namespace"),
+        (
+            "--map-current-user",
+            "no capability lifts this limit in a user namespace",
+        ),
     ] {
-        let said = in_namespaces(&["--user", map], &format!("exec {RTD} check {file}"))?.refused(&[
-            "RLIMIT_RTPRIO = 0",
-            rtprio,
-            "--ulimit rtprio=99",
-            "above RLIMIT_MEMLOCK = 65536",
-            "--ulimit memlock=-1",
-        ])?;
-        ensure!(!said.contains("AmbientCapabilities") && !said.contains("setcap"), "{map}: {said}");
+        let said =
+            in_namespaces(&["--user", map], &format!("exec {RTD} check {file}"))?.refused(&[
+                "RLIMIT_RTPRIO = 0",
+                rtprio,
+                "--ulimit rtprio=99",
+                "above RLIMIT_MEMLOCK = 65536",
+                "--ulimit memlock=-1",
+            ])?;
+        ensure!(
+            !said.contains("AmbientCapabilities") && !said.contains("setcap"),
+            "{map}: {said}"
+        );
     }
     Ok(())
 }
@@ -245,7 +353,9 @@ pub fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
     let text = config(&i);
     let low = |args: &[&str]| {
         let mut command = Command::new("prlimit");
-        command.args(["--nofile=20:", "--msgqueue=100:", "--", RTD]).args(args);
+        command
+            .args(["--nofile=20:", "--msgqueue=100:", "--", RTD])
+            .args(args);
         command
     };
     let mut check = low(&["check", "--allow-degraded", "-"]);
@@ -259,15 +369,30 @@ pub fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
 pub fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
     for capacity in ["", "capacity = 65536\n"] {
         let i = Instance::new()?;
-        let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], capacity);
+        let text = i.head()
+            + &i.mqueue("in", "")
+            + &i.mqueue("out", "")
+            + &route("in", &["out"], capacity);
         let said = run_on(crate::util::tool::rtd(&["check", "-"]), text.as_bytes())?.well()?;
-        let estimate = said.lines().find_map(|line| line.trim().strip_prefix("locked memory"));
-        let estimate: f64 =
-            estimate.and_then(|rest| rest.split_whitespace().next()).context("none")?.parse()?;
+        let estimate = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("locked memory"));
+        let estimate: f64 = estimate
+            .and_then(|rest| rest.split_whitespace().next())
+            .context("none")?
+            .parse()?;
         let daemon = Daemon::start(&text)?;
         let locked = crate::util::kernel::status(daemon.pid(), "VmLck")?;
-        let locked: f64 = locked.split_whitespace().next().context("no VmLck")?.parse::<f64>()? * 1024.0;
-        println!("{capacity:?}: estimate {estimate}, locked {locked}, ratio {:.2}", estimate / locked);
+        let locked: f64 = locked
+            .split_whitespace()
+            .next()
+            .context("no VmLck")?
+            .parse::<f64>()?
+            * 1024.0;
+        println!(
+            "{capacity:?}: estimate {estimate}, locked {locked}, ratio {:.2}",
+            estimate / locked
+        );
         ensure!(
             (0.8..=1.2).contains(&(estimate / locked)),
             "{capacity:?}: estimate {estimate}, locked {locked}"
@@ -277,12 +402,15 @@ pub fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A supervisor that kills rtd starts the next one at once: the kernel has not ended the last one by then.
+/// A supervisor that kills rtd starts the next one at once: the kernel has not ended the last one
+/// by then.
 pub fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
     let i = Instance::new()?;
     // Memory to unmap, so that the end takes its time.
-    let text =
-        i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "capacity = 65536");
+    let text = i.head()
+        + &i.mqueue("in", "")
+        + &i.mqueue("out", "")
+        + &route("in", &["out"], "capacity = 65536");
     let mut daemon = Daemon::start(&text)?;
     for round in 0..30 {
         let since = std::time::Instant::now();
@@ -300,7 +428,10 @@ pub fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
     }
     // One that runs is refused, and soon.
     let since = std::time::Instant::now();
-    let refused = format!("{:#}", Daemon::start(&text).err().context("a second one started")?);
+    let refused = format!(
+        "{:#}",
+        Daemon::start(&text).err().context("a second one started")?
+    );
     ensure!(refused.contains("is running: pid"), "{refused}");
     println!("refused after {:?}", since.elapsed());
     daemon.stop()?;
@@ -312,11 +443,21 @@ pub fn the_same_hint_is_printed_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i) + &crate::util::lane("fast", 80, "") + &crate::util::lane("slow", 20, "");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "prlimit", "--rtprio=0", RTD]);
+    command.args([
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "prlimit",
+        "--rtprio=0",
+        RTD,
+    ]);
     command.args(["check", "-"]);
     die_with_parent_at_exec(&mut command);
     let said = run_on(command, text.as_bytes())?;
-    let said = said.refused(&["lanes `lane` (50), `fast` (80), `slow` (20) and the watchdog (81)"])?;
+    let said =
+        said.refused(&["lanes `lane` (50), `fast` (80), `slow` (20) and the watchdog (81)"])?;
     ensure!(said.matches("LimitRTPRIO=81").count() == 1, "{said}");
     Ok(())
 }

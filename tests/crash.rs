@@ -1,5 +1,5 @@
-//! kill -9 in the middle of a stream of numbered messages: of the sender, the receiver, the daemon. The
-//! ledger and what is in the queues account for every number.
+//! kill -9 in the middle of a stream of numbered messages: of the sender, the receiver, the daemon.
+//! The ledger and what is in the queues account for every number.
 
 use crate::util::book::{
     self,
@@ -46,8 +46,8 @@ pub fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was delivered to a killed receiver is in its queue or was taken by it; the rest is peer-dead. Its
-/// successor gets what is in the queue and all that comes from then on.
+/// What was delivered to a killed receiver is in its queue or was taken by it; the rest is
+/// peer-dead. Its successor gets what is in the queue and all that comes from then on.
 pub fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
     const SENT: u64 = 1000;
     const TAKEN: u64 = 100;
@@ -64,7 +64,12 @@ pub fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
         s.routes[0].ledger.accepted == SENT && s.routes[0].ledger.queued == 0
     })?;
     let delivered = book::of(&settled, "in->out")?.delivered;
-    book::check(&settled, "in->out", SENT, &[(Delivered, delivered), (PeerDead, SENT - delivered)])?;
+    book::check(
+        &settled,
+        "in->out",
+        SENT,
+        &[(Delivered, delivered), (PeerDead, SENT - delivered)],
+    )?;
     let mut next = Peer::receiver(&instance.queue("out"))?;
     let left = numbers(&next.rest()?)?;
     assert_eq!(left, (TAKEN..delivered).collect::<Vec<_>>());
@@ -78,8 +83,8 @@ pub fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ledger a daemon leaves when it is killed now. Killed in the middle of writing it, some numbers may be
-/// a message older than others.
+/// The ledger a daemon leaves when it is killed now. Killed in the middle of writing it, some
+/// numbers may be a message older than others.
 fn kill(instance: &Instance, daemon: Daemon) -> anyhow::Result<Ledger> {
     daemon.kill()?;
     let left = instance.snapshot()?;
@@ -88,8 +93,8 @@ fn kill(instance: &Instance, daemon: Daemon) -> anyhow::Result<Ledger> {
     Ok(left.ledger)
 }
 
-/// Daemon after daemon is killed while it is known what each has in hand. The queues are adopted with what
-/// is in them, and of the stream just those in hand are missing.
+/// Daemon after daemon is killed while it is known what each has in hand. The queues are adopted
+/// with what is in them, and of the stream just those in hand are missing.
 pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
     const SENT: u64 = 600;
     let instance = Instance::new()?;
@@ -102,8 +107,8 @@ pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
     let mut lost = Vec::new();
     let mut books = Vec::new();
     for _ in 0..5 {
-        // The receiver waits, so its queue fills, then the route's, and one message is held in hand. What
-        // the daemon before had delivered is ten of the fifty.
+        // The receiver waits, so its queue fills, then the route's, and one message is held in
+        // hand. What the daemon before had delivered is ten of the fifty.
         let delivered = if books.is_empty() { 60 } else { 50 };
         instance.until("one is in hand", |s| {
             s.routes[0].ledger.delivered == delivered && s.routes[0].ledger.queued == IN_HAND_MAX
@@ -129,15 +134,20 @@ pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
         sum.merge(ledger);
         sum
     });
-    book::check_ledger(&before, before.accepted, &[(Delivered, before.delivered), (Queued, 10)])?;
+    book::check_ledger(
+        &before,
+        before.accepted,
+        &[(Delivered, before.delivered), (Queued, 10)],
+    )?;
     let last = SENT - before.accepted;
     instance.ledger_is("in->out", last, &[(Delivered, last)])?;
     assert_eq!(before.delivered + last, got.len() as u64);
     Ok(())
 }
 
-/// The same at any moment: the receiver reads on while daemons are killed. A page may lag behind by the
-/// message in hand; nothing comes twice or out of order, and no more is missing than a daemon can hold.
+/// The same at any moment: the receiver reads on while daemons are killed. A page may lag behind by
+/// the message in hand; nothing comes twice or out of order, and no more is missing than a daemon
+/// can hold.
 pub fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
     const SENT: u64 = 2000;
     const KILLS: u64 = 8;
@@ -162,7 +172,10 @@ pub fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
         got.extend(receiver.numbers(1)?);
     }
     sender.answer()?;
-    assert!(got.is_sorted_by(|a, b| a < b), "twice or out of order: {got:?}");
+    assert!(
+        got.is_sorted_by(|a, b| a < b),
+        "twice or out of order: {got:?}"
+    );
     let missing = SENT - got.len() as u64;
     assert!(missing <= KILLS * IN_HAND_MAX, "{missing} are missing");
     // The receiver has the last message before the lane shows it on the page.
@@ -172,11 +185,20 @@ pub fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
     })?;
     let last = book::of(&last, "in->out")?;
     assert_eq!(last.accepted, last.delivered);
-    // Killed between the receive and the page, or between the send and the page: once for each daemon at most.
+    // Killed between the receive and the page, or between the send and the page: once for each
+    // daemon at most.
     let unseen = SENT.checked_sub(accepted + last.accepted);
-    assert!(unseen.is_some_and(|n| n <= KILLS), "accepted {accepted} + {}", last.accepted);
+    assert!(
+        unseen.is_some_and(|n| n <= KILLS),
+        "accepted {accepted} + {}",
+        last.accepted
+    );
     let unseen = (got.len() as u64).checked_sub(delivered + last.delivered);
-    assert!(unseen.is_some_and(|n| n <= KILLS), "delivered {delivered} + {}", last.delivered);
+    assert!(
+        unseen.is_some_and(|n| n <= KILLS),
+        "delivered {delivered} + {}",
+        last.delivered
+    );
     Ok(())
 }
 
@@ -188,8 +210,14 @@ pub fn queues_are_adopted_with_what_is_in_them() -> anyhow::Result<()> {
     Peer::sender(&instance.queue("in"))?.stream(10, 5)?;
     Peer::sender(&instance.queue("out"))?.stream(0, 2)?;
     let daemon = Daemon::start(&config)?;
-    daemon.logged(&format!("adopted message queue {} (maxmsg 10) with 5 messages", instance.queue("in")))?;
+    daemon.logged(&format!(
+        "adopted message queue {} (maxmsg 10) with 5 messages",
+        instance.queue("in")
+    ))?;
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
-    assert_eq!(numbers(&Peer::receiver(&instance.queue("out"))?.rest()?)?, [0, 1, 10, 11, 12, 13, 14]);
+    assert_eq!(
+        numbers(&Peer::receiver(&instance.queue("out"))?.rest()?)?,
+        [0, 1, 10, 11, 12, 13, 14]
+    );
     Ok(())
 }

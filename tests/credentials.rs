@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// Which `[[process]]` keys a configuration of one route has.
 fn config(i: &Instance, keys: &[(&str, String)]) -> String {
-    let mut text = i.head() + &i.mqueue("a", "") + &i.mqueue("b", "") + &util::route("a", &["b"], "");
+    let mut text =
+        i.head() + &i.mqueue("a", "") + &i.mqueue("b", "") + &util::route("a", &["b"], "");
     for (name, key) in keys {
         text += &format!("{}{key}\n", process(name));
     }
@@ -20,7 +21,11 @@ fn config(i: &Instance, keys: &[(&str, String)]) -> String {
 /// The state of a name.
 fn state(i: &Instance, name: &str) -> anyhow::Result<PeerState> {
     let page = i.snapshot()?;
-    page.processes.iter().find(|p| p.name == name).map(|p| p.state).context("no such process")
+    page.processes
+        .iter()
+        .find(|p| p.name == name)
+        .map(|p| p.state)
+        .context("no such process")
 }
 
 pub fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
@@ -36,7 +41,10 @@ pub fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
     take("own")?.well()?;
     let user = format!("is uid {uid}, [[process]] \"user\" demands uid {}", uid + 1);
     take("user")?.refused(&[&user, "correct user ="])?;
-    let group = format!("not in gid {}, which [[process]] \"group\" demands", gid + 54_321);
+    let group = format!(
+        "not in gid {}, which [[process]] \"group\" demands",
+        gid + 54_321
+    );
     take("group")?.refused(&[&group, "correct group ="])?;
     let peer = Peer::start()?;
     let pid = peer.pid().to_string();
@@ -51,14 +59,19 @@ pub fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
 pub fn an_executable_is_demanded_of_a_running_program() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = std::env::current_exe()?;
-    let keys = [("peer", format!("exe = {own:?}")), ("shell", "exe = \"/bin/sh\"".to_owned())];
+    let keys = [
+        ("peer", format!("exe = {own:?}")),
+        ("shell", "exe = \"/bin/sh\"".to_owned()),
+    ];
     let _daemon = Daemon::start(&config(&i, &keys))?;
     let peer = Peer::start()?;
     let pid = peer.pid().to_string();
     let register = |name: &str| run(i.rtctl_command(&["register", "--as", name, "--pid", &pid]));
     register("shell")?.refused(&["\"shell\" demands exe /", "correct exe ="])?;
     register("peer")?.well()?;
-    ensure!(state(&i, "shell")? == PeerState::Unregistered && state(&i, "peer")? == PeerState::Alive);
+    ensure!(
+        state(&i, "shell")? == PeerState::Unregistered && state(&i, "peer")? == PeerState::Alive
+    );
     Ok(())
 }
 
@@ -68,20 +81,37 @@ pub fn an_executable_is_demanded_of_what_run_starts() -> anyhow::Result<()> {
     let sleep = Path::new("/bin/sleep").canonicalize()?;
     let keys = [("sleeper", format!("exe = {sleep:?}"))];
     let daemon = Daemon::start(&config(&i, &keys))?;
-    let start =
-        |program: &str| Tool::start(i.rtctl_command(&["run", "--as", "sleeper", "--", program, "1000"]));
+    let start = |program: &str| {
+        Tool::start(i.rtctl_command(&["run", "--as", "sleeper", "--", program, "1000"]))
+    };
     let wrong = std::env::current_exe()?.display().to_string();
     let refused = run(i.rtctl_command(&["run", "--as", "sleeper", "--", &wrong, "--list"]))?;
-    ensure!(refused.code() == Some(0), "the program itself runs: {refused:?}");
-    ensure!(refused.err.contains("active once rtd has seen the executable"), "{refused:?}");
+    ensure!(
+        refused.code() == Some(0),
+        "the program itself runs: {refused:?}"
+    );
+    ensure!(
+        refused
+            .err
+            .contains("active once rtd has seen the executable"),
+        "{refused:?}"
+    );
     ensure!(state(&i, "sleeper")? != PeerState::Alive);
 
     let right = start("sleep")?;
-    i.until("active", |s| s.processes[0].state == PeerState::Alive && s.processes[0].pid == right.pid())?;
+    i.until("active", |s| {
+        s.processes[0].state == PeerState::Alive && s.processes[0].pid == right.pid()
+    })?;
     drop(right);
     let log = daemon.stop()?;
-    ensure!(log.contains("runs the required executable: active"), "{log}");
-    ensure!(log.matches("runs the required executable: active").count() == 1, "{log}");
+    ensure!(
+        log.contains("runs the required executable: active"),
+        "{log}"
+    );
+    ensure!(
+        log.matches("runs the required executable: active").count() == 1,
+        "{log}"
+    );
     Ok(())
 }
 
@@ -91,11 +121,19 @@ pub fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
     let keys = [("shell", "exe = \"/bin/sh\"".to_owned())];
     let daemon = Daemon::start(&config(&i, &keys))?;
     let mut wrong = Peer::run_as(&i, "shell")?;
-    let again = Tool::start(i.rtctl_command(&["run", "--as", "shell", "--", "sh", "-c", "read line"]))?;
-    i.until("the right one has it", |s| s.processes[0].pid == again.pid())?;
-    wrong.tell("tid").context("the wrong program does not live")?;
+    let again =
+        Tool::start(i.rtctl_command(&["run", "--as", "shell", "--", "sh", "-c", "read line"]))?;
+    i.until("the right one has it", |s| {
+        s.processes[0].pid == again.pid()
+    })?;
+    wrong
+        .tell("tid")
+        .context("the wrong program does not live")?;
     let log = daemon.stop()?;
-    ensure!(log.contains("registration ended: \"shell\" demands exe /"), "{log}");
+    ensure!(
+        log.contains("registration ended: \"shell\" demands exe /"),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -110,7 +148,10 @@ pub fn nobody_registers_another_users_process() -> anyhow::Result<()> {
     if stranger {
         as_nobody(&mut command);
     }
-    run(command)?.refused(&[&format!("may not register pid {pid}"), "only that user and root may"])?;
+    run(command)?.refused(&[
+        &format!("may not register pid {pid}"),
+        "only that user and root may",
+    ])?;
     ensure!(state(&i, "arm")? == PeerState::Unregistered);
     Ok(())
 }
@@ -130,7 +171,8 @@ pub fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Res
         command
     };
     run(nobody(&["run", "--as", "roots", "--", "true"]))?.refused(&["demands uid 0"])?;
-    run(i.rtctl_command(&["run", "--as", "nobodys", "--", "true"]))?.refused(&["demands uid 65534"])?;
+    run(i.rtctl_command(&["run", "--as", "nobodys", "--", "true"]))?
+        .refused(&["demands uid 65534"])?;
     run(nobody(&["run", "--as", "anybodys", "--", "true"]))?.well()?;
     let sleep = Tool::start(nobody(&["run", "--as", "nobodys", "--", "sleep", "1000"]))?;
     let page = i.until("it has it", |s| s.processes[1].pid == sleep.pid())?;
@@ -139,7 +181,8 @@ pub fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Res
     // Root frees anybody's name; a stranger frees none of root's.
     run(i.rtctl_command(&["unregister", "--as", "nobodys"]))?.well()?;
     let _roots = Peer::run_as(&i, "roots")?;
-    run(nobody(&["unregister", "--as", "roots"]))?.refused(&["uid 65534 may not unregister roots"])?;
+    run(nobody(&["unregister", "--as", "roots"]))?
+        .refused(&["uid 65534 may not unregister roots"])?;
     ensure!(state(&i, "roots")? == PeerState::Alive);
     Ok(())
 }
@@ -152,10 +195,21 @@ pub fn a_hand_made_request_is_judged_by_the_sockets_credentials() -> anyhow::Res
     let socket = i.socket();
     let conn = rtcore::sys::seqpacket::Conn::connect(socket.as_ref(), util::patience())?;
     let name = Name::new("other")?;
-    conn.send(&Request::Register { name, pid: 0, tid: 0, exec_follows: false }.encode())?;
+    conn.send(
+        &Request::Register {
+            name,
+            pid: 0,
+            tid: 0,
+            exec_follows: false,
+        }
+        .encode(),
+    )?;
     let mut frame = [0; FRAME_BYTES];
     conn.receive_within(&mut frame, util::patience())?;
     let reply = Reply::decode(&frame)?;
-    ensure!(reply.status == Status::Denied && reply.text.contains("demands uid"), "{reply:?}");
+    ensure!(
+        reply.status == Status::Denied && reply.text.contains("demands uid"),
+        "{reply:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! In-flight credits: one receiver that does not take its signals must not blind another of the same user.
+//! In-flight credits: one receiver that does not take its signals must not blind another of the
+//! same user.
 
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
@@ -21,14 +22,20 @@ fn receiver(instance: &Instance, name: &str, signo: i32) -> anyhow::Result<Peer>
     Ok(peer)
 }
 
-fn expect_share(peer: &mut Peer, instance: &Instance, name: &str, signo: i32) -> anyhow::Result<()> {
+fn expect_share(
+    peer: &mut Peer,
+    instance: &Instance,
+    name: &str,
+    signo: i32,
+) -> anyhow::Result<()> {
     peer.tell(&format!("block {signo}"))?;
     peer.tell(&format!("sigpending {LIMIT}"))?;
     peer.tell(&format!("register {} {name}", instance.socket()))?;
     Ok(())
 }
 
-/// The same in so many groups that the signal figures of /proc/PID/status are behind its first 4 KiB.
+/// The same in so many groups that the signal figures of /proc/PID/status are behind its first 4
+/// KiB.
 fn receiver_in_many_groups(instance: &Instance, name: &str, signo: i32) -> anyhow::Result<Peer> {
     let groups: Vec<Gid> = (0..1000).map(|n| Gid::from_raw(1_000_000 + n)).collect();
     let enter = move || {
@@ -36,7 +43,8 @@ fn receiver_in_many_groups(instance: &Instance, name: &str, signo: i32) -> anyho
         Ok(setuid(Uid::from_raw(lonely_uid()))?)
     };
     let mut peer = Peer::start_with(|command| {
-        // SAFETY: it runs between fork and exec and makes two system calls on memory that is there already.
+        // SAFETY: it runs between fork and exec and makes two system calls on memory that is there
+        // already.
         unsafe { command.pre_exec(enter) };
     })?;
     expect_share(&mut peer, instance, name, signo)?;
@@ -47,7 +55,10 @@ fn receiver_in_many_groups(instance: &Instance, name: &str, signo: i32) -> anyho
 
 /// The values of `VALUE PID UID TID` lines.
 fn values(lines: &[String]) -> Vec<u64> {
-    lines.iter().filter_map(|l| l.split(' ').next()?.parse().ok()).collect()
+    lines
+        .iter()
+        .filter_map(|l| l.split(' ').next()?.parse().ok())
+        .collect()
 }
 
 pub fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyhow::Result<()> {
@@ -74,23 +85,37 @@ fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
     sender.tell(&format!("open send {}", instance.queue("in")))?;
     sender.tell(&format!("stream 0 {MESSAGES}"))?;
     let got = values(&alive.answer()?);
-    ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "the other one got {got:?}");
+    ensure!(
+        got == (0..MESSAGES).collect::<Vec<_>>(),
+        "the other one got {got:?}"
+    );
 
-    let snapshot = instance.until("all accepted", |s| s.routes[0].ledger.accepted == 2 * MESSAGES)?;
+    let snapshot = instance.until("all accepted", |s| {
+        s.routes[0].ledger.accepted == 2 * MESSAGES
+    })?;
     let ledger = snapshot.routes[0].ledger;
     // Its share is a third: two receivers and one to spare.
     let share = LIMIT / 3;
-    ensure!(ledger.delivered == MESSAGES + share && ledger.queued == MESSAGES - share, "{ledger:?}");
+    ensure!(
+        ledger.delivered == MESSAGES + share && ledger.queued == MESSAGES - share,
+        "{ledger:?}"
+    );
     ensure!(ledger.balances());
 
     let late = values(&stuck.tell(&format!("sigwait {} {MESSAGES} 3000", rt(3)))?);
-    ensure!(late == (0..MESSAGES).collect::<Vec<_>>(), "the stuck one got {late:?}");
-    instance.until("all delivered", |s| s.routes[0].ledger.delivered == 2 * MESSAGES)?;
+    ensure!(
+        late == (0..MESSAGES).collect::<Vec<_>>(),
+        "the stuck one got {late:?}"
+    );
+    instance.until("all delivered", |s| {
+        s.routes[0].ledger.delivered == 2 * MESSAGES
+    })?;
     daemon.stop()?;
     Ok(())
 }
 
-/// The credit is the endpoint's: what the same process never takes of another signal does not hold it up.
+/// The credit is the endpoint's: what the same process never takes of another signal does not hold
+/// it up.
 pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -139,8 +164,14 @@ pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
     }
     // One more message: by then the lane has looked again.
     Peer::sender(&instance.queue("in"))?.stream(MESSAGES, 1)?;
-    let after = instance.until("it is accepted", |s| s.routes[0].ledger.accepted == MESSAGES + 1)?;
-    ensure!(after.routes[0].ledger.delivered == share, "{:?}", after.routes[0].ledger);
+    let after = instance.until("it is accepted", |s| {
+        s.routes[0].ledger.accepted == MESSAGES + 1
+    })?;
+    ensure!(
+        after.routes[0].ledger.delivered == share,
+        "{:?}",
+        after.routes[0].ledger
+    );
     Ok(())
 }
 
@@ -160,7 +191,8 @@ pub fn the_registered_thread_may_end() -> anyhow::Result<()> {
     drive.tell(&format!("block {}", rt(4)))?;
     let tid = drive.tell("second tid")?.concat();
     let pid = drive.pid().to_string();
-    let registered = instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
+    let registered =
+        instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
     ensure!(registered.status.success(), "{registered:?}");
     drive.tell("second end")?;
 

@@ -38,13 +38,20 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
     let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     let counts = |s: &Snapshot| {
-        let of = |route: usize| (s.routes[route].ledger.delivered, s.routes[route].ledger.peer_dead);
+        let of = |route: usize| {
+            (
+                s.routes[route].ledger.delivered,
+                s.routes[route].ledger.peer_dead,
+            )
+        };
         [of(0), of(1)]
     };
 
     sender.tell("stream 100 3")?;
     ensure!(drive.tell("recv 3 10000")?.len() == 3);
-    ensure!(first_words(&drive.tell(&format!("sigwait {} 3 10000", rt(5)))?) == ["100", "101", "102"]);
+    ensure!(
+        first_words(&drive.tell(&format!("sigwait {} 3 10000", rt(5)))?) == ["100", "101", "102"]
+    );
     i.until("3 delivered", |s| counts(s) == [(3, 0), (3, 0)])?;
 
     drive.kill()?;
@@ -53,16 +60,31 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
     i.until("4 have nobody", |s| counts(s) == [(3, 4), (3, 4)])?;
 
     let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
-    i.until("it is back", |s| is(s, 0, PeerState::Alive) && s.processes[0].pid == next.pid())?;
+    i.until("it is back", |s| {
+        is(s, 0, PeerState::Alive) && s.processes[0].pid == next.pid()
+    })?;
     sender.tell("stream 300 2")?;
     let got = next.tell(&format!("sigwait {} 3 500", rt(5)))?;
     ensure!(first_words(&got) == ["300", "301"], "{got:?}");
     let got = next.tell("recv 3 500")?;
-    ensure!(got == ["0 2c01000000000000", "0 2d01000000000000"], "{got:?}");
+    ensure!(
+        got == ["0 2c01000000000000", "0 2d01000000000000"],
+        "{got:?}"
+    );
     let end = i.until("2 more delivered", |s| counts(s) == [(5, 4), (5, 4)])?;
-    ensure!(end.routes.iter().all(|r| r.ledger.accepted == 9 && r.ledger.balances()), "{:?}", end.routes);
+    ensure!(
+        end.routes
+            .iter()
+            .all(|r| r.ledger.accepted == 9 && r.ledger.balances()),
+        "{:?}",
+        end.routes
+    );
     let log = daemon.stop()?;
-    let died = if kernel::tells_endings()? { " died (killed by SIGKILL)" } else { " died" };
+    let died = if kernel::tells_endings()? {
+        " died (killed by SIGKILL)"
+    } else {
+        " died"
+    };
     ensure!(log.contains("drive: pid ") && log.contains(died), "{log}");
     Ok(())
 }
@@ -78,7 +100,11 @@ pub fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::
     ensure!(full.routes[0].ledger.delivered == 10 && full.routes[0].ledger.peer_dead == 0);
     drive.kill()?;
     let after = i.until("none waits", |s| s.routes[0].ledger.queued == 0)?;
-    ensure!(after.routes[0].ledger.peer_dead == 15, "{:?}", after.routes[0].ledger);
+    ensure!(
+        after.routes[0].ledger.peer_dead == 15,
+        "{:?}",
+        after.routes[0].ledger
+    );
     ensure!(after.routes[0].ledger.delivered == 10 && after.routes[0].ledger.balances());
     daemon.stop()?;
     Ok(())
@@ -95,7 +121,10 @@ pub fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
     drive.kill()?;
     let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
     ensure!(next.tell("recv 6 200")?.len() == 5);
-    ensure!(next.tell(&format!("sigwait {} 1 0", rt(5)))?.is_empty(), "signals die with their process");
+    ensure!(
+        next.tell(&format!("sigwait {} 1 0", rt(5)))?.is_empty(),
+        "signals die with their process"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -104,7 +133,9 @@ pub fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
 pub fn an_exit_is_seen_like_a_kill() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
-    let status = i.rtctl(&["run", "--as", "drive", "--", "sh", "-c", "exit 3"])?.status;
+    let status = i
+        .rtctl(&["run", "--as", "drive", "--", "sh", "-c", "exit 3"])?
+        .status;
     ensure!(status.code() == Some(3));
     i.until("it is dead", |s| is(s, 0, PeerState::Dead))?;
     let log = daemon.stop()?;
@@ -124,12 +155,15 @@ pub fn a_restart_follows_its_death_at_once_again_and_again() -> anyhow::Result<(
     }
     i.until("the last is dead", |s| is(s, 0, PeerState::Dead))?;
     let log = daemon.stop()?;
-    ensure!(log.contains(&format!("registrations {RESTARTS} deaths {RESTARTS}")), "{log}");
+    ensure!(
+        log.contains(&format!("registrations {RESTARTS} deaths {RESTARTS}")),
+        "{log}"
+    );
     Ok(())
 }
 
-/// The receiver of a stream is killed in the middle of it: every message ends in one outcome, and what was
-/// delivered is what was read plus what lies in the queue.
+/// The receiver of a stream is killed in the middle of it: every message ends in one outcome, and
+/// what was delivered is what was read plus what lies in the queue.
 pub fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     const MESSAGES: u64 = 5_000;
     let i = Instance::new()?;
@@ -141,14 +175,25 @@ pub fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     let read = drive.tell("recv 500 10000")?.len() as u64;
     drive.kill()?;
     sender.answer()?;
-    let end = i.until("all accepted", |s| s.routes.iter().all(|r| r.ledger.accepted == MESSAGES))?;
-    ensure!(end.routes.iter().all(|r| r.ledger.balances()), "{:?}", end.routes);
-    let settled = i.until("none waits", |s| s.routes.iter().all(|r| r.ledger.queued == 0))?;
+    let end = i.until("all accepted", |s| {
+        s.routes.iter().all(|r| r.ledger.accepted == MESSAGES)
+    })?;
+    ensure!(
+        end.routes.iter().all(|r| r.ledger.balances()),
+        "{:?}",
+        end.routes
+    );
+    let settled = i.until("none waits", |s| {
+        s.routes.iter().all(|r| r.ledger.queued == 0)
+    })?;
     let ledger = settled.routes[0].ledger;
     ensure!(ledger.peer_dead > 0, "{ledger:?}");
     let mut left = opened(&i, Peer::start()?, "receive", "cmd")?;
     let left = eventually(|| Some(left.tell("recv 20 100").ok()?.len() as u64))?;
-    ensure!(ledger.delivered == read + left, "read {read}, left {left}: {ledger:?}");
+    ensure!(
+        ledger.delivered == read + left,
+        "read {read}, left {left}: {ledger:?}"
+    );
     daemon.stop()?;
     Ok(())
 }

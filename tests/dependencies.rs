@@ -1,4 +1,5 @@
-//! The packages that the workspace is made of are as deny.toml allows: licences, one version of each, from crates.io alone.
+//! The packages that the workspace is made of are as deny.toml allows: licences, one version of
+//! each, from crates.io alone.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -20,23 +21,47 @@ pub fn the_packages_are_as_deny_toml_allows() -> anyhow::Result<()> {
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in &packages {
         let word = |key: &str| package[key].as_str();
-        let (name, version) = (word("name").context("no name")?, word("version").context("no version")?);
-        let license = word("license").with_context(|| format!("{name} {version} has no license"))?;
-        ensure!(allows(&policy.licenses, license), "{name} {version}: deny.toml does not allow {license}");
+        let (name, version) = (
+            word("name").context("no name")?,
+            word("version").context("no version")?,
+        );
+        let license =
+            word("license").with_context(|| format!("{name} {version} has no license"))?;
+        ensure!(
+            allows(&policy.licenses, license),
+            "{name} {version}: deny.toml does not allow {license}"
+        );
         let source = word("source").unwrap_or("this repository");
-        let known = ["this repository", "registry+https://github.com/rust-lang/crates.io-index"];
-        ensure!(known.contains(&source), "{name} {version} comes from {source}");
-        let skipped =
-            policy.skip.iter().any(|(n, start)| n == name && version.starts_with(&format!("{start}.")));
+        let known = [
+            "this repository",
+            "registry+https://github.com/rust-lang/crates.io-index",
+        ];
+        ensure!(
+            known.contains(&source),
+            "{name} {version} comes from {source}"
+        );
+        let skipped = policy
+            .skip
+            .iter()
+            .any(|(n, start)| n == name && version.starts_with(&format!("{start}.")));
         if !skipped {
             versions.entry(name).or_default().push(version);
         }
     }
-    let twice: Vec<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).collect();
+    let twice: Vec<_> = versions
+        .iter()
+        .filter(|(_, versions)| versions.len() > 1)
+        .collect();
     ensure!(twice.is_empty(), "in more than one version: {twice:?}");
     for (name, start) in policy.skip {
-        let of_name = packages.iter().filter(|package| package["name"] == name.as_str()).count();
-        ensure!(of_name > 1, "deny.toml skips {name} {start}, which is there in one version");
+        let of_name = packages
+            .iter()
+            .filter(|package| package["name"] == name.as_str())
+            .count();
+        ensure!(
+            of_name > 1,
+            "deny.toml skips {name} {start}, which is there in one version"
+        );
     }
     Ok(())
 }
@@ -64,30 +89,61 @@ pub fn an_expression_of_licenses_is_judged_as_a_whole() -> anyhow::Result<()> {
 
 fn policy(text: &str) -> anyhow::Result<Policy> {
     let table: toml::Table = text.parse()?;
-    let licenses = table["licenses"]["allow"].as_array().context("[licenses] allow")?;
-    let licenses = licenses.iter().filter_map(|license| license.as_str().map(str::to_owned)).collect();
+    let licenses = table["licenses"]["allow"]
+        .as_array()
+        .context("[licenses] allow")?;
+    let licenses = licenses
+        .iter()
+        .filter_map(|license| license.as_str().map(str::to_owned))
+        .collect();
     let skip = table["bans"]["skip"].as_array().context("[bans] skip")?;
     let word = |entry: &toml::Value, key: &str| Some(entry.get(key)?.as_str()?.to_owned());
-    let skip = skip.iter().map(|entry| Some((word(entry, "name")?, word(entry, "version")?)));
-    Ok(Policy { licenses, skip: skip.collect::<Option<_>>().context("[bans] skip: name and version")? })
+    let skip = skip
+        .iter()
+        .map(|entry| Some((word(entry, "name")?, word(entry, "version")?)));
+    Ok(Policy {
+        licenses,
+        skip: skip
+            .collect::<Option<_>>()
+            .context("[bans] skip: name and version")?,
+    })
 }
 
 /// As cargo sees them, without those that only other systems need.
 fn packages(root: &Path) -> anyhow::Result<Vec<Value>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments =
-        ["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"];
-    let output = Command::new(cargo).args(arguments).current_dir(root).output().context("cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let arguments = [
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--filter-platform=x86_64-unknown-linux-gnu",
+    ];
+    let output = Command::new(cargo)
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .context("cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("no packages")?.clone();
+    let packages = metadata["packages"]
+        .as_array()
+        .context("no packages")?
+        .clone();
     ensure!(packages.len() > 20, "{} packages", packages.len());
     Ok(packages)
 }
 
-/// Whether the allowed licenses satisfy an SPDX expression. A license with an exception is another one.
+/// Whether the allowed licenses satisfy an SPDX expression. A license with an exception is another
+/// one.
 fn allows(allowed: &[String], expression: &str) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let spaced = expression
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
     any_of(allowed, &mut rest) == Some(true) && rest.is_empty()

@@ -1,5 +1,6 @@
-//! rtd has no descriptors left (RLIMIT_NOFILE) while programs take their names. Each of them is refused with what to change, or
-//! waits, or gets its name. No name is held halfway, and nothing is left open.
+//! rtd has no descriptors left (RLIMIT_NOFILE) while programs take their names. Each of them is
+//! refused with what to change, or waits, or gets its name. No name is held halfway, and nothing is
+//! left open.
 
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::pair;
@@ -20,24 +21,38 @@ const FIX: &str = "LimitNOFILE";
 
 fn open(daemon: &Daemon) -> anyhow::Result<Vec<u64>> {
     let entries = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
 }
 
 fn soft_limit(daemon: &Daemon) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).context("no such limit")?;
-    Ok(line.split_whitespace().next().context("no soft limit")?.to_owned())
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .context("no such limit")?;
+    Ok(line
+        .split_whitespace()
+        .next()
+        .context("no soft limit")?
+        .to_owned())
 }
 
 /// Sets the daemon's soft limit.
 fn limit(daemon: &Daemon, soft: &str) -> anyhow::Result<()> {
     let mut prlimit = Command::new("prlimit");
-    prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nofile={soft}:")]);
+    prlimit.args([
+        "--pid",
+        &daemon.pid().to_string(),
+        &format!("--nofile={soft}:"),
+    ]);
     run(prlimit)?.well().map(drop)
 }
 
-/// Begins something while there is room for so many more descriptors only, until it is over, or the log says that they are
-/// short, or time has passed.
+/// Begins something while there is room for so many more descriptors only, until it is over, or the
+/// log says that they are short, or time has passed.
 fn starve<T>(
     daemon: &Daemon,
     spare: u64,
@@ -47,7 +62,9 @@ fn starve<T>(
     let short = || daemon.log().matches(FIX).count();
     let (before, open) = (short(), open(daemon)?);
     // Numbers below the limit are free here and there.
-    let free = (0..).filter(|number| !open.contains(number)).nth(usize::try_from(spare)?);
+    let free = (0..)
+        .filter(|number| !open.contains(number))
+        .nth(usize::try_from(spare)?);
     let was = soft_limit(daemon)?;
     limit(daemon, &free.unwrap_or(0).to_string())?;
     let begun = begin();
@@ -62,7 +79,9 @@ fn starve<T>(
 
 fn has(i: &Instance, name: &str, pid: u32) -> bool {
     let is_it = |page: rtcore::stats::snapshot::Snapshot| {
-        page.processes.iter().any(|p| p.name == name && p.state == PeerState::Alive && p.pid == pid)
+        page.processes
+            .iter()
+            .any(|p| p.name == name && p.state == PeerState::Alive && p.pid == pid)
     };
     i.snapshot().is_ok_and(is_it)
 }
@@ -74,7 +93,8 @@ fn settles(daemon: &Daemon, count: usize) -> anyhow::Result<()> {
         .with_context(|| format!("{count} are open, then {:?}", now()))
 }
 
-pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors() -> anyhow::Result<()> {
+pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors()
+-> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 64], ""))?;
     let mut b = Peer::with_inbox(&i, "b")?;
@@ -96,7 +116,9 @@ pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors()
         ensure!(b.take_numbers(1)? == [spare]);
         a.kill()?;
         i.until("its death is seen", |page| {
-            page.processes.iter().any(|p| p.name == "a" && p.state == PeerState::Dead)
+            page.processes
+                .iter()
+                .any(|p| p.name == "a" && p.state == PeerState::Dead)
         })?;
     }
     ensure!(refused > 0, "none was refused");
@@ -105,7 +127,8 @@ pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors()
     Ok(())
 }
 
-pub fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -> anyhow::Result<()> {
+pub fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -> anyhow::Result<()>
+{
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")
@@ -115,8 +138,12 @@ pub fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -
     let daemon = Daemon::start(&config)?;
     let (mut refused, count) = (0, open(&daemon)?.len());
     for spare in 0..SPARE_MAX {
-        let command = || Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "/bin/sleep", "1000"]));
-        let named = || i.snapshot().is_ok_and(|page| page.processes[0].state == PeerState::Alive);
+        let command =
+            || Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "/bin/sleep", "1000"]));
+        let named = || {
+            i.snapshot()
+                .is_ok_and(|page| page.processes[0].state == PeerState::Alive)
+        };
         let mut tool = starve(&daemon, spare, command, named)?;
         let pid = tool.pid();
         eventually(|| (has(&i, "arm", pid) || !tool.runs()).then_some(()))?;
@@ -127,7 +154,9 @@ pub fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -
             tool.end()?.refused(&[FIX])?;
             refused += 1;
         }
-        i.until("the name is free", |page| page.processes[0].state != PeerState::Alive)?;
+        i.until("the name is free", |page| {
+            page.processes[0].state != PeerState::Alive
+        })?;
     }
     ensure!(refused > 0, "none was refused");
     settles(&daemon, count)?;

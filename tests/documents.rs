@@ -1,5 +1,5 @@
-//! The documents agree with the code: rtd/ARCHITECTURE.md names each module and each file of tests, links have targets,
-//! configurations run, and the messages that the manual explains exist.
+//! The documents agree with the code: rtd/ARCHITECTURE.md names each module and each file of tests,
+//! links have targets, configurations run, and the messages that the manual explains exist.
 
 use crate::util::tool::{rtd, run_on};
 use anyhow::{Context as _, ensure};
@@ -13,7 +13,8 @@ fn modules(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let name = name.strip_suffix(".rs").unwrap_or(&name).to_owned();
-        let is_module = !name.contains('.') && !["mod", "main", "lib", "tests"].contains(&name.as_str());
+        let is_module =
+            !name.contains('.') && !["mod", "main", "lib", "tests"].contains(&name.as_str());
         names.extend(is_module.then_some(name));
     }
     Ok(names)
@@ -30,25 +31,47 @@ pub fn the_map_of_the_code_names_every_module_and_test_file() -> anyhow::Result<
     for source in ["rtcore/src", "rtd/src"] {
         let names = modules(&root.join(source))?;
         // Their rows say that they have one file for each kernel object and each command.
-        let names = names.iter().filter(|name| !["sys", "ctl", "bin"].contains(&name.as_str()));
-        rooms.extend(names.map(|name| Path::new(source).join(name)).filter(|room| root.join(room).is_dir()));
+        let names = names
+            .iter()
+            .filter(|name| !["sys", "ctl", "bin"].contains(&name.as_str()));
+        rooms.extend(
+            names
+                .map(|name| Path::new(source).join(name))
+                .filter(|room| root.join(room).is_dir()),
+        );
     }
     for room in rooms {
         let missing: Vec<String> = modules(&root.join(&room))?
             .into_iter()
             .filter(|name| !is_named(name) && !is_test(name))
             .collect();
-        ensure!(missing.is_empty(), "{}: the map does not name {missing:?}", room.display());
+        ensure!(
+            missing.is_empty(),
+            "{}: the map does not name {missing:?}",
+            room.display()
+        );
     }
     let files = modules(&root.join("tests"))?;
-    let files: BTreeSet<String> =
-        files.into_iter().filter(|name| root.join("tests").join(format!("{name}.rs")).exists()).collect();
-    let table = map.split("### Tests").nth(1).context("no section of tests")?;
+    let files: BTreeSet<String> = files
+        .into_iter()
+        .filter(|name| root.join("tests").join(format!("{name}.rs")).exists())
+        .collect();
+    let table = map
+        .split("### Tests")
+        .nth(1)
+        .context("no section of tests")?;
     let table = table.split("## Invariants").next().unwrap_or_default();
     let rows = table.lines().filter(|line| line.starts_with("| "));
-    let listed: BTreeSet<String> =
-        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
-    ensure!(listed == files, "not named: {:?}; not there: {:?}", &files - &listed, &listed - &files);
+    let listed: BTreeSet<String> = rows
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    ensure!(
+        listed == files,
+        "not named: {:?}; not there: {:?}",
+        &files - &listed,
+        &listed - &files
+    );
     Ok(())
 }
 
@@ -84,7 +107,10 @@ fn prose(text: &str) -> String {
 /// The anchor of a heading, as code hosts and mdBook make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+    let kept: String = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .collect();
     kept.replace(' ', "-")
 }
 
@@ -94,17 +120,27 @@ pub fn every_link_of_the_documents_has_its_target() -> anyhow::Result<()> {
     for text in texts(&root)? {
         let prose = prose(&std::fs::read_to_string(&text)?);
         let directory = text.parent().context("no directory")?;
-        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if link.starts_with("http") {
                 continue;
             }
             links += 1;
             let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
-            let file = if file.is_empty() { text.clone() } else { directory.join(file) };
+            let file = if file.is_empty() {
+                text.clone()
+            } else {
+                directory.join(file)
+            };
             ensure!(file.exists(), "{}: {link} leads nowhere", text.display());
             if !fragment.is_empty() {
                 let target = std::fs::read_to_string(&file)?;
-                let found = target.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
+                let found = target
+                    .lines()
+                    .any(|line| line.starts_with('#') && anchor(line) == fragment);
                 ensure!(found, "{}: {link}: no such heading", text.display());
             }
         }
@@ -119,9 +155,17 @@ pub fn every_configuration_in_the_documents_runs() -> anyhow::Result<()> {
     let mut count = 0;
     for text in texts(&root)? {
         let content = std::fs::read_to_string(&text)?;
-        for block in content.split("\n```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+        for block in content
+            .split("\n```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("\n```").next())
+        {
             let said = run_on(rtd(&["check", "--allow-degraded", "-"]), block.as_bytes())?;
-            ensure!(said.code() == Some(0), "{}:\n{block}\n{said:?}", text.display());
+            ensure!(
+                said.code() == Some(0),
+                "{}:\n{block}\n{said:?}",
+                text.display()
+            );
             count += 1;
         }
     }
@@ -148,10 +192,22 @@ pub fn every_message_of_the_troubleshooting_page_is_in_the_code() -> anyhow::Res
     let lines: Vec<&str> = code.split("\\\n").map(str::trim_start).collect();
     let code = lines.concat().replace("\\\"", "\"");
     let page = std::fs::read_to_string(root.join("rtd/book/src/troubleshooting.md"))?;
-    let quotes: Vec<&str> = page.split("**`").skip(1).filter_map(|rest| rest.split("`**").next()).collect();
-    ensure!(quotes.len() > 15, "only {} messages were found", quotes.len());
+    let quotes: Vec<&str> = page
+        .split("**`")
+        .skip(1)
+        .filter_map(|rest| rest.split("`**").next())
+        .collect();
+    ensure!(
+        quotes.len() > 15,
+        "only {} messages were found",
+        quotes.len()
+    );
     for quote in quotes {
-        for part in quote.split("...").map(str::trim).filter(|part| !part.is_empty()) {
+        for part in quote
+            .split("...")
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             ensure!(code.contains(part), "no message has `{part}`");
         }
     }

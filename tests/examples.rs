@@ -1,7 +1,8 @@
-//! The examples of the client library, as their user starts them: against the real daemon on configs/examples.toml.
+//! The examples of the client library, as their user starts them: against the real daemon on
+//! configs/examples.toml.
 //!
-//! They belong to another package than this binary; cargo is asked to bring them up to date first, with the profile
-//! and into the directory that this binary was built with.
+//! They belong to another package than this binary; cargo is asked to bring them up to date first,
+//! with the profile and into the directory that this binary was built with.
 
 use crate::util::tool::{RTD, Said, Tool};
 use crate::util::{Daemon, Instance, first_cpu, privileged};
@@ -44,7 +45,11 @@ fn build() -> anyhow::Result<PathBuf> {
     ]);
     cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     let said = cargo.output().context("cannot run cargo")?;
-    ensure!(said.status.success(), "{cargo:?}: {}", String::from_utf8_lossy(&said.stderr));
+    ensure!(
+        said.status.success(),
+        "{cargo:?}: {}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     Ok(directory.join("examples"))
 }
 
@@ -71,7 +76,9 @@ fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
 /// Reads its lines until one begins like this.
 fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
     loop {
-        let line = tool.line().with_context(|| format!("waiting for {start:?}"))?;
+        let line = tool
+            .line()
+            .with_context(|| format!("waiting for {start:?}"))?;
         if line.starts_with(start) {
             return Ok(line);
         }
@@ -80,8 +87,14 @@ fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
 
 /// It says whether it runs in real time, by the grants of this user.
 fn ensure_granted(said: &Said) -> anyhow::Result<()> {
-    ensure!(said.err.contains("not in real time") != privileged(), "{said:?}");
-    ensure!(privileged() || said.err.contains("setcap") || said.err.contains("ulimit"), "no fix: {said:?}");
+    ensure!(
+        said.err.contains("not in real time") != privileged(),
+        "{said:?}"
+    );
+    ensure!(
+        privileged() || said.err.contains("setcap") || said.err.contains("ulimit"),
+        "no fix: {said:?}"
+    );
     Ok(())
 }
 
@@ -102,22 +115,34 @@ pub fn a_controller_commands_a_drive_at_1_khz() -> anyhow::Result<()> {
     let out = drive.well()?;
     let rows: Vec<Vec<f64>> = out.lines().map(numbers).collect();
     ensure!(rows.len() == 4, "one row a second: {out}");
-    ensure!(rows.iter().map(|row| row[0]).sum::<f64>() == sent, "{sent} sent: {out}");
+    ensure!(
+        rows.iter().map(|row| row[0]).sum::<f64>() == sent,
+        "{sent} sent: {out}"
+    );
     for row in rows.iter().filter(|row| row[0] > 0.0) {
-        ensure!(row[1] == 0.0 && 0.0 < row[2] && row[2] <= row[3] && row[3] <= row[4], "{out}");
+        ensure!(
+            row[1] == 0.0 && 0.0 < row[2] && row[2] <= row[3] && row[3] <= row[4],
+            "{out}"
+        );
     }
     ensure!(out.ends_with("holding: nobody commands\n"), "{out}");
     Ok(())
 }
 
 fn sent_and_refused(out: &str) -> Option<(f64, f64)> {
-    let line = out.lines().find(|line| line.contains(" set points sent, "))?;
-    let (sent, refused) = line.strip_suffix(" refused")?.split_once(" set points sent, ")?;
+    let line = out
+        .lines()
+        .find(|line| line.contains(" set points sent, "))?;
+    let (sent, refused) = line
+        .strip_suffix(" refused")?
+        .split_once(" set points sent, ")?;
     Some((sent.parse().ok()?, refused.parse().ok()?))
 }
 
 fn numbers(line: &str) -> Vec<f64> {
-    line.split_whitespace().map_while(|word| word.parse().ok()).collect()
+    line.split_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect()
 }
 
 /// The machine moves, and this is what ends the button.
@@ -139,13 +164,19 @@ fn stopped_by(
 
 pub fn a_press_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.type_in(b"\n"))?;
-    ensure!(stop.contains("pressed, by pid ") && stop.contains("verified: true"), "{stop}");
+    ensure!(
+        stop.contains("pressed, by pid ") && stop.contains("verified: true"),
+        "{stop}"
+    );
     Ok(())
 }
 
 pub fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.signal(Signal::SIGKILL))?;
-    ensure!(stop.contains("button is gone (killed by SIGKILL)"), "{stop}");
+    ensure!(
+        stop.contains("button is gone (killed by SIGKILL)"),
+        "{stop}"
+    );
     Ok(())
 }
 
@@ -168,8 +199,14 @@ pub fn questions_are_answered_or_late() -> anyhow::Result<()> {
     until(&axis, "waiting for questions")?;
     let out = example(&i, "ask", &["panel", "10"])?.end()?.well()?;
     let answered = out.lines().filter(|line| line.contains(" rad at ")).count();
-    let late = out.lines().filter(|line| line.starts_with("no answer in time")).count();
-    ensure!(answered + late == 10 && late >= 3, "every third answer takes 50 ms of 20: {out}");
+    let late = out
+        .lines()
+        .filter(|line| line.starts_with("no answer in time"))
+        .count();
+    ensure!(
+        answered + late == 10 && late >= 3,
+        "every third answer takes 50 ms of 20: {out}"
+    );
     let last = format!("10 questions: {answered} answered, {late} not in time; ");
     ensure!(out.contains(&last), "{out}");
     let axis = axis.end()?.well()?;
@@ -196,8 +233,13 @@ pub fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
 pub fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
-    let all: [(&str, &[&str]); 5] =
-        [("controller", &[]), ("drive", &[]), ("estop", &["machine"]), ("ask", &["axis"]), ("epoll", &[])];
+    let all: [(&str, &[&str]); 5] = [
+        ("controller", &[]),
+        ("drive", &[]),
+        ("estop", &["machine"]),
+        ("ask", &["axis"]),
+        ("epoll", &[]),
+    ];
     for (name, args) in all {
         let tool = example(&i, name, args)?;
         crate::starting::holds_signals(tool.pid()).context(name)?;
@@ -217,9 +259,15 @@ pub fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
         ("epoll", &[]),
     ];
     for (name, args) in all {
-        example(&i, name, args)?.end()?.refused(&[name, "rtd is not running there: start it"])?;
+        example(&i, name, args)?
+            .end()?
+            .refused(&[name, "rtd is not running there: start it"])?;
     }
-    for (name, args) in [("estop", &["sideways"][..]), ("ask", &[]), ("drive", &["--minutes", "1"])] {
+    for (name, args) in [
+        ("estop", &["sideways"][..]),
+        ("ask", &[]),
+        ("drive", &["--minutes", "1"]),
+    ] {
         example(&i, name, args)?.end()?.refused(&[name])?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Stale messages: thrown away at a start where the configuration says so, and by hand, and always counted.
+//! Stale messages: thrown away at a start where the configuration says so, and by hand, and always
+//! counted.
 
 use crate::util::book::End::Delivered;
 use crate::util::session::lane_end;
@@ -19,7 +20,8 @@ fn config(i: &Instance, flush: &str) -> String {
         + &route("talk", &["kept.out"], "name = \"talk\"")
 }
 
-/// What waits for rtd and what waits for a receiver goes, the rest stays; the ledger begins with what comes afterwards.
+/// What waits for rtd and what waits for a receiver goes, the rest stays; the ledger begins with
+/// what comes afterwards.
 pub fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let first = Daemon::start(&config(&i, ""))?;
@@ -34,11 +36,16 @@ pub fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<(
     let daemon = Daemon::start(&config(&i, "flush_at_start = true"))?;
     for (queue, waited) in [("in", 3), ("out", 2)] {
         let name = i.queue(queue);
-        daemon.logged(&format!("adopted message queue {name} (maxmsg 10) with {waited} messages"))?;
+        daemon.logged(&format!(
+            "adopted message queue {name} (maxmsg 10) with {waited} messages"
+        ))?;
         daemon.logged(&format!("message queue {name}: flushed {waited} message"))?;
     }
     i.ledger_is("kept.in->kept.out", 3, &[(Delivered, 3)])?;
-    ensure!(held(&i.queue("kept.out"))? == 5, "what is not to be flushed was");
+    ensure!(
+        held(&i.queue("kept.out"))? == 5,
+        "what is not to be flushed was"
+    );
     Peer::sender(&i.queue("in"))?.stream(7, 1)?;
     i.ledger_is("in->out", 1, &[(Delivered, 1)])?;
     ensure!(Peer::receiver(&i.queue("out"))?.numbers(1)? == [7]);
@@ -51,16 +58,24 @@ pub fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<(
 pub fn a_refused_start_flushes_nothing() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     let config = |of: &Instance| {
-        let queues = |text: String| text.replace(&format!("/rtd-{}.", of.name), &format!("/rtd-{}.", i.name));
+        let queues = |text: String| {
+            text.replace(&format!("/rtd-{}.", of.name), &format!("/rtd-{}.", i.name))
+        };
         queues(config(of, "flush_at_start = true"))
     };
     let daemon = Daemon::start(&config(&i))?;
     let mut sender = Peer::sender(&i.queue("in"))?;
     sender.stream(0, 2)?;
     i.ledger_is("in->out", 2, &[(Delivered, 2)])?;
-    let refused = Daemon::start(&config(&other)).map(drop).unwrap_err().to_string();
+    let refused = Daemon::start(&config(&other))
+        .map(drop)
+        .unwrap_err()
+        .to_string();
     ensure!(refused.contains("is read by rtd instance"), "{refused}");
-    ensure!(held(&i.queue("out"))? == 2, "the refused start took messages");
+    ensure!(
+        held(&i.queue("out"))? == 2,
+        "the refused start took messages"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -74,7 +89,10 @@ pub fn the_kernel_decides_who_may_flush() -> anyhow::Result<()> {
     let mut stranger = i.rtctl_command(&["flush", "out"]);
     as_nobody(&mut stranger);
     let said = run(stranger)?;
-    ensure!(said.code() != Some(0) && held(&i.queue("out"))? == 4, "{said:?}");
+    ensure!(
+        said.code() != Some(0) && held(&i.queue("out"))? == 4,
+        "{said:?}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -85,7 +103,10 @@ pub fn by_hand_it_counts() -> anyhow::Result<()> {
     Peer::sender(&i.queue("in"))?.stream(0, 4)?;
     i.ledger_is("in->out", 4, &[(Delivered, 4)])?;
     let flushed = run(i.rtctl_command(&["flush", "out"]))?.well()?;
-    ensure!(flushed == format!("flushed 4 messages from out ({})\n", i.queue("out")), "{flushed}");
+    ensure!(
+        flushed == format!("flushed 4 messages from out ({})\n", i.queue("out")),
+        "{flushed}"
+    );
     let by = format!(
         "(uid {}) flushed 4 messages that waited in it (rtctl flush out)",
         rtcore::sys::accounts::own_uid()
@@ -99,8 +120,14 @@ pub fn by_hand_it_counts() -> anyhow::Result<()> {
     daemon.freeze()?;
     Peer::sender(&i.queue("in"))?.stream(4, 3)?;
     let flushed = run(i.rtctl_command(&["flush", "in"]))?.well()?;
-    ensure!(flushed.starts_with("flushed 3 messages from in"), "{flushed}");
-    ensure!(!daemon.log().contains("(rtctl flush in)"), "a frozen rtd wrote its log");
+    ensure!(
+        flushed.starts_with("flushed 3 messages from in"),
+        "{flushed}"
+    );
+    ensure!(
+        !daemon.log().contains("(rtctl flush in)"),
+        "a frozen rtd wrote its log"
+    );
     daemon.signal(nix::sys::signal::Signal::SIGCONT)?;
     // The report waited for it.
     daemon.logged("flushed 3 messages that waited in it (rtctl flush in)")?;
@@ -109,6 +136,9 @@ pub fn by_hand_it_counts() -> anyhow::Result<()> {
     run(i.rtctl_command(&["flush", "talk"]))?.refused(&["talk has no message queue"])?;
     run(i.rtctl_command(&["flush", "nowhere"]))?.refused(&["has no endpoint nowhere"])?;
     let log = daemon.stop()?;
-    ensure!(log.matches("that waited in it (rtctl flush").count() == 2, "{log}");
+    ensure!(
+        log.matches("that waited in it (rtctl flush").count() == 2,
+        "{log}"
+    );
     Ok(())
 }

@@ -12,7 +12,9 @@ struct Idle(Pid);
 impl Idle {
     fn of(parent: &mut Peer) -> anyhow::Result<Idle> {
         let said = parent.tell("session fork idle")?;
-        Ok(Idle(Pid::from_raw(said.first().context("no pid")?.parse()?)))
+        Ok(Idle(Pid::from_raw(
+            said.first().context("no pid")?.parse()?,
+        )))
     }
 }
 
@@ -65,13 +67,28 @@ fn all_fail(said: &[String], pid: u32) -> anyhow::Result<()> {
     ];
     let forked = format!("this process was forked from process {pid}");
     for call in calls {
-        let found = said.iter().find(|line| line.starts_with(&format!("{call}: "))).context(call)?;
+        let found = said
+            .iter()
+            .find(|line| line.starts_with(&format!("{call}: ")))
+            .context(call)?;
         ensure!(found.contains(&forked), "{found}");
-        ensure!(found.contains("in this process"), "it does not say what to do: {found}");
+        ensure!(
+            found.contains("in this process"),
+            "it does not say what to do: {found}"
+        );
     }
-    ensure!(said.contains(&format!("state: Forked {{ creator: {pid} }}")), "{said:?}");
-    ensure!(said.contains(&"is: (false, false, 0, 0)".to_owned()), "{said:?}");
-    ensure!(said.last().is_some_and(|last| last == "dropped"), "{said:?}");
+    ensure!(
+        said.contains(&format!("state: Forked {{ creator: {pid} }}")),
+        "{said:?}"
+    );
+    ensure!(
+        said.contains(&"is: (false, false, 0, 0)".to_owned()),
+        "{said:?}"
+    );
+    ensure!(
+        said.last().is_some_and(|last| last == "dropped"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -81,9 +98,14 @@ fn goes_on(i: &Instance, arm: &mut Peer, from: u64, before: u64) -> anyhow::Resu
         arm.number("out", number)?;
     }
     unbroken(&arm.got_until(&format!("number {}", from + 4))?, from, 5)?;
-    let page = i.until("all is accounted", |page| page.routes[0].ledger.delivered == before + 5)?;
+    let page = i.until("all is accounted", |page| {
+        page.routes[0].ledger.delivered == before + 5
+    })?;
     let ledger = page.routes[0].ledger;
-    ensure!(ledger.balances() && (ledger.accepted, ledger.queued) == (before + 5, 0), "{ledger:?}");
+    ensure!(
+        ledger.balances() && (ledger.accepted, ledger.queued) == (before + 5, 0),
+        "{ledger:?}"
+    );
     Ok(())
 }
 
@@ -92,11 +114,13 @@ pub fn a_child_gets_an_error_from_every_call_and_its_parent_goes_on() -> anyhow:
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
     goes_on(&i, &mut arm, 1, 0)?;
-    // Many times, since another thread of the parent holds a lock of the session during some of the forks.
+    // Many times, since another thread of the parent holds a lock of the session during some of the
+    // forks.
     let said = arm.tell("session fork touch out 50")?;
     all_fail(&said, arm.pid())?;
     goes_on(&i, &mut arm, 6, 5)?;
-    // A child that lives on has copies of the descriptors: the session closes and opens again in spite of them.
+    // A child that lives on has copies of the descriptors: the session closes and opens again in
+    // spite of them.
     let _child = Idle::of(&mut arm)?;
     arm.tell("session close")?;
     daemon.logged(&format!("arm: pid {} closed its session", arm.pid()))?;
@@ -124,7 +148,10 @@ pub fn a_child_of_a_direct_sender_gets_errors_too() -> anyhow::Result<()> {
     all_fail(&said, planner.pid())?;
     planner.number("out", 2)?;
     let got = arm.got_until("number 2")?;
-    ensure!(count(&got) == 2 && runs(&got).iter().all(|run| run.missed == 0), "{got:?}");
+    ensure!(
+        count(&got) == 2 && runs(&got).iter().all(|run| run.missed == 0),
+        "{got:?}"
+    );
     i.until("all is taken", |page| page.routes[0].ledger.delivered == 2)?;
     Ok(())
 }
@@ -135,7 +162,10 @@ pub fn a_loan_and_a_message_in_place_are_the_parents() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
     let said = arm.tell("session fork loan out")?;
-    ensure!(said[..2] == ["dropped", "len: ok 0"] && said[2].contains("was forked from process"), "{said:?}");
+    ensure!(
+        said[..2] == ["dropped", "len: ok 0"] && said[2].contains("was forked from process"),
+        "{said:?}"
+    );
     let said = arm.tell("session fork in-place")?;
     ensure!(said == ["copied: Some(0)", "number: 7"], "{said:?}");
     goes_on(&i, &mut arm, 8, 1)
@@ -145,10 +175,18 @@ pub fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
-    let said = arm.tell(&format!("session fork connect {} helper help 42", i.socket()))?;
+    let said = arm.tell(&format!(
+        "session fork connect {} helper help 42",
+        i.socket()
+    ))?;
     ensure!(said == ["Ok(1)"], "{said:?}");
     let got = arm.got_until("number 42")?;
-    ensure!(runs(&got).iter().all(|run| run.verified && run.pid != arm.pid()), "{got:?}");
+    ensure!(
+        runs(&got)
+            .iter()
+            .all(|run| run.verified && run.pid != arm.pid()),
+        "{got:?}"
+    );
     // The name of its parent is taken.
     let said = arm.tell(&format!("session fork connect {} arm out 43", i.socket()))?;
     ensure!(said[0].contains(&arm.pid().to_string()), "{said:?}");

@@ -1,5 +1,6 @@
-//! What a start needs of the kernel: refused without it, with the lines that grant it and nothing left
-//! behind; enough with just those lines; degraded only where asked for, and then said everywhere.
+//! What a start needs of the kernel: refused without it, with the lines that grant it and nothing
+//! left behind; enough with just those lines; degraded only where asked for, and then said
+//! everywhere.
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};
@@ -19,7 +20,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// mlockall(2).
-const MLOCKALL: i64 = if cfg!(target_arch = "x86_64") { 151 } else { 230 };
+const MLOCKALL: i64 = if cfg!(target_arch = "x86_64") {
+    151
+} else {
+    230
+};
 const EPERM: i32 = 1;
 
 /// What an ordinary user has.
@@ -35,8 +40,14 @@ pub struct Granted {
 
 /// `rtd run` as an ordinary user that was granted this: ourselves, or a stranger when we are root.
 pub fn ordinary(instance: &Instance, granted: Granted, more: &[&str]) -> anyhow::Result<Command> {
-    let stranger = if own_uid() == 0 { Some(Stranger::new(instance)?) } else { None };
-    let rtd = stranger.as_ref().map_or(Path::new(env!("CARGO_BIN_EXE_rtd")), Stranger::rtd);
+    let stranger = if own_uid() == 0 {
+        Some(Stranger::new(instance)?)
+    } else {
+        None
+    };
+    let rtd = stranger
+        .as_ref()
+        .map_or(Path::new(env!("CARGO_BIN_EXE_rtd")), Stranger::rtd);
     let mut command = Command::new(rtd);
     command.args(["run", "-"]).args(more);
     run_ordinary(&mut command, stranger.map(|s| s.uid), granted);
@@ -68,23 +79,42 @@ fn run_ordinary(command: &mut Command, uid: Option<u32>, granted: Granted) {
 }
 
 fn config(instance: &Instance) -> String {
-    instance.head() + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "")
+    instance.head()
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "")
+        + &route("in", &["out"], "")
 }
 
 /// The text of the refusal; and nothing of the instance is there.
 fn refused(instance: &Instance, command: Command) -> anyhow::Result<String> {
     let started = Daemon::spawn(command, &config(instance));
-    let text = format!("{:#}", started.err().ok_or_else(|| anyhow::anyhow!("it started"))?);
+    let text = format!(
+        "{:#}",
+        started.err().ok_or_else(|| anyhow::anyhow!("it started"))?
+    );
     for name in ["in", "out"] {
-        assert!(!exists(&instance.queue(name))?, "queue {name} was left behind");
+        assert!(
+            !exists(&instance.queue(name))?,
+            "queue {name} was left behind"
+        );
     }
     assert!(instance.page().is_err(), "the page was left behind");
-    assert!(!Path::new(&instance.socket()).exists(), "the socket was left behind");
+    assert!(
+        !Path::new(&instance.socket()).exists(),
+        "the socket was left behind"
+    );
     Ok(text)
 }
 
 fn names_the_lines(text: &str) {
-    for line in ["rtprio", "memlock", "limits.d", "LimitRTPRIO=", "LimitMEMLOCK=", "setcap cap_sys_nice"] {
+    for line in [
+        "rtprio",
+        "memlock",
+        "limits.d",
+        "LimitRTPRIO=",
+        "LimitMEMLOCK=",
+        "setcap cap_sys_nice",
+    ] {
         assert!(text.contains(line), "{line:?} is missing in:\n{text}");
     }
 }
@@ -98,19 +128,29 @@ pub fn a_start_without_limits_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CAP_SYS_NICE of a user namespace gives no SCHED_FIFO: the check tries it, and nothing has been made when the start is refused.
+/// CAP_SYS_NICE of a user namespace gives no SCHED_FIFO: the check tries it, and nothing has been
+/// made when the start is refused.
 pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let granted = Granted { namespace: true, ..Granted::default() };
+    let granted = Granted {
+        namespace: true,
+        ..Granted::default()
+    };
     let command = ordinary(&instance, granted, &[])?;
     let text = refused(&instance, command)?;
-    assert!(text.contains("the kernel refuses SCHED_FIFO all the same"), "{text}");
-    assert!(text.contains("above RLIMIT_MEMLOCK") && text.contains("LimitMEMLOCK="), "{text}");
+    assert!(
+        text.contains("the kernel refuses SCHED_FIFO all the same"),
+        "{text}"
+    );
+    assert!(
+        text.contains("above RLIMIT_MEMLOCK") && text.contains("LimitMEMLOCK="),
+        "{text}"
+    );
     Ok(())
 }
 
-/// mlockall(2) is called last, when queues, page and lane threads are there: what the start made is gone, and what was there
-/// before is as it was.
+/// mlockall(2) is called last, when queues, page and lane threads are there: what the start made is
+/// gone, and what was there before is as it was.
 pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()> {
     let start = |instance: &Instance| {
         let mut filtered = Ok(());
@@ -120,12 +160,21 @@ pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()
     };
     let instance = Instance::new()?;
     let text = format!("{:#}", start(&instance)?.err().context("it started")?);
-    anyhow::ensure!(text.contains("locked memory (mlockall)") && text.contains("memlock"), "{text}");
+    anyhow::ensure!(
+        text.contains("locked memory (mlockall)") && text.contains("memlock"),
+        "{text}"
+    );
     for name in ["in", "out"] {
-        anyhow::ensure!(!exists(&instance.queue(name))?, "queue {name} was left behind");
+        anyhow::ensure!(
+            !exists(&instance.queue(name))?,
+            "queue {name} was left behind"
+        );
     }
     anyhow::ensure!(instance.page().is_err(), "the page was left behind");
-    anyhow::ensure!(!Path::new(&instance.socket()).exists(), "the socket was left behind");
+    anyhow::ensure!(
+        !Path::new(&instance.socket()).exists(),
+        "the socket was left behind"
+    );
     // The queues of an earlier life, with messages.
     Daemon::start(&config(&instance))?.stop()?;
     Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
@@ -142,12 +191,18 @@ pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let number = |key: &str| -> anyhow::Result<u64> {
-        let rest = text.split_once(key).with_context(|| format!("no {key} in\n{text}"))?.1;
+        let rest = text
+            .split_once(key)
+            .with_context(|| format!("no {key} in\n{text}"))?
+            .1;
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         Ok(digits.parse()?)
     };
-    let granted =
-        Granted { rtprio: number("LimitRTPRIO=")?, memlock: number("LimitMEMLOCK=")?, namespace: false };
+    let granted = Granted {
+        rtprio: number("LimitRTPRIO=")?,
+        memlock: number("LimitMEMLOCK=")?,
+        namespace: false,
+    };
     let daemon = Daemon::spawn(ordinary(&instance, granted, &[])?, &config(&instance))?;
     has_all(&instance, daemon)
 }
@@ -156,16 +211,25 @@ pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
 pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
-    let rest = text.split_once("setcap ").with_context(|| format!("no setcap in\n{text}"))?.1;
+    let rest = text
+        .split_once("setcap ")
+        .with_context(|| format!("no setcap in\n{text}"))?
+        .1;
     let mut words = rest.split_whitespace();
     let capabilities = words.next().context("no capabilities")?;
     let named = words.next().context("no program")?;
     // Pasted, it does something for the program that was refused, wherever that lies.
-    anyhow::ensure!(named.starts_with('/') && named != "/usr/bin/rtd", "grants it to {named}");
+    anyhow::ensure!(
+        named.starts_with('/') && named != "/usr/bin/rtd",
+        "grants it to {named}"
+    );
     let stranger = Stranger::new(&instance)?;
     let rtd = instance.file("rtd-capable");
     crate::util::tool::copy_program(stranger.rtd(), &rtd)?;
-    let status = Command::new("setcap").arg(capabilities).arg(&rtd).status()?;
+    let status = Command::new("setcap")
+        .arg(capabilities)
+        .arg(&rtd)
+        .status()?;
     anyhow::ensure!(status.success(), "setcap {capabilities} failed");
     let mut command = Command::new(&rtd);
     command.args(["run", "-"]);
@@ -199,11 +263,18 @@ pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
     daemon.logged("watchdog: no real-time priority")?;
     let json = String::from_utf8(instance.rtctl(&["stats", "--json"])?.stdout)?;
     let document: serde_json::Value = serde_json::from_str(&json)?;
-    assert_eq!(document["lanes"][0]["degraded"], serde_json::json!(["fifo", "memory"]), "{json}");
+    assert_eq!(
+        document["lanes"][0]["degraded"],
+        serde_json::json!(["fifo", "memory"]),
+        "{json}"
+    );
     let list = String::from_utf8(instance.rtctl(&["ls"])?.stdout)?;
     assert!(list.contains("fifo") && list.contains("memory"), "{list}");
     Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
-    assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(5)?, [0, 1, 2, 3, 4]);
+    assert_eq!(
+        Peer::receiver(&instance.queue("out"))?.numbers(5)?,
+        [0, 1, 2, 3, 4]
+    );
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     daemon.stop()?;
     Ok(())

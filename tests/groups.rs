@@ -1,5 +1,5 @@
-//! Groups: a copy to all, one in turn, or the first that takes it; with members dead or full, and those that only a
-//! POSIX process group or session makes members.
+//! Groups: a copy to all, one in turn, or the first that takes it; with members dead or full, and
+//! those that only a POSIX process group or session makes members.
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
@@ -18,7 +18,8 @@ fn three(instance: &Instance, mode: &str, more: &str) -> String {
         config += &process(name);
         config += &instance.mqueue(name, &format!("owner = \"{name}\"\nmaxmsg = 2"));
     }
-    config += &format!("[[group]]\nname = \"abc\"\nmembers = [\"a\", \"b\", \"c\"]\nmode = \"{mode}\"\n");
+    config +=
+        &format!("[[group]]\nname = \"abc\"\nmembers = [\"a\", \"b\", \"c\"]\nmode = \"{mode}\"\n");
     config + &route("in", &["abc"], more)
 }
 
@@ -32,7 +33,9 @@ fn die(instance: &Instance, member: &str) -> anyhow::Result<()> {
     peer.expect(instance, member, &[])?;
     peer.kill()?;
     instance.until("the death of a member is seen", |s| {
-        s.processes.iter().any(|p| p.name == member && p.state == PeerState::Dead)
+        s.processes
+            .iter()
+            .any(|p| p.name == member && p.state == PeerState::Dead)
     })?;
     Ok(())
 }
@@ -60,17 +63,31 @@ pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
         sender.stream(n, 1)?;
         assert_eq!(c.numbers(1)?, [n]);
     }
-    let ends = [(Delivered, 2 + 5), (PeerDead, 5), (Queued, 1), (Rejected(Reject::Full), 2)];
+    let ends = [
+        (Delivered, 2 + 5),
+        (PeerDead, 5),
+        (Queued, 1),
+        (Rejected(Reject::Full), 2),
+    ];
     let seen = instance.ledger_is("in->abc", 15, &ends)?;
     assert_eq!(targets(&seen, "in->abc")?, [2, 0, 5]);
     let shown = crate::util::tool::run(instance.rtctl_command(&["stats"]))?.well()?;
-    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
     let losses = [["2", "full"], ["5", "peer-dead"], ["0", "-"]];
-    for ((target, delivered), lost) in [("a", "2"), ("b", "0"), ("c", "5")].into_iter().zip(losses) {
-        let row = rows.iter().find(|row| row.get(..3) == Some(&["in->abc", target, delivered]));
+    for ((target, delivered), lost) in [("a", "2"), ("b", "0"), ("c", "5")].into_iter().zip(losses)
+    {
+        let row = rows
+            .iter()
+            .find(|row| row.get(..3) == Some(&["in->abc", target, delivered]));
         let last = if target == "b" { "never" } else { "ago" };
         let end = [last, lost[0], lost[1]];
-        assert!(row.is_some_and(|row| row.ends_with(&end)), "{target} {end:?} in\n{shown}");
+        assert!(
+            row.is_some_and(|row| row.ends_with(&end)),
+            "{target} {end:?} in\n{shown}"
+        );
     }
     assert_eq!(held(&instance.queue("b"))?, 0);
     let mut a = Peer::receiver(&instance.queue("a"))?;
@@ -102,14 +119,21 @@ pub fn round_robin_skips_the_dead_and_the_full() -> anyhow::Result<()> {
     instance.ledger_is("in->abc", 4, &[(Delivered, 4)])?;
     // Both living ones are full. Turns: b (dead; c queues 4), c (its queue is full too).
     sender.stream(4, 2)?;
-    instance.ledger_is("in->abc", 6, &[(Delivered, 4), (Queued, 1), (Rejected(Reject::Full), 1)])?;
+    instance.ledger_is(
+        "in->abc",
+        6,
+        &[(Delivered, 4), (Queued, 1), (Rejected(Reject::Full), 1)],
+    )?;
     // What is queued in front of c goes to a as soon as that has room: one is as good as another.
     assert_eq!(Peer::receiver(&instance.queue("a"))?.numbers(3)?, [0, 3, 4]);
     instance.ledger_is("in->abc", 6, &[(Delivered, 5), (Rejected(Reject::Full), 1)])?;
     // Turn: a.
     sender.stream(6, 1)?;
     instance.ledger_is("in->abc", 7, &[(Delivered, 6), (Rejected(Reject::Full), 1)])?;
-    assert_eq!((take(&instance, "a")?, take(&instance, "c")?), (vec![6], vec![1, 2]));
+    assert_eq!(
+        (take(&instance, "a")?, take(&instance, "c")?),
+        (vec![6], vec![1, 2])
+    );
     assert_eq!(held(&instance.queue("b"))?, 0);
     Ok(())
 }
@@ -121,10 +145,14 @@ pub fn any_takes_the_first_with_room() -> anyhow::Result<()> {
     let mut sender = Peer::sender(&instance.queue("in"))?;
     sender.stream(0, 3)?;
     instance.ledger_is("in->abc", 3, &[(Delivered, 3)])?;
-    assert_eq!((take(&instance, "a")?, take(&instance, "b")?), (vec![0, 1], vec![2]));
+    assert_eq!(
+        (take(&instance, "a")?, take(&instance, "b")?),
+        (vec![0, 1], vec![2])
+    );
     die(&instance, "a")?;
     sender.stream(3, 5)?;
-    // b and c take two each; the first living one queues the fifth, which goes where there is room first.
+    // b and c take two each; the first living one queues the fifth, which goes where there is room
+    // first.
     instance.ledger_is("in->abc", 8, &[(Delivered, 7), (Queued, 1)])?;
     assert_eq!(held(&instance.queue("a"))?, 0);
     assert_eq!(Peer::receiver(&instance.queue("c"))?.numbers(3)?, [5, 6, 7]);
@@ -143,8 +171,13 @@ pub fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
     Peer::sender(&instance.queue("in"))?.stream(0, 8)?;
     instance.ledger_is("in->abc", 8, &[(Delivered, 6), (Queued, 2)])?;
     first.kill()?;
-    instance.until("the death is seen", |s| s.processes.iter().any(|p| p.state == PeerState::Dead))?;
-    assert_eq!(Peer::receiver(&instance.queue("b"))?.numbers(4)?, [2, 3, 6, 7]);
+    instance.until("the death is seen", |s| {
+        s.processes.iter().any(|p| p.state == PeerState::Dead)
+    })?;
+    assert_eq!(
+        Peer::receiver(&instance.queue("b"))?.numbers(4)?,
+        [2, 3, 6, 7]
+    );
     let seen = instance.ledger_is("in->abc", 8, &[(Delivered, 8)])?;
     // Who got it counts, not whom it waited for.
     assert_eq!(targets(&seen, "in->abc")?, [2, 4, 2]);
@@ -168,7 +201,8 @@ pub fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
         command.arg("--allow-degraded").uid(uid);
     })?;
     let mut strong = Peer::start()?;
-    // Who could not be signalled would not be registered: its saved user, which the kernel goes by too, lets it.
+    // Who could not be signalled would not be registered: its saved user, which the kernel goes by
+    // too, lets it.
     strong.tell(&format!("setresuid 0 0 {uid}"))?;
     strong.expect(&instance, "strong", &[rt(1)])?;
     strong.tell("setresuid 0 0 0")?;
@@ -198,7 +232,8 @@ pub fn a_group_of_the_dead_is_dead() -> anyhow::Result<()> {
 /// As [`three`], of which those are members who have something in common with the process `lead`.
 fn kin(instance: &Instance, mode: &str, filter: &str, more: &str) -> String {
     let mode = format!("mode = \"{mode}\"\n");
-    let config = three(instance, "MODE", more).replace("mode = \"MODE\"\n", &(mode + filter + "\n"));
+    let config =
+        three(instance, "MODE", more).replace("mode = \"MODE\"\n", &(mode + filter + "\n"));
     config + &process("lead")
 }
 
@@ -218,13 +253,15 @@ fn in_group(instance: &Instance, name: &str, pgid: u32) -> anyhow::Result<Peer> 
 fn end(instance: &Instance, name: &str, peer: Peer) -> anyhow::Result<()> {
     peer.kill()?;
     instance.until("the death is seen", |s| {
-        s.processes.iter().any(|p| p.name == name && p.state == PeerState::Dead)
+        s.processes
+            .iter()
+            .any(|p| p.name == name && p.state == PeerState::Dead)
     })?;
     Ok(())
 }
 
-/// Registered members of the leader's process group, at each message: not who is elsewhere, dead or not there, and
-/// nobody while nobody leads.
+/// Registered members of the leader's process group, at each message: not who is elsewhere, dead or
+/// not there, and nobody while nobody leads.
 pub fn all_is_who_is_in_the_process_group_now() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "all", GROUP_OF_LEAD, ""))?;
@@ -251,11 +288,15 @@ pub fn all_is_who_is_in_the_process_group_now() -> anyhow::Result<()> {
     sender.stream(5, 1)?;
     let seen = instance.ledger_is("in->abc", 8, &[(Delivered, 6), (PeerDead, 2)])?;
     assert_eq!(targets(&seen, "in->abc")?, [3, 2, 1]);
-    assert_eq!([take(&instance, "b")?, take(&instance, "c")?], [vec![1, 2], vec![5]]);
+    assert_eq!(
+        [take(&instance, "b")?, take(&instance, "c")?],
+        [vec![1, 2], vec![5]]
+    );
     Ok(())
 }
 
-/// Sends one message after the other until one goes to the `wanted`th end; all before it went to the `other`th.
+/// Sends one message after the other until one goes to the `wanted`th end; all before it went to
+/// the `other`th.
 fn send_until_it_goes_to(
     instance: &Instance,
     sender: &mut Peer,
@@ -269,7 +310,11 @@ fn send_until_it_goes_to(
         *sent += 1;
         let seen = instance.ledger_is("in->abc", *sent, &[(Delivered, *sent)])?;
         let got = targets(&seen, "in->abc")?;
-        let end = if got[wanted] > expected[wanted] { wanted } else { other };
+        let end = if got[wanted] > expected[wanted] {
+            wanted
+        } else {
+            other
+        };
         expected[end] += 1;
         assert_eq!(got, expected);
         assert_eq!(take(instance, ["a", "b", "c"][end])?, [*sent - 1]);
@@ -309,12 +354,15 @@ pub fn members_of_the_process_group_take_turns() -> anyhow::Result<()> {
     Peer::sender(&instance.queue("in"))?.stream(0, 4)?;
     let seen = instance.ledger_is("in->abc", 4, &[(Delivered, 4)])?;
     assert_eq!(targets(&seen, "in->abc")?, [2, 0, 2]);
-    assert_eq!([take(&instance, "a")?, take(&instance, "c")?], [vec![0, 2], vec![1, 3]]);
+    assert_eq!(
+        [take(&instance, "a")?, take(&instance, "c")?],
+        [vec![0, 2], vec![1, 3]]
+    );
     Ok(())
 }
 
-/// Who is asked for whom a message is, is asked when it comes: what waits for a member goes to nobody else, and goes
-/// down with it.
+/// Who is asked for whom a message is, is asked when it comes: what waits for a member goes to
+/// nobody else, and goes down with it.
 pub fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "any", GROUP_OF_LEAD, "capacity = 4"))?;
@@ -337,12 +385,21 @@ pub fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
 /// The session in which the leader is; its members get signals.
 pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     if procfs::groups(i32::try_from(std::process::id())?)?.sid == 0 {
-        // Our session's leader is outside of this pid namespace (a container's exec): once more, in one of our own.
+        // Our session's leader is outside of this pid namespace (a container's exec): once more, in
+        // one of our own.
         let name = "groups::a_session_is_without_those_that_made_their_own";
         let mut again = std::process::Command::new("setsid");
-        let out = again.arg("--wait").arg(std::env::current_exe()?).args(["--exact", name]).output()?;
+        let out = again
+            .arg("--wait")
+            .arg(std::env::current_exe()?)
+            .args(["--exact", name])
+            .output()?;
         let said = String::from_utf8_lossy(&out.stdout);
-        anyhow::ensure!(out.status.success(), "in a session of its own: {}\n{said}", out.status);
+        anyhow::ensure!(
+            out.status.success(),
+            "in a session of its own: {}\n{said}",
+            out.status
+        );
         return Ok(());
     }
     let instance = Instance::new()?;
@@ -350,7 +407,8 @@ pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     for name in ["a", "b", "c"] {
         config += &(process(name) + &signal(&format!("{name}.sig"), name, "SIGRTMIN+1", ""));
     }
-    config += "[[group]]\nname = \"abc\"\nmembers = [\"a.sig\", \"b.sig\", \"c.sig\"]\nmode = \"all\"\n";
+    config +=
+        "[[group]]\nname = \"abc\"\nmembers = [\"a.sig\", \"b.sig\", \"c.sig\"]\nmode = \"all\"\n";
     config += "session_of = \"lead\"\n";
     let _daemon = Daemon::start(&(config + &route("in", &["abc"], "")))?;
     let mut peers = Vec::new();
@@ -372,8 +430,9 @@ pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two members with rings, one of them slow: whatever the policy does with the rest, what counts as delivered is
-/// received, in increasing order at each member, and no member takes a message for a duplicate.
+/// Two members with rings, one of them slow: whatever the policy does with the rest, what counts as
+/// delivered is received, in increasing order at each member, and no member takes a message for a
+/// duplicate.
 fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> anyhow::Result<()> {
     const CHUNK: u64 = 10_000;
     const QUIET_MS: u64 = 2_000;
@@ -382,10 +441,19 @@ fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> a
     for name in ["fast", "slow"] {
         config += &(process(name) + &endpoint(&format!("{name}.in"), name, 16));
     }
-    config += &format!("[[group]]\nname = \"g\"\nmembers = [\"slow.in\", \"fast.in\"]\nmode = \"{mode}\"\n");
-    config += &route("a.out", &["g"], &format!("capacity = 8\noverflow = \"{overflow}\""));
+    config += &format!(
+        "[[group]]\nname = \"g\"\nmembers = [\"slow.in\", \"fast.in\"]\nmode = \"{mode}\"\n"
+    );
+    config += &route(
+        "a.out",
+        &["g"],
+        &format!("capacity = 8\noverflow = \"{overflow}\""),
+    );
     let _daemon = Daemon::start(&config)?;
-    let mut members = [Peer::with_inbox(&instance, "fast")?, Peer::with_inbox(&instance, "slow")?];
+    let mut members = [
+        Peer::with_inbox(&instance, "fast")?,
+        Peer::with_inbox(&instance, "slow")?,
+    ];
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     for (member, pause_us) in members.iter_mut().zip([0, 100]) {
@@ -407,9 +475,15 @@ fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> a
             "{mode}, {overflow}: duplicates: {counters}"
         );
     }
-    anyhow::ensure!(received == ledger.delivered, "{mode}, {overflow}: {received} received, {ledger:?}");
+    anyhow::ensure!(
+        received == ledger.delivered,
+        "{mode}, {overflow}: {received} received, {ledger:?}"
+    );
     let lossless = overflow.starts_with("block");
-    anyhow::ensure!(!lossless || ledger.delivered == messages, "{mode}, {overflow}: {ledger:?}");
+    anyhow::ensure!(
+        !lossless || ledger.delivered == messages,
+        "{mode}, {overflow}: {ledger:?}"
+    );
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! The runaway guard: lanes that are starved, that carry too much or never wait, for each of what the configuration may
-//! say; and who speaks when the control thread cannot.
+//! The runaway guard: lanes that are starved, that carry too much or never wait, for each of what
+//! the configuration may say; and who speaks when the control thread cannot.
 
 use crate::util::book::End::Delivered;
 use crate::util::halt::{Halted, alone, starve};
@@ -23,11 +23,15 @@ use std::time::Duration;
 /// Exit status of a daemon that ended because a lane ran away.
 const EXIT_RUNAWAY: i32 = 3;
 
-/// The lane that is watched, on the first CPU at priority 50, and one above it that makes room for a thread in between;
-/// `daemon` and `keys` are what the guard is told.
+/// The lane that is watched, on the first CPU at priority 50, and one above it that makes room for
+/// a thread in between; `daemon` and `keys` are what the guard is told.
 fn config(instance: &Instance, daemon: &str, keys: &str) -> String {
     let head = instance.head();
-    let head = head.replacen("[daemon]\n", &format!("[daemon]\nwatchdog = \"10ms\"\n{daemon}\n"), 1);
+    let head = head.replacen(
+        "[daemon]\n",
+        &format!("[daemon]\nwatchdog = \"10ms\"\n{daemon}\n"),
+        1,
+    );
     let head = head.replacen("[[lane]]\n", &format!("[[lane]]\n{keys}\n"), 1);
     head + &lane("high", 70, "")
         + &instance.mqueue("in", "")
@@ -39,7 +43,11 @@ fn config(instance: &Instance, daemon: &str, keys: &str) -> String {
 
 /// The thread that reads `in`.
 fn lane_tid(snapshot: &Snapshot) -> anyhow::Result<u32> {
-    let worker = snapshot.workers.iter().find(|w| w.name == "in").context("no thread of in")?;
+    let worker = snapshot
+        .workers
+        .iter()
+        .find(|w| w.name == "in")
+        .context("no thread of in")?;
     Ok(worker.tid)
 }
 
@@ -47,11 +55,13 @@ fn policy(daemon: &Daemon, tid: u32) -> anyhow::Result<u32> {
     Ok(kernel::thread(daemon.pid(), tid)?.policy)
 }
 
-/// Takes the CPU from the lane until the page shows that it stood still: some milliseconds more or less are the
-/// scheduler's affair.
+/// Takes the CPU from the lane until the page shows that it stood still: some milliseconds more or
+/// less are the scheduler's affair.
 fn starved(instance: &Instance) -> anyhow::Result<Snapshot> {
     for _ in 0..5 {
-        starve(first_cpu(), 60, &instance.queue("in"))?.join().map_err(|_| anyhow::anyhow!("hog"))??;
+        starve(first_cpu(), 60, &instance.queue("in"))?
+            .join()
+            .map_err(|_| anyhow::anyhow!("hog"))??;
         let snapshot = instance.snapshot()?;
         if snapshot.lanes[0].guard.stalls > 0 {
             return Ok(snapshot);
@@ -69,54 +79,85 @@ fn out(output: Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Somebody else's thread takes the CPU: the lane is named, is well again afterwards, and keeps its priority even where
-/// runaways are demoted, because it is not the one that ran away.
+/// Somebody else's thread takes the CPU: the lane is named, is well again afterwards, and keeps its
+/// priority even where runaways are demoted, because it is not the one that ran away.
 pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
     let _alone = alone();
     for what in ["report", "demote"] {
         let instance = Instance::new()?;
-        let daemon =
-            Daemon::start(&config(&instance, &format!("on_runaway = \"{what}\""), "stall = \"40ms\""))?;
+        let daemon = Daemon::start(&config(
+            &instance,
+            &format!("on_runaway = \"{what}\""),
+            "stall = \"40ms\"",
+        ))?;
         let before = instance.snapshot()?;
         assert_eq!(before.lanes[0].guard.state, GuardState::Ok);
         let seen = starved(&instance)?;
         let guard = seen.lanes[0].guard;
-        ensure!(guard.stall_max_ns >= 40_000_000 && !guard.demoted, "{guard:?}");
-        assert_eq!(seen.lanes[1].guard.stalls, 0, "the one above it has its CPU");
+        ensure!(
+            guard.stall_max_ns >= 40_000_000 && !guard.demoted,
+            "{guard:?}"
+        );
+        assert_eq!(
+            seen.lanes[1].guard.stalls, 0,
+            "the one above it has its CPU"
+        );
         assert_eq!(policy(&daemon, lane_tid(&before)?)?, FIFO);
         daemon.logged("lane lane: thread in (tid ")?;
         daemon.logged(&format!("waits for CPU {} at priority 50", first_cpu()))?;
         daemon.logged("moves again after ")?;
-        instance.until("it is well again", |s| s.lanes[0].guard.state == GuardState::Ok)?;
+        instance.until("it is well again", |s| {
+            s.lanes[0].guard.state == GuardState::Ok
+        })?;
         let sent = instance.snapshot()?.routes[0].ledger.accepted;
         ensure!(sent >= 1, "what it was woken for");
         instance.ledger_is("in->out", sent, &[(Delivered, sent)])?;
         let table = out(instance.rtctl(&["stats"])?);
-        ensure!(table.contains("ok (") && table.contains(" stall"), "{table}");
+        ensure!(
+            table.contains("ok (") && table.contains(" stall"),
+            "{table}"
+        );
         let log = daemon.stop()?;
         ensure!(log.contains(", 0 notices lost, 0 heap calls"), "{log}");
     }
     Ok(())
 }
 
-/// A lane that does not move ends the daemon, which says why and exits with a status of its own, although that lane's
-/// thread does not come along.
+/// A lane that does not move ends the daemon, which says why and exits with a status of its own,
+/// although that lane's thread does not come along.
 pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
-    let daemon =
-        Daemon::start(&config(&instance, "on_runaway = \"stop\"\ndrain = \"10ms\"", "stall = \"40ms\""))?;
+    let daemon = Daemon::start(&config(
+        &instance,
+        "on_runaway = \"stop\"\ndrain = \"10ms\"",
+        "stall = \"40ms\"",
+    ))?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.logged("thread in of lane lane does not end; leaving it behind")?;
     halted.ended()?;
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
     // First the watchdog's own line, then the control thread's, then the last one.
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("lane lane: thread in (tid ")).collect();
-    ensure!(lines.len() >= 3 && lines.iter().all(|line| line.contains("waits for CPU")), "{log}");
-    ensure!(lines.iter().any(|line| line.starts_with("rtd: error: watchdog: ")), "{log}");
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("lane lane: thread in (tid "))
+        .collect();
+    ensure!(
+        lines.len() >= 3 && lines.iter().all(|line| line.contains("waits for CPU")),
+        "{log}"
+    );
+    ensure!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("rtd: error: watchdog: ")),
+        "{log}"
+    );
     ensure!(log.contains("on_runaway = \"stop\" in [daemon]"), "{log}");
-    ensure!(log.contains("lane high: accepted 0"), "the ledgers are told: {log}");
+    ensure!(
+        log.contains("lane high: accepted 0"),
+        "the ledgers are told: {log}"
+    );
     Ok(())
 }
 
@@ -124,24 +165,38 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
 pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&config(&instance, "duty_window = \"20ms\"", "duty = \"1%\""))?;
+    let daemon = Daemon::start(&config(
+        &instance,
+        "duty_window = \"20ms\"",
+        "duty = \"1%\"",
+    ))?;
     let tid = lane_tid(&instance.snapshot()?)?;
     let before = policy(&daemon, tid)?;
     flood(&instance, 5_000)?;
     daemon.logged("used more than its duty = \"1%\" in a window of 20ms")?;
     daemon.logged("is within its duty again")?;
-    let seen = instance.until("it is within it again", |s| s.lanes[0].guard.state == GuardState::Ok)?;
+    let seen = instance.until("it is within it again", |s| {
+        s.lanes[0].guard.state == GuardState::Ok
+    })?;
     let guard = seen.lanes[0].guard;
-    ensure!(guard.over_budget >= 1 && guard.duty_max_permille > 10 && guard.cpu_ns > 0, "{guard:?}");
+    ensure!(
+        guard.over_budget >= 1 && guard.duty_max_permille > 10 && guard.cpu_ns > 0,
+        "{guard:?}"
+    );
     assert_eq!((policy(&daemon, tid)?, guard.demoted), (before, false));
     assert_eq!(seen.lanes[1].guard.over_budget, 0);
-    let json: serde_json::Value = serde_json::from_str(&out(instance.rtctl(&["stats", "--json"])?))?;
-    ensure!(json["lanes"][0]["guard"]["over_budget"].as_u64() >= Some(1), "{json}");
+    let json: serde_json::Value =
+        serde_json::from_str(&out(instance.rtctl(&["stats", "--json"])?))?;
+    ensure!(
+        json["lanes"][0]["guard"]["over_budget"].as_u64() >= Some(1),
+        "{json}"
+    );
     daemon.stop()?;
     Ok(())
 }
 
-/// The same where it costs the thread its priority: shown as degraded everywhere, and messages go on.
+/// The same where it costs the thread its priority: shown as degraded everywhere, and messages go
+/// on.
 pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
@@ -153,16 +208,24 @@ pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
     flood(&instance, 5_000)?;
     let seen = instance.until("it is demoted", |s| s.lanes[0].guard.demoted)?;
     assert_eq!(policy(&daemon, tid)?, 0);
-    assert_eq!((seen.lanes[0].degraded(), seen.lanes[1].degraded()), (vec!["demoted"], vec![]));
+    assert_eq!(
+        (seen.lanes[0].degraded(), seen.lanes[1].degraded()),
+        (vec!["demoted"], vec![])
+    );
     daemon.logged("it has no real-time priority until rtd is restarted")?;
     for command in ["ls", "stats"] {
         let table = out(instance.rtctl(&[command])?);
-        ensure!(table.contains("demoted") && table.contains(", DEGRADED"), "{table}");
+        ensure!(
+            table.contains("demoted") && table.contains(", DEGRADED"),
+            "{table}"
+        );
     }
     let delivered = instance.snapshot()?.routes[0].ledger;
     Peer::receiver(&instance.queue("out"))?.numbers(10)?;
     flood(&instance, 3)?;
-    instance.until("it goes on", |s| s.routes[0].ledger.accepted >= delivered.accepted + 3)?;
+    instance.until("it goes on", |s| {
+        s.routes[0].ledger.accepted >= delivered.accepted + 3
+    })?;
     daemon.stop()?;
     Ok(())
 }
@@ -180,10 +243,20 @@ pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
     let (status, log) = daemon.end()?;
     drop(sender);
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
-    ensure!(log.contains("used more than its duty") && log.contains("on_runaway = \"stop\""), "{log}");
+    ensure!(
+        log.contains("used more than its duty") && log.contains("on_runaway = \"stop\""),
+        "{log}"
+    );
     let left = page.snapshot()?;
-    ensure!(left.lanes.iter().all(|lane| lane.ledger.balances()), "{:?}", left.lanes);
-    ensure!(!std::path::Path::new(&instance.socket()).exists(), "the socket is left behind");
+    ensure!(
+        left.lanes.iter().all(|lane| lane.ledger.balances()),
+        "{:?}",
+        left.lanes
+    );
+    ensure!(
+        !std::path::Path::new(&instance.socket()).exists(),
+        "the socket is left behind"
+    );
     Ok(())
 }
 
@@ -197,7 +270,10 @@ pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
     let spent = |s: &Snapshot| s.lanes[0].guard.cpu_ns > 60_000_000;
     let seen = instance.until("it polls", spent)?;
     let guard = seen.lanes[0].guard;
-    ensure!(guard.over_budget == 0 && guard.duty_max_permille < 100, "{guard:?}");
+    ensure!(
+        guard.over_budget == 0 && guard.duty_max_permille < 100,
+        "{guard:?}"
+    );
     // Nobody reads: soon all that it does with messages is to reject them.
     flood(&instance, 200)?;
     instance.until("all is full", |s| {
@@ -212,7 +288,10 @@ pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
     }
     instance.until("rejecting is work too", worked)?;
     daemon.logged("RLIMIT_RTTIME not set: lane `lane` never sleeps")?;
-    assert_eq!(rttime(&daemon)?, ("unlimited".to_owned(), "unlimited".to_owned()));
+    assert_eq!(
+        rttime(&daemon)?,
+        ("unlimited".to_owned(), "unlimited".to_owned())
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -220,24 +299,36 @@ pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
 /// Soft and hard RLIMIT_RTTIME of the daemon.
 fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()))?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"));
-    let mut words = line.context("no such limit")?.split_whitespace().map(str::to_owned);
-    Ok((words.next().context("no soft limit")?, words.next().context("no hard limit")?))
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"));
+    let mut words = line
+        .context("no such limit")?
+        .split_whitespace()
+        .map(str::to_owned);
+    Ok((
+        words.next().context("no soft limit")?,
+        words.next().context("no hard limit")?,
+    ))
 }
 
-/// Many routes make each message some work, so that one sender keeps the lane from ever waiting: the kernel tells, and the
-/// line names the lane. Only where an end is wanted does the kernel have leave to kill.
+/// Many routes make each message some work, so that one sender keeps the lane from ever waiting:
+/// the kernel tells, and the line names the lane. Only where an end is wanted does the kernel have
+/// leave to kill.
 pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
     let _alone = alone();
     for (what, hard) in [("report", "unlimited"), ("demote", "1010000")] {
         let instance = Instance::new()?;
-        let routes: String =
-            (0..100).map(|n| route("in", &["out"], &format!("name = \"r{n}\"\ncapacity = 1"))).collect();
+        let routes: String = (0..100)
+            .map(|n| route("in", &["out"], &format!("name = \"r{n}\"\ncapacity = 1")))
+            .collect();
         let more = format!("on_runaway = \"{what}\"\nrttime = \"10ms\"");
-        let daemon = Daemon::start(&(config(&instance, &more, "duty = \"100%\"\nstall = \"1s\"") + &routes))?;
+        let daemon = Daemon::start(
+            &(config(&instance, &more, "duty = \"100%\"\nstall = \"1s\"") + &routes),
+        )?;
         assert_eq!(rttime(&daemon)?, ("10000".to_owned(), hard.to_owned()));
-        // Ahead of everything ordinary, so that there is always a next message; in portions, none of which keeps the CPU
-        // for long.
+        // Ahead of everything ordinary, so that there is always a next message; in portions, none
+        // of which keeps the CPU for long.
         let mut sender = Peer::sender(&instance.queue("in"))?;
         sender.tell("fifo 10")?;
         let told = "ran for rttime = \"10ms\" without waiting (SIGXCPU)";
@@ -256,8 +347,16 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
             // The watchdog did it: two looks at the scheduling later nobody from outside is blamed.
             std::thread::sleep(Duration::from_millis(1500));
             let is_blamed = |lane: &Lane| lane.degraded().contains(&"tampered");
-            ensure!(!instance.snapshot()?.lanes.iter().any(is_blamed), "{:?}", instance.snapshot()?.lanes);
-            ensure!(!daemon.log().contains("was changed from outside"), "{}", daemon.log());
+            ensure!(
+                !instance.snapshot()?.lanes.iter().any(is_blamed),
+                "{:?}",
+                instance.snapshot()?.lanes
+            );
+            ensure!(
+                !daemon.log().contains("was changed from outside"),
+                "{}",
+                daemon.log()
+            );
         }
         // The kernel raises the limit each time it tells: it is put back once the lane rests.
         eventually(|| (rttime(&daemon).ok()?.0 == "10000").then_some(()))?;
@@ -266,7 +365,8 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A limit that was there before rtd does not end a lane that is to run without a break, and one that would is told of.
+/// A limit that was there before rtd does not end a lane that is to run without a break, and one
+/// that would is told of.
 pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
     const LIMIT_US: u64 = 50_000;
     let started_with = |config: &str, hard_us: u64| {
@@ -278,10 +378,19 @@ pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()
     };
     let instance = Instance::new()?;
     let polling = config(&instance, "", "wait = \"poll\"\nunisolated = true");
-    let daemon = started_with(&polling.replace("priority = 50", "priority = 1"), RLIM_INFINITY)?;
+    let daemon = started_with(
+        &polling.replace("priority = 50", "priority = 1"),
+        RLIM_INFINITY,
+    )?;
     assert_eq!(rttime(&daemon)?.0, "unlimited");
-    instance.until("it has polled for longer", |s| s.lanes[0].guard.cpu_ns > 5 * LIMIT_US * 1000)?;
-    ensure!(!daemon.log().contains("hard RLIMIT_RTTIME"), "{}", daemon.log());
+    instance.until("it has polled for longer", |s| {
+        s.lanes[0].guard.cpu_ns > 5 * LIMIT_US * 1000
+    })?;
+    ensure!(
+        !daemon.log().contains("hard RLIMIT_RTTIME"),
+        "{}",
+        daemon.log()
+    );
     daemon.stop()?;
     let instance = Instance::new()?;
     let daemon = started_with(&config(&instance, "", ""), 1_500_000)?;
@@ -290,18 +399,31 @@ pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()
     Ok(())
 }
 
-/// What the last line of an ending daemon goes to does not hold up its end, nor change how it ended: a standard error that
-/// is closed, and one that nobody reads.
+/// What the last line of an ending daemon goes to does not hold up its end, nor change how it
+/// ended: a standard error that is closed, and one that nobody reads.
 pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()> {
     for is_closed in [true, false] {
         let instance = Instance::new()?;
-        let text = config(&instance, "on_runaway = \"stop\"\nduty_window = \"20ms\"", "duty = \"1%\"");
+        let text = config(
+            &instance,
+            "on_runaway = \"stop\"\nduty_window = \"20ms\"",
+            "duty = \"1%\"",
+        );
         let (reader, writer) = std::io::pipe()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-        command.args(["run", "--allow-degraded", "-"]).stderr(writer.try_clone()?);
+        command
+            .args(["run", "--allow-degraded", "-"])
+            .stderr(writer.try_clone()?);
         process::die_with_parent_at_exec(&mut command);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        child.stdin.take().context("no stdin")?.write_all(text.as_bytes())?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("no stdin")?
+            .write_all(text.as_bytes())?;
         let mut ready = String::new();
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut ready)?;
         assert_eq!(ready, "READY\n");
@@ -342,7 +464,11 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
     let control = Halted::thread(daemon.pid())?;
     let lane = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.logged("rtd: error: watchdog: lane lane: thread in (tid ")?;
-    ensure!(!daemon.log().contains("rtd: warning: lane lane"), "{}", daemon.log());
+    ensure!(
+        !daemon.log().contains("rtd: warning: lane lane"),
+        "{}",
+        daemon.log()
+    );
     drop((lane, control));
     daemon.logged("rtd: warning: lane lane: thread in (tid ")?;
     daemon.logged("moves again after ")?;
@@ -350,19 +476,29 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
     Ok(())
 }
 
-/// The watchdog itself does not run, so nobody watches the lanes: the control thread says so. Unless everything stood still.
+/// The watchdog itself does not run, so nobody watches the lanes: the control thread says so.
+/// Unless everything stood still.
 pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
-    let named = |tid: &u32| kernel::thread(daemon.pid(), *tid).is_ok_and(|thread| thread.name == "watchdog");
-    let dog = kernel::threads(daemon.pid())?.into_iter().find(named).context("no watchdog")?;
+    let named = |tid: &u32| {
+        kernel::thread(daemon.pid(), *tid).is_ok_and(|thread| thread.name == "watchdog")
+    };
+    let dog = kernel::threads(daemon.pid())?
+        .into_iter()
+        .find(named)
+        .context("no watchdog")?;
     daemon.freeze()?;
     std::thread::sleep(Duration::from_millis(1500));
     daemon.signal(Signal::SIGCONT)?;
     // More ticks than it takes.
     std::thread::sleep(Duration::from_millis(500));
     let halted = Halted::thread(dog)?;
-    ensure!(!daemon.log().contains("has not run for"), "{}", daemon.log());
+    ensure!(
+        !daemon.log().contains("has not run for"),
+        "{}",
+        daemon.log()
+    );
     daemon.logged("the watchdog (tid ")?;
     daemon.logged("has not run for 1")?;
     drop(halted);
@@ -396,9 +532,18 @@ pub fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> 
     drop(halted);
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(1), "{status}\n{log}");
-    ensure!(log.contains("route in->out: its thread gave no account"), "{log}");
-    ensure!(log.contains("lane lane: accepted 5 = delivered 5 "), "{log}");
-    ensure!(!log.contains("route in.high->out: its thread"), "the other lane gave one: {log}");
+    ensure!(
+        log.contains("route in->out: its thread gave no account"),
+        "{log}"
+    );
+    ensure!(
+        log.contains("lane lane: accepted 5 = delivered 5 "),
+        "{log}"
+    );
+    ensure!(
+        !log.contains("route in.high->out: its thread"),
+        "the other lane gave one: {log}"
+    );
     Ok(())
 }
 
@@ -415,23 +560,39 @@ pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Resul
     let (status, log) = daemon.end()?;
     drop(control);
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
-    ensure!(log.contains("rtd: error: watchdog: lane lane: thread in (tid "), "{log}");
+    ensure!(
+        log.contains("rtd: error: watchdog: lane lane: thread in (tid "),
+        "{log}"
+    );
     Ok(())
 }
 
-/// The thread itself, as the kernel says: above all lanes, on the CPU where they are not, one for all of them.
+/// The thread itself, as the kernel says: above all lanes, on the CPU where they are not, one for
+/// all of them.
 pub fn the_watchdog_is_above_all_lanes_and_out_of_their_way() -> anyhow::Result<()> {
     let given = cpus::given()?;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
     let threads = kernel::threads(daemon.pid())?;
-    let all: Vec<_> =
-        threads.iter().map(|tid| kernel::thread(daemon.pid(), *tid)).collect::<Result<_, _>>()?;
-    let dogs: Vec<_> = all.iter().filter(|thread| thread.name == "watchdog").collect();
-    let [dog] = dogs.as_slice() else { anyhow::bail!("{all:?}") };
+    let all: Vec<_> = threads
+        .iter()
+        .map(|tid| kernel::thread(daemon.pid(), *tid))
+        .collect::<Result<_, _>>()?;
+    let dogs: Vec<_> = all
+        .iter()
+        .filter(|thread| thread.name == "watchdog")
+        .collect();
+    let [dog] = dogs.as_slice() else {
+        anyhow::bail!("{all:?}")
+    };
     assert_eq!((dog.policy, dog.priority), (FIFO, 71), "{dog:?}");
     assert_ne!(dog.cpus, first_cpu().to_string(), "where the lanes are");
-    ensure!(dog.cpus.parse::<usize>().is_ok_and(|cpu| given.contains(&cpu)), "{dog:?}");
+    ensure!(
+        dog.cpus
+            .parse::<usize>()
+            .is_ok_and(|cpu| given.contains(&cpu)),
+        "{dog:?}"
+    );
     daemon.stop()?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! rtd is killed at every system call that its control thread makes while sessions open, are joined, end and are
-//! replaced. After a normal restart both processes must exchange messages again, and a message that was accepted in
-//! between must arrive.
+//! rtd is killed at every system call that its control thread makes while sessions open, are
+//! joined, end and are replaced. After a normal restart both processes must exchange messages
+//! again, and a message that was accepted in between must arrive.
 
 use crate::util::cobalt_bench::Bench;
 use crate::util::session::{lane_end, planner_and_arm, runs};
@@ -33,7 +33,10 @@ type Begin = fn(&mut Pair) -> anyhow::Result<()>;
 type End = fn(&mut Pair) -> anyhow::Result<()>;
 
 /// How many system calls the daemon's control thread makes while its clients do this.
-fn calls_during(daemon: &Daemon, clients: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<u64> {
+fn calls_during(
+    daemon: &Daemon,
+    clients: impl FnOnce() -> anyhow::Result<()> + Send,
+) -> anyhow::Result<u64> {
     let done = AtomicBool::new(false);
     let mut traced = Traced::attach(daemon.pid())?;
     std::thread::scope(|scope| {
@@ -48,7 +51,9 @@ fn calls_during(daemon: &Daemon, clients: impl FnOnce() -> anyhow::Result<()> + 
             calls += 1;
         }
         traced.detach()?;
-        clients.join().map_err(|_| anyhow::anyhow!("the clients panicked"))??;
+        clients
+            .join()
+            .map_err(|_| anyhow::anyhow!("the clients panicked"))??;
         ensure!(calls < CALLS_MAX, "{calls} system calls");
         Ok(calls)
     })
@@ -62,7 +67,13 @@ impl Pair {
         let arm = Peer::session_inbox(&instance, "arm")?;
         let mut planner = Peer::session_sender(&instance, "planner", "cmd")?;
         planner.tell("session sender fast")?;
-        let mut pair = Pair { instance, config, planner, arm, number: 0 };
+        let mut pair = Pair {
+            instance,
+            config,
+            planner,
+            arm,
+            number: 0,
+        };
         pair.exchange()?;
         Ok((pair, daemon))
     }
@@ -71,12 +82,15 @@ impl Pair {
     fn exchange(&mut self) -> anyhow::Result<()> {
         for endpoint in ["cmd", "fast"] {
             self.send(endpoint)?;
-            self.arm.got_until(&format!("number {}", self.number)).with_context(|| endpoint.to_owned())?;
+            self.arm
+                .got_until(&format!("number {}", self.number))
+                .with_context(|| endpoint.to_owned())?;
         }
         Ok(())
     }
 
-    /// Sends as soon as somebody receives. A receiver that has left may be noticed only by the send itself.
+    /// Sends as soon as somebody receives. A receiver that has left may be noticed only by the send
+    /// itself.
     fn send(&mut self, endpoint: &str) -> anyhow::Result<()> {
         self.number += 1;
         let (planner, number) = (&mut self.planner, self.number);
@@ -90,7 +104,10 @@ impl Pair {
     /// A message into the direct ring while no daemon runs; its number if it was accepted.
     fn send_alone(&mut self) -> Option<u64> {
         self.number += 1;
-        self.planner.number("fast", self.number).is_ok().then_some(self.number)
+        self.planner
+            .number("fast", self.number)
+            .is_ok()
+            .then_some(self.number)
     }
 
     fn start(&self) -> anyhow::Result<Daemon> {
@@ -99,7 +116,11 @@ impl Pair {
 
     /// How many system calls the handshake takes, with the exchange of messages that shows its end.
     fn length(&mut self, daemon: &Daemon, begin: Begin, end: End) -> anyhow::Result<u64> {
-        calls_during(daemon, || begin(self).and_then(|()| end(self)).and_then(|()| self.exchange()))
+        calls_during(daemon, || {
+            begin(self)
+                .and_then(|()| end(self))
+                .and_then(|()| self.exchange())
+        })
     }
 
     /// Kills the daemon before its `call`-th system call of the handshake, and starts another.
@@ -125,7 +146,9 @@ impl Pair {
         self.send("fast")?;
         let got = self.arm.got_until(&format!("number {}", self.number))?;
         if let Some(number) = alone {
-            let came = runs(&got).iter().any(|run| (run.number..run.number + run.count).contains(&number));
+            let came = runs(&got)
+                .iter()
+                .any(|run| (run.number..run.number + run.count).contains(&number));
             ensure!(came, "{number} was accepted and is lost: {got:?}");
         }
         self.exchange()?;
@@ -133,7 +156,8 @@ impl Pair {
     }
 }
 
-/// `fresh`: a handshake that begins with the start of a daemon, before which the clients are stopped.
+/// `fresh`: a handshake that begins with the start of a daemon, before which the clients are
+/// stopped.
 fn killed_at_every_call(fresh: bool, begin: Begin, end: End) -> anyhow::Result<()> {
     let (mut pair, mut daemon) = Pair::new()?;
     let prepare = |pair: &mut Pair, daemon: Daemon| -> anyhow::Result<Daemon> {
@@ -265,12 +289,22 @@ impl Newcomer {
         let daemon = skin.daemon(&config)?;
         let mut sender = skin.peer()?;
         sender.tell(&format!("open send {}", instance.queue("in")))?;
-        Ok((Newcomer { skin, config, sender, number: 0 }, daemon))
+        Ok((
+            Newcomer {
+                skin,
+                config,
+                sender,
+                number: 0,
+            },
+            daemon,
+        ))
     }
 
     fn send(&mut self) -> anyhow::Result<()> {
         self.number += 1;
-        self.sender.tell(&format!("stream {} 1", self.number)).map(drop)
+        self.sender
+            .tell(&format!("stream {} 1", self.number))
+            .map(drop)
     }
 
     /// Sends a message while the control thread stands still; whether it counts as delivered.
@@ -278,31 +312,38 @@ impl Newcomer {
         let settled = |ledger: &rtcore::stats::Ledger| ledger.delivered + ledger.peer_dead;
         let before = self.skin.instance().snapshot()?.routes[0].ledger;
         self.send()?;
-        let page = self
-            .skin
-            .instance()
-            .until("the lane takes it", |page| settled(&page.routes[0].ledger) == settled(&before) + 1)?;
+        let page = self.skin.instance().until("the lane takes it", |page| {
+            settled(&page.routes[0].ledger) == settled(&before) + 1
+        })?;
         Ok(page.routes[0].ledger.delivered > before.delivered)
     }
 
     fn ask(&mut self) -> anyhow::Result<Peer> {
         let mut leg = self.skin.peer()?;
-        leg.ask(&format!("session open {} leg", self.skin.instance().socket()))?;
+        leg.ask(&format!(
+            "session open {} leg",
+            self.skin.instance().socket()
+        ))?;
         Ok(leg)
     }
 
     fn is_gone(&self) -> anyhow::Result<()> {
         let dead = PeerState::Dead;
-        self.skin.instance().until("leg is gone", |page| page.processes[0].state == dead).map(drop)
+        self.skin
+            .instance()
+            .until("leg is gone", |page| page.processes[0].state == dead)
+            .map(drop)
     }
 
     /// How many system calls the daemon makes until a first session is open.
     fn length(&mut self, daemon: &Daemon) -> anyhow::Result<u64> {
-        calls_during(daemon, || self.ask().and_then(|mut leg| leg.answer()).map(drop))
+        calls_during(daemon, || {
+            self.ask().and_then(|mut leg| leg.answer()).map(drop)
+        })
     }
 
-    /// Stops the daemon's control thread between the first delivery to a session that opens and Ready. How many system calls
-    /// come before the delivery varies from time to time.
+    /// Stops the daemon's control thread between the first delivery to a session that opens and
+    /// Ready. How many system calls come before the delivery varies from time to time.
     fn stop_behind_a_delivery(
         &mut self,
         daemon: &Daemon,
@@ -314,7 +355,10 @@ impl Newcomer {
             call += 1;
             let mut traced = Traced::attach(daemon.pid())?;
             let mut leg = self.skin.peer()?;
-            leg.ask(&format!("session open-within {limit_ms} {} leg", self.skin.instance().socket()))?;
+            leg.ask(&format!(
+                "session open-within {limit_ms} {} leg",
+                self.skin.instance().socket()
+            ))?;
             for _ in 0..call {
                 traced.next_call()?;
             }
@@ -336,7 +380,8 @@ impl Newcomer {
     }
 }
 
-/// A first session opens: what counts as delivered to it arrives, though rtd is killed before the session is up.
+/// A first session opens: what counts as delivered to it arrives, though rtd is killed before the
+/// session is up.
 pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
     killed_while_it_opens(Skin::Posix(Instance::new()?))
 }
@@ -362,7 +407,10 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
         daemon = rig.skin.daemon(&rig.config)?;
         let opened = leg.answer();
         if let (Err(e), true) = (&opened, is_delivered) {
-            anyhow::bail!("killed before system call {call} of {length}: {} was delivered: {e}", number - 1);
+            anyhow::bail!(
+                "killed before system call {call} of {length}: {} was delivered: {e}",
+                number - 1
+            );
         }
         if opened.is_err() {
             leg.open(rig.skin.instance(), "leg")?;
@@ -370,7 +418,9 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
         leg.tell("session inbox")?;
         rig.send()?;
         let got = leg.got_until(&format!("number {number}"))?;
-        let came = runs(&got).iter().any(|run| (run.number..run.number + run.count).contains(&(number - 1)));
+        let came = runs(&got)
+            .iter()
+            .any(|run| (run.number..run.number + run.count).contains(&(number - 1)));
         ensure!(
             came == is_delivered,
             "killed before system call {call} of {length}: {} delivered: {is_delivered}, received: {got:?}",
@@ -386,8 +436,9 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The time limit of `connect` passes between the first delivery and Ready, after rtd was killed, or while its control thread
-/// stands still and its lane delivers: what counts as delivered is received from the session that `connect` returns.
+/// The time limit of `connect` passes between the first delivery and Ready, after rtd was killed,
+/// or while its control thread stands still and its lane delivers: what counts as delivered is
+/// received from the session that `connect` returns.
 pub fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyhow::Result<()> {
     for is_killed in [true, false] {
         let (mut rig, daemon) = Newcomer::new(Skin::Posix(Instance::new()?))?;
@@ -399,9 +450,15 @@ pub fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> 
         if is_killed {
             running.take().map(Daemon::kill).transpose()?;
         }
-        leg.answer().with_context(|| format!("{first} was delivered before system call {call}"))?;
+        leg.answer()
+            .with_context(|| format!("{first} was delivered before system call {call}"))?;
         let state = leg.tell("session state")?;
-        ensure!(state.first().is_some_and(|state| state.starts_with("Down(")), "{state:?}");
+        ensure!(
+            state
+                .first()
+                .is_some_and(|state| state.starts_with("Down(")),
+            "{state:?}"
+        );
         if is_killed {
             running = Some(rig.skin.daemon(&rig.config)?);
         } else {
@@ -410,12 +467,19 @@ pub fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> 
             traced.detach()?;
         }
         leg.tell("session inbox")?;
-        eventually(|| (leg.tell("session state").ok()? == ["Up"]).then_some(())).context("never up")?;
+        eventually(|| (leg.tell("session state").ok()? == ["Up"]).then_some(()))
+            .context("never up")?;
         rig.send()?;
         let got = leg.got_until(&format!("number {}", rig.number))?;
         let received: u64 = runs(&got).iter().map(|run| run.count).sum();
-        ensure!(received == rig.number + 1 - first, "killed: {is_killed}; {first}..={}: {got:?}", rig.number);
-        println!("killed: {is_killed}; system call {call} of {length}, {received} messages received");
+        ensure!(
+            received == rig.number + 1 - first,
+            "killed: {is_killed}; {first}..={}: {got:?}",
+            rig.number
+        );
+        println!(
+            "killed: {is_killed}; system call {call} of {length}, {received} messages received"
+        );
         running.context("no daemon")?.stop()?;
     }
     Ok(())

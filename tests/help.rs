@@ -19,8 +19,23 @@ pub fn commands(help: &str) -> Vec<&str> {
 pub fn every_command_has_help() -> anyhow::Result<()> {
     let expected = [
         (RTD, &["run", "check", "demo"][..]),
-        (RTCTL, &["ls", "stats", "run", "register", "unregister", "send", "listen", "flush"][..]),
-        (*RTLAT, &["timer", "mq", "signal", "futex", "route", "compare"]),
+        (
+            RTCTL,
+            &[
+                "ls",
+                "stats",
+                "run",
+                "register",
+                "unregister",
+                "send",
+                "listen",
+                "flush",
+            ][..],
+        ),
+        (
+            *RTLAT,
+            &["timer", "mq", "signal", "futex", "route", "compare"],
+        ),
     ];
     for (program, expected) in expected {
         let tool = |arguments: &[&str]| {
@@ -33,16 +48,32 @@ pub fn every_command_has_help() -> anyhow::Result<()> {
         ensure!(expected.iter().all(|c| listed.contains(c)), "{listed:?}");
         for command in listed {
             let help = tool(&[command, "--help"])?.well()?;
-            ensure!(help.contains("Usage: ") && help.lines().count() > 3, "{command}: {help}");
+            ensure!(
+                help.contains("Usage: ") && help.lines().count() > 3,
+                "{command}: {help}"
+            );
             // Where an option lists its values clap indents the empty lines too.
             let blanks = |l: &str| l.ends_with(' ') && !l.trim().is_empty();
-            ensure!(!help.lines().any(blanks), "{command}: blanks at the end of a line");
+            ensure!(
+                !help.lines().any(blanks),
+                "{command}: blanks at the end of a line"
+            );
         }
-        ensure!(tool(&["--version"])?.well()?.contains(env!("CARGO_PKG_VERSION")));
+        ensure!(
+            tool(&["--version"])?
+                .well()?
+                .contains(env!("CARGO_PKG_VERSION"))
+        );
         let none = tool(&[])?;
-        ensure!(none.code() == Some(2) && none.err.contains("Usage: "), "{none:?}");
+        ensure!(
+            none.code() == Some(2) && none.err.contains("Usage: "),
+            "{none:?}"
+        );
         let wrong = tool(&["nonsense"])?;
-        ensure!(wrong.code() == Some(2) && wrong.err.contains("'nonsense'"), "{wrong:?}");
+        ensure!(
+            wrong.code() == Some(2) && wrong.err.contains("'nonsense'"),
+            "{wrong:?}"
+        );
     }
     Ok(())
 }

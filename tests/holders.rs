@@ -1,5 +1,5 @@
-//! A channel has one holder in its session. Who claims it meanwhile is refused and told who has it, or gets it when it
-//! is free.
+//! A channel has one holder in its session. Who claims it meanwhile is refused and told who has it,
+//! or gets it when it is free.
 
 use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
@@ -18,8 +18,8 @@ fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
     Ok((daemon, planner, arm))
 }
 
-/// The second inbox is opened while the first still has everything, and is there when that is dropped: it goes on where
-/// the first was, with what the first had not received.
+/// The second inbox is opened while the first still has everything, and is there when that is
+/// dropped: it goes on where the first was, with what the first had not received.
 pub fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, mut planner, mut arm) = pair(&instance)?;
@@ -40,7 +40,10 @@ pub fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
         planner.number(endpoint, 5)?;
         unbroken(&arm.got_until("number 5")?, 4, 2)?;
         let counters = arm.tell("session counters")?.concat();
-        ensure!(counters.contains("received: 2") && counters.contains("duplicates: 0"), "{counters}");
+        ensure!(
+            counters.contains("received: 2") && counters.contains("duplicates: 0"),
+            "{counters}"
+        );
         arm.tell("session no-inbox")?;
     }
     Ok(())
@@ -64,10 +67,16 @@ pub fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> 
     arm.tell("session inbox")?;
     let of = format!("of thread {tid} in this session");
     let rest = "`arm.cmd` is held by an inbox for all endpoints that no other inbox names";
-    arm.refused("session inbox arm.cmd", &[rest, &of, "drop that first, or share it"])?;
+    arm.refused(
+        "session inbox arm.cmd",
+        &[rest, &of, "drop that first, or share it"],
+    )?;
     arm.tell("session no-inbox")?;
     arm.tell("session inbox arm.cmd")?;
-    arm.refused("session inbox arm.fast arm.cmd", &["`arm.cmd` is held by an inbox", &of])?;
+    arm.refused(
+        "session inbox arm.fast arm.cmd",
+        &["`arm.cmd` is held by an inbox", &of],
+    )?;
     // The refused claim has kept nothing of what it could have had.
     arm.tell("session inbox arm.fast")?;
     arm.tell("session sender pos")?;
@@ -90,7 +99,12 @@ pub fn a_dispatcher_that_its_own_handler_replaces_goes_on() -> anyhow::Result<()
         + &process("controller")
         + &lane_end("out", "controller", "msgsize = 64")
         + &process("drive")
-        + &signal("drive.go", "drive", "SIGRTMIN+3", "msgsize = 64\nmaxmsg = 64")
+        + &signal(
+            "drive.go",
+            "drive",
+            "SIGRTMIN+3",
+            "msgsize = 64\nmaxmsg = 64",
+        )
         + &route("out", &["drive.go"], "");
     let _daemon = Daemon::start(&config)?;
     let mut drive = Peer::with_signals(|_| {})?;

@@ -1,5 +1,5 @@
-//! What a sender counted, what the ledger says and what receivers wrote down are the same messages, also where a receiver
-//! is stopped and then killed with messages in its ring.
+//! What a sender counted, what the ledger says and what receivers wrote down are the same messages,
+//! also where a receiver is stopped and then killed with messages in its ring.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead};
 use crate::util::lane_talk::{endpoint, pair, peers};
@@ -28,7 +28,11 @@ fn all_three(i: &Instance) -> anyhow::Result<[Peer; 3]> {
 
 /// Of the messages delivered on the only route, those that a dead receiver had not read, by end.
 fn unread(page: &Snapshot) -> Vec<u64> {
-    page.routes[0].targets.iter().map(|target| target.receiver.unread).collect()
+    page.routes[0]
+        .targets
+        .iter()
+        .map(|target| target.receiver.unread)
+        .collect()
 }
 
 /// A copy for each of two; one is stopped and killed with a full ring and a full queue.
@@ -49,7 +53,9 @@ pub fn a_copy_for_a_member_that_dies_is_counted() -> anyhow::Result<()> {
     i.until("eight were not read", |page| unread(page) == [0, 8])?;
     daemon.logged("route r: lost 8 messages delivered to c.in: its process ended")?;
     let shown = run(i.rtctl_command(&["stats"]))?.well()?;
-    let row = shown.lines().find(|line| line.starts_with("r ") && line.ends_with(" 8"));
+    let row = shown
+        .lines()
+        .find(|line| line.starts_with("r ") && line.ends_with(" 8"));
     ensure!(row.context("no row")?.contains("c.in"), "{shown}");
     daemon.stop()?;
     Ok(())
@@ -59,8 +65,10 @@ pub fn a_copy_for_a_member_that_dies_is_counted() -> anyhow::Result<()> {
 pub fn the_share_of_a_member_that_dies_is_counted() -> anyhow::Result<()> {
     for (mode, died) in [("round-robin", 5), ("any", 8)] {
         let i = Instance::new()?;
-        let group = format!("[[group]]\nname = \"g\"\nmembers = [\"b.in\", \"c.in\"]\nmode = \"{mode}\"\n");
-        let daemon = Daemon::start(&(three(&i) + &group + &route("a.out", &["g"], "name = \"r\"")))?;
+        let group =
+            format!("[[group]]\nname = \"g\"\nmembers = [\"b.in\", \"c.in\"]\nmode = \"{mode}\"\n");
+        let daemon =
+            Daemon::start(&(three(&i) + &group + &route("a.out", &["g"], "name = \"r\"")))?;
         let [mut a, b, mut c] = all_three(&i)?;
         b.freeze()?;
         ensure!(a.burst("a.out", 0, 10)? == (10, 0));
@@ -83,14 +91,26 @@ pub fn each_policy_counts_what_a_dead_receiver_never_read() -> anyhow::Result<()
         // The ring displaces: all are delivered into it.
         ("overflow = \"displace-oldest\"", 20, &[(Delivered, 20)]),
         ("overflow = \"conflate\"", 20, &[(Delivered, 20)]),
-        ("overflow = \"displace-newest\"", 4, &[(Delivered, 4), (Displaced, 14), (PeerDead, 2)]),
+        (
+            "overflow = \"displace-newest\"",
+            4,
+            &[(Delivered, 4), (Displaced, 14), (PeerDead, 2)],
+        ),
         ("ttl = \"20ms\"", 4, &[(Delivered, 4), (Expired, 16)]),
     ];
     for (more, left, ledger) in ends {
         let i = Instance::new()?;
         let capacity = if more.contains("ttl") { 32 } else { 2 };
-        let capacity = if more.contains("conflate") { 1 } else { capacity };
-        let daemon = Daemon::start(&pair(&i, [64, 4], &format!("{more}\ncapacity = {capacity}")))?;
+        let capacity = if more.contains("conflate") {
+            1
+        } else {
+            capacity
+        };
+        let daemon = Daemon::start(&pair(
+            &i,
+            [64, 4],
+            &format!("{more}\ncapacity = {capacity}"),
+        ))?;
         let [mut a, b] = peers(&i)?;
         b.freeze()?;
         ensure!(a.burst("a.out", 0, 20)? == (20, 0), "{more}");
@@ -99,14 +119,17 @@ pub fn each_policy_counts_what_a_dead_receiver_never_read() -> anyhow::Result<()
             i.ledger_is("a.out->b.in", 20, ledger)?;
         }
         b.kill()?;
-        i.ledger_is("a.out->b.in", 20, ledger).with_context(|| more.to_owned())?;
-        i.until("it was not read", |page| unread(page) == [left]).with_context(|| more.to_owned())?;
+        i.ledger_is("a.out->b.in", 20, ledger)
+            .with_context(|| more.to_owned())?;
+        i.until("it was not read", |page| unread(page) == [left])
+            .with_context(|| more.to_owned())?;
         daemon.stop()?;
     }
     Ok(())
 }
 
-/// A receiver that drops its inbox has not read what is left either; one that connects again has lost nothing.
+/// A receiver that drops its inbox has not read what is left either; one that connects again has
+/// lost nothing.
 pub fn an_inbox_that_is_dropped_leaves_its_messages_unread() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 8], ""))?;

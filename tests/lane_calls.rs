@@ -1,5 +1,5 @@
-//! Questions and answers over two routes: correlated, with a deadline, and ended at once by the end of whoever would
-//! have answered.
+//! Questions and answers over two routes: correlated, with a deadline, and ended at once by the end
+//! of whoever would have answered.
 
 use crate::util::book::End::{Delivered, PeerDead};
 use crate::util::lane_talk::{endpoint, first};
@@ -16,7 +16,11 @@ fn served(instance: &Instance, clients: &[&str], more: &str) -> String {
         config += &endpoint(&format!("server.{name}"), "server", 16);
         config += &endpoint(&format!("server.for.{name}"), "server", 16);
         config += &route(&format!("{name}.ask"), &[&format!("server.{name}")], more);
-        config += &route(&format!("server.for.{name}"), &[&format!("{name}.answers")], more);
+        config += &route(
+            &format!("server.for.{name}"),
+            &[&format!("{name}.answers")],
+            more,
+        );
     }
     config
 }
@@ -43,7 +47,10 @@ fn call(client: &mut Peer, hex: &str, ms: u64) -> anyhow::Result<String> {
 }
 
 fn called(client: &mut Peer) -> anyhow::Result<String> {
-    Ok(first(&client.answer()?)?.split_once(' ').map(|(_, said)| said.to_owned()).unwrap_or_default())
+    Ok(first(&client.answer()?)?
+        .split_once(' ')
+        .map(|(_, said)| said.to_owned())
+        .unwrap_or_default())
 }
 
 /// The server is there for the client's first call.
@@ -82,14 +89,19 @@ pub fn each_question_has_its_answer() -> anyhow::Result<()> {
         let refused = if more.is_empty() { 0 } else { early };
         let ends = [(Delivered, CALLS + 1), (PeerDead, refused)];
         instance.ledger_is("a.ask->server.a", CALLS + 1 + refused, &ends)?;
-        instance.ledger_is("server.for.a->a.answers", CALLS + 1, &[(Delivered, CALLS + 1)])?;
+        instance.ledger_is(
+            "server.for.a->a.answers",
+            CALLS + 1,
+            &[(Delivered, CALLS + 1)],
+        )?;
         assert_eq!(first(&a.tell("lane late c")?)?, "0");
         daemon.stop()?;
     }
     Ok(())
 }
 
-/// No answer in time ends the call; the one that comes afterwards is counted and is nobody's answer.
+/// No answer in time ends the call; the one that comes afterwards is counted and is nobody's
+/// answer.
 pub fn a_late_answer_is_counted_and_dropped() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&served(&instance, &["a"], ""))?;
@@ -119,7 +131,8 @@ pub fn a_late_answer_is_counted_and_dropped() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Killed with a question in its hand: the caller, who would wait for a minute, knows at once, and by what.
+/// Killed with a question in its hand: the caller, who would wait for a minute, knows at once, and
+/// by what.
 pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
     for more in ["", "path = \"direct\""] {
         let instance = Instance::new()?;
@@ -139,12 +152,20 @@ pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
         assert_eq!(call(&mut a, "02", 60_000)?, "unsent dead");
         // No lane sees what a direct route refuses: its ledger has it.
         let refused = if more.is_empty() { 0 } else { early + 1 };
-        instance.ledger_is("a.ask->server.a", 2 + refused, &[(Delivered, 2), (PeerDead, refused)])?;
+        instance.ledger_is(
+            "a.ask->server.a",
+            2 + refused,
+            &[(Delivered, 2), (PeerDead, refused)],
+        )?;
         // And another server answers.
         let mut server = self::server(&instance, &["a"])?;
         server.reach("server.for.a")?;
         server.ask("lane serve a server.for.a 1")?;
-        crate::util::eventually(|| call(&mut a, "0304", 10_000).ok().filter(|said| said == "reply 0403"))?;
+        crate::util::eventually(|| {
+            call(&mut a, "0304", 10_000)
+                .ok()
+                .filter(|said| said == "reply 0403")
+        })?;
         server.answer()?;
         daemon.stop()?;
     }
@@ -171,13 +192,16 @@ pub fn two_clients_share_a_server() -> anyhow::Result<()> {
             (format!("reply {n:02x}aa"), format!("reply {n:02x}bb"))
         );
     }
-    // One of them dies with its question in the server's hand: the answer is nobody's, and the other is served.
+    // One of them dies with its question in the server's hand: the answer is nobody's, and the
+    // other is served.
     server.ask("lane hold a")?;
     a.ask("lane call c 01 60000")?;
     server.answer()?;
     a.kill()?;
     instance.until("its death is seen", |s| {
-        s.processes.iter().any(|p| p.name == "a" && p.state == rtcore::lane::peer::PeerState::Dead)
+        s.processes
+            .iter()
+            .any(|p| p.name == "a" && p.state == rtcore::lane::peer::PeerState::Dead)
     })?;
     // The page may know of it before the server's session does: then the answer ends as peer-dead.
     let early = match server.tell("lane answer server.for.a 11") {
@@ -191,8 +215,16 @@ pub fn two_clients_share_a_server() -> anyhow::Result<()> {
     assert_eq!(call(&mut b, "0102", 10_000)?, "reply 0201");
     server.answer()?;
     let calls = u64::from(CALLS) + 1;
-    instance.ledger_is("server.for.a->a.answers", calls + early, &[(Delivered, calls), (PeerDead, early)])?;
-    instance.ledger_is("server.for.b->b.answers", calls + 1, &[(Delivered, calls + 1)])?;
+    instance.ledger_is(
+        "server.for.a->a.answers",
+        calls + early,
+        &[(Delivered, calls), (PeerDead, early)],
+    )?;
+    instance.ledger_is(
+        "server.for.b->b.answers",
+        calls + 1,
+        &[(Delivered, calls + 1)],
+    )?;
     daemon.stop()?;
     Ok(())
 }

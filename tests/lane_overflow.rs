@@ -1,5 +1,5 @@
-//! What happens to a message whose receiver's ring is full: every policy with exact counts and exact contents, and
-//! what the sender notices of it; and the lanes that do not sleep.
+//! What happens to a message whose receiver's ring is full: every policy with exact counts and
+//! exact contents, and what the sender notices of it; and the lanes that do not sleep.
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
@@ -8,7 +8,8 @@ use rtcore::message::Reject;
 use rtcore::sys::cpus;
 use std::time::Instant;
 
-/// Ten numbered messages for a receiver that does not read: its ring takes four, the route's queue two.
+/// Ten numbered messages for a receiver that does not read: its ring takes four, the route's queue
+/// two.
 fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let more = format!("capacity = 2\noverflow = \"{overflow}\"");
@@ -16,20 +17,36 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     let [mut a, mut b] = peers(&instance)?;
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
     instance.ledger_is("a.out->b.in", 10, ends)?;
-    // It wakes up: the queued ones come behind those it has, in order, and none but those; the gaps are the rest.
+    // It wakes up: the queued ones come behind those it has, in order, and none but those; the gaps
+    // are the rest.
     assert_eq!(b.take_numbers(contents.len())?, contents);
     let last = contents.last().copied().unwrap_or(0) + 1;
     let missed = last - contents.len() as u64;
-    assert_eq!(first(&b.tell("lane counters i")?)?, format!("{} 0 {missed} 0", contents.len()));
-    let queued = ends.iter().find(|(end, _)| matches!(end, Queued)).map_or(0, |(_, n)| *n);
+    assert_eq!(
+        first(&b.tell("lane counters i")?)?,
+        format!("{} 0 {missed} 0", contents.len())
+    );
+    let queued = ends
+        .iter()
+        .find(|(end, _)| matches!(end, Queued))
+        .map_or(0, |(_, n)| *n);
     let awake: Vec<_> = ends
         .iter()
         .filter(|(end, _)| !matches!(end, Queued))
-        .map(|&(end, n)| if matches!(end, Delivered) { (end, n + queued) } else { (end, n) })
+        .map(|&(end, n)| {
+            if matches!(end, Delivered) {
+                (end, n + queued)
+            } else {
+                (end, n)
+            }
+        })
         .collect();
     let snapshot = instance.ledger_is("a.out->b.in", 10, &awake)?;
     assert_eq!(b.left()?, []);
-    assert_eq!(snapshot.lanes[0].ledger, book::of(&snapshot, "a.out->b.in")?);
+    assert_eq!(
+        snapshot.lanes[0].ledger,
+        book::of(&snapshot, "a.out->b.in")?
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -40,7 +57,8 @@ pub fn reject_keeps_what_came_first() -> anyhow::Result<()> {
 }
 
 pub fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
-    // The ring itself displaces: all ten were handed over, and the inbox hands out what the ring still has.
+    // The ring itself displaces: all ten were handed over, and the inbox hands out what the ring
+    // still has.
     ten_for_a_sleeper("displace-oldest", &[(Delivered, 10)], &[6, 7, 8, 9])
 }
 
@@ -58,14 +76,20 @@ pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
     ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4, 5])
 }
 
-/// Within the bound the sender's own ring is what holds it back, and nothing is lost: four delivered, two queued, one
-/// in the lane's hand, whose slot is the sender's no sooner than it is settled.
+/// Within the bound the sender's own ring is what holds it back, and nothing is lost: four
+/// delivered, two queued, one in the lane's hand, whose slot is the sender's no sooner than it is
+/// settled.
 pub fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let daemon = Daemon::start(&pair(&instance, [4, 4], "capacity = 2\noverflow = \"block:10s\""))?;
+    let daemon = Daemon::start(&pair(
+        &instance,
+        [4, 4],
+        "capacity = 2\noverflow = \"block:10s\"",
+    ))?;
     let [mut a, mut b] = peers(&instance)?;
     for n in 0..10_u64 {
-        a.lane_send("a.out", &n.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
+        a.lane_send("a.out", &n.to_ne_bytes())?
+            .map_err(anyhow::Error::msg)?;
     }
     instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
     assert_eq!(a.burst("a.out", 10, 3)?, (0, 3));
@@ -92,7 +116,10 @@ pub fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
         assert_eq!(a.burst("a.out", 0, 4)?, (4, 0));
         let (sent, took_ns) = a.timed_send("a.out", b"one too many")?;
         assert_eq!(sent, Err("full".to_owned()), "{overflow}");
-        assert!((at_least_ns..at_least_ns + SECONDS_NS).contains(&took_ns), "{overflow}: {took_ns} ns");
+        assert!(
+            (at_least_ns..at_least_ns + SECONDS_NS).contains(&took_ns),
+            "{overflow}: {took_ns} ns"
+        );
         daemon.signal(nix::sys::signal::Signal::SIGCONT)?;
         assert_eq!(b.take_numbers(4)?, [0, 1, 2, 3]);
         // The one that was refused has no number: the next follows without a gap.
@@ -103,7 +130,8 @@ pub fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Direct: the receiver's ring is the only one; what does not fit is the sender's to know, at once or after the bound.
+/// Direct: the receiver's ring is the only one; what does not fit is the sender's to know, at once
+/// or after the bound.
 pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
     for overflow in ["reject", "block:100ms"] {
         let instance = Instance::new()?;
@@ -114,16 +142,24 @@ pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
         let (sent, took_ns) = a.timed_send("a.out", b"")?;
         assert_eq!(sent, Err("full".to_owned()));
         assert!(overflow == "reject" || took_ns >= 100_000_000, "{took_ns}");
-        instance.ledger_is("a.out->b.in", 11, &[(Queued, 4), (Rejected(Reject::Full), 7)])?;
+        instance.ledger_is(
+            "a.out->b.in",
+            11,
+            &[(Queued, 4), (Rejected(Reject::Full), 7)],
+        )?;
         assert_eq!(b.take_numbers(4)?, [0, 1, 2, 3]);
-        instance.ledger_is("a.out->b.in", 11, &[(Delivered, 4), (Rejected(Reject::Full), 7)])?;
+        instance.ledger_is(
+            "a.out->b.in",
+            11,
+            &[(Delivered, 4), (Rejected(Reject::Full), 7)],
+        )?;
         daemon.stop()?;
     }
     Ok(())
 }
 
-/// In front of a receiver that is stopped in the middle of its work, what waits longer than its time to live expires;
-/// what its ring had taken expires in its hands when it goes on.
+/// In front of a receiver that is stopped in the middle of its work, what waits longer than its
+/// time to live expires; what its ring had taken expires in its hands when it goes on.
 pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [16, 4], "ttl = \"20ms\""))?;
@@ -133,7 +169,8 @@ pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     instance.ledger_is("a.out->b.in", 10, &[(Delivered, 4), (Expired, 6)])?;
     b.thaw()?;
     assert_eq!(b.left()?, []);
-    a.lane_send("a.out", &10_u64.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
+    a.lane_send("a.out", &10_u64.to_ne_bytes())?
+        .map_err(anyhow::Error::msg)?;
     let got = b.take(1)?;
     assert_eq!((got[0].number(), got[0].missed), (Some(10), 10));
     instance.ledger_is("a.out->b.in", 11, &[(Delivered, 5), (Expired, 6)])?;
@@ -141,27 +178,35 @@ pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Above its rate a ring is left unread: its sender finds it full or waits for room, and nothing that it sent is
-/// rejected.
+/// Above its rate a ring is left unread: its sender finds it full or waits for room, and nothing
+/// that it sent is rejected.
 pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
     const RATE_HZ: u64 = 50;
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
         let more = format!("rate_hz = {RATE_HZ}\nburst = 3\noverflow = \"block:10s\"");
         let config = pair(&instance, [4, 4], &more);
-        let daemon =
-            Daemon::start(&config.replace("priority = 50", &format!("priority = 50\nwait = \"{wait}\"")))?;
+        let daemon = Daemon::start(&config.replace(
+            "priority = 50",
+            &format!("priority = 50\nwait = \"{wait}\""),
+        ))?;
         let [mut a, mut b] = peers(&instance)?;
         let began = Instant::now();
         let (sent, full) = a.burst("a.out", 0, 40)?;
         // Four slots; at most three more at once, and what became due meanwhile.
         let most = 3 + 4 + 1 + u64::try_from(began.elapsed().as_millis())? * RATE_HZ / 1000;
-        assert!((4..=most).contains(&sent) && sent + full == 40, "{sent} sent, {full} found it full");
+        assert!(
+            (4..=most).contains(&sent) && sent + full == 40,
+            "{sent} sent, {full} found it full"
+        );
         // A sender that waits for room is held to the rate.
         let began = Instant::now();
         a.lane_stream("a.out", 40, 20)?;
         let took = began.elapsed();
-        assert!(u64::try_from(took.as_millis())? >= (20 - 4 - 3) * 1000 / RATE_HZ, "{took:?}");
+        assert!(
+            u64::try_from(took.as_millis())? >= (20 - 4 - 3) * 1000 / RATE_HZ,
+            "{took:?}"
+        );
         let all = usize::try_from(sent + 20)?;
         assert_eq!(b.take_numbers(all)?.len(), all);
         instance.ledger_is("a.out->b.in", sent + 20, &[(Delivered, sent + 20)])?;
@@ -171,7 +216,8 @@ pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A ring that feeds a route without a limit is read for that one; the other rejects what is above its rate.
+/// A ring that feeds a route without a limit is read for that one; the other rejects what is above
+/// its rate.
 pub fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -189,8 +235,14 @@ pub fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
     let snapshot = instance.ledger_is("a.out->b.all", 10, &[(Delivered, 10)])?;
     let ledger = book::of(&snapshot, "a.out->b.in")?;
     let most = 3 + began.elapsed().as_secs() + 1;
-    assert!((3..=most).contains(&ledger.delivered) && ledger.accepted == 10, "{ledger:?}");
-    assert_eq!(ledger.rejected[Reject::Rate as usize], 10 - ledger.delivered);
+    assert!(
+        (3..=most).contains(&ledger.delivered) && ledger.accepted == 10,
+        "{ledger:?}"
+    );
+    assert_eq!(
+        ledger.rejected[Reject::Rate as usize],
+        10 - ledger.delivered
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -212,7 +264,8 @@ pub fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     for n in 0..20_u64 {
-        a.lane_send("a.out", &n.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
+        a.lane_send("a.out", &n.to_ne_bytes())?
+            .map_err(anyhow::Error::msg)?;
         assert_eq!(fine.take_numbers(1)?, [n]);
     }
     let ends = [(Delivered, 24), (Queued, 2), (Rejected(Reject::Full), 14)];
@@ -222,15 +275,18 @@ pub fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// While messages come and a slow receiver reads, whatever goes through the route's queue and whatever goes past it,
-/// the order is the sender's.
+/// While messages come and a slow receiver reads, whatever goes through the route's queue and
+/// whatever goes past it, the order is the sender's.
 pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     const COUNT: u64 = 20_000;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 4], "capacity = 30000"))?;
     let [mut a, mut b] = peers(&instance)?;
     a.ask(&format!("lane stream a.out 0 {COUNT}"))?;
-    assert_eq!(b.take_numbers(usize::try_from(COUNT)?)?, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(
+        b.take_numbers(usize::try_from(COUNT)?)?,
+        (0..COUNT).collect::<Vec<_>>()
+    );
     a.answer()?;
     instance.ledger_is("a.out->b.in", COUNT, &[(Delivered, COUNT)])?;
     daemon.stop()?;
@@ -243,12 +299,17 @@ const EACH: u64 = 1000;
 /// Three lane sources of one thread, all to one inbox.
 fn three(instance: &Instance, lane: &str) -> String {
     let head = instance.head();
-    let mut config = head.split("[[lane]]").next().unwrap_or_default().to_owned() + lane + &process("b");
+    let mut config =
+        head.split("[[lane]]").next().unwrap_or_default().to_owned() + lane + &process("b");
     config += &endpoint("b.in", "b", 64);
     for name in ["x", "y", "z"] {
         config += &process(name);
         config += &endpoint(&format!("{name}.out"), name, 64);
-        config += &route(&format!("{name}.out"), &["b.in"], "lane = \"scan\"\ncapacity = 4096");
+        config += &route(
+            &format!("{name}.out"),
+            &["b.in"],
+            "lane = \"scan\"\ncapacity = 4096",
+        );
     }
     config
 }
@@ -268,13 +329,22 @@ fn from_three(instance: &Instance, rest: impl Fn() -> anyhow::Result<()>) -> any
     let got = b.take_numbers(3 * usize::try_from(EACH)?)?;
     for (n, (sender, name)) in (0_u64..).zip(senders.iter_mut().zip(["x", "y", "z"])) {
         sender.answer()?;
-        let own: Vec<u64> = got.iter().copied().filter(|number| number / 1_000_000 == n).collect();
-        assert_eq!(own, (1_000_000 * n..1_000_000 * n + EACH).collect::<Vec<_>>());
+        let own: Vec<u64> = got
+            .iter()
+            .copied()
+            .filter(|number| number / 1_000_000 == n)
+            .collect();
+        assert_eq!(
+            own,
+            (1_000_000 * n..1_000_000 * n + EACH).collect::<Vec<_>>()
+        );
         instance.ledger_is(&format!("{name}.out->b.in"), EACH, &[(Delivered, EACH)])?;
     }
     for (n, (sender, name)) in (0_u64..).zip(senders.iter_mut().zip(["x", "y", "z"])) {
         rest()?;
-        sender.lane_send(&format!("{name}.out"), &n.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
+        sender
+            .lane_send(&format!("{name}.out"), &n.to_ne_bytes())?
+            .map_err(anyhow::Error::msg)?;
         assert_eq!(b.take_numbers(1)?, [n]);
     }
     Ok(())
@@ -300,8 +370,9 @@ pub fn a_lane_polls_several_rings() -> anyhow::Result<()> {
     let cpu = allowed.iter().max().copied().unwrap_or(0);
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.
-    let lane =
-        format!("[[lane]]\nname = \"scan\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n");
+    let lane = format!(
+        "[[lane]]\nname = \"scan\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"
+    );
     let daemon = Daemon::start(&three(&instance, &lane))?;
     assert_eq!(instance.snapshot()?.workers.len(), 1);
     from_three(&instance, || Ok(()))?;

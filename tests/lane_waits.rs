@@ -1,5 +1,5 @@
-//! How a receiver waits: asleep, spinning, polling, until a deadline, in an event loop of its own, and for several
-//! things at once.
+//! How a receiver waits: asleep, spinning, polling, until a deadline, in an event loop of its own,
+//! and for several things at once.
 
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::{endpoint, first};
@@ -14,7 +14,11 @@ fn three_ways(instance: &Instance) -> String {
     for (name, to, more) in [
         ("low", "b.in", "overflow = \"block:10s\""),
         ("high", "b.in", "overflow = \"block:10s\"\nlane = \"high\""),
-        ("direct", "b.direct", "overflow = \"block:10s\"\npath = \"direct\""),
+        (
+            "direct",
+            "b.direct",
+            "overflow = \"block:10s\"\npath = \"direct\"",
+        ),
     ] {
         config += &endpoint(&format!("a.{name}"), "a", 64);
         config += &route(&format!("a.{name}"), &[to], more);
@@ -34,7 +38,8 @@ fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
     Ok([a, b])
 }
 
-/// Whichever way an inbox waits, what comes while it is awake and what comes while it sleeps is there at once.
+/// Whichever way an inbox waits, what comes while it is awake and what comes while it sleeps is
+/// there at once.
 pub fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
     const EACH: u64 = 200;
     let instance = Instance::new()?;
@@ -50,19 +55,28 @@ pub fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
                 eventually(|| (kernel::thread(b.pid(), b.pid()).ok()?.state == 'S').then_some(()))?;
             }
             a.lane_stream(way, from + EACH, 1)?;
-            assert_eq!(b.taken_numbers()?, (from..=from + EACH).collect::<Vec<_>>(), "{strategy} {way}");
+            assert_eq!(
+                b.taken_numbers()?,
+                (from..=from + EACH).collect::<Vec<_>>(),
+                "{strategy} {way}"
+            );
             from += EACH + 1;
         }
     }
     let count = 4 * (EACH + 1);
-    for (way, to) in [("a.low", "b.in"), ("a.high", "b.in"), ("a.direct", "b.direct")] {
+    for (way, to) in [
+        ("a.low", "b.in"),
+        ("a.high", "b.in"),
+        ("a.direct", "b.direct"),
+    ] {
         instance.ledger_is(&format!("{way}->{to}"), count, &[(Delivered, count)])?;
     }
     daemon.stop()?;
     Ok(())
 }
 
-/// A deadline ends a wait, not before its time; one that is past only looks; a message in time ends it sooner.
+/// A deadline ends a wait, not before its time; one that is past only looks; a message in time ends
+/// it sooner.
 pub fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&three_ways(&instance))?;
@@ -71,22 +85,34 @@ pub fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<(
         b.tell(&format!("lane strategy i {strategy}"))?;
         let began = Instant::now();
         assert_eq!(b.tell("lane numbers i 1 150")?, Vec::<String>::new());
-        assert!(began.elapsed() >= Duration::from_millis(150), "{strategy}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() >= Duration::from_millis(150),
+            "{strategy}: {:?}",
+            began.elapsed()
+        );
         assert_eq!(b.tell("lane numbers i 1 0")?, Vec::<String>::new());
         a.lane_stream("a.direct", 7, 1)?;
-        assert_eq!(b.tell("lane numbers i 1 0")?, ["7"], "a past deadline looks");
+        assert_eq!(
+            b.tell("lane numbers i 1 0")?,
+            ["7"],
+            "a past deadline looks"
+        );
         let began = Instant::now();
         b.ask("lane numbers i 1 60000")?;
         a.lane_stream("a.low", 8, 1)?;
         assert_eq!(b.taken_numbers()?, [8]);
-        assert!(began.elapsed() < Duration::from_secs(20), "{strategy}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{strategy}: {:?}",
+            began.elapsed()
+        );
     }
     daemon.stop()?;
     Ok(())
 }
 
-/// In a foreign epoll set, thousands of messages, one by one and in bursts: the loop never sleeps while one is there
-/// (it would fail after ten seconds), and sleeps when none is.
+/// In a foreign epoll set, thousands of messages, one by one and in bursts: the loop never sleeps
+/// while one is there (it would fail after ten seconds), and sleeps when none is.
 pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
     const COUNT: u64 = 5000;
     const SINGLE: u64 = 100;
@@ -98,7 +124,10 @@ pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
         a.lane_stream(way, 0, COUNT)?;
         let woke = b.answer()?;
         let (woke, _idle) = first(&woke)?.split_once(' ').unwrap_or_default();
-        assert!(woke.parse::<u64>()? <= COUNT + 8, "{way}: woke {woke} times");
+        assert!(
+            woke.parse::<u64>()? <= COUNT + 8,
+            "{way}: woke {woke} times"
+        );
         // Each finds it asleep.
         b.ask(&format!("lane epoll i {SINGLE}"))?;
         for n in 0..SINGLE {
@@ -108,7 +137,10 @@ pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
         let woke = b.answer()?;
         let (woke, idle) = first(&woke)?.split_once(' ').unwrap_or_default();
         let (woke, idle): (u64, u64) = (woke.parse()?, idle.parse()?);
-        assert!(woke - idle <= SINGLE && idle <= SINGLE, "{way}: woke {woke} times, {idle} for nothing");
+        assert!(
+            woke - idle <= SINGLE && idle <= SINGLE,
+            "{way}: woke {woke} times, {idle} for nothing"
+        );
     }
     // The ordinary way of waiting has it back.
     b.ask_numbers(1)?;
@@ -122,8 +154,8 @@ pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Inbox, timer and signal in one wait: all three are there, the signal (highest) first and the inbox last; when they
-/// are served nothing is ready any more.
+/// Inbox, timer and signal in one wait: all three are there, the signal (highest) first and the
+/// inbox last; when they are served nothing is ready any more.
 pub fn one_wait_has_what_is_ready_in_order_of_priority() -> anyhow::Result<()> {
     one_wait_of(Peer::start()?)
 }
@@ -151,12 +183,16 @@ pub fn one_wait_of(mut b: Peer) -> anyhow::Result<()> {
         if n % 2 == 0 {
             b.ask(&asked)?;
         }
-        a.lane_send("a.out", &n.to_ne_bytes())?.map_err(anyhow::Error::msg)?;
+        a.lane_send("a.out", &n.to_ne_bytes())?
+            .map_err(anyhow::Error::msg)?;
         if n % 2 == 1 {
             instance.ledger_is("a.out->b.in", 2 * n, &[(Delivered, 2 * n)])?;
             b.ask(&asked)?;
         }
-        assert_eq!(first(&b.answer()?)?, format!("{told}|Some({n})|1|[Some({n})]|0"));
+        assert_eq!(
+            first(&b.answer()?)?,
+            format!("{told}|Some({n})|1|[Some({n})]|0")
+        );
     }
     daemon.stop()?;
     Ok(())

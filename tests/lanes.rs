@@ -3,7 +3,9 @@
 use crate::util::book::End::{Delivered, Queued};
 use crate::util::kernel::{self, FIFO};
 use crate::util::lane_talk::endpoint;
-use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, held, lane, process, route, rt, signal};
+use crate::util::{
+    Daemon, Instance, Peer, eventually, first_cpu, held, lane, process, route, rt, signal,
+};
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
 
@@ -14,18 +16,26 @@ fn worker(daemon: &Daemon, snapshot: &Snapshot, name: &str) -> anyhow::Result<ke
 
 fn tid(snapshot: &Snapshot, name: &str) -> anyhow::Result<u32> {
     let found = snapshot.workers.iter().find(|w| w.name == name);
-    found.map(|w| w.tid).ok_or_else(|| anyhow::anyhow!("no worker {name}: {:?}", snapshot.workers))
+    found
+        .map(|w| w.tid)
+        .ok_or_else(|| anyhow::anyhow!("no worker {name}: {:?}", snapshot.workers))
 }
 
 fn last_cpu() -> usize {
-    cpus::allowed().ok().and_then(|c| c.into_iter().max()).unwrap_or(0)
+    cpus::allowed()
+        .ok()
+        .and_then(|c| c.into_iter().max())
+        .unwrap_or(0)
 }
 
-/// Each source has a thread of its own, SCHED_FIFO at its lane's priority, pinned to its lane's CPU; and
-/// what the process has mapped is locked. All of it as the kernel says.
+/// Each source has a thread of its own, SCHED_FIFO at its lane's priority, pinned to its lane's
+/// CPU; and what the process has mapped is locked. All of it as the kernel says.
 pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let other = format!("[[lane]]\nname = \"other\"\npriority = 61\ncpu = {}\n", last_cpu());
+    let other = format!(
+        "[[lane]]\nname = \"other\"\npriority = 61\ncpu = {}\n",
+        last_cpu()
+    );
     let config = instance.head()
         + &other
         + &instance.mqueue("in.a", "")
@@ -48,29 +58,41 @@ pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
     assert_eq!(snapshot.workers.len(), rows.len());
     for (name, priority, cpu) in rows {
         let thread = worker(&daemon, &snapshot, name)?;
-        assert_eq!((thread.policy, thread.priority), (FIFO, priority), "{thread:?}");
-        assert_eq!((thread.cpus.as_str(), thread.name.as_str()), (cpu.to_string().as_str(), name));
+        assert_eq!(
+            (thread.policy, thread.priority),
+            (FIFO, priority),
+            "{thread:?}"
+        );
+        assert_eq!(
+            (thread.cpus.as_str(), thread.name.as_str()),
+            (cpu.to_string().as_str(), name)
+        );
     }
     // The control thread is an ordinary one: it must never stand in a lane's way.
     let control = kernel::thread(daemon.pid(), daemon.pid())?;
     assert_eq!((control.policy, control.priority), (0, 0), "{control:?}");
     let kib = |key: &str| -> anyhow::Result<u64> {
-        Ok(kernel::status(daemon.pid(), key)?.trim_end_matches(" kB").parse()?)
+        Ok(kernel::status(daemon.pid(), key)?
+            .trim_end_matches(" kB")
+            .parse()?)
     };
     // Everything that was mapped when it started; what the control thread maps later need not be.
     let (locked, resident) = (kib("VmLck")?, kib("VmRSS")?);
-    assert!(locked > 0 && locked >= resident / 2, "VmLck {locked} kB of {resident} kB");
+    assert!(
+        locked > 0 && locked >= resident / 2,
+        "VmLck {locked} kB of {resident} kB"
+    );
     assert!(snapshot.lanes.iter().all(|l| l.degraded().is_empty()));
     Ok(())
 }
 
 /// Two lanes on one CPU: a message of the high one arrives while the low one is in the middle of a
-/// fan-out, and is there first. Proven by the order in the queue both send to, and by what the queue
-/// holds the moment the sender goes on:
+/// fan-out, and is there first. Proven by the order in the queue both send to, and by what the
+/// queue holds the moment the sender goes on:
 ///
-/// The low lane's first target wakes `relay` (FIFO 40, between the lanes, on the same CPU), which by that
-/// preempts the fan-out; it sends into the high lane, and that preempts `relay`. So one CPU and three
-/// priorities decide, and no clock.
+/// The low lane's first target wakes `relay` (FIFO 40, between the lanes, on the same CPU), which
+/// by that preempts the fan-out; it sends into the high lane, and that preempts `relay`. So one CPU
+/// and three priorities decide, and no clock.
 pub fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> {
     const FANOUT: usize = 8;
     let instance = Instance::new()?;
@@ -95,12 +117,25 @@ pub fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> 
     relay.tell("fifo 40")?;
     let queue = |name: &str| instance.queue(name);
     for round in 1..=20_u64 {
-        relay.ask(&format!("relay {} {} {}", queue("wakes"), queue("in.high"), queue("common")))?;
+        relay.ask(&format!(
+            "relay {} {} {}",
+            queue("wakes"),
+            queue("in.high"),
+            queue("common")
+        ))?;
         relay_waits(&relay)?;
         Peer::sender(&queue("in"))?.send(0, b"low")?;
-        assert_eq!(relay.answer()?, ["1"], "the high lane did not preempt the sender");
+        assert_eq!(
+            relay.answer()?,
+            ["1"],
+            "the high lane did not preempt the sender"
+        );
         let got = Peer::receiver(&queue("common"))?.receive(2)?;
-        assert_eq!(got, [(0, b"relayed".to_vec()), (0, b"low".to_vec())], "round {round}");
+        assert_eq!(
+            got,
+            [(0, b"relayed".to_vec()), (0, b"low".to_vec())],
+            "round {round}"
+        );
         for n in 0..FANOUT {
             Peer::receiver(&queue(&format!("wide{n}")))?.receive(1)?;
         }
@@ -122,8 +157,8 @@ fn relay_waits(relay: &Peer) -> anyhow::Result<()> {
     eventually(waits)
 }
 
-/// A lane that is held by a full receiver (`block`) holds its own sender, and nobody else: neither a higher
-/// lane nor another source of the same lane.
+/// A lane that is held by a full receiver (`block`) holds its own sender, and nobody else: neither
+/// a higher lane nor another source of the same lane.
 pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -134,7 +169,11 @@ pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
         + &instance.mqueue("stuck", "maxmsg = 1")
         + &instance.mqueue("same", "")
         + &instance.mqueue("high", "")
-        + &route("in.held", &["stuck"], "capacity = 1\noverflow = \"block:10s\"")
+        + &route(
+            "in.held",
+            &["stuck"],
+            "capacity = 1\noverflow = \"block:10s\"",
+        )
         + &route("in.same", &["same"], "")
         + &route("in.high", &["high"], "lane = \"high\"");
     let _daemon = Daemon::start(&config)?;
@@ -142,12 +181,18 @@ pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
     instance.ledger_is("in.held->stuck", 3, &[(Delivered, 1), (Queued, 2)])?;
     for (from, to) in [("in.same", "same"), ("in.high", "high")] {
         Peer::sender(&instance.queue(from))?.stream(0, 10)?;
-        assert_eq!(Peer::receiver(&instance.queue(to))?.numbers(10)?, (0..10).collect::<Vec<_>>());
+        assert_eq!(
+            Peer::receiver(&instance.queue(to))?.numbers(10)?,
+            (0..10).collect::<Vec<_>>()
+        );
     }
     // Still held.
     assert_eq!(held(&instance.queue("in.held"))?, 2);
     instance.ledger_is("in.held->stuck", 3, &[(Delivered, 1), (Queued, 2)])?;
-    assert_eq!(Peer::receiver(&instance.queue("stuck"))?.numbers(5)?, [0, 1, 2, 3, 4]);
+    assert_eq!(
+        Peer::receiver(&instance.queue("stuck"))?.numbers(5)?,
+        [0, 1, 2, 3, 4]
+    );
     Ok(())
 }
 
@@ -155,8 +200,13 @@ pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
 pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
     const SPINS: u64 = 20;
     let instance = Instance::new()?;
-    let head = instance.head().replace("[[lane]]", "[[lane]]\nwait = \"spin:10ms\"");
-    let config = head + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "");
+    let head = instance
+        .head()
+        .replace("[[lane]]", "[[lane]]\nwait = \"spin:10ms\"");
+    let config = head
+        + &instance.mqueue("in", "")
+        + &instance.mqueue("out", "")
+        + &route("in", &["out"], "");
     let daemon = Daemon::start(&config)?;
     let snapshot = instance.snapshot()?;
     assert_eq!(snapshot.lanes[0].wait, "spin:10000");
@@ -179,8 +229,8 @@ pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `poll` serves all its sources with one thread that never sleeps; statistics say that its CPU is not
-/// isolated.
+/// `poll` serves all its sources with one thread that never sleeps; statistics say that its CPU is
+/// not isolated.
 pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.
@@ -200,11 +250,19 @@ pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
         + &instance.mqueue("log", "")
         + &route("in.a", &["out"], in_lane)
         + &route("in.b", &["out"], in_lane)
-        + &route("ring", &["log"], &format!("{in_lane}\naccept_claimed = true"));
+        + &route(
+            "ring",
+            &["log"],
+            &format!("{in_lane}\naccept_claimed = true"),
+        );
     let daemon = Daemon::start(&config)?;
     let snapshot = instance.snapshot()?;
     assert_eq!(snapshot.workers.len(), 1);
-    assert!(snapshot.lanes[0].degraded().contains(&"unisolated"), "{:?}", snapshot.lanes[0]);
+    assert!(
+        snapshot.lanes[0].degraded().contains(&"unisolated"),
+        "{:?}",
+        snapshot.lanes[0]
+    );
     // One source's receiver is full, and the others are served all the same.
     Peer::sender(&instance.queue("in.a"))?.stream(0, 5)?;
     instance.ledger_is("in.a->out", 5, &[(Delivered, 2), (Queued, 3)])?;
@@ -227,8 +285,9 @@ pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One source of a lane is flooded from another CPU, so that its thread never sleeps. The lane's other source has its turn
-/// after a burst all the same: worst time there and back of a message every 2 ms, in microseconds.
+/// One source of a lane is flooded from another CPU, so that its thread never sleeps. The lane's
+/// other source has its turn after a burst all the same: worst time there and back of a message
+/// every 2 ms, in microseconds.
 fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
     const MESSAGES: u64 = 500;
     let instance = Instance::new()?;
@@ -250,9 +309,16 @@ fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
         peer.tell(&format!("lane pin {}", last_cpu()))?;
     }
     flooder.ask(flood)?;
-    let route = if flood.starts_with("lane") { "flood.out->sink" } else { "flood.q->sink" };
-    instance
-        .until("the flood flows", |s| s.routes.iter().any(|r| r.name == route && r.ledger.accepted > 1000))?;
+    let route = if flood.starts_with("lane") {
+        "flood.out->sink"
+    } else {
+        "flood.q->sink"
+    };
+    instance.until("the flood flows", |s| {
+        s.routes
+            .iter()
+            .any(|r| r.name == route && r.ledger.accepted > 1000)
+    })?;
     let lines = ping.tell(&format!("lane ping i ping.out {MESSAGES} 2000"))?;
     let worst_us = crate::util::lane_talk::first(&lines)?.parse()?;
     flooder.kill()?;
@@ -261,7 +327,8 @@ fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
 }
 
 pub fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> {
-    // Above what the kernel takes from real-time threads in each second (50 ms), far below what a starved thread waits.
+    // Above what the kernel takes from real-time threads in each second (50 ms), far below what a
+    // starved thread waits.
     const WORST_US: u64 = 200_000;
     for flood in ["lane hammer flood.out 60000", "stream 0 1000000000"] {
         let worst_us = worst_beside_a_flood(flood)?;

@@ -22,7 +22,10 @@ fn workers(parent: u32) -> Vec<i32> {
         String::from_utf8_lossy(&line).contains(&parent)
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_worker).collect()
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_worker)
+        .collect()
 }
 
 /// A measurement that runs, with its workers.
@@ -31,7 +34,10 @@ fn endless(load: &str, count: usize) -> anyhow::Result<(Tool, Vec<PidFd>)> {
     tool.line().context("it does not measure")?;
     let pids = workers(tool.pid());
     ensure!(pids.len() == count, "{load} has the workers {pids:?}");
-    let open = pids.into_iter().map(PidFd::open).collect::<std::io::Result<_>>()?;
+    let open = pids
+        .into_iter()
+        .map(PidFd::open)
+        .collect::<std::io::Result<_>>()?;
     Ok((tool, open))
 }
 
@@ -68,16 +74,25 @@ pub fn a_worker_that_dies_makes_the_run_fail() -> anyhow::Result<()> {
     tool.signal(Signal::SIGINT)?;
     let said = tool.end()?;
     ensure!(!said.status.success(), "{said:?}");
-    ensure!(said.err.contains("load worker `cpu`") && said.err.contains("lesser load"), "{}", said.err);
+    ensure!(
+        said.err.contains("load worker `cpu`") && said.err.contains("lesser load"),
+        "{}",
+        said.err
+    );
     Ok(())
 }
 
 pub fn a_load_that_cannot_be_is_refused() -> anyhow::Result<()> {
-    for (load, says) in
-        [("disk", "no kind `disk`"), ("cpu:0", "1 to 64"), ("cpu:40,ipc:40", "64 are the most")]
-    {
+    for (load, says) in [
+        ("disk", "no kind `disk`"),
+        ("cpu:0", "1 to 64"),
+        ("cpu:40,ipc:40", "64 are the most"),
+    ] {
         let said = run(measure(&["--load", load]))?;
-        ensure!(!said.status.success() && said.err.contains(says), "{load}: {said:?}");
+        ensure!(
+            !said.status.success() && said.err.contains(says),
+            "{load}: {said:?}"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! `rtlat` over the raw mechanisms: between threads and between processes, one way, there and back, asked for, in several
-//! pairs. All messages arrive, all counts add up, nothing is left. The measuring threads touch no heap: `util::tool` has
-//! the guard allocator end a process in which one does.
+//! `rtlat` over the raw mechanisms: between threads and between processes, one way, there and back,
+//! asked for, in several pairs. All messages arrive, all counts add up, nothing is left. The
+//! measuring threads touch no heap: `util::tool` has the guard allocator end a process in which one
+//! does.
 
 use crate::util::lat::{Counts, lossless, measure, start};
 use crate::util::tool::{rtlat, run};
@@ -13,9 +14,19 @@ use std::sync::LazyLock;
 /// Names of the mechanisms: what `compare` takes and is a command of its own.
 static MECHANISMS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let help = run(rtlat(&["--help"])).expect("rtlat --help").out;
-    let refusal = run(rtlat(&["compare", "--only", "nothing"])).expect("an unknown name").err;
-    let is_command = |name: &&str| help.lines().any(|line| line.starts_with(&format!("  {name} ")));
-    let names = refusal.split("there are ").nth(1).unwrap_or_default().trim().split(", ");
+    let refusal = run(rtlat(&["compare", "--only", "nothing"]))
+        .expect("an unknown name")
+        .err;
+    let is_command = |name: &&str| {
+        help.lines()
+            .any(|line| line.starts_with(&format!("  {name} ")))
+    };
+    let names = refusal
+        .split("there are ")
+        .nth(1)
+        .unwrap_or_default()
+        .trim()
+        .split(", ");
     let names: Vec<String> = names.filter(is_command).map(str::to_owned).collect();
     assert!(names.len() >= 9, "{names:?} of {refusal}");
     names
@@ -33,10 +44,15 @@ fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     for kind in &*MECHANISMS {
         let args = [&[kind.as_str()], &SCHEDULE[..], &lossless, more].concat();
         let measured = measure(&instance, &args)?;
-        measured.ensure_whole(pairs, LOOPS).with_context(|| format!("{args:?}"))?;
+        measured
+            .ensure_whole(pairs, LOOPS)
+            .with_context(|| format!("{args:?}"))?;
         for pair in measured.pairs() {
             ensure!(pair["name"] == kind.as_str(), "{pair}");
-            ensure!(pair["round_trip"].as_bool() == Some(more.contains(&"--round-trip")), "{pair}");
+            ensure!(
+                pair["round_trip"].as_bool() == Some(more.contains(&"--round-trip")),
+                "{pair}"
+            );
         }
     }
     Ok(())
@@ -105,9 +121,14 @@ pub fn back_to_back() -> anyhow::Result<()> {
         for more in [&[][..], &["-f"], &["--round-trip"]] {
             let args = [&[kind.as_str(), "-q", "-i", "0", "-l", "40"], more].concat();
             let measured = measure(&instance, &args)?;
-            measured.ensure_whole(1, LOOPS).with_context(|| format!("{args:?}"))?;
+            measured
+                .ensure_whole(1, LOOPS)
+                .with_context(|| format!("{args:?}"))?;
             let counts = Counts::of(measured.pairs()[0])?;
-            ensure!(counts.missed == 0, "there is no schedule to miss: {counts:?}");
+            ensure!(
+                counts.missed == 0,
+                "there is no schedule to miss: {counts:?}"
+            );
         }
     }
     Ok(())
@@ -119,13 +140,29 @@ pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> 
     let at = cpu.to_string();
     for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"], &["-f", "--round-trip"]] {
-            let args = [&[kind.as_str()], &SCHEDULE[..], &["-p", "30", "-m", "-a", &at], more].concat();
+            let args = [
+                &[kind.as_str()],
+                &SCHEDULE[..],
+                &["-p", "30", "-m", "-a", &at],
+                more,
+            ]
+            .concat();
             let measured = measure(&instance, &args)?;
-            measured.ensure_whole(1, LOOPS).with_context(|| format!("{args:?}"))?;
+            measured
+                .ensure_whole(1, LOOPS)
+                .with_context(|| format!("{args:?}"))?;
             let pair = measured.pairs()[0];
             for party in ["sender", "receiver"] {
-                ensure!(pair[party]["cpu"] == cpu && pair[party]["is_pinned"] == true, "{args:?}: {pair}");
-                ensure!(pair[party]["priority"].as_u64().is_some_and(|p| p == 30 || p == 29), "{pair}");
+                ensure!(
+                    pair[party]["cpu"] == cpu && pair[party]["is_pinned"] == true,
+                    "{args:?}: {pair}"
+                );
+                ensure!(
+                    pair[party]["priority"]
+                        .as_u64()
+                        .is_some_and(|p| p == 30 || p == 29),
+                    "{pair}"
+                );
             }
         }
     }
@@ -134,12 +171,21 @@ pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> 
 
 pub fn timers_of_every_number() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    for (more, threads) in [(&[][..], 1), (&["-t", "3"], 3), (&["-S"], cpus::allowed()?.len())] {
+    for (more, threads) in [
+        (&[][..], 1),
+        (&["-t", "3"], 3),
+        (&["-S"], cpus::allowed()?.len()),
+    ] {
         let args = [&["timer"], &SCHEDULE[..], more].concat();
         let measured = measure(&instance, &args)?;
-        measured.ensure_whole(threads, LOOPS).with_context(|| format!("{args:?}"))?;
+        measured
+            .ensure_whole(threads, LOOPS)
+            .with_context(|| format!("{args:?}"))?;
         for timer in measured.pairs() {
-            ensure!(timer["cycles"] == timer["counts"]["received"] && timer["name"] == "timer", "{timer}");
+            ensure!(
+                timer["cycles"] == timer["counts"]["received"] && timer["name"] == "timer",
+                "{timer}"
+            );
         }
     }
     Ok(())
@@ -161,8 +207,14 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
             let out = tool.end()?.well().with_context(|| format!("{args:?}"))?;
             traces.ensure_gone().with_context(|| format!("{args:?}"))?;
             let counts = Counts::read(&out)?;
-            ensure!(counts.len() == 1 && counts[0].balances() && counts[0].received > 0, "{args:?}: {out}");
-            ensure!(counts[0].is_whole(), "{args:?}: what was under way is not lost: {counts:?}");
+            ensure!(
+                counts.len() == 1 && counts[0].balances() && counts[0].received > 0,
+                "{args:?}: {out}"
+            );
+            ensure!(
+                counts[0].is_whole(),
+                "{args:?}: what was under way is not lost: {counts:?}"
+            );
         }
     }
     Ok(())
@@ -170,7 +222,8 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
 
 pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    // A System V queue cannot be removed while it is used (msgctl(2)): that of a killed process stays.
+    // A System V queue cannot be removed while it is used (msgctl(2)): that of a killed process
+    // stays.
     for kind in MECHANISMS.iter().filter(|kind| *kind != "sysv") {
         let args = [kind.as_str(), "-v", "-f", "-i", "1000"];
         let (tool, traces) = start(&instance, &args)?;

@@ -37,24 +37,63 @@ pub fn slips_exit_with_2_and_name_the_option() -> anyhow::Result<()> {
         (&[], "Usage"),
     ] {
         let said = run(lat(&instance, args)?)?;
-        ensure!(said.code() == Some(2) && said.out.is_empty(), "{args:?}: {said:?}");
-        ensure!(said.err.contains(names), "{args:?} does not name {names}: {}", said.err);
+        ensure!(
+            said.code() == Some(2) && said.out.is_empty(),
+            "{args:?}: {said:?}"
+        );
+        ensure!(
+            said.err.contains(names),
+            "{args:?} does not name {names}: {}",
+            said.err
+        );
     }
     Ok(())
 }
 
 pub fn what_cannot_be_done_exits_with_1_and_says_what_would_help() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let last = cpus::allowed()?.into_iter().max().context("no CPU")?.to_string();
+    let last = cpus::allowed()?
+        .into_iter()
+        .max()
+        .context("no CPU")?
+        .to_string();
     for (args, says) in [
-        (&["timer", "-a", "1023"][..], &["CPU 1023", "only on", last.as_str()][..]),
-        (&["mq", "--size", "16777000", "-l", "9"], &["16777000", "fs.mqueue.msgsize_max", "sysctl -w"]),
-        (&["sysv", "--size", "16777000", "-l", "9"], &["16777000", "kernel.msgm", "sysctl -w"]),
-        (&["signal", "-t", "200", "-l", "9"], &["real-time signals", "at most"]),
-        (&["compare", "--against", "/nowhere/base.json"], &["/nowhere/base.json"]),
-        (&["route", "--from", "a", "--to", "b", "--instance", "nobody-is"], &["nobody-is", "rtd run"]),
+        (
+            &["timer", "-a", "1023"][..],
+            &["CPU 1023", "only on", last.as_str()][..],
+        ),
+        (
+            &["mq", "--size", "16777000", "-l", "9"],
+            &["16777000", "fs.mqueue.msgsize_max", "sysctl -w"],
+        ),
+        (
+            &["sysv", "--size", "16777000", "-l", "9"],
+            &["16777000", "kernel.msgm", "sysctl -w"],
+        ),
+        (
+            &["signal", "-t", "200", "-l", "9"],
+            &["real-time signals", "at most"],
+        ),
+        (
+            &["compare", "--against", "/nowhere/base.json"],
+            &["/nowhere/base.json"],
+        ),
+        (
+            &[
+                "route",
+                "--from",
+                "a",
+                "--to",
+                "b",
+                "--instance",
+                "nobody-is",
+            ],
+            &["nobody-is", "rtd run"],
+        ),
     ] {
-        run(lat(&instance, args)?)?.refused(says).with_context(|| format!("{args:?}"))?;
+        run(lat(&instance, args)?)?
+            .refused(says)
+            .with_context(|| format!("{args:?}"))?;
     }
     Ok(())
 }
@@ -67,16 +106,34 @@ pub fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> an
         run(command)
     };
     let fifo = ["SCHED_FIFO ", " was not granted", "cap_sys_nice", "-p 0"];
-    for args in [&["timer", "-p", "50"][..], &["mq", "-p", "50"], &["mq", "-f", "--round-trip", "-p", "50"]] {
-        as_them(args)?.refused(&fifo).with_context(|| format!("{args:?}"))?;
+    for args in [
+        &["timer", "-p", "50"][..],
+        &["mq", "-p", "50"],
+        &["mq", "-f", "--round-trip", "-p", "50"],
+    ] {
+        as_them(args)?
+            .refused(&fifo)
+            .with_context(|| format!("{args:?}"))?;
     }
     // Without, it measures; every mechanism.
-    for name in ["timer", "mq", "signal", "sem", "mutex", "futex", "eventfd", "pipe", "unix", "sysv"] {
+    for name in [
+        "timer", "mq", "signal", "sem", "mutex", "futex", "eventfd", "pipe", "unix", "sysv",
+    ] {
         let out = as_them(&[name, "-q", "-l", "20"])?.well().context(name)?;
-        ensure!(Counts::read(&out)?.iter().all(|c| c.balances() && c.received > 0), "{name}: {out}");
+        ensure!(
+            Counts::read(&out)?
+                .iter()
+                .all(|c| c.balances() && c.received > 0),
+            "{name}: {out}"
+        );
     }
     let out = as_them(&["route", "lane", "-q", "-l", "20", "-p", "0"])?.well()?;
-    ensure!(Counts::read(&out)?.iter().all(|c| c.balances() && c.received > 0), "{out}");
+    ensure!(
+        Counts::read(&out)?
+            .iter()
+            .all(|c| c.balances() && c.received > 0),
+        "{out}"
+    );
     Ok(())
 }
 
@@ -94,20 +151,35 @@ pub fn a_broken_bound_exits_with_3_and_shows_the_culprit() -> anyhow::Result<()>
         let all = [args, &["-q", "-b", "1"]].concat();
         let measured = measure_code(&instance, &all, 3)?;
         let out = &measured.said.out;
-        for says in ["# Break thread: ", "# Break value: ", "more than the 1.00 us of -b", "\n# > "] {
+        for says in [
+            "# Break thread: ",
+            "# Break value: ",
+            "more than the 1.00 us of -b",
+            "\n# > ",
+        ] {
             ensure!(out.contains(says), "{all:?} does not say {says:?}: {out}");
         }
         ensure!(measured.json["return_code"] == 3, "{}", measured.json);
         let culprits = measured.pairs();
-        let culprit = culprits.iter().map(|pair| &pair["culprit"]).find(|culprit| culprit.is_object());
+        let culprit = culprits
+            .iter()
+            .map(|pair| &pair["culprit"])
+            .find(|culprit| culprit.is_object());
         let culprit = culprit.with_context(|| measured.json.to_string())?;
         let index = usize::try_from(culprit["index"].as_u64().context("no index")?)?;
         let raw = culprit["samples"][index]["raw_ns"].as_u64();
-        ensure!(raw.is_some_and(|ns| ns > 1000) && culprit["bound_ns"] == 1000, "{culprit}");
+        ensure!(
+            raw.is_some_and(|ns| ns > 1000) && culprit["bound_ns"] == 1000,
+            "{culprit}"
+        );
         ensure!(Counts::read(out)?.iter().all(Counts::balances), "{out}");
     }
     // Nothing takes an hour.
     let measured = measure_code(&instance, &["mq", "-q", "-l", "20", "-b", "3600000000"], 0)?;
-    ensure!(!measured.said.out.contains("Break"), "{}", measured.said.out);
+    ensure!(
+        !measured.said.out.contains("Break"),
+        "{}",
+        measured.said.out
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! `rtlat route --from --to` while its daemon is stopped, killed or suspended: what was refused or lost waits until the next
-//! success, whatever the mechanism, and a measurement goes on as soon as the daemon does.
+//! `rtlat route --from --to` while its daemon is stopped, killed or suspended: what was refused or
+//! lost waits until the next success, whatever the mechanism, and a measurement goes on as soon as
+//! the daemon does.
 
 use crate::util::lat::Counts;
 use crate::util::session::lane_end;
@@ -12,8 +13,14 @@ use serde_json::Value;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Source and sink of each route that is measured.
-const ROUTES: [[&str; 2]; 6] =
-    [["mq", "mq"], ["mq", "sig"], ["sig", "sig"], ["lane", "lane"], ["lane", "mq"], ["direct", "direct"]];
+const ROUTES: [[&str; 2]; 6] = [
+    ["mq", "mq"],
+    ["mq", "sig"],
+    ["sig", "sig"],
+    ["lane", "lane"],
+    ["lane", "mq"],
+    ["direct", "direct"],
+];
 /// Between points of the schedule.
 const INTERVAL: &str = "-i2000";
 /// The outage takes at least so long, and as long as the measurement before it.
@@ -34,7 +41,12 @@ fn config(instance: &Instance) -> String {
             config += &process(&owner);
             config += &match kind {
                 "mq" => instance.mqueue(name, &format!("owner = \"{owner}\"\nmsgsize = {msgsize}")),
-                "sig" => signal(name, &owner, &format!("SIGRTMIN+{}", 1 + 2 * number + at), ""),
+                "sig" => signal(
+                    name,
+                    &owner,
+                    &format!("SIGRTMIN+{}", 1 + 2 * number + at),
+                    "",
+                ),
                 _ => lane_end(name, &owner, &format!("maxmsg = 16\nmsgsize = {msgsize}")),
             };
         }
@@ -56,12 +68,26 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn start(instance: &Instance, kinds: [&'static str; 2], more: &[&str]) -> anyhow::Result<Measurement> {
+    fn start(
+        instance: &Instance,
+        kinds: [&'static str; 2],
+        more: &[&str],
+    ) -> anyhow::Result<Measurement> {
         let [from, to] = ends(kinds);
         let json = instance.file(&format!("{from}.json"));
         let path = json.display().to_string();
-        let way = ["route", "--instance", &instance.name, "--from", &from, "--to", &to];
-        let tool = Tool::start(rtlat(&[&way[..], &["-p0", INTERVAL, "-v", "--json", &path], more].concat()))?;
+        let way = [
+            "route",
+            "--instance",
+            &instance.name,
+            "--from",
+            &from,
+            "--to",
+            &to,
+        ];
+        let tool = Tool::start(rtlat(
+            &[&way[..], &["-p0", INTERVAL, "-v", "--json", &path], more].concat(),
+        ))?;
         Ok(Measurement { kinds, tool, json })
     }
 
@@ -69,8 +95,13 @@ impl Measurement {
         self.tool.signal(Signal::SIGINT)?;
         let said = self.tool.end()?;
         let json = std::fs::read(&self.json)?;
-        let json = serde_json::from_slice(&json).with_context(|| format!("{:?}: {said:?}", self.kinds))?;
-        Ok(Ended { kinds: self.kinds, said, json })
+        let json =
+            serde_json::from_slice(&json).with_context(|| format!("{:?}: {said:?}", self.kinds))?;
+        Ok(Ended {
+            kinds: self.kinds,
+            said,
+            json,
+        })
     }
 }
 
@@ -97,10 +128,23 @@ impl Ended {
         let counts = self.counts()?;
         ensure!(counts.balances() && counts.scheduled >= 500, "{counts:?}");
         let code = if counts.lost > 0 { loss_code } else { 0 };
-        ensure!(self.said.code() == Some(code) && self.json["return_code"] == code, "{:?}", self.said.code());
-        ensure!(self.said.err.contains("refused or lost") == (code == 6), "{}", self.said.err);
+        ensure!(
+            self.said.code() == Some(code) && self.json["return_code"] == code,
+            "{:?}",
+            self.said.code()
+        );
+        ensure!(
+            self.said.err.contains("refused or lost") == (code == 6),
+            "{}",
+            self.said.err
+        );
         if counts.lost > 0 {
-            let position = |what: &str| self.said.out.find(what).with_context(|| format!("no {what}"));
+            let position = |what: &str| {
+                self.said
+                    .out
+                    .find(what)
+                    .with_context(|| format!("no {what}"))
+            };
             ensure!(
                 position(" messages were refused or lost")? < position("#0: ID")?,
                 "the loss comes first"
@@ -109,28 +153,50 @@ impl Ended {
         Ok(counts)
     }
 
-    /// Half of the points are in the outage or after it: the tenth that waited longest, more than half of an outage.
+    /// Half of the points are in the outage or after it: the tenth that waited longest, more than
+    /// half of an outage.
     fn felt_the_outage(&self, back_ns: Option<u64>) -> anyhow::Result<()> {
         let pair = &self.json["thread"]["0"];
-        ensure!(self.corrected_ns("p90")? > 500_000_000, "{}", pair["percentiles_ns"]);
-        ensure!(self.corrected_ns("max")? >= 900_000_000, "{}", pair["percentiles_ns"]);
+        ensure!(
+            self.corrected_ns("p90")? > 500_000_000,
+            "{}",
+            pair["percentiles_ns"]
+        );
+        ensure!(
+            self.corrected_ns("max")? >= 900_000_000,
+            "{}",
+            pair["percentiles_ns"]
+        );
         let end_ns = pair["end_time_ns"].as_u64().context("no end_time_ns")?;
-        ensure!(back_ns.is_none_or(|back_ns| end_ns > back_ns), "it did not go on");
+        ensure!(
+            back_ns.is_none_or(|back_ns| end_ns > back_ns),
+            "it did not go on"
+        );
         Ok(())
     }
 }
 
 /// Messages that were delivered on each route, by the page.
 fn delivered(snapshot: &Snapshot) -> Vec<u64> {
-    let routes = ROUTES.iter().filter(|kinds| kinds[0] != "direct").map(|kinds| {
-        let [source, sink] = ends(*kinds);
-        format!("{source}->{sink}")
-    });
-    let of = |name: String| snapshot.routes.iter().find(|r| r.name == name).map_or(0, |r| r.ledger.delivered);
+    let routes = ROUTES
+        .iter()
+        .filter(|kinds| kinds[0] != "direct")
+        .map(|kinds| {
+            let [source, sink] = ends(*kinds);
+            format!("{source}->{sink}")
+        });
+    let of = |name: String| {
+        snapshot
+            .routes
+            .iter()
+            .find(|r| r.name == name)
+            .map_or(0, |r| r.ledger.delivered)
+    };
     routes.map(of).collect()
 }
 
-/// Measures all routes while this happens to their daemon. Those of `lossless` lose nothing; direct ones feel nothing.
+/// Measures all routes while this happens to their daemon. Those of `lossless` lose nothing; direct
+/// ones feel nothing.
 fn outage(
     more: &[&str],
     loss_code: i32,
@@ -142,32 +208,60 @@ fn outage(
     let daemon = Daemon::start(&config)?;
     let begun = Instant::now();
     let measurements = ROUTES.map(|kinds| Measurement::start(&instance, kinds, more));
-    let measurements = measurements.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let measurements = measurements
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?;
     for measurement in &measurements {
-        measurement.tool.line().with_context(|| format!("{:?} does not measure", measurement.kinds))?;
+        measurement
+            .tool
+            .line()
+            .with_context(|| format!("{:?} does not measure", measurement.kinds))?;
     }
     let daemon = happens(daemon, &config, OUTAGE.max(begun.elapsed()))?;
     let mut back_ns = None;
     if daemon.is_some() {
-        back_ns = Some(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?);
+        back_ns = Some(u64::try_from(
+            SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos(),
+        )?);
         let before = delivered(&instance.snapshot()?);
-        let passes = |s: &Snapshot| delivered(s).iter().zip(&before).all(|(now, before)| *now > before + 10);
+        let passes = |s: &Snapshot| {
+            delivered(s)
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| *now > before + 10)
+        };
         instance.until("messages pass again", passes)?;
     }
-    let ended = measurements.into_iter().map(Measurement::end).collect::<anyhow::Result<Vec<_>>>()?;
+    let ended = measurements
+        .into_iter()
+        .map(Measurement::end)
+        .collect::<anyhow::Result<Vec<_>>>()?;
     for ended in &ended {
-        let context =
-            || format!("{:?}: {} {}", ended.kinds, ended.said.err, ended.json["thread"]["0"]["counts"]);
+        let context = || {
+            format!(
+                "{:?}: {} {}",
+                ended.kinds, ended.said.err, ended.json["thread"]["0"]["counts"]
+            )
+        };
         let counts = ended.is_accounted_for(loss_code).with_context(context)?;
         if ended.kinds[0] == "direct" {
-            // Without SCHED_FIFO a busy machine may keep the receiver from its ring for more messages than that has slots.
+            // Without SCHED_FIFO a busy machine may keep the receiver from its ring for more
+            // messages than that has slots.
             let few = counts.lost == 0 || !privileged() && counts.lost * 10 < counts.scheduled;
-            ensure!(few && ended.corrected_ns("p90")? < 500_000_000, "{}", context());
+            ensure!(
+                few && ended.corrected_ns("p90")? < 500_000_000,
+                "{}",
+                context()
+            );
             continue;
         }
         ended.felt_the_outage(back_ns).with_context(context)?;
         let is_lossless = lossless.contains(&ended.kinds);
-        ensure!((counts.lost == 0) == is_lossless, "{}: {counts:?}", context());
+        ensure!(
+            (counts.lost == 0) == is_lossless,
+            "{}: {counts:?}",
+            context()
+        );
     }
     daemon.map_or(Ok(()), |daemon| daemon.stop().map(drop))
 }
@@ -191,12 +285,17 @@ pub fn a_killed_daemon_that_is_started_again() -> anyhow::Result<()> {
 
 /// Its loss is accepted here. Signals wait for it in the kernel.
 pub fn a_suspended_daemon_that_goes_on() -> anyhow::Result<()> {
-    outage(&["--allow-loss"], 0, &[["sig", "sig"]], |daemon, _, outage| {
-        daemon.freeze()?;
-        std::thread::sleep(outage);
-        daemon.signal(Signal::SIGCONT)?;
-        Ok(Some(daemon))
-    })
+    outage(
+        &["--allow-loss"],
+        0,
+        &[["sig", "sig"]],
+        |daemon, _, outage| {
+            daemon.freeze()?;
+            std::thread::sleep(outage);
+            daemon.signal(Signal::SIGCONT)?;
+            Ok(Some(daemon))
+        },
+    )
 }
 
 /// Points from which on nothing came wait until the end.

@@ -19,7 +19,12 @@ const LONG: [&str; 4] = ["-D", "1h", "-q", "-p0"];
 pub fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Result<()> {
     let nowhere = "/proc/no/such/place";
     let timer: &[&str] = &["timer", "-i", "10000"];
-    for place in [["--json", nowhere], ["--html", nowhere], ["--histfile", nowhere], ["--svg", nowhere]] {
+    for place in [
+        ["--json", nowhere],
+        ["--html", nowhere],
+        ["--histfile", nowhere],
+        ["--svg", nowhere],
+    ] {
         run(rtlat(&[timer, &LONG, &place].concat()))?.refused(&[nowhere])?;
     }
     run(rtlat(&["compare", "--turns", "10000", "--save", nowhere]))?.refused(&[nowhere])?;
@@ -28,7 +33,9 @@ pub fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Resul
 
 pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> {
     for file in [["--json", "/dev/full"], ["--histfile", "/dev/full"]] {
-        let said = run(rtlat(&[&["timer", "-q", "-l", "10", "--histogram", "10"][..], &file].concat()))?;
+        let said = run(rtlat(
+            &[&["timer", "-q", "-l", "10", "--histogram", "10"][..], &file].concat(),
+        ))?;
         ensure!(said.out.contains("received 10, "), "{said:?}");
         said.refused(&["/dev/full"])?;
     }
@@ -37,7 +44,10 @@ pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> 
 
 pub fn samples_that_nobody_reads_end_the_run() -> anyhow::Result<()> {
     let mut shell = Command::new("sh");
-    let line = format!("'{}' timer -v -i 10000 | head -n 1", *crate::util::tool::RTLAT);
+    let line = format!(
+        "'{}' timer -v -i 10000 | head -n 1",
+        *crate::util::tool::RTLAT
+    );
     child::die_with_parent_at_exec(shell.args(["-c", &line]));
     let out = run(shell)?.well()?;
     ensure!(out.lines().count() == 1, "{out}");
@@ -52,7 +62,9 @@ fn daemon_of(parent: u32) -> Option<Pid> {
         String::from_utf8_lossy(&line).contains(&parent)
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pid = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_daemon)?;
+    let pid = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(is_daemon)?;
     Some(Pid::from_raw(pid))
 }
 
@@ -78,8 +90,14 @@ pub fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
     let tool = Tool::start(rtlat(&["mq", "-f", "-v", "-D", "1"]))?;
     tool.line().context("it does not measure")?;
     let children = format!("/proc/{0}/task/{0}/children", tool.pid());
-    let child =
-        eventually(|| std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok());
+    let child = eventually(|| {
+        std::fs::read_to_string(&children)
+            .ok()?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    });
     kill(Pid::from_raw(child.context("no child")?), Signal::SIGSTOP)?;
     tool.end()?.refused(&["does not end", "SIGSTOP"])?;
     Ok(())
@@ -99,13 +117,16 @@ pub fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
         + &route("mail", &["log"], "");
     let _daemon = Daemon::start(&config)?;
     let measure = |from: &str, to: &str| {
-        let mut command =
-            rtlat(&["route", "-p0", "-q", "-l", "20", "--size", "32", "--from", from, "--to", to]);
+        let mut command = rtlat(&[
+            "route", "-p0", "-q", "-l", "20", "--size", "32", "--from", from, "--to", to,
+        ]);
         command.env("RTD_INSTANCE", &i.name);
         run(command)?.well()
     };
     measure("cmd", "arm.cmd")?;
-    i.until("arm has left", |page| page.processes.iter().all(|p| p.state != PeerState::Alive))?;
+    i.until("arm has left", |page| {
+        page.processes.iter().all(|p| p.state != PeerState::Alive)
+    })?;
     measure("mail", "log")?;
     Ok(())
 }
@@ -114,7 +135,9 @@ pub fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
 fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Command> {
     let all = rtcore::sys::cpus::allowed()?;
     let mut command = Command::new("taskset");
-    command.args(["-c", &all[0].to_string(), *crate::util::tool::RTLAT]).args(args);
+    command
+        .args(["-c", &all[0].to_string(), *crate::util::tool::RTLAT])
+        .args(args);
     child::die_with_parent_at_exec(&mut command);
     Ok(command)
 }
@@ -122,18 +145,29 @@ fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Command> {
 pub fn a_mask_is_heeded() -> anyhow::Result<()> {
     let timers = on_the_first_cpu(&["timer", "-t", "-q", "-l", "5"])?;
     let out = run(timers)?.well()?;
-    ensure!(out.lines().filter(|line| line.starts_with("T:")).count() == 1, "{out}");
-    let small = ["compare", "-q", "-p0", "--turns", "1", "-l", "3", "--busy", "3", "--only", "futex"];
+    ensure!(
+        out.lines().filter(|line| line.starts_with("T:")).count() == 1,
+        "{out}"
+    );
+    let small = [
+        "compare", "-q", "-p0", "--turns", "1", "-l", "3", "--busy", "3", "--only", "futex",
+    ];
     let compare = on_the_first_cpu(&small)?;
     let out = run(compare)?.well()?;
-    ensure!(out.contains("same CPU") && !out.contains("other CPU"), "{out}");
+    ensure!(
+        out.contains("same CPU") && !out.contains("other CPU"),
+        "{out}"
+    );
     let other = on_the_first_cpu(&["compare", "--placement", "other"])?;
     run(other)?.refused(&["one CPU only"])?;
     Ok(())
 }
 
 pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
-    let last = rtcore::sys::cpus::allowed()?.last().context("no CPU")?.to_string();
+    let last = rtcore::sys::cpus::allowed()?
+        .last()
+        .context("no CPU")?
+        .to_string();
     let timer = on_the_first_cpu(&["timer", "-a", &last, "-q", "-l", "5"])?;
     run(timer)?.well()?;
     Ok(())
@@ -141,12 +175,23 @@ pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
 
 pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
     let mut command = Command::new("prlimit");
-    command.args(["--sigpending=0", *crate::util::tool::RTLAT, "signal", "-q", "-l", "20"]);
+    command.args([
+        "--sigpending=0",
+        *crate::util::tool::RTLAT,
+        "signal",
+        "-q",
+        "-l",
+        "20",
+    ]);
     child::die_with_parent_at_exec(&mut command);
     let begun = Instant::now();
     let said = run(command)?;
     // A second for what may be under way, and none for each that was not sent.
-    ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    ensure!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     said.refused(&["all ", " messages were lost"])?;
     Ok(())
 }
@@ -155,13 +200,24 @@ pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
 pub fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
     let timer = ["timer", "-q", "-l", "20", "-i", "1000"];
     let mut command = Command::new("prlimit");
-    command.args(["--rttime=500000", *crate::util::tool::RTLAT]).args(timer);
+    command
+        .args(["--rttime=500000", *crate::util::tool::RTLAT])
+        .args(timer);
     child::die_with_parent_at_exec(&mut command);
     let said = run(command)?;
-    let says = ["warning: RLIMIT_RTTIME is 500000 us", "ulimit -R unlimited", "LimitRTTIME=infinity"];
-    ensure!(said.code() == Some(0) && says.iter().all(|says| said.err.contains(says)), "{said:?}");
+    let says = [
+        "warning: RLIMIT_RTTIME is 500000 us",
+        "ulimit -R unlimited",
+        "LimitRTTIME=infinity",
+    ];
+    ensure!(
+        said.code() == Some(0) && says.iter().all(|says| said.err.contains(says)),
+        "{said:?}"
+    );
     let mut command = Command::new("prlimit");
-    command.args(["--rttime=unlimited", *crate::util::tool::RTLAT]).args(timer);
+    command
+        .args(["--rttime=unlimited", *crate::util::tool::RTLAT])
+        .args(timer);
     child::die_with_parent_at_exec(&mut command);
     let said = run(command)?;
     ensure!(said.code() == Some(0) && said.err.is_empty(), "{said:?}");

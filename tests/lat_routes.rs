@@ -21,10 +21,21 @@ fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     let cpu = first_cpu().to_string();
     let lossless = lossless("70", &cpu);
     for (way, name) in WAYS {
-        let args = [&["route", way, "-q", "-d", "0", "-l", "40"][..], &lossless, more].concat();
+        let args = [
+            &["route", way, "-q", "-d", "0", "-l", "40"][..],
+            &lossless,
+            more,
+        ]
+        .concat();
         let measured = measure(&instance, &args)?;
-        measured.ensure_whole(pairs, LOOPS).with_context(|| format!("{args:?}"))?;
-        ensure!(measured.pairs().iter().all(|pair| pair["name"] == name), "{}", measured.json);
+        measured
+            .ensure_whole(pairs, LOOPS)
+            .with_context(|| format!("{args:?}"))?;
+        ensure!(
+            measured.pairs().iter().all(|pair| pair["name"] == name),
+            "{}",
+            measured.json
+        );
     }
     Ok(())
 }
@@ -57,7 +68,17 @@ pub fn a_lane_that_spins() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let measured = measure(
         &instance,
-        &["route", "lane", "-q", "-l", "40", "--lane-wait", "spin:50", "--lane-priority", "81"],
+        &[
+            "route",
+            "lane",
+            "-q",
+            "-l",
+            "40",
+            "--lane-wait",
+            "spin:50",
+            "--lane-priority",
+            "81",
+        ],
     )?;
     measured.ensure_whole(1, LOOPS)
 }
@@ -75,7 +96,10 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
             let out = tool.end()?.well().with_context(|| format!("{args:?}"))?;
             traces.ensure_gone().with_context(|| format!("{args:?}"))?;
             let counts = Counts::read(&out)?;
-            ensure!(counts.len() == 1 && counts[0].balances() && counts[0].received > 0, "{args:?}: {out}");
+            ensure!(
+                counts.len() == 1 && counts[0].balances() && counts[0].received > 0,
+                "{args:?}: {out}"
+            );
             ensure!(counts[0].is_whole(), "{args:?}: {counts:?}");
         }
     }
@@ -86,7 +110,10 @@ pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (way, _) in WAYS {
         let (tool, traces) = start(&instance, &["route", way, "-v", "-f"])?;
-        ensure!(traces.children.len() == 2, "a daemon and a sender: {traces:?}");
+        ensure!(
+            traces.children.len() == 2,
+            "a daemon and a sender: {traces:?}"
+        );
         tool.signal(Signal::SIGKILL)?;
         ensure!(tool.end()?.signal() == Some(9));
         traces.ensure_gone().context(way)?;

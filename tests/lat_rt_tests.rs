@@ -1,5 +1,5 @@
-//! `rtlat` beside the real cyclictest, pmqtest and sigwaittest: the same letters bring the same lines and keys, and what
-//! people do with the one's files they can do with the other's.
+//! `rtlat` beside the real cyclictest, pmqtest and sigwaittest: the same letters bring the same
+//! lines and keys, and what people do with the one's files they can do with the other's.
 
 use crate::util::lat::lat;
 use crate::util::tool::{RTLAT, run};
@@ -18,7 +18,8 @@ fn real(program: &str, args: &[&str]) -> anyhow::Result<String> {
     run(command)?.well().context(program.to_owned())
 }
 
-/// Numbers become N, together with the blanks that fill their column; a list of numbers becomes one.
+/// Numbers become N, together with the blanks that fill their column; a list of numbers becomes
+/// one.
 fn shape(text: &str) -> Vec<String> {
     text.lines().map(shape_of_line).collect()
 }
@@ -54,12 +55,16 @@ fn keys(value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A JSON file as rt-tests write it: the mean of a thread without samples is `-nan`, which no JSON parser takes.
+/// A JSON file as rt-tests write it: the mean of a thread without samples is `-nan`, which no JSON
+/// parser takes.
 fn json_of(path: &Path) -> anyhow::Result<Value> {
     let text = read(path)?;
     let lines = text.lines().map(|line| match line.split_once(": ") {
         Some((key, number)) if number.trim_end_matches(',').ends_with("nan") => {
-            format!("{key}: null{}", if number.ends_with(',') { "," } else { "" })
+            format!(
+                "{key}: null{}",
+                if number.ends_with(',') { "," } else { "" }
+            )
         }
         _ => line.to_owned(),
     });
@@ -80,25 +85,46 @@ fn ensure_same_keys(real: &Path, ours: &Path) -> anyhow::Result<()> {
     found.retain(|key| wanted.contains(key));
     ensure!(found == wanted, "wanted {wanted:#?}, found {found:#?}");
     for same in ["file_version", "return_code", "num_threads", "sysinfo"] {
-        ensure!(real[same] == ours[same], "{same}: {} and {}", real[same], ours[same]);
+        ensure!(
+            real[same] == ours[same],
+            "{same}: {} and {}",
+            real[same],
+            ours[same]
+        );
     }
     Ok(())
 }
 
 /// Lines that rt-tests print: all but those behind `# `.
 fn printed(text: &str) -> Vec<String> {
-    let printed = text.lines().filter(|line| !line.starts_with("# ") && !line.is_empty());
+    let printed = text
+        .lines()
+        .filter(|line| !line.starts_with("# ") && !line.is_empty());
     printed.map(shape_of_line).collect()
 }
 
 pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
     for (letters, histogram) in [
-        (&["-q", "-l", "200", "-i", "1000", "-p", "70"][..], Some("-h100")),
-        (&["-q", "-l", "100", "-i", "1000", "-t", "2", "-p", "70"], Some("-H100")),
-        (&["-q", "-l", "100", "-i", "1000", "-t", "2", "-d", "0", "-N"], None),
+        (
+            &["-q", "-l", "200", "-i", "1000", "-p", "70"][..],
+            Some("-h100"),
+        ),
+        (
+            &["-q", "-l", "100", "-i", "1000", "-t", "2", "-p", "70"],
+            Some("-H100"),
+        ),
+        (
+            &["-q", "-l", "100", "-i", "1000", "-t", "2", "-d", "0", "-N"],
+            None,
+        ),
         (&["-l", "100", "-S", "-p", "70"], Some("-h50")),
         // The second thread ends before its first sample.
-        (&["-q", "-l", "3", "-i", "1000", "-t", "2", "-d", "500000", "-p", "70"], None),
+        (
+            &[
+                "-q", "-l", "3", "-i", "1000", "-t", "2", "-d", "500000", "-p", "70",
+            ],
+            None,
+        ),
     ] {
         let instance = Instance::new()?;
         let [f1, j1, f2, j2] = ["f1", "j1", "f2", "j2"].map(|name| instance.file(name));
@@ -113,7 +139,10 @@ pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
         let real_out = real("cyclictest", &theirs)?;
         let our_out = run(lat(&instance, &ours)?)?.well()?;
         if letters.contains(&"-q") {
-            ensure!(printed(&real_out) == printed(&our_out), "{theirs:?}: {real_out}\n{our_out}");
+            ensure!(
+                printed(&real_out) == printed(&our_out),
+                "{theirs:?}: {real_out}\n{our_out}"
+            );
         }
         if histogram.is_some() {
             let (real, ours) = (shape(&read(&f1)?), shape(&read(&f2)?));
@@ -124,27 +153,42 @@ pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The line that every real-time howto has. Each thread has as many samples as were asked for, which needs the same
-/// interval for all.
+/// The line that every real-time howto has. Each thread has as many samples as were asked for,
+/// which needs the same interval for all.
 pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let line = ["timer", "-l2000", "-m", "-Sp90", "-i200", "-h400", "-q"];
     let out = run(lat(&instance, &line)?)?.well()?;
-    let rows: Vec<&str> = out.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-    ensure!(rows.len() == 400 && rows[0].starts_with("000000 "), "no histogram of 400 bins: {out}");
+    let rows: Vec<&str> = out
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    ensure!(
+        rows.len() == 400 && rows[0].starts_with("000000 "),
+        "no histogram of 400 bins: {out}"
+    );
     let figures = |name: &str| -> anyhow::Result<Vec<u64>> {
-        let line =
-            out.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        Ok(line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+        let line = out
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .with_context(|| format!("no {name}"))?;
+        Ok(line
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()?)
     };
     let (totals, overflows) = (figures("# Total:")?, figures("# Histogram Overflows:")?);
     let samples: Vec<u64> = totals.iter().zip(&overflows).map(|(a, b)| a + b).collect();
     let cpus = rtcore::sys::cpus::allowed()?.len();
-    ensure!(samples == vec![2000; cpus], "samples of each thread: {samples:?}");
+    ensure!(
+        samples == vec![2000; cpus],
+        "samples of each thread: {samples:?}"
+    );
     Ok(())
 }
 
-/// Command lines of all tools of rt-tests, as people use them, through both: `scripts/compare-rt-tests.d/lines`.
+/// Command lines of all tools of rt-tests, as people use them, through both:
+/// `scripts/compare-rt-tests.d/lines`.
 pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/compare-rt-tests");
     let mut command = Command::new(script);
@@ -153,10 +197,20 @@ pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()
     // Half a minute of measurements, each of which ends by itself.
     let said = command.output()?;
     let out = String::from_utf8_lossy(&said.stdout);
-    ensure!(said.status.success(), "{out}\n{}", String::from_utf8_lossy(&said.stderr));
+    ensure!(
+        said.status.success(),
+        "{out}\n{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     let of = |tool: &str| out.matches(&format!("same: {tool} ")).count();
     ensure!(of("cyclictest") >= 20, "{out}");
-    for tool in ["pmqtest", "sigwaittest", "ptsematest", "svsematest", "signaltest"] {
+    for tool in [
+        "pmqtest",
+        "sigwaittest",
+        "ptsematest",
+        "svsematest",
+        "signaltest",
+    ] {
         ensure!(of(tool) >= 2, "{tool}: {out}");
     }
     Ok(())
@@ -166,13 +220,22 @@ pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()
 pub fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (line, says) in [
-        (&["mq", "-T", "1", "-f", "2"][..], "-f 2: pmqtest's forced timeout"),
-        (&["mq", "-T", "1", "--forcetimeout=2"], "-f 2: pmqtest's forced timeout"),
+        (
+            &["mq", "-T", "1", "-f", "2"][..],
+            "-f 2: pmqtest's forced timeout",
+        ),
+        (
+            &["mq", "-T", "1", "--forcetimeout=2"],
+            "-f 2: pmqtest's forced timeout",
+        ),
         (&["route", "-f", "lane"], "write lane in front of -f"),
         (&["timer", "-b", "20ms"], "200us"),
     ] {
         let said = run(lat(&instance, line)?)?;
-        ensure!(said.code() == Some(2) && said.out.is_empty(), "{line:?}: {said:?}");
+        ensure!(
+            said.code() == Some(2) && said.out.is_empty(),
+            "{line:?}: {said:?}"
+        );
         ensure!(said.err.contains(says), "{line:?}: {}", said.err);
     }
     Ok(())
@@ -182,16 +245,28 @@ pub fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Res
 pub fn help_has_no_letter() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let help = run(lat(&instance, &["timer", "--help"])?)?.well()?;
-    ensure!(help.contains("-h, --histogram <US>") && help.contains("--help"), "{help}");
-    for line in [&["timer", "-h"][..], &["timer", "-hx"], &["mq", "-h", "-q"], &["route", "lane", "-h"]] {
+    ensure!(
+        help.contains("-h, --histogram <US>") && help.contains("--help"),
+        "{help}"
+    );
+    for line in [
+        &["timer", "-h"][..],
+        &["timer", "-hx"],
+        &["mq", "-h", "-q"],
+        &["route", "lane", "-h"],
+    ] {
         let said = run(lat(&instance, line)?)?;
-        ensure!(said.code() == Some(2) && said.out.is_empty(), "{line:?}: {said:?}");
+        ensure!(
+            said.code() == Some(2) && said.out.is_empty(),
+            "{line:?}: {said:?}"
+        );
         ensure!(said.err.contains("--histogram"), "{line:?}: {}", said.err);
     }
     Ok(())
 }
 
-/// An option that is not honoured is explained in one line on standard error, which no parser reads, or refused.
+/// An option that is not honoured is explained in one line on standard error, which no parser
+/// reads, or refused.
 pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let quick = ["timer", "-q", "-l20", "-i500"];
@@ -199,19 +274,40 @@ pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
         (&["-c1"][..], "-c 1: measured with CLOCK_MONOTONIC"),
         (&["-r"], "-r: sleeps until absolute times"),
         (&["--smi"], "--smi: SMIs are not counted"),
-        (&["-h50", "-d100"], "-d: a histogram needs the same interval"),
+        (
+            &["-h50", "-d100"],
+            "-d: a histogram needs the same interval",
+        ),
     ] {
         let said = run(lat(&instance, &[&quick[..], options].concat())?)?;
-        ensure!(said.code() == Some(0) && said.err.lines().count() == 1, "{options:?}: {said:?}");
-        ensure!(said.err.contains("rtlat: note: ") && said.err.contains(says), "{options:?}: {}", said.err);
+        ensure!(
+            said.code() == Some(0) && said.err.lines().count() == 1,
+            "{options:?}: {said:?}"
+        );
+        ensure!(
+            said.err.contains("rtlat: note: ") && said.err.contains(says),
+            "{options:?}: {}",
+            said.err
+        );
     }
-    for options in [&["-n", "-u", "-M"][..], &["--default-system"], &["-A50", "-t2"], &["--secaligned"]] {
+    for options in [
+        &["-n", "-u", "-M"][..],
+        &["--default-system"],
+        &["-A50", "-t2"],
+        &["--secaligned"],
+    ] {
         let said = run(lat(&instance, &[&quick[..], options].concat())?)?;
-        ensure!(said.code() == Some(0) && said.err.is_empty(), "{options:?}: {said:?}");
+        ensure!(
+            said.code() == Some(0) && said.err.is_empty(),
+            "{options:?}: {said:?}"
+        );
     }
     for options in [["-F", "/nowhere/fifo"], ["--policy", "idle"]] {
         let said = run(lat(&instance, &[&quick[..], &options].concat())?)?;
-        ensure!(said.code() == Some(2) && said.err.contains(options[0]), "{options:?}: {said:?}");
+        ensure!(
+            said.code() == Some(2) && said.err.contains(options[0]),
+            "{options:?}: {said:?}"
+        );
     }
     Ok(())
 }
@@ -220,7 +316,11 @@ pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
 pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let theirs = real("cyclictest", &["-q", "-l", "100", "-t", "2", "-h", "60"])?;
-    let ours = run(lat(&instance, &["timer", "-q", "-l", "100", "-t", "2", "-h", "60"])?)?.well()?;
+    let ours = run(lat(
+        &instance,
+        &["timer", "-q", "-l", "100", "-t", "2", "-h", "60"],
+    )?)?
+    .well()?;
     ensure!(printed(&theirs) == printed(&ours), "{theirs}\n{ours}");
     Ok(())
 }
@@ -243,9 +343,15 @@ fn pairs_bring_the_same(program: &str, name: &str) -> anyhow::Result<()> {
         let letters = [letters, &["-p", "70"]].concat();
         let theirs = real(program, &[&letters[..], &["--json", &j1s]].concat())?;
         for more in [&[][..], &["--sync"]] {
-            let ours =
-                run(lat(&instance, &[&[name], &letters[..], &["--json", &j2s], more].concat())?)?.well()?;
-            ensure!(printed(&theirs) == printed(&ours), "{letters:?}: {theirs}\n{ours}");
+            let ours = run(lat(
+                &instance,
+                &[&[name], &letters[..], &["--json", &j2s], more].concat(),
+            )?)?
+            .well()?;
+            ensure!(
+                printed(&theirs) == printed(&ours),
+                "{letters:?}: {theirs}\n{ours}"
+            );
             ensure_same_keys(&j1, &j2).with_context(|| format!("{letters:?}"))?;
         }
     }
@@ -260,18 +366,30 @@ pub fn sigwaittest_and_signal_bring_the_same() -> anyhow::Result<()> {
     pairs_bring_the_same("sigwaittest", "signal")
 }
 
-/// OSADL's latency plot: comments and empty lines taken away, a column per thread cut out, drawn as steps over a
-/// logarithmic axis.
+/// OSADL's latency plot: comments and empty lines taken away, a column per thread cut out, drawn as
+/// steps over a logarithmic axis.
 fn draw(instance: &Instance, output: &str, threads: usize) -> anyhow::Result<()> {
-    let rows = output.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let rows = output
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
     let rows: Vec<Vec<&str>> = rows.map(|line| line.split([' ', '\t']).collect()).collect();
-    ensure!(!rows.is_empty() && rows.iter().all(|row| row.len() == threads + 1), "not a histogram: {output}");
+    ensure!(
+        !rows.is_empty() && rows.iter().all(|row| row.len() == threads + 1),
+        "not a histogram: {output}"
+    );
     let mut plots = Vec::new();
     for thread in 1..=threads {
         let file = instance.file(&format!("histogram{thread}"));
-        let column: String = rows.iter().map(|row| format!("{}\t{}\n", row[0], row[thread])).collect();
+        let column: String = rows
+            .iter()
+            .map(|row| format!("{}\t{}\n", row[0], row[thread]))
+            .collect();
         std::fs::write(&file, column)?;
-        plots.push(format!("'{}' using 1:2 title 'CPU{}' with histeps", file.display(), thread - 1));
+        plots.push(format!(
+            "'{}' using 1:2 title 'CPU{}' with histeps",
+            file.display(),
+            thread - 1
+        ));
     }
     let picture = instance.file("plot.svg");
     let script = format!(
@@ -300,10 +418,27 @@ pub fn gnuplot_draws_the_osadl_picture() -> anyhow::Result<()> {
     let file = instance.file("histogram");
     let path = file.display().to_string();
     // What comes on standard output, and what comes into a file.
-    let args = ["timer", "-q", "-l", "300", "-i", "500", "-t", "2", "-d", "0", "--histogram", "2000"];
+    let args = [
+        "timer",
+        "-q",
+        "-l",
+        "300",
+        "-i",
+        "500",
+        "-t",
+        "2",
+        "-d",
+        "0",
+        "--histogram",
+        "2000",
+    ];
     let out = run(lat(&instance, &args)?)?.well()?;
     draw(&instance, &out, 2).context("standard output")?;
-    run(lat(&instance, &[&args[..], &["--histfile", &path]].concat())?)?.well()?;
+    run(lat(
+        &instance,
+        &[&args[..], &["--histfile", &path]].concat(),
+    )?)?
+    .well()?;
     draw(&instance, &read(&file)?, 2).context("--histfile")?;
     let pairs = ["mq", "-q", "-l", "300", "-i", "500", "--histogram", "2000"];
     let out = run(lat(&instance, &pairs)?)?.well()?;

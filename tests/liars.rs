@@ -1,6 +1,7 @@
-//! Clients of the session protocol that mean harm, against the real daemon: who lies is cut off and named in the
-//! log, and nobody else notices. After each of them an honest pair in the same lane and one in another pass a
-//! thousand messages to the last one, and the daemon holds no descriptor and no mapping more than before.
+//! Clients of the session protocol that mean harm, against the real daemon: who lies is cut off and
+//! named in the log, and nobody else notices. After each of them an honest pair in the same lane
+//! and one in another pass a thousand messages to the last one, and the daemon holds no descriptor
+//! and no mapping more than before.
 
 use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
@@ -14,8 +15,12 @@ const STRIDE: usize = 128;
 /// Offset in a consumer's memory.
 const HEAD: usize = 0;
 
-/// Messages of the liar into a routed ring, and then one lie; the daemon reads it, names it and ends the session.
-fn lie_to_the_lane(lie: impl Fn(&mut Peer) -> anyhow::Result<()>, says: &str) -> anyhow::Result<()> {
+/// Messages of the liar into a routed ring, and then one lie; the daemon reads it, names it and
+/// ends the session.
+fn lie_to_the_lane(
+    lie: impl Fn(&mut Peer) -> anyhow::Result<()>,
+    says: &str,
+) -> anyhow::Result<()> {
     lie_to_the_lane_after(3, lie, says)
 }
 
@@ -34,25 +39,41 @@ fn lie_to_the_lane_after(
     lie(&mut liar)?;
     liar.tell("liar ring liar.routed")?;
     liar.tell("liar gone")?;
-    arena.daemon.logged("broke the ring of endpoint liar.routed")?;
+    arena
+        .daemon
+        .logged("broke the ring of endpoint liar.routed")?;
     arena.cut_off(liar, says)
 }
 
-fn poke(liar: &mut Peer, endpoint: &str, offset: usize, value: impl std::fmt::Display) -> anyhow::Result<()> {
+fn poke(
+    liar: &mut Peer,
+    endpoint: &str,
+    offset: usize,
+    value: impl std::fmt::Display,
+) -> anyhow::Result<()> {
     liar.tell(&format!("liar poke {endpoint} {offset} {value}"))?;
     Ok(())
 }
 
 pub fn a_tail_beyond_the_slots_is_a_lie() -> anyhow::Result<()> {
-    lie_to_the_lane(|liar| poke(liar, "liar.routed", TAIL, 100), "indices are 100 and 3")
+    lie_to_the_lane(
+        |liar| poke(liar, "liar.routed", TAIL, 100),
+        "indices are 100 and 3",
+    )
 }
 
 pub fn a_tail_that_goes_back_is_a_lie() -> anyhow::Result<()> {
-    lie_to_the_lane(|liar| poke(liar, "liar.routed", TAIL, 1), "indices are 1 and 3")
+    lie_to_the_lane(
+        |liar| poke(liar, "liar.routed", TAIL, 1),
+        "indices are 1 and 3",
+    )
 }
 
 pub fn a_slot_announced_and_never_written_is_a_lie() -> anyhow::Result<()> {
-    lie_to_the_lane(|liar| poke(liar, "liar.routed", TAIL, 4), "slot 3 is announced, and its state is 0")
+    lie_to_the_lane(
+        |liar| poke(liar, "liar.routed", TAIL, 4),
+        "slot 3 is announced, and its state is 0",
+    )
 }
 
 pub fn a_slot_announced_half_written_is_a_lie() -> anyhow::Result<()> {
@@ -72,31 +93,46 @@ fn alleged(liar: &mut Peer, len_and_flags: &str) -> anyhow::Result<()> {
 }
 
 pub fn a_length_beyond_a_slot_is_a_lie() -> anyhow::Result<()> {
-    lie_to_the_lane(|liar| alleged(liar, "0xffffffff"), "slot 3 alleges 4294967295 bytes of at most 64")
+    lie_to_the_lane(
+        |liar| alleged(liar, "0xffffffff"),
+        "slot 3 alleges 4294967295 bytes of at most 64",
+    )
 }
 
 pub fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
-    lie_to_the_lane(|liar| alleged(liar, "0x8000000000000008"), "slot 3 has unknown flags 0x80000000")
+    lie_to_the_lane(
+        |liar| alleged(liar, "0x8000000000000008"),
+        "slot 3 has unknown flags 0x80000000",
+    )
 }
 
 /// Frames that were announced once are announced again: an old slot's state gives it away.
 pub fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
-    // The ring's eight slots are full of old messages, all of which were taken: the tail goes on over them.
+    // The ring's eight slots are full of old messages, all of which were taken: the tail goes on
+    // over them.
     let lie = |liar: &mut Peer| poke(liar, "liar.routed", TAIL, 12);
     lie_to_the_lane_after(8, lie, "slot 8 is announced, and its state is 2")
 }
 
-/// A message with a number that it had before is the daemon's to pass on and the receiver's to drop.
+/// A message with a number that it had before is the daemon's to pass on and the receiver's to
+/// drop.
 pub fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     for sequence in [1, 2, 2, 1, 2, 3] {
         liar.tell(&format!("liar put liar.routed 00 1 1 {sequence}"))?;
     }
-    let got: Vec<_> = arena.victim.take(3)?.iter().map(|m| (m.sequence, m.pid == liar.pid())).collect();
+    let got: Vec<_> = arena
+        .victim
+        .take(3)?
+        .iter()
+        .map(|m| (m.sequence, m.pid == liar.pid()))
+        .collect();
     assert_eq!(got, [(1, true), (2, true), (3, true)]);
     assert_eq!(arena.victim.tell("lane counters i")?, ["3 3 0 0"]);
-    arena.instance.ledger_is("liar.routed->victim.routed.in", 6, &[(Delivered, 6)])?;
+    arena
+        .instance
+        .ledger_is("liar.routed->victim.routed.in", 6, &[(Delivered, 6)])?;
     liar.kill()?;
     arena.unharmed()
 }
@@ -111,30 +147,39 @@ pub fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
         // The daemon looks at the head when the ring seems full.
         arena.victim.burst("victim.routed", 0, 8)?;
         arena.instance.until("they are in the ring", |s| {
-            s.routes.iter().any(|r| r.name == "victim.routed->liar.routed.in" && r.ledger.delivered == 8)
+            s.routes
+                .iter()
+                .any(|r| r.name == "victim.routed->liar.routed.in" && r.ledger.delivered == 8)
         })?;
         arena.victim.burst("victim.routed", 8, 1)?;
         liar.tell("liar gone")?;
-        arena.daemon.logged("broke the ring of endpoint liar.routed.in")?;
+        arena
+            .daemon
+            .logged("broke the ring of endpoint liar.routed.in")?;
         arena.cut_off(liar, "which 8 slots cannot be")?;
     }
     Ok(())
 }
 
-/// Between processes: the receiver gives the ring up and says so; the daemon, which looks on and cannot tell who of the
-/// two it was, says so too and makes another.
+/// Between processes: the receiver gives the ring up and says so; the daemon, which looks on and
+/// cannot tell who of the two it was, says so too and makes another.
 pub fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
     liar.tell("liar ring liar.direct")?;
-    arena.victim.event("corrupt the_ring's_indices_are_100_and_0")?;
-    arena.daemon.logged("route liar.direct->victim.direct.in: the indices of 1 ring(s) cannot be")?;
+    arena
+        .victim
+        .event("corrupt the_ring's_indices_are_100_and_0")?;
+    arena
+        .daemon
+        .logged("route liar.direct->victim.direct.in: the indices of 1 ring(s) cannot be")?;
     liar.kill()?;
     arena.unharmed()
 }
 
-/// What only the receiver can see is the receiver's: the event names it, and the liar may go on lying to itself.
+/// What only the receiver can see is the receiver's: the event names it, and the liar may go on
+/// lying to itself.
 pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
@@ -147,9 +192,13 @@ pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> 
     poke(&mut liar, "liar.direct.in", HEAD, 9)?;
     // Who looks first: the sender, or the daemon, which takes the ring away.
     let refused = arena.victim.lane_send("victim.direct", b"x")?;
-    assert!(refused == Err("corrupt".to_owned()) || refused == Err("dead".to_owned()), "{refused:?}");
+    assert!(
+        refused == Err("corrupt".to_owned()) || refused == Err("dead".to_owned()),
+        "{refused:?}"
+    );
     liar.kill()?;
-    // What was announced to it and it will never take stays in the books as queued until it is there no more.
+    // What was announced to it and it will never take stays in the books as queued until it is
+    // there no more.
     arena.renew_victim()?;
     arena.unharmed()
 }
@@ -158,11 +207,15 @@ pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> 
 pub fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()> {
     let arena = Arena::new()?;
     let mut liar = Peer::start()?;
-    liar.tell(&format!("liar sessions {} liar 100", arena.instance.socket()))?;
+    liar.tell(&format!(
+        "liar sessions {} liar 100",
+        arena.instance.socket()
+    ))?;
     arena.unharmed()
 }
 
-/// Descriptors that come with frames are closed, and never answered; those it makes the daemon hold are bounded.
+/// Descriptors that come with frames are closed, and never answered; those it makes the daemon hold
+/// are bounded.
 pub fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
@@ -215,26 +268,49 @@ pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
         lane: None,
     }
     .encode();
-    let frames = [&unknown[..], &version, &hidden, &second, &[0x72; 1], &Request::Ping.encode()[..255]];
-    let mut orders: Vec<String> = frames.iter().map(|frame| format!("frame {}", hex(frame))).collect();
+    let frames = [
+        &unknown[..],
+        &version,
+        &hidden,
+        &second,
+        &[0x72; 1],
+        &Request::Ping.encode()[..255],
+    ];
+    let mut orders: Vec<String> = frames
+        .iter()
+        .map(|frame| format!("frame {}", hex(frame)))
+        .collect();
     orders.extend(["giant 257", "giant 65536", "giant 150000"].map(str::to_owned));
     let mut arena = Arena::new()?;
     for order in orders {
         let mut liar = arena.liar()?;
-        assert_eq!(liar.tell(&format!("liar {order}"))?, ["BadFrame"], "{order}");
+        assert_eq!(
+            liar.tell(&format!("liar {order}"))?,
+            ["BadFrame"],
+            "{order}"
+        );
         liar.tell("liar gone")?;
         arena.settled()?;
     }
     // The log has a budget for so many lines a second; the first is in it.
-    arena.daemon.logged(&format!("closed: version {} has no frame kind 99", rtcore::wire::VERSION))?;
+    arena.daemon.logged(&format!(
+        "closed: version {} has no frame kind 99",
+        rtcore::wire::VERSION
+    ))?;
     arena.unharmed()
 }
 
-/// Whatever it tries with the descriptors it was given: sizes stay, and what is another's to write stays so.
+/// Whatever it tries with the descriptors it was given: sizes stay, and what is another's to write
+/// stays so.
 pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
-    for endpoint in ["liar.routed", "liar.routed.in", "liar.direct", "liar.direct.in"] {
+    for endpoint in [
+        "liar.routed",
+        "liar.routed.in",
+        "liar.direct",
+        "liar.direct.in",
+    ] {
         let worked = liar.tell(&format!("liar attack {endpoint}"))?;
         assert!(worked.is_empty(), "{endpoint}: {worked:?}");
     }
@@ -242,16 +318,27 @@ pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
     arena.unharmed()
 }
 
-/// The lane thread that reads its rings does not fault: it takes their pages away before it says that it has mapped them,
-/// and cannot afterwards.
+/// The lane thread that reads its rings does not fault: it takes their pages away before it says
+/// that it has mapped them, and cannot afterwards.
 pub fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
-    // 64 slots of 128 bytes: behind the first page there are slots that the lane reads in every round.
+    // 64 slots of 128 bytes: behind the first page there are slots that the lane reads in every
+    // round.
     let first = liar.tell("liar holes liar.many")?;
-    anyhow::ensure!(first.is_empty(), "taken away while the lane reads: {first:?}");
-    let worker = arena.instance.snapshot()?.workers.into_iter().find(|w| w.name == "liar.many");
-    let tid = worker.map(|w| w.tid).ok_or_else(|| anyhow::anyhow!("no worker"))?;
+    anyhow::ensure!(
+        first.is_empty(),
+        "taken away while the lane reads: {first:?}"
+    );
+    let worker = arena
+        .instance
+        .snapshot()?
+        .workers
+        .into_iter()
+        .find(|w| w.name == "liar.many");
+    let tid = worker
+        .map(|w| w.tid)
+        .ok_or_else(|| anyhow::anyhow!("no worker"))?;
     let faults = || Ok::<_, anyhow::Error>(kernel::thread(arena.daemon.pid(), tid)?.minor_faults);
     let mut round = |messages: usize| -> anyhow::Result<()> {
         for _ in 0..messages {
@@ -288,7 +375,8 @@ pub fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<
     arena.unharmed()
 }
 
-/// Stopped in the middle of everything, with its own ring full and its inbox unread; then going on; then killed so.
+/// Stopped in the middle of everything, with its own ring full and its inbox unread; then going on;
+/// then killed so.
 pub fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
@@ -317,7 +405,10 @@ pub fn one_that_changes_its_user_speaks_for_neither() -> anyhow::Result<()> {
     liar.tell("liar open liar")?;
     liar.tell("liar put liar.routed 00 1 0 1")?;
     let got = arena.victim.take(1)?;
-    assert_eq!((got[0].pid, got[0].uid, got[0].verified), (liar.pid(), 65534, true));
+    assert_eq!(
+        (got[0].pid, got[0].uid, got[0].verified),
+        (liar.pid(), 65534, true)
+    );
     liar.kill()?;
     arena.unharmed()
 }

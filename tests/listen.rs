@@ -21,7 +21,11 @@ fn config(i: &Instance) -> String {
         + &route("in", &["out"], "name = \"bytes\"")
         + &route("orders", &["owned"], "name = \"orders\"")
         + &route("bell", &["arm.go"], "name = \"go\"")
-        + &route("press", &["arm.go"], "name = \"pressed\"\naccept_claimed = true")
+        + &route(
+            "press",
+            &["arm.go"],
+            "name = \"pressed\"\naccept_claimed = true",
+        )
 }
 
 /// A process that opened a queue for sending.
@@ -39,7 +43,10 @@ pub fn a_queue_is_shown_as_text_or_hex_with_its_priority() -> anyhow::Result<()>
     sender.tell("send 7 676f")?;
     ensure!(tool.line()? == "out: \"go\" (2 B, priority 7)\n");
     sender.tell("send 0 1b5b324a")?;
-    ensure!(tool.line()? == "out: hex 1b5b324a (4 B, priority 0)\n", "escape codes reach the terminal");
+    ensure!(
+        tool.line()? == "out: hex 1b5b324a (4 B, priority 0)\n",
+        "escape codes reach the terminal"
+    );
     sender.tell("send 0 -")?;
     ensure!(tool.line()? == "out: \"\" (0 B, priority 0)\n");
     tool.end()?.well()?;
@@ -54,9 +61,13 @@ pub fn a_queue_is_shown_as_json() -> anyhow::Result<()> {
     let mut one = |hex: &str, text: Value, len: usize| -> anyhow::Result<()> {
         sender.tell(&format!("send 3 {hex}"))?;
         let mut got: Value = serde_json::from_str(&tool.line()?)?;
-        let at = got.as_object_mut().and_then(|o| o.remove("received_ns")).context("no time")?;
+        let at = got
+            .as_object_mut()
+            .and_then(|o| o.remove("received_ns"))
+            .context("no time")?;
         ensure!(at.as_u64().is_some_and(|ns| ns > 0), "{at}");
-        let expected = json!({"endpoint": "out", "priority": 3, "len": len, "text": text, "hex": hex});
+        let expected =
+            json!({"endpoint": "out", "priority": 3, "len": len, "text": text, "hex": hex});
         ensure!(got == expected, "{got}");
         Ok(())
     };
@@ -82,13 +93,24 @@ pub fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
         let line = tool.line()?;
         if json {
             let got: Value = serde_json::from_str(&line)?;
-            ensure!(got["endpoint"] == "arm.go" && got["signo"] == rt(5) && got["value"] == 0x110, "{got}");
-            ensure!(got["pid"].is_u64() && got["uid"].is_u64() && got["received_ns"].is_u64(), "{got}");
+            ensure!(
+                got["endpoint"] == "arm.go" && got["signo"] == rt(5) && got["value"] == 0x110,
+                "{got}"
+            );
+            ensure!(
+                got["pid"].is_u64() && got["uid"].is_u64() && got["received_ns"].is_u64(),
+                "{got}"
+            );
         } else {
-            ensure!(line.starts_with("arm.go: SIGRTMIN+5 value 0x110 from pid "), "{line}");
+            ensure!(
+                line.starts_with("arm.go: SIGRTMIN+5 value 0x110 from pid "),
+                "{line}"
+            );
         }
         tool.end()?.well()?;
-        i.until("it gave the name back", |s| s.processes[0].state == PeerState::Dead)?;
+        i.until("it gave the name back", |s| {
+            s.processes[0].state == PeerState::Dead
+        })?;
     }
     let held = Peer::run_as(&i, "arm")?;
     let says = format!("arm is held by pid {}", held.pid());
@@ -102,11 +124,14 @@ pub fn it_steals_only_when_told() -> anyhow::Result<()> {
     let listen = |arguments: &[&str]| run(i.rtctl_command(&[&["listen"], arguments].concat()));
     listen(&["in"])?.refused(&["rtd reads in", "an endpoint it writes", "--steal"])?;
     listen(&["press"])?.refused(&["press is sent to rtd, nothing arrives there"])?;
-    listen(&["nowhere"])?
-        .refused(&["has no endpoint nowhere", "in, out, bell, press, arm.go, orders, owned"])?;
+    listen(&["nowhere"])?.refused(&[
+        "has no endpoint nowhere",
+        "in, out, bell, press, arm.go, orders, owned",
+    ])?;
 
     // Its owner's messages are not ours, whether it is there or comes later.
-    listen(&["owned", "--count", "1"])?.refused(&["owned is read by arm (not registered now)", "--steal"])?;
+    listen(&["owned", "--count", "1"])?
+        .refused(&["owned is read by arm (not registered now)", "--steal"])?;
     let mut arm = Peer::run_as(&i, "arm")?;
     let says = format!("owned is read by arm (pid {})", arm.pid());
     listen(&["owned", "--count", "1"])?.refused(&[&says, "--steal"])?;
@@ -122,14 +147,19 @@ pub fn it_steals_only_when_told() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program that only opened the queue, unknown to rtd, is its reader all the same; one that writes it is none.
+/// A program that only opened the queue, unknown to rtd, is its reader all the same; one that
+/// writes it is none.
 pub fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let _writer = sender(&i, "out")?;
     let mut reader = Peer::start()?;
     reader.tell(&format!("open receive {}", i.queue("out")))?;
-    let says = ["out is open for reading in", &format!("(pid {})", reader.pid()), "--steal"];
+    let says = [
+        "out is open for reading in",
+        &format!("(pid {})", reader.pid()),
+        "--steal",
+    ];
     run(i.rtctl_command(&["listen", "out", "--count", "1"]))?.refused(&says)?;
     sender(&i, "in")?.tell("send 0 01")?;
     ensure!(reader.tell("recv 1 10000")? == ["0 01"]);
@@ -183,6 +213,9 @@ pub fn ctrl_c_ends_a_listener() -> anyhow::Result<()> {
     terminal.until("the message", |shown| shown.contains("out: \"go\""))?;
     terminal.signal(nix::sys::signal::Signal::SIGINT)?;
     let (status, shown) = terminal.end()?;
-    ensure!(!shown.contains("panicked") && !shown.contains("error"), "{status}: {shown}");
+    ensure!(
+        !shown.contains("panicked") && !shown.contains("error"),
+        "{status}: {shown}"
+    );
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The workspace's integration tests: real processes against the real daemon.
 //!
-//! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged, dumb
-//! program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on standard input.
+//! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged,
+//! dumb program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on
+//! standard input.
 
 mod abuse;
 mod adoption;
@@ -106,7 +107,8 @@ use util::needs::*;
 #[global_allocator]
 static GUARD: GuardAlloc = GuardAlloc;
 
-/// Rows of a test and what it needs (`util/needs.rs`). A test whose needs are not met is ignored, with the reason.
+/// Rows of a test and what it needs (`util/needs.rs`). A test whose needs are not met is ignored,
+/// with the reason.
 macro_rules! trials {
     ($($module:ident :: $test:ident $(needs($($need:path),+))?),* $(,)?) => {
         vec![$(trial(

@@ -1,4 +1,5 @@
-//! Programs in a pid or an IPC namespace of their own, as in a container: a number or a queue's name means something else there.
+//! Programs in a pid or an IPC namespace of their own, as in a container: a number or a queue's
+//! name means something else there.
 
 use crate::util::tool::{RTCTL, RTD, Said, Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
@@ -20,7 +21,12 @@ fn config(i: &Instance) -> String {
 /// `rtctl` of this instance in new namespaces.
 fn apart(i: &Instance, unshare: &[&str], args: &[&str]) -> Command {
     let mut command = Command::new("unshare");
-    command.args(unshare).arg("--").arg(RTCTL).args(["--instance", &i.name]).args(args);
+    command
+        .args(unshare)
+        .arg("--")
+        .arg(RTCTL)
+        .args(["--instance", &i.name])
+        .args(args);
     command.env("RTD_SOCKET", i.socket());
     rtcore::sys::process::die_with_parent_at_exec(&mut command);
     command
@@ -29,7 +35,11 @@ fn apart(i: &Instance, unshare: &[&str], args: &[&str]) -> Command {
 const PID: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 
 fn unregistered(i: &Instance) -> anyhow::Result<()> {
-    ensure!(i.snapshot()?.processes[0].state == PeerState::Unregistered, "{:?}", i.snapshot()?.processes);
+    ensure!(
+        i.snapshot()?.processes[0].state == PeerState::Unregistered,
+        "{:?}",
+        i.snapshot()?.processes
+    );
     Ok(())
 }
 
@@ -50,10 +60,19 @@ pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()
         "NSpid",
         "rtctl run",
     ])?;
-    run(apart(&i, &PID, &["register", "--as", "arm", "--pid", &pid, "--tid", &pid]))?.refused(&[&says])?;
+    run(apart(
+        &i,
+        &PID,
+        &["register", "--as", "arm", "--pid", &pid, "--tid", &pid],
+    ))?
+    .refused(&[&says])?;
     unregistered(&i)?;
     // Its own process it may register: the kernel says which one that is.
-    let arm = Tool::start(apart(&i, &PID, &["run", "--as", "arm", "--", "sleep", "1000"]))?;
+    let arm = Tool::start(apart(
+        &i,
+        &PID,
+        &["run", "--as", "arm", "--", "sleep", "1000"],
+    ))?;
     i.until("arm is alive", |s| s.processes[0].state == PeerState::Alive)?;
     ensure!(
         ![1, innocent.pid(), arm.pid()].contains(&i.snapshot()?.processes[0].pid),
@@ -70,11 +89,15 @@ pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
     let mut command = Command::new("unshare");
     command.args(PID).arg("--").args([RTD, "run", "-"]);
     let _daemon = Daemon::spawn(command, &config(&i))?;
-    for args in [&["register", "--as", "arm", "--pid", "1"][..], &["register", "--as", "arm", "--pid", "2"]] {
+    for args in [
+        &["register", "--as", "arm", "--pid", "1"][..],
+        &["register", "--as", "arm", "--pid", "2"],
+    ] {
         run(i.rtctl_command(args))?.refused(&["pid namespace that rtd cannot see"])?;
     }
     unregistered(&i)?;
-    run(i.rtctl_command(&["send", "press", "--value", "1"]))?.refused(&["runs in another pid namespace"])?;
+    run(i.rtctl_command(&["send", "press", "--value", "1"]))?
+        .refused(&["runs in another pid namespace"])?;
     Ok(())
 }
 
@@ -82,15 +105,23 @@ pub fn a_queue_of_another_ipc_namespace_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let ipc = ["--ipc"];
-    let says = ["queue in rtd's IPC namespace", "nsenter --ipc", "PrivateIPC=no"];
+    let says = [
+        "queue in rtd's IPC namespace",
+        "nsenter --ipc",
+        "PrivateIPC=no",
+    ];
     run(apart(&i, &ipc, &["send", "in", "--text", "x"]))?.refused(&says)?;
     run(apart(&i, &ipc, &["listen", "out"]))?.refused(&says)?;
     let said: Said = run(apart(&i, &ipc, &["run", "--as", "arm", "--", "true"]))?;
     ensure!(
-        said.err.contains("another IPC namespace than rtd: it cannot open the queues of out"),
+        said.err
+            .contains("another IPC namespace than rtd: it cannot open the queues of out"),
         "{said:?}"
     );
-    ensure!(said.code() == Some(0), "signals it gets all the same: {said:?}");
+    ensure!(
+        said.code() == Some(0),
+        "signals it gets all the same: {said:?}"
+    );
     daemon.logged("is in another IPC namespace than rtd and cannot open the queues of out")?;
     i.until("arm is dead", |s| s.processes[0].state == PeerState::Dead)?;
     // Here everything is as before.

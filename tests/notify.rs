@@ -1,4 +1,5 @@
-//! The service manager's side (sd_notify(3)), on a socket of the test's own: ready, alive as long as every lane is, stopping.
+//! The service manager's side (sd_notify(3)), on a socket of the test's own: ready, alive as long
+//! as every lane is, stopping.
 
 use crate::guard::fill;
 use crate::util::halt::{Halted, alone};
@@ -18,7 +19,9 @@ use std::time::{Duration, Instant};
 const BOUND: Duration = Duration::from_millis(900);
 
 fn config(instance: &Instance) -> String {
-    let head = instance.head().replacen("[daemon]\n", "[daemon]\nwatchdog = \"10ms\"\n", 1);
+    let head = instance
+        .head()
+        .replacen("[daemon]\n", "[daemon]\nwatchdog = \"10ms\"\n", 1);
     let head = head.replacen("[[lane]]\n", "[[lane]]\nstall = \"50ms\"\n", 1);
     head + &instance.mqueue("in", "") + &instance.mqueue("out", "") + &route("in", &["out"], "")
 }
@@ -36,7 +39,10 @@ impl Manager {
     /// A daemon that is told where the manager is.
     fn start(&self, config: &str, name: &str, usec: Option<Duration>) -> anyhow::Result<Daemon> {
         Daemon::start_with(config, |command| {
-            command.env("NOTIFY_SOCKET", name).env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
+            command
+                .env("NOTIFY_SOCKET", name)
+                .env_remove("WATCHDOG_PID")
+                .env_remove("WATCHDOG_USEC");
             if let Some(bound) = usec {
                 command.env("WATCHDOG_USEC", bound.as_micros().to_string());
             }
@@ -46,7 +52,10 @@ impl Manager {
     /// The next datagram.
     fn next(&self) -> anyhow::Result<String> {
         let mut text = [0; 1024];
-        let n = self.0.recv(&mut text).context("the manager hears nothing")?;
+        let n = self
+            .0
+            .recv(&mut text)
+            .context("the manager hears nothing")?;
         Ok(String::from_utf8(text[..n].to_vec())?)
     }
 
@@ -71,7 +80,10 @@ impl Manager {
                 return Ok(pings);
             }
             self.0.set_read_timeout(Some(left))?;
-            pings += usize::from(self.next().is_ok_and(|text| text.lines().any(|line| line == "WATCHDOG=1")));
+            pings += usize::from(
+                self.next()
+                    .is_ok_and(|text| text.lines().any(|line| line == "WATCHDOG=1")),
+            );
         }
     }
 
@@ -83,21 +95,31 @@ impl Manager {
     }
 }
 
-/// Ready when it serves, then how things are, then on its way; to a path, and to a name without a file.
+/// Ready when it serves, then how things are, then on its way; to a path, and to a name without a
+/// file.
 pub fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let path = instance.file("notify.sock");
     let hidden = format!("rtd-test-{}", instance.name);
     let addresses = [
-        (path.display().to_string(), SocketAddr::from_pathname(&path)?),
-        (format!("@{hidden}"), SocketAddr::from_abstract_name(&hidden)?),
+        (
+            path.display().to_string(),
+            SocketAddr::from_pathname(&path)?,
+        ),
+        (
+            format!("@{hidden}"),
+            SocketAddr::from_abstract_name(&hidden)?,
+        ),
     ];
     for (name, address) in addresses {
         let manager = Manager::new(&address)?;
         let daemon = manager.start(&config(&instance), &name, None)?;
         let first = manager.next()?;
         ensure!(first.lines().next() == Some("READY=1"), "{first}");
-        ensure!(first.contains("STATUS=1 lane; messages: 0 accepted, 0 delivered, 0 queued"), "{first}");
+        ensure!(
+            first.contains("STATUS=1 lane; messages: 0 accepted, 0 delivered, 0 queued"),
+            "{first}"
+        );
         Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
         manager.until(|line| line.contains("3 accepted, 3 delivered, 0 queued"))?;
         Peer::receiver(&instance.queue("out"))?.numbers(3)?;
@@ -112,7 +134,8 @@ pub fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signs of life stop when a lane stands still, although everything else in the daemon runs, and come again with it.
+/// Signs of life stop when a lane stands still, although everything else in the daemon runs, and
+/// come again with it.
 pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
@@ -124,11 +147,17 @@ pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
     manager.until(alive)?;
     let snapshot = instance.snapshot()?;
     let halted = Halted::thread(snapshot.workers[0].tid)?;
-    instance.until("it is seen", |s| s.lanes[0].guard.state == GuardState::Stalled)?;
+    instance.until("it is seen", |s| {
+        s.lanes[0].guard.state == GuardState::Stalled
+    })?;
     // One may have been on its way.
     std::thread::sleep(BOUND / 6);
     manager.forget()?;
-    assert_eq!(manager.pings(BOUND * 2)?, 0, "a sign of life with a lane that stands still");
+    assert_eq!(
+        manager.pings(BOUND * 2)?,
+        0,
+        "a sign of life with a lane that stands still"
+    );
     let log = daemon.log();
     ensure!(log.contains("waits for CPU"), "{log}");
     drop(halted);
@@ -159,7 +188,9 @@ pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> a
     let instance = Instance::new()?;
     let path = instance.file("nobody.sock");
     let daemon = Daemon::start_with(&config(&instance), |command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "300000");
     })?;
     daemon.logged("cannot notify the service manager: No such file")?;
     Peer::sender(&instance.queue("in"))?.stream(0, 3)?;
@@ -172,7 +203,8 @@ pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> a
     Ok(())
 }
 
-/// Nor does a standard output that nobody reads: the manager is told, the lanes are served, and a signal ends it.
+/// Nor does a standard output that nobody reads: the manager is told, the lanes are served, and a
+/// signal ends it.
 pub fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let file = instance.file("rtd.toml");
@@ -182,7 +214,11 @@ pub fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Resul
     let (_reader, writer) = std::io::pipe()?;
     fill(&writer)?;
     let mut command = Command::new(RTD);
-    command.args(["run", "--allow-degraded"]).arg(&file).stdout(writer).stderr(Stdio::piped());
+    command
+        .args(["run", "--allow-degraded"])
+        .arg(&file)
+        .stdout(writer)
+        .stderr(Stdio::piped());
     process::die_with_parent_at_exec(&mut command);
     let mut child = command.env("NOTIFY_SOCKET", &path).spawn()?;
     let first = manager.next();
@@ -192,8 +228,14 @@ pub fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Resul
         child.kill()?;
     }
     let log = String::from_utf8(child.wait_with_output()?.stderr)?;
-    ensure!(first.is_ok_and(|first| first.starts_with("READY=1\n")), "{log}");
+    ensure!(
+        first.is_ok_and(|first| first.starts_with("READY=1\n")),
+        "{log}"
+    );
     asked?;
-    ensure!(ended?.success() && log.contains("READY is not said on standard output"), "{log}");
+    ensure!(
+        ended?.success() && log.contains("READY is not said on standard output"),
+        "{log}"
+    );
     Ok(())
 }

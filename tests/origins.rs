@@ -24,9 +24,13 @@ fn send_and_die(i: &Instance, number: u64) -> anyhow::Result<()> {
         planner.tell(&format!("session wait {endpoint}"))?;
         planner.number(endpoint, number)?;
     }
-    i.until("the lane delivers", |page| page.routes[0].ledger.delivered == number)?;
+    i.until("the lane delivers", |page| {
+        page.routes[0].ledger.delivered == number
+    })?;
     planner.kill()?;
-    i.until("the planner is dead", |page| page.processes[0].state == PeerState::Dead)?;
+    i.until("the planner is dead", |page| {
+        page.processes[0].state == PeerState::Dead
+    })?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! What happens to a message that finds its receiver full, late, too fast or too long: every policy with
-//! exact counts and exact contents, in order.
+//! What happens to a message that finds its receiver full, late, too fast or too long: every policy
+//! with exact counts and exact contents, in order.
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::{Daemon, Instance, Peer, book, eventually, held, route};
@@ -14,7 +14,11 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     let config = instance.head()
         + &instance.mqueue("in", "")
         + &instance.mqueue("out", "maxmsg = 3")
-        + &route("in", &["out"], &format!("capacity = 2\noverflow = \"{overflow}\""));
+        + &route(
+            "in",
+            &["out"],
+            &format!("capacity = 2\noverflow = \"{overflow}\""),
+        );
     let daemon = Daemon::start(&config)?;
     Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
     instance.ledger_is("in->out", 10, ends)?;
@@ -25,7 +29,13 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     let awake: Vec<_> = ends
         .iter()
         .filter(|(end, _)| !matches!(end, Queued))
-        .map(|&(end, n)| if matches!(end, Delivered) { (end, contents.len() as u64) } else { (end, n) })
+        .map(|&(end, n)| {
+            if matches!(end, Delivered) {
+                (end, contents.len() as u64)
+            } else {
+                (end, n)
+            }
+        })
         .collect();
     let snapshot = instance.ledger_is("in->out", 10, &awake)?;
     assert_eq!(receiver.rest()?, []);
@@ -55,9 +65,10 @@ pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
     ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 9])
 }
 
-/// Everything is full, and while the lane sleeps the receiver makes room and a message comes: the queued messages move on
-/// first, so that the new one has room, too.
-pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected() -> anyhow::Result<()> {
+/// Everything is full, and while the lane sleeps the receiver makes room and a message comes: the
+/// queued messages move on first, so that the new one has room, too.
+pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected()
+-> anyhow::Result<()> {
     for round in 0..3 {
         let instance = Instance::new()?;
         let config = instance.head()
@@ -73,15 +84,17 @@ pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected
         assert_eq!(receiver.numbers(3)?, [0, 1, 2]);
         sender.stream(5, 1)?;
         daemon.signal(Signal::SIGCONT)?;
-        instance.ledger_is("in->out", 6, &[(Delivered, 6)]).with_context(|| format!("round {round}"))?;
+        instance
+            .ledger_is("in->out", 6, &[(Delivered, 6)])
+            .with_context(|| format!("round {round}"))?;
         assert_eq!(receiver.numbers(3)?, [3, 4, 5]);
         daemon.stop()?;
     }
     Ok(())
 }
 
-/// The kernel's queue keeps its oldest message, so a sink that conflates holds one: a slow reader gets that one and the
-/// latest.
+/// The kernel's queue keeps its oldest message, so a sink that conflates holds one: a slow reader
+/// gets that one and the latest.
 pub fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -90,7 +103,11 @@ pub fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::
         + &route("in", &["out"], "overflow = \"conflate\"");
     let daemon = Daemon::start(&config)?;
     Peer::sender(&instance.queue("in"))?.stream(1, 30)?;
-    instance.ledger_is("in->out", 30, &[(Delivered, 1), (Queued, 1), (Displaced, 28)])?;
+    instance.ledger_is(
+        "in->out",
+        30,
+        &[(Delivered, 1), (Queued, 1), (Displaced, 28)],
+    )?;
     assert_eq!(held(&instance.queue("out"))?, 1);
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     assert_eq!(receiver.numbers(2)?, [1, 30]);
@@ -105,7 +122,8 @@ pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
     ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4])
 }
 
-/// Within the bound nothing is lost: one message is held in hand, the others stay with their sender.
+/// Within the bound nothing is lost: one message is held in hand, the others stay with their
+/// sender.
 pub fn block_loses_nothing_within_its_bound() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -122,7 +140,8 @@ pub fn block_loses_nothing_within_its_bound() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What waits longer than its time to live is gone when the receiver wakes up; what had arrived is there.
+/// What waits longer than its time to live is gone when the receiver wakes up; what had arrived is
+/// there.
 pub fn what_waits_too_long_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -148,14 +167,19 @@ pub fn what_is_held_too_long_expires() -> anyhow::Result<()> {
     let config = instance.head()
         + &instance.mqueue("in", "")
         + &instance.mqueue("out", "maxmsg = 1")
-        + &route("in", &["out"], "capacity = 1\nttl = \"20ms\"\noverflow = \"block:10s\"");
+        + &route(
+            "in",
+            &["out"],
+            "capacity = 1\nttl = \"20ms\"\noverflow = \"block:10s\"",
+        );
     let _daemon = Daemon::start(&config)?;
     Peer::sender(&instance.queue("in"))?.stream(0, 6)?;
     instance.ledger_is("in->out", 6, &[(Delivered, 1), (Expired, 5)])?;
     Ok(())
 }
 
-/// The burst passes, the rest is rejected; how many more the rate admits depends on the time it took.
+/// The burst passes, the rest is rejected; how many more the rate admits depends on the time it
+/// took.
 pub fn more_than_the_rate_is_rejected() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -169,7 +193,10 @@ pub fn more_than_the_rate_is_rejected() -> anyhow::Result<()> {
     let ledger = snapshot.routes[0].ledger;
     let most = 3 + began.elapsed().as_secs() + 1;
     assert!((3..=most).contains(&ledger.delivered), "{ledger:?}");
-    assert_eq!(ledger.rejected[Reject::Rate as usize], 10 - ledger.delivered);
+    assert_eq!(
+        ledger.rejected[Reject::Rate as usize],
+        10 - ledger.delivered
+    );
     let got = Peer::receiver(&instance.queue("out"))?.rest()?;
     assert_eq!(crate::util::talk::numbers(&got)?[..3], [0, 1, 2]);
     assert_eq!(got.len() as u64, ledger.delivered);
@@ -188,7 +215,11 @@ pub fn more_than_the_payload_bound_is_rejected() -> anyhow::Result<()> {
     for bytes in ["", "1234", "12345", &"6".repeat(64)] {
         sender.send(0, bytes.as_bytes())?;
     }
-    instance.ledger_is("in->out", 4, &[(Delivered, 2), (Rejected(Reject::TooLarge), 2)])?;
+    instance.ledger_is(
+        "in->out",
+        4,
+        &[(Delivered, 2), (Rejected(Reject::TooLarge), 2)],
+    )?;
     let got = Peer::receiver(&instance.queue("out"))?.rest()?;
     assert_eq!(got, [(0, vec![]), (0, b"1234".to_vec())]);
     Ok(())
@@ -208,18 +239,27 @@ pub fn a_late_delivery_is_a_deadline_miss() -> anyhow::Result<()> {
     let queued = Instant::now();
     // The time itself is what the test is about.
     eventually(|| (queued.elapsed() > DEADLINE).then_some(()))?;
-    assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(5)?, [0, 1, 2, 3, 4]);
+    assert_eq!(
+        Peer::receiver(&instance.queue("out"))?.numbers(5)?,
+        [0, 1, 2, 3, 4]
+    );
     let snapshot = instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     let found = &snapshot.routes[0];
-    assert_eq!((found.ledger.deadline_misses, found.latency.count()), (2, 5));
+    assert_eq!(
+        (found.ledger.deadline_misses, found.latency.count()),
+        (2, 5)
+    );
     let latency = found.latency.summary();
-    assert!(latency.max_ns > 1_000_000_000 && latency.min_ns < 1_000_000_000, "{latency:?}");
+    assert!(
+        latency.max_ns > 1_000_000_000 && latency.min_ns < 1_000_000_000,
+        "{latency:?}"
+    );
     assert_eq!(snapshot.lanes[0].ledger.deadline_misses, 2);
     Ok(())
 }
 
-/// A receiver that reads while messages come: whatever goes through the route's queue and whatever goes
-/// past it, the order is the sender's.
+/// A receiver that reads while messages come: whatever goes through the route's queue and whatever
+/// goes past it, the order is the sender's.
 pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     const COUNT: u64 = 5000;
     let instance = Instance::new()?;
@@ -231,7 +271,10 @@ pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     let mut sender = Peer::sender(&instance.queue("in"))?;
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     sender.ask(&format!("stream 0 {COUNT}"))?;
-    assert_eq!(receiver.numbers(usize::try_from(COUNT)?)?, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(
+        receiver.numbers(usize::try_from(COUNT)?)?,
+        (0..COUNT).collect::<Vec<_>>()
+    );
     sender.answer()?;
     instance.ledger_is("in->out", COUNT, &[(Delivered, COUNT)])?;
     Ok(())

@@ -1,4 +1,5 @@
-//! Who talks to a process that goes is told at once, with the cause; when it is back, traffic goes on by itself.
+//! Who talks to a process that goes is told at once, with the cause; when it is back, traffic goes
+//! on by itself.
 
 use crate::util::book::End::{Delivered, PeerDead};
 use crate::util::session::{Got, events, lane_end, unbroken};
@@ -24,7 +25,10 @@ fn planner(i: &Instance) -> anyhow::Result<Peer> {
 
 /// The one event there is.
 fn only(got: &[Got], event: &str) -> anyhow::Result<()> {
-    ensure!(got.len() == 1 && events(got) == [event], "not {event}: {got:?}");
+    ensure!(
+        got.len() == 1 && events(got) == [event],
+        "not {event}: {got:?}"
+    );
     Ok(())
 }
 
@@ -34,7 +38,11 @@ fn goes_and_comes_back(path: &str) -> anyhow::Result<()> {
     let mut planner = planner(&i)?;
     let mut number = 0;
     let mut arm = Peer::session_inbox(&i, "arm")?;
-    for (end, cause) in [("kill", "Signal(9)"), ("exit 3", "Exit(3)"), ("session close", "unknown")] {
+    for (end, cause) in [
+        ("kill", "Signal(9)"),
+        ("exit 3", "Exit(3)"),
+        ("session close", "unknown"),
+    ] {
         only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
         // The sender does nothing but send.
         planner.tell("session wait cmd")?;
@@ -72,15 +80,22 @@ pub fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()
             planner.number("cmd", number)?;
             let got = arm.got(1)?;
             unbroken(&got, number, 1).context(path)?;
-            ensure!(matches!(&got[0], Got::Run(run) if run.verified && run.pid == planner.pid()), "{got:?}");
+            ensure!(
+                matches!(&got[0], Got::Run(run) if run.verified && run.pid == planner.pid()),
+                "{got:?}"
+            );
             planner.signal(Signal::SIGKILL)?;
-            only(&arm.got(1)?, &format!("lost planner {} Signal(9)", planner.pid()))?;
+            only(
+                &arm.got(1)?,
+                &format!("lost planner {} Signal(9)", planner.pid()),
+            )?;
         }
     }
     Ok(())
 }
 
-/// exec(2) ends a session and its rings without a word to anybody, and the process lives on under the same pid.
+/// exec(2) ends a session and its rings without a word to anybody, and the process lives on under
+/// the same pid.
 pub fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
@@ -108,8 +123,8 @@ pub fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> a
     Ok(())
 }
 
-/// The kernel tells a direct partner's death when no daemon can; and what happened meanwhile is put right by the next
-/// daemon.
+/// The kernel tells a direct partner's death when no daemon can; and what happened meanwhile is put
+/// right by the next daemon.
 pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "direct");
@@ -123,8 +138,15 @@ pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Resul
     planner.number("cmd", 1)?;
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     arm.signal(Signal::SIGKILL)?;
-    only(&planner.got(1)?, &format!("lost arm {} Signal(9)", arm.pid()))?;
-    let says = ["PeerDead", "Signal(9)", "process `arm` ended (killed by SIGKILL); start it again"];
+    only(
+        &planner.got(1)?,
+        &format!("lost arm {} Signal(9)", arm.pid()),
+    )?;
+    let says = [
+        "PeerDead",
+        "Signal(9)",
+        "process `arm` ended (killed by SIGKILL); start it again",
+    ];
     planner.refused("session number cmd 2", &says)?;
     let _daemon = Daemon::start(&text)?;
     only(&planner.got(1)?, "up")?;

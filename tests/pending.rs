@@ -1,7 +1,8 @@
-//! Receivers at RROOM_SIGPENDING, or at their share of it: the kernel says EAGAIN or rtd does not ask, and
-//! the route's queue is what stands behind it.
+//! Receivers at RROOM_SIGPENDING, or at their share of it: the kernel says EAGAIN or rtd does not
+//! ask, and the route's queue is what stands behind it.
 //!
-//! The kernel counts pending signals per user, so the receivers here are users of their own: root only.
+//! The kernel counts pending signals per user, so the receivers here are users of their own: root
+//! only.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
 use crate::util::stranger::Stranger;
@@ -22,7 +23,12 @@ enum Bound {
 }
 
 /// A registered receiver of SIGRTMIN+1 with room for [`ROOM`].
-fn receiver(instance: &Instance, user: &Stranger, name: &str, bound: Bound) -> anyhow::Result<Peer> {
+fn receiver(
+    instance: &Instance,
+    user: &Stranger,
+    name: &str,
+    bound: Bound,
+) -> anyhow::Result<Peer> {
     let mut peer = user.peer()?;
     if let Bound::Share = bound {
         peer.tell(&format!("sigpending {}", ROOM * 2))?;
@@ -52,7 +58,11 @@ fn config(instance: &Instance, receivers: &[&str], target: &str, more: &str) -> 
 }
 
 fn values(peer: &mut Peer, count: usize) -> anyhow::Result<Vec<u64>> {
-    Ok(peer.signals(rt(1), count)?.iter().map(|s| s.value).collect())
+    Ok(peer
+        .signals(rt(1), count)?
+        .iter()
+        .map(|s| s.value)
+        .collect())
 }
 
 /// Within the capacity nothing is lost, and the order is the sender's.
@@ -63,7 +73,11 @@ fn nothing_is_lost(target: &str, bound: Bound) -> anyhow::Result<()> {
     Peer::sender(&instance.queue("in"))?.stream(0, 64)?;
     instance.ledger_is("in->drive.sig", 64, &[(Delivered, ROOM), (Queued, 60)])?;
     let queued = kernel::status(drive.pid(), "SigQ")?;
-    assert_eq!(queued.split('/').next(), Some(ROOM.to_string().as_str()), "{queued}");
+    assert_eq!(
+        queued.split('/').next(),
+        Some(ROOM.to_string().as_str()),
+        "{queued}"
+    );
     assert_eq!(values(&mut drive, 64)?, (0..64).collect::<Vec<_>>());
     instance.ledger_is("in->drive.sig", 64, &[(Delivered, 64)])?;
     assert_eq!(drive.pending(rt(1))?, []);
@@ -88,8 +102,18 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
     let full = (Rejected(Reject::Full), 4);
     let cases = [
         ("reject", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
-        ("displace-oldest", (Queued, 2), (Displaced, 4), vec![0, 1, 2, 3, 8, 9]),
-        ("displace-newest", (Queued, 2), (Displaced, 4), vec![0, 1, 2, 3, 4, 9]),
+        (
+            "displace-oldest",
+            (Queued, 2),
+            (Displaced, 4),
+            vec![0, 1, 2, 3, 8, 9],
+        ),
+        (
+            "displace-newest",
+            (Queued, 2),
+            (Displaced, 4),
+            vec![0, 1, 2, 3, 4, 9],
+        ),
         ("conflate", (Queued, 1), (Displaced, 5), vec![0, 1, 2, 3, 9]),
         ("block:2000", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
     ];
@@ -101,7 +125,11 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
         Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
         instance.ledger_is("in->drive.sig", 10, &[(Delivered, ROOM), queued, lost])?;
         assert_eq!(values(&mut drive, contents.len())?, contents, "{overflow}");
-        instance.ledger_is("in->drive.sig", 10, &[(Delivered, contents.len() as u64), lost])?;
+        instance.ledger_is(
+            "in->drive.sig",
+            10,
+            &[(Delivered, contents.len() as u64), lost],
+        )?;
         // To conflate is no trouble.
         if overflow != "conflate" {
             daemon.logged("drive.sig is full")?;
@@ -121,11 +149,12 @@ pub fn what_is_queued_expires() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A full receiver dies: nothing stays queued for it, what comes later is peer-dead, and who takes the name
-/// over gets what comes from then on.
+/// A full receiver dies: nothing stays queued for it, what comes later is peer-dead, and who takes
+/// the name over gets what comes from then on.
 ///
-/// While a process is dying the kernel takes signals for it and drops them, with success for the sender:
-/// how many of the queued ones end so, and not as peer-dead, depends on when the lane looks.
+/// While a process is dying the kernel takes signals for it and drops them, with success for the
+/// sender: how many of the queued ones end so, and not as peer-dead, depends on when the lane
+/// looks.
 pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", ""))?;
@@ -138,14 +167,24 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
         s.processes[0].state == PeerState::Dead && s.routes[0].ledger.queued == 0
     })?;
     let before = seen.routes[0].ledger;
-    assert_eq!((before.delivered + before.peer_dead, before.balances()), (10, true), "{before:?}");
+    assert_eq!(
+        (before.delivered + before.peer_dead, before.balances()),
+        (10, true),
+        "{before:?}"
+    );
     sender.stream(10, 3)?;
-    let ends = [(Delivered, before.delivered), (PeerDead, before.peer_dead + 3)];
+    let ends = [
+        (Delivered, before.delivered),
+        (PeerDead, before.peer_dead + 3),
+    ];
     instance.ledger_is("in->drive.sig", 13, &ends)?;
     let mut next = drive(&instance, Bound::Kernel)?;
     sender.stream(13, 1)?;
     assert_eq!(values(&mut next, 1)?, [13]);
-    let ends = [(Delivered, before.delivered + 1), (PeerDead, before.peer_dead + 3)];
+    let ends = [
+        (Delivered, before.delivered + 1),
+        (PeerDead, before.peer_dead + 3),
+    ];
     instance.ledger_is("in->drive.sig", 14, &ends)?;
     Ok(())
 }
@@ -158,7 +197,12 @@ pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
         + &instance.mqueue("out2", "")
         + &route("in2", &["out2"], "");
     let _daemon = Daemon::start(&config)?;
-    let mut stuck = receiver(&instance, &Stranger::new(&instance)?, "stuck", Bound::Kernel)?;
+    let mut stuck = receiver(
+        &instance,
+        &Stranger::new(&instance)?,
+        "stuck",
+        Bound::Kernel,
+    )?;
     let mut fine = receiver(&instance, &Stranger::new(&instance)?, "fine", Bound::Kernel)?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     for n in 0..20 {
@@ -167,7 +211,11 @@ pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
     }
     Peer::sender(&instance.queue("in2"))?.stream(0, 10)?;
     instance.ledger_is("in2->out2", 10, &[(Delivered, 10)])?;
-    let ends = [(Delivered, ROOM + 20), (Queued, 2), (Rejected(Reject::Full), 14)];
+    let ends = [
+        (Delivered, ROOM + 20),
+        (Queued, 2),
+        (Rejected(Reject::Full), 14),
+    ];
     instance.ledger_is("in->stuck.sig", 40, &ends)?;
     assert_eq!(values(&mut stuck, 6)?, [0, 1, 2, 3, 4, 5]);
     let ends = [(Delivered, 26), (Rejected(Reject::Full), 14)];

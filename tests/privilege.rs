@@ -1,4 +1,5 @@
-//! Whose process the daemon is, what it may do, whose everything is that it makes, and who is served all the same.
+//! Whose process the daemon is, what it may do, whose everything is that it makes, and who is
+//! served all the same.
 
 use crate::grants::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
@@ -20,13 +21,18 @@ const NET_RAW: u64 = 1 << 13;
 /// What a control thread keeps because its memory is locked past a limit.
 fn for_memory() -> u64 {
     use rtcore::sys::limits::{Kind, get};
-    if get(Kind::MemLock).is_ok_and(|limit| limit.hard.is_none()) { 0 } else { IPC_LOCK }
+    if get(Kind::MemLock).is_ok_and(|limit| limit.hard.is_none()) {
+        0
+    } else {
+        IPC_LOCK
+    }
 }
 
 /// A queue into a queue that everybody may use, and into the signal of `arm`, which has these keys.
 fn config(i: &Instance, daemon: &str, arm: &str) -> String {
     let all = "mode = \"0666\"";
-    i.head().replace("[daemon]\n", &format!("[daemon]\n{daemon}\n"))
+    i.head()
+        .replace("[daemon]\n", &format!("[daemon]\n{daemon}\n"))
         + &process("arm")
         + arm
         + "\n"
@@ -48,13 +54,20 @@ fn account(uid: u32) -> String {
     format!("user = {uid}\ngroup = {uid}")
 }
 
-/// Its threads, which all are this user's, in no other group, and get nothing by an exec(2); by name.
+/// Its threads, which all are this user's, in no other group, and get nothing by an exec(2); by
+/// name.
 fn threads(pid: u32, uid: u32) -> anyhow::Result<Vec<Credentials>> {
     let all = kernel::credentials(pid)?;
     for thread in &all {
-        ensure!(thread.uids == [uid; 4] && thread.gids == [uid; 4] && thread.groups.is_empty(), "{thread:?}");
+        ensure!(
+            thread.uids == [uid; 4] && thread.gids == [uid; 4] && thread.groups.is_empty(),
+            "{thread:?}"
+        );
         let [inheritable, permitted, effective, _, ambient] = thread.sets;
-        ensure!(inheritable == 0 && ambient == 0 && effective == permitted, "{thread:?}");
+        ensure!(
+            inheritable == 0 && ambient == 0 && effective == permitted,
+            "{thread:?}"
+        );
         ensure!(thread.no_new_privs, "{thread:?}");
     }
     Ok(all)
@@ -63,12 +76,16 @@ fn threads(pid: u32, uid: u32) -> anyhow::Result<Vec<Credentials>> {
 /// What the threads of that name hold.
 fn held(threads: &[Credentials], name: &str) -> anyhow::Result<u64> {
     let thread = threads.iter().find(|thread| thread.name == name);
-    Ok(thread.with_context(|| format!("no thread {name}: {threads:?}"))?.sets[1])
+    Ok(thread
+        .with_context(|| format!("no thread {name}: {threads:?}"))?
+        .sets[1])
 }
 
 fn owner(path: impl AsRef<Path>) -> anyhow::Result<(u32, u32)> {
     let path = path.as_ref();
-    let meta = path.symlink_metadata().with_context(|| path.display().to_string())?;
+    let meta = path
+        .symlink_metadata()
+        .with_context(|| path.display().to_string())?;
     Ok((meta.uid(), meta.gid()))
 }
 
@@ -80,27 +97,43 @@ fn passes(i: &Instance, sender: &mut Peer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signals to a process of another user, from a daemon of a third: sent by the one capability that is kept for it.
+/// Signals to a process of another user, from a daemon of a third: sent by the one capability that
+/// is kept for it.
 pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let daemon = become_user(&i, own.uid, &config(&i, &account(own.uid), ""))?;
     let all = threads(daemon.pid(), own.uid)?;
     ensure!(held(&all, "rtd")? == KILL | for_memory(), "{all:?}");
-    ensure!(held(&all, "in")? == KILL && held(&all, "ring")? == KILL, "{all:?}");
+    ensure!(
+        held(&all, "in")? == KILL && held(&all, "ring")? == KILL,
+        "{all:?}"
+    );
     let rest = |thread: &&Credentials| !["rtd", "in", "ring"].contains(&thread.name.as_str());
-    ensure!(all.iter().filter(rest).all(|thread| thread.sets[1] == 0), "helpers need nothing: {all:?}");
-    ensure!(all.iter().all(|thread| thread.sets[3] == 0), "the bounding set: {all:?}");
+    ensure!(
+        all.iter().filter(rest).all(|thread| thread.sets[1] == 0),
+        "helpers need nothing: {all:?}"
+    );
+    ensure!(
+        all.iter().all(|thread| thread.sets[3] == 0),
+        "the bounding set: {all:?}"
+    );
 
     let ours = (own.uid, own.uid);
     ensure!(owner(i.page()?)? == ours && owner(i.socket())? == ours);
     for queue in ["in", "out", "ring"] {
         let found = status(&i.queue(queue))?;
-        ensure!(found.uid == own.uid && found.mode == 0o666, "{queue}: {found:?}");
+        ensure!(
+            found.uid == own.uid && found.mode == 0o666,
+            "{queue}: {found:?}"
+        );
     }
     // What the kernel granted before stays granted.
     let page = i.snapshot()?;
-    ensure!(page.uid == own.uid && page.lanes[0].degraded().is_empty(), "{page:?}");
+    ensure!(
+        page.uid == own.uid && page.lanes[0].degraded().is_empty(),
+        "{page:?}"
+    );
     for worker in &page.workers {
         let thread = kernel::thread(daemon.pid(), worker.tid)?;
         ensure!((thread.policy, thread.priority) == (FIFO, 50), "{thread:?}");
@@ -115,12 +148,20 @@ pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::R
         let got = peer.signals(rt(5), 1)?;
         ensure!(got.len() == 1 && got[0].value == 3, "{got:?}");
         peer.kill()?;
-        i.until("it is dead", |page| page.processes[0].state == rtcore::lane::peer::PeerState::Dead)?;
+        i.until("it is dead", |page| {
+            page.processes[0].state == rtcore::lane::peer::PeerState::Dead
+        })?;
     }
     let log = daemon.stop()?;
     let line = format!("runs as uid {0} gid {0}, keeps ", own.uid);
-    ensure!(log.contains(&line) && log.contains("CAP_KILL (signals to `arm`)"), "{log}");
-    ensure!(i.page().is_err() && !Path::new(&i.socket()).exists(), "what it made it takes away");
+    ensure!(
+        log.contains(&line) && log.contains("CAP_KILL (signals to `arm`)"),
+        "{log}"
+    );
+    ensure!(
+        i.page().is_err() && !Path::new(&i.socket()).exists(),
+        "what it made it takes away"
+    );
     Ok(())
 }
 
@@ -130,24 +171,38 @@ pub fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
     let config = config(&i, &account(NOBODY), &format!("user = {NOBODY}"));
     let daemon = become_user(&i, NOBODY, &config)?;
     let all = threads(daemon.pid(), NOBODY)?;
-    ensure!(held(&all, "rtd")? == for_memory() && held(&all, "in")? == 0, "{all:?}");
+    ensure!(
+        held(&all, "rtd")? == for_memory() && held(&all, "in")? == 0,
+        "{all:?}"
+    );
     let log = daemon.stop()?;
     ensure!(!log.contains("CAP_KILL"), "{log}");
     Ok(())
 }
 
 /// Only the thread that looks what others run keeps what shows it, and the check warns of it.
-pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -> anyhow::Result<()> {
+pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -> anyhow::Result<()>
+{
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let peer = i.file("peer");
     let arm = format!("user = {}\nexe = {peer:?}", other.uid);
     let daemon = become_user(&i, own.uid, &config(&i, &account(own.uid), &arm))?;
     let all = threads(daemon.pid(), own.uid)?;
-    ensure!(held(&all, "rtd")? == KILL | SYS_PTRACE | for_memory(), "{all:?}");
-    ensure!(held(&all, "in")? == KILL && held(&all, "log")? == 0, "{all:?}");
+    ensure!(
+        held(&all, "rtd")? == KILL | SYS_PTRACE | for_memory(),
+        "{all:?}"
+    );
+    ensure!(
+        held(&all, "in")? == KILL && held(&all, "log")? == 0,
+        "{all:?}"
+    );
     other.peer()?.expect(&i, "arm", &[rt(5)])?;
-    ensure!(daemon.log().contains("rtd keeps CAP_SYS_PTRACE, which can read and change any process"));
+    ensure!(
+        daemon
+            .log()
+            .contains("rtd keeps CAP_SYS_PTRACE, which can read and change any process")
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -161,14 +216,19 @@ pub fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
         let mut command = Command::new("cat");
         command.arg(&path).uid(NOBODY).gid(NOBODY);
         let said = crate::util::tool::run(command)?;
-        ensure!(said.code() == Some(1) && said.err.contains("Permission denied"), "{path}: {said:?}");
+        ensure!(
+            said.code() == Some(1) && said.err.contains("Permission denied"),
+            "{path}: {said:?}"
+        );
     }
     daemon.stop()?;
     Ok(())
 }
 
-/// A root without CAP_KILL: certain is an error of the file, and what depends on who comes is refused to who comes.
-pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost() -> anyhow::Result<()> {
+/// A root without CAP_KILL: certain is an error of the file, and what depends on who comes is
+/// refused to who comes.
+pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost()
+-> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     chown(i.file(""), Some(own.uid), Some(own.uid))?;
@@ -179,29 +239,43 @@ pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost
     };
     let certain = config(&i, &account(own.uid), &format!("user = {}", other.uid));
     let text = run_on(without(), certain.as_bytes())?.refused(&["has no CAP_KILL to send them"])?;
-    let says =
-        format!("signals for endpoint `arm.go` go to `arm` of uid {}: rtd is uid {}", other.uid, own.uid);
-    ensure!(text.contains(&says) && text.contains("AmbientCapabilities=CAP_KILL"), "{text}");
+    let says = format!(
+        "signals for endpoint `arm.go` go to `arm` of uid {}: rtd is uid {}",
+        other.uid, own.uid
+    );
+    ensure!(
+        text.contains(&says) && text.contains("AmbientCapabilities=CAP_KILL"),
+        "{text}"
+    );
     ensure!(!exists(&i.queue("in"))?, "a refused start leaves nothing");
 
     let daemon = Daemon::spawn(without(), &config(&i, &account(own.uid), ""))?;
     let mut stranger = other.peer()?;
-    let refused = stranger.expect(&i, "arm", &[rt(5)]).err().context("it was registered")?;
+    let refused = stranger
+        .expect(&i, "arm", &[rt(5)])
+        .err()
+        .context("it was registered")?;
     let refused = format!("{refused:#}");
     let says = format!("may not signal pid {} of uid {}", stranger.pid(), other.uid);
-    ensure!(refused.contains(&says) && refused.contains("CAP_KILL"), "{refused}");
+    ensure!(
+        refused.contains(&says) && refused.contains("CAP_KILL"),
+        "{refused}"
+    );
     own.peer()?.expect(&i, "arm", &[rt(5)])?;
     daemon.stop()?;
     Ok(())
 }
 
-/// Who cannot become that user is told what it takes; the check knows, and the kernel has the last word.
-/// Why a start with this configuration is refused, which leaves nothing behind.
+/// Who cannot become that user is told what it takes; the check knows, and the kernel has the last
+/// word. Why a start with this configuration is refused, which leaves nothing behind.
 fn refused(i: &Instance, granted: Granted) -> anyhow::Result<String> {
     let command = ordinary(i, granted, &["--allow-degraded"])?;
     let started = Daemon::spawn(command, &config(i, &account(NOBODY), ""));
     let text = format!("{:#}", started.err().context("it started")?);
-    ensure!(!exists(&i.queue("in"))? && i.page().is_err(), "something is left behind");
+    ensure!(
+        !exists(&i.queue("in"))? && i.page().is_err(),
+        "something is left behind"
+    );
     Ok(text)
 }
 
@@ -209,7 +283,8 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
     let i = Instance::new()?;
     let text = refused(&i, Granted::default())?;
     ensure!(
-        text.contains("would become uid 65534 gid 65534") && text.contains("CAP_SETUID and CAP_SETGID"),
+        text.contains("would become uid 65534 gid 65534")
+            && text.contains("CAP_SETUID and CAP_SETGID"),
         "{text}"
     );
     ensure!(text.contains("User=65534"), "{text}");
@@ -218,35 +293,58 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
 
 pub fn root_of_a_user_namespace_may_not_become_that_user_either() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let text = refused(&i, Granted { namespace: true, ..Granted::default() })?;
+    let text = refused(
+        &i,
+        Granted {
+            namespace: true,
+            ..Granted::default()
+        },
+    )?;
     ensure!(text.contains("cannot become uid 65534 gid 65534"), "{text}");
-    ensure!(text.contains("CAP_SETUID and CAP_SETGID") && text.contains("setpriv --reuid"), "{text}");
+    ensure!(
+        text.contains("CAP_SETUID and CAP_SETGID") && text.contains("setpriv --reuid"),
+        "{text}"
+    );
     Ok(())
 }
 
-/// What a unit with AmbientCapabilities= makes: no switch, and what is not needed goes all the same.
+/// What a unit with AmbientCapabilities= makes: no switch, and what is not needed goes all the
+/// same.
 pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
     let mut command = Command::new("setpriv");
     let capabilities = "+sys_nice,+ipc_lock,+kill,+net_raw";
-    command.args([&format!("--reuid={}", own.uid), &format!("--regid={}", own.uid), "--clear-groups"]);
+    command.args([
+        &format!("--reuid={}", own.uid),
+        &format!("--regid={}", own.uid),
+        "--clear-groups",
+    ]);
     command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities]);
     command.arg(own.rtd()).args(["run", "-"]);
     let daemon = Daemon::spawn(command, &config(&i, "", &format!("user = {}", own.uid)))?;
     let all = threads(daemon.pid(), own.uid)?;
-    ensure!(held(&all, "rtd")? == for_memory() && held(&all, "in")? == 0, "{all:?}");
-    ensure!(all.iter().all(|thread| thread.sets[1] & NET_RAW == 0), "{all:?}");
+    ensure!(
+        held(&all, "rtd")? == for_memory() && held(&all, "in")? == 0,
+        "{all:?}"
+    );
+    ensure!(
+        all.iter().all(|thread| thread.sets[1] & NET_RAW == 0),
+        "{all:?}"
+    );
     ensure!(i.snapshot()?.lanes[0].degraded().is_empty());
     // Its own programs are served, and it may not be traced by them either.
     passes(&i, &mut own.peer()?)?;
-    ensure!(owner(format!("/proc/{}/environ", daemon.pid()))?.0 == 0, "it can be traced");
+    ensure!(
+        owner(format!("/proc/{}/environ", daemon.pid()))?.0 == 0,
+        "it can be traced"
+    );
     daemon.stop()?;
     Ok(())
 }
 
-/// A program that got capabilities of its file (setcap) loads no library that its starter could have written; without
-/// them it may.
+/// A program that got capabilities of its file (setcap) loads no library that its starter could
+/// have written; without them it may.
 pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
@@ -255,22 +353,35 @@ pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result
     chown(&library, Some(own.uid), Some(own.uid))?;
     let capable = i.file("rtd-capable");
     copy_program(own.rtd(), &capable)?;
-    let status = Command::new("setcap").arg("cap_sys_nice,cap_ipc_lock+ep").arg(&capable).status()?;
+    let status = Command::new("setcap")
+        .arg("cap_sys_nice,cap_ipc_lock+ep")
+        .arg(&capable)
+        .status()?;
     ensure!(status.success(), "setcap failed");
     let key = format!("cobalt_library = \"{}\"", library.display());
     let said = |program: &Path| {
         let mut command = Command::new(program);
-        command.args(["check", "--skin", "cobalt", "-"]).uid(own.uid).gid(own.uid);
+        command
+            .args(["check", "--skin", "cobalt", "-"])
+            .uid(own.uid)
+            .gid(own.uid);
         run_on(command, config(&i, &key, "").as_bytes()).map(|said| said.out + &said.err)
     };
     let refused = format!("{} belongs to uid {}", library.display(), own.uid);
     let mut probe = Command::new(&capable);
-    probe.args(["cobalt-probe", "--library"]).arg(&library).uid(own.uid).gid(own.uid);
+    probe
+        .args(["cobalt-probe", "--library"])
+        .arg(&library)
+        .uid(own.uid)
+        .gid(own.uid);
     let probed = run_on(probe, b"")?;
     ensure!(probed.out.contains(&refused), "{}", probed.out);
     let (capable, plain) = (said(&capable)?, said(own.rtd())?);
     ensure!(capable.contains(&refused), "{capable}");
-    ensure!(!plain.contains(&refused) && plain.contains("Cobalt is not available"), "{plain}");
+    ensure!(
+        !plain.contains(&refused) && plain.contains("Cobalt is not available"),
+        "{plain}"
+    );
     Ok(())
 }
 
@@ -282,8 +393,15 @@ pub fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
     let daemon = Daemon::spawn(command, &text)?;
     let uid = i.snapshot()?.uid;
     let all = kernel::credentials(daemon.pid())?;
-    ensure!(all.iter().all(|thread| thread.uids == [uid; 4] && thread.sets[1] == 0), "{all:?}");
-    ensure!(owner(format!("/proc/{}/environ", daemon.pid()))?.0 == uid, "it cannot be traced");
+    ensure!(
+        all.iter()
+            .all(|thread| thread.uids == [uid; 4] && thread.sets[1] == 0),
+        "{all:?}"
+    );
+    ensure!(
+        owner(format!("/proc/{}/environ", daemon.pid()))?.0 == uid,
+        "it cannot be traced"
+    );
     let log = daemon.stop()?;
     ensure!(!log.contains("runs as"), "{log}");
     Ok(())
@@ -292,11 +410,15 @@ pub fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
 pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let log = Daemon::start(&config(&i, "", ""))?.stop()?;
-    ensure!(log.contains("runs as root with ") && log.contains("user = in [daemon]"), "{log}");
+    ensure!(
+        log.contains("runs as root with ") && log.contains("user = in [daemon]"),
+        "{log}"
+    );
     Ok(())
 }
 
-/// A daemon of root's was killed; the next one is to be another user. Nothing is lost and nothing is in the way.
+/// A daemon of root's was killed; the next one is to be another user. Nothing is lost and nothing
+/// is in the way.
 pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "", ""))?;
@@ -306,7 +428,10 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
     ensure!(owner(i.page()?)?.0 == 0 && status(&i.queue("in"))?.uid == 0);
     let later = config(&i, &account(NOBODY), "");
     let mut daemon = become_user(&i, NOBODY, &later)?;
-    daemon.logged(&format!("message queue {}: from uid 0 to uid {NOBODY}", i.queue("in")))?;
+    daemon.logged(&format!(
+        "message queue {}: from uid 0 to uid {NOBODY}",
+        i.queue("in")
+    ))?;
     ensure!(Peer::receiver(&i.queue("out"))?.numbers(5)? == [0, 1, 2, 3, 4]);
     // And so on, each killed: what is that user's already is no obstacle either.
     for _ in 0..3 {
@@ -322,44 +447,83 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
 /// The default socket is in /run/rtd, which only root can make; here in a /run of the daemon's own.
 pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let text = config(&i, &account(NOBODY), "").replace(&format!("socket = \"{}\"\n", i.socket()), "");
+    let text =
+        config(&i, &account(NOBODY), "").replace(&format!("socket = \"{}\"\n", i.socket()), "");
     let refusals = [
-        ("mkdir /run/rtd && touch /run/rtd/other.sock", "/run/rtd belongs to uid 0 and has more in it"),
-        ("mkdir /run/rtd && chown 77777 /run/rtd", "run rtd as uid 77777, or chown 65534 /run/rtd"),
-        ("ln -s /proc/self/fdinfo /run/rtd", "/run/rtd is a symbolic link: remove it"),
-        ("mount -o remount,ro /run", "/run/rtd, where the socket is to lie, cannot be made"),
+        (
+            "mkdir /run/rtd && touch /run/rtd/other.sock",
+            "/run/rtd belongs to uid 0 and has more in it",
+        ),
+        (
+            "mkdir /run/rtd && chown 77777 /run/rtd",
+            "run rtd as uid 77777, or chown 65534 /run/rtd",
+        ),
+        (
+            "ln -s /proc/self/fdinfo /run/rtd",
+            "/run/rtd is a symbolic link: remove it",
+        ),
+        (
+            "mount -o remount,ro /run",
+            "/run/rtd, where the socket is to lie, cannot be made",
+        ),
     ];
-    for (before, says) in [("true", ""), ("mkdir /run/rtd", "")].into_iter().chain(refusals) {
+    for (before, says) in [("true", ""), ("mkdir /run/rtd", "")]
+        .into_iter()
+        .chain(refusals)
+    {
         let script = format!("mount -t tmpfs none /run && {before} && exec {RTD} run -");
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script]);
         if !says.is_empty() {
-            let refused = format!("{:#}", Daemon::spawn(command, &text).err().context("it started")?);
-            ensure!(refused.contains(says) && refused.contains("[daemon] socket"), "{before}: {refused}");
+            let refused = format!(
+                "{:#}",
+                Daemon::spawn(command, &text).err().context("it started")?
+            );
+            ensure!(
+                refused.contains(says) && refused.contains("[daemon] socket"),
+                "{before}: {refused}"
+            );
             continue;
         }
         let daemon = Daemon::spawn(command, &text)?;
         let run = format!("/proc/{}/root/run/rtd", daemon.pid());
         ensure!(owner(&run)? == (NOBODY, NOBODY), "{before}");
-        ensure!(owner(format!("{run}/{}.sock", i.name))? == (NOBODY, NOBODY), "{before}");
-        ensure!(Path::new(&run).metadata()?.mode() & 0o777 == 0o755, "clients of every user pass");
+        ensure!(
+            owner(format!("{run}/{}.sock", i.name))? == (NOBODY, NOBODY),
+            "{before}"
+        );
+        ensure!(
+            Path::new(&run).metadata()?.mode() & 0o777 == 0o755,
+            "clients of every user pass"
+        );
         daemon.stop()?;
     }
     Ok(())
 }
 
-/// A directory that is somebody's is not taken from him; the refusal says whose it is and what would help.
+/// A directory that is somebody's is not taken from him; the refusal says whose it is and what
+/// would help.
 pub fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let refused = Daemon::start(&config(&i, &account(NOBODY), "")).err().context("it started")?;
+    let refused = Daemon::start(&config(&i, &account(NOBODY), ""))
+        .err()
+        .context("it started")?;
     let text = format!("{refused:#}");
     let directory = i.socket().trim_end_matches("/rtd.sock").to_owned();
     ensure!(
-        text.contains(&format!("{directory} belongs to uid 0, and uid {NOBODY} may not write in it")),
+        text.contains(&format!(
+            "{directory} belongs to uid 0, and uid {NOBODY} may not write in it"
+        )),
         "{text}"
     );
-    ensure!(text.contains(&format!("chown {NOBODY} {directory}")), "{text}");
-    ensure!(!exists(&i.queue("in"))? && owner(&directory)?.0 == 0, "something is left behind");
+    ensure!(
+        text.contains(&format!("chown {NOBODY} {directory}")),
+        "{text}"
+    );
+    ensure!(
+        !exists(&i.queue("in"))? && owner(&directory)?.0 == 0,
+        "something is left behind"
+    );
     Ok(())
 }
 
@@ -367,9 +531,18 @@ pub fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> 
 pub fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
     let i = Instance::new()?;
     for (keys, says) in [
-        ("user = \"no-such-user-here\"", "there is no user `no-such-user-here`"),
-        ("user = 65534\ngroup = \"no-such-group-here\"", "there is no group `no-such-group-here`"),
-        ("user = 4000000000", "uid 4000000000 has no account that would say its group"),
+        (
+            "user = \"no-such-user-here\"",
+            "there is no user `no-such-user-here`",
+        ),
+        (
+            "user = 65534\ngroup = \"no-such-group-here\"",
+            "there is no group `no-such-group-here`",
+        ),
+        (
+            "user = 4000000000",
+            "uid 4000000000 has no account that would say its group",
+        ),
         ("group = 65534", "`group` says in which group `user` is"),
     ] {
         let text = config(&i, keys, "");
@@ -385,7 +558,10 @@ pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
     let file = i.file("rtd.toml");
     std::fs::write(&file, config(&i, &account(NOBODY), ""))?;
     // setpriv sets what a supervisor would, and a shell in between dies.
-    let script = format!("setpriv --pdeathsig TERM {RTD} run {} & echo $!; wait", file.display());
+    let script = format!(
+        "setpriv --pdeathsig TERM {RTD} run {} & echo $!; wait",
+        file.display()
+    );
     let mut command = Command::new("sh");
     command.args(["-c", &script]);
     let shell = Tool::start(command)?;
@@ -408,16 +584,30 @@ pub fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result
     let (mut ours, mut theirs) = (own.peer()?, other.peer()?);
     for (access, queue) in [("send", "in"), ("receive", "in"), ("receive", "out")] {
         let open = format!("open {access} {}", i.queue(queue));
-        let refused = theirs.tell(&open).err().with_context(|| format!("{open} was let in"))?;
-        ensure!(format!("{refused:#}").contains("Permission denied"), "{refused:#}");
+        let refused = theirs
+            .tell(&open)
+            .err()
+            .with_context(|| format!("{open} was let in"))?;
+        ensure!(
+            format!("{refused:#}").contains("Permission denied"),
+            "{refused:#}"
+        );
         ours.tell(&open)?;
     }
-    let refused = theirs.ring(daemon.pid(), rt(7), 1).err().context("it was sent")?;
+    let refused = theirs
+        .ring(daemon.pid(), rt(7), 1)
+        .err()
+        .context("it was sent")?;
     ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");
-    let refused = theirs.tell(&format!("kill {} 15", daemon.pid())).err().context("it was sent")?;
+    let refused = theirs
+        .tell(&format!("kill {} 15", daemon.pid()))
+        .err()
+        .context("it was sent")?;
     ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");
     ours.ring(daemon.pid(), rt(7), 1)?;
-    i.until("its own user's arrived", |page| page.routes.iter().any(|r| r.ledger.delivered == 1))?;
+    i.until("its own user's arrived", |page| {
+        page.routes.iter().any(|r| r.ledger.delivered == 1)
+    })?;
     daemon.stop()?;
     Ok(())
 }

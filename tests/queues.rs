@@ -16,11 +16,22 @@ pub fn bytes_arrive_unchanged() -> anyhow::Result<()> {
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let every_byte: Vec<u8> = (0..=255).collect();
     let full: Vec<u8> = (0..=255).cycle().step_by(7).take(300).collect();
-    let sent = [vec![], vec![0], vec![0xff], b"text\n".to_vec(), every_byte, full];
+    let sent = [
+        vec![],
+        vec![0],
+        vec![0xff],
+        b"text\n".to_vec(),
+        every_byte,
+        full,
+    ];
     for bytes in &sent {
         sender.send(0, bytes)?;
     }
-    let got: Vec<Vec<u8>> = receiver.receive(sent.len())?.into_iter().map(|(_, bytes)| bytes).collect();
+    let got: Vec<Vec<u8>> = receiver
+        .receive(sent.len())?
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
     assert_eq!(got, sent);
     instance.ledger_is("in->out", 6, &[(Delivered, 6)])?;
     assert_eq!(receiver.rest()?, []);
@@ -86,11 +97,18 @@ pub fn two_routes_read_one_source() -> anyhow::Result<()> {
         sender.send(0, text.as_bytes())?;
     }
     instance.ledger_is("in->all", 3, &[(Delivered, 3)])?;
-    instance.ledger_is("in->short", 3, &[(Delivered, 2), (Rejected(Reject::TooLarge), 1)])?;
+    instance.ledger_is(
+        "in->short",
+        3,
+        &[(Delivered, 2), (Rejected(Reject::TooLarge), 1)],
+    )?;
     let bodies = |mail: Vec<(u32, Vec<u8>)>| mail.into_iter().map(|(_, b)| b).collect::<Vec<_>>();
     let all = bodies(Peer::receiver(&instance.queue("all"))?.rest()?);
     assert_eq!(all, [b"1".to_vec(), b"22".to_vec(), b"333".to_vec()]);
-    assert_eq!(bodies(Peer::receiver(&instance.queue("short"))?.rest()?), [b"1".to_vec(), b"22".to_vec()]);
+    assert_eq!(
+        bodies(Peer::receiver(&instance.queue("short"))?.rest()?),
+        [b"1".to_vec(), b"22".to_vec()]
+    );
     Ok(())
 }
 
@@ -111,17 +129,27 @@ pub fn routes_chain_through_a_queue() -> anyhow::Result<()> {
     let got = receiver.receive(500)?;
     sender.answer()?;
     assert!(got.iter().all(|(priority, _)| *priority == 3));
-    assert_eq!(crate::util::talk::numbers(&got)?, (0..500).collect::<Vec<_>>());
+    assert_eq!(
+        crate::util::talk::numbers(&got)?,
+        (0..500).collect::<Vec<_>>()
+    );
     let snapshot = instance.ledger_is("b->c", 500, &[(Delivered, 500)])?;
     book::check(&snapshot, "a->b", 500, &[(Delivered, 500)])?;
     for (lane, name) in snapshot.lanes.iter().zip(["lane", "second"]) {
-        assert_eq!((lane.name.as_str(), lane.ledger.accepted, lane.ledger.balances()), (name, 500, true));
+        assert_eq!(
+            (
+                lane.name.as_str(),
+                lane.ledger.accepted,
+                lane.ledger.balances()
+            ),
+            (name, 500, true)
+        );
     }
     Ok(())
 }
 
-/// For a sender that links nothing of ours: `reject` takes its messages and shows in the ledger what
-/// became of them; `block` leaves them in its own queue.
+/// For a sender that links nothing of ours: `reject` takes its messages and shows in the ledger
+/// what became of them; `block` leaves them in its own queue.
 pub fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = |overflow: &str| format!("capacity = 1\noverflow = \"{overflow}\"");
@@ -154,7 +182,8 @@ pub fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The origin of what comes out of a queue is who registered for it, where nobody else can write it.
+/// The origin of what comes out of a queue is who registered for it, where nobody else can write
+/// it.
 pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -166,22 +195,37 @@ pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
         + &route("in", &["out"], "")
         + &route("shared", &["out"], "");
     let daemon = Daemon::start(&config)?;
-    assert!(daemon.log().contains("carries no origin (pid 0), not `sensor`'s"), "{}", daemon.log());
+    assert!(
+        daemon
+            .log()
+            .contains("carries no origin (pid 0), not `sensor`'s"),
+        "{}",
+        daemon.log()
+    );
     let mut arm = Peer::start()?;
     arm.expect(&instance, "arm", &[crate::util::rt(4)])?;
     let mut sensor = Peer::sender(&instance.queue("in"))?;
     sensor.stream(1, 1)?;
     let unknown = arm.signals(crate::util::rt(4), 1)?;
-    assert_eq!((unknown[0].value, unknown[0].pid, unknown[0].uid), (1, 0, u32::MAX));
+    assert_eq!(
+        (unknown[0].value, unknown[0].pid, unknown[0].uid),
+        (1, 0, u32::MAX)
+    );
     sensor.expect(&instance, "sensor", &[])?;
     sensor.stream(2, 1)?;
     let known = arm.signals(crate::util::rt(4), 1)?;
     let uid = rtcore::sys::accounts::own_uid();
-    assert_eq!((known[0].value, known[0].pid, known[0].uid), (2, sensor.pid(), uid));
+    assert_eq!(
+        (known[0].value, known[0].pid, known[0].uid),
+        (2, sensor.pid(), uid)
+    );
     // The group may write this one: it could be anybody in it.
     sensor.tell(&format!("open send {}", instance.queue("shared")))?;
     sensor.stream(3, 1)?;
     let shared = arm.signals(crate::util::rt(4), 1)?;
-    assert_eq!((shared[0].value, shared[0].pid, shared[0].uid), (3, 0, u32::MAX));
+    assert_eq!(
+        (shared[0].value, shared[0].pid, shared[0].uid),
+        (3, 0, u32::MAX)
+    );
     Ok(())
 }

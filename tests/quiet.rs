@@ -1,5 +1,5 @@
-//! What sending and receiving do not do: no system call to somebody who is awake, no heap in the client after connect,
-//! no heap and no page fault in the lane thread, over every path of rings.
+//! What sending and receiving do not do: no system call to somebody who is awake, no heap in the
+//! client after connect, no heap and no page fault in the lane thread, over every path of rings.
 
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::{endpoint, first};
@@ -23,7 +23,9 @@ impl Trace {
     fn attach(instance: &Instance, pid: u32) -> anyhow::Result<Trace> {
         let file = instance.file("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-s", "64", "-p", &pid.to_string(), "-o"]).arg(&file);
+        command
+            .args(["-f", "-qq", "-s", "64", "-p", &pid.to_string(), "-o"])
+            .arg(&file);
         rtcore::sys::process::die_with_parent_at_exec(&mut command);
         let mut strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let attached = || {
@@ -61,11 +63,18 @@ impl Trace {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
         self.strace.wait()?;
         let text = std::fs::read_to_string(&self.file)?;
-        let own = text.lines().filter_map(|line| line.split_once(' ').filter(|(t, _)| *t == tid.to_string()));
-        let calls = own.map(|(_, call)| call.trim_start()).skip_while(|call| !call.contains(begins)).skip(1);
+        let own = text
+            .lines()
+            .filter_map(|line| line.split_once(' ').filter(|(t, _)| *t == tid.to_string()));
+        let calls = own
+            .map(|(_, call)| call.trim_start())
+            .skip_while(|call| !call.contains(begins))
+            .skip(1);
         // Its command comes in one read or two.
-        let calls: Vec<String> =
-            calls.filter(|call| !call.starts_with("read(0,")).map(str::to_owned).collect();
+        let calls: Vec<String> = calls
+            .filter(|call| !call.starts_with("read(0,"))
+            .map(str::to_owned)
+            .collect();
         let end = calls.iter().position(|call| call.starts_with("write(1,"));
         let end = end.ok_or_else(|| anyhow::anyhow!("no end of {begins:?} in\n{text}"))?;
         Ok(calls[..end].to_vec())
@@ -83,13 +92,14 @@ impl Drop for Trace {
 fn polling() -> anyhow::Result<String> {
     let allowed = cpus::allowed()?;
     let cpu = allowed.iter().max().copied().unwrap_or(0);
-    Ok(format!("[[lane]]\nname = \"awake\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"))
+    Ok(format!(
+        "[[lane]]\nname = \"awake\"\npriority = 1\ncpu = {cpu}\nwait = \"poll\"\nunisolated = true\n"
+    ))
 }
 
-/// A thousand messages into a ring that somebody polls: not one system call. Into one whose reader sleeps: the one
-/// that wakes it.
-/// A tracer that is attached may still let the first calls go by unseen on a loaded machine: then once more. What it
-/// has seen decides at once.
+/// A thousand messages into a ring that somebody polls: not one system call. Into one whose reader
+/// sleeps: the one that wakes it. A tracer that is attached may still let the first calls go by
+/// unseen on a loaded machine: then once more. What it has seen decides at once.
 fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
     let unseen = |e: &anyhow::Error| e.to_string().starts_with("no end of");
     for _ in 0..4 {
@@ -106,7 +116,11 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     let awake = polling()?;
     let instance = Instance::new()?;
     let head = instance.head();
-    let lane = if more.contains("awake") { awake.as_str() } else { "" };
+    let lane = if more.contains("awake") {
+        awake.as_str()
+    } else {
+        ""
+    };
     let config = head
         + lane
         + &process("a")
@@ -134,7 +148,10 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     assert_eq!(b.taken_numbers()?, (10..10 + COUNT).collect::<Vec<_>>());
     let calls = trace.calls(a.pid(), "lane burst a.out 10")?;
     if strategy == "block" {
-        assert!(!calls.is_empty() && calls.iter().all(|call| call.contains("FUTEX_WAKE")), "{calls:?}");
+        assert!(
+            !calls.is_empty() && calls.iter().all(|call| call.contains("FUTEX_WAKE")),
+            "{calls:?}"
+        );
     } else {
         assert!(calls.is_empty(), "{calls:?}");
     }
@@ -173,15 +190,20 @@ pub fn a_client_allocates_nothing_after_connect() -> anyhow::Result<()> {
     assert!(leaked > 0, "nothing counts");
     for strategy in ["block", "spin:50000", "poll"] {
         a.tell(&format!("lane strategy i {strategy}"))?;
-        assert_eq!(a.tell(&format!("lane sealed i a.out {COUNT}"))?, [format!("0 {COUNT}")], "{strategy}");
+        assert_eq!(
+            a.tell(&format!("lane sealed i a.out {COUNT}"))?,
+            [format!("0 {COUNT}")],
+            "{strategy}"
+        );
     }
     instance.ledger_is("a.out->a.in", 3 * COUNT, &[(Delivered, 3 * COUNT)])?;
     daemon.stop()?;
     Ok(())
 }
 
-/// Lane threads that read rings and write rings, queues and signals; whose receivers are full, come, go and lie; and
-/// that stop with messages queued: not one heap call, and where memory is locked not one page fault.
+/// Lane threads that read rings and write rings, queues and signals; whose receivers are full,
+/// come, go and lie; and that stop with messages queued: not one heap call, and where memory is
+/// locked not one page fault.
 pub fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::Result<()> {
     const COUNT: u64 = 2000;
     let instance = Instance::new()?;
@@ -197,7 +219,11 @@ pub fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::
         + &instance.mqueue("log", "")
         + &signal("old.sig", "old", "SIGRTMIN+2", "")
         + &route("a.out", &["b.in"], "overflow = \"block:10s\"")
-        + &route("a.spin", &["b.in"], "lane = \"spin\"\noverflow = \"block:10s\"")
+        + &route(
+            "a.spin",
+            &["b.in"],
+            "lane = \"spin\"\noverflow = \"block:10s\"",
+        )
         + &route(
             "a.full",
             &["b.tiny", "log", "old.sig"],
@@ -210,7 +236,8 @@ pub fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::
         a.tell(&format!("lane claim {endpoint}"))?;
     }
     let mut queue = Peer::sender(&instance.queue("q"))?;
-    // Three lives of the receiver: one that reads, one that is killed in the middle, one that reads again.
+    // Three lives of the receiver: one that reads, one that is killed in the middle, one that reads
+    // again.
     for life in 0..3 {
         let mut b = Peer::in_session(&instance, "b")?;
         b.tell("lane inbox i b.in")?;
@@ -225,20 +252,35 @@ pub fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::
         a.reach("a.full")?;
         a.burst("a.full", 0, 50)?;
         queue.stream(0, 20)?;
-        instance.until("all were judged", |s| s.routes[2].ledger.accepted == 150 * (life + 1))?;
+        instance.until("all were judged", |s| {
+            s.routes[2].ledger.accepted == 150 * (life + 1)
+        })?;
         b.kill()?;
         instance.until("its death is seen", |s| {
-            s.processes.iter().any(|p| p.name == "b" && p.state == PeerState::Dead)
+            s.processes
+                .iter()
+                .any(|p| p.name == "b" && p.state == PeerState::Dead)
         })?;
     }
-    let snapshot = instance.until("the books balance", |s| s.routes.iter().all(|r| r.ledger.balances()))?;
-    let faults = snapshot.lanes.iter().all(|lane| !lane.degraded().contains(&"memory"));
+    let snapshot = instance.until("the books balance", |s| {
+        s.routes.iter().all(|r| r.ledger.balances())
+    })?;
+    let faults = snapshot
+        .lanes
+        .iter()
+        .all(|lane| !lane.degraded().contains(&"memory"));
     let log = daemon.stop()?;
-    let said: Vec<&str> = log.lines().filter(|line| line.contains("since seal")).collect();
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("since seal"))
+        .collect();
     assert_eq!(said.len(), 4, "{log}");
     for line in said {
         assert!(line.contains("since seal 0 allocations,"), "{line}");
-        assert!(!faults || line.contains(" 0 minor and 0 major faults"), "{line}");
+        assert!(
+            !faults || line.contains(" 0 minor and 0 major faults"),
+            "{line}"
+        );
     }
     Ok(())
 }

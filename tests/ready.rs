@@ -1,4 +1,5 @@
-//! A signal goes only to a process that is ready for it: one that handles it, or blocks it and waits. Until then it is held.
+//! A signal goes only to a process that is ready for it: one that handles it, or blocks it and
+//! waits. Until then it is held.
 
 use crate::util::book::End::{Delivered, Expired, PeerDead, Queued, Rejected};
 use crate::util::stranger::Stranger;
@@ -29,7 +30,10 @@ fn sender(i: &Instance) -> anyhow::Result<Peer> {
 fn arm(i: &Instance) -> anyhow::Result<Peer> {
     let arm = Peer::run_as(i, "arm")?;
     let blocked = kernel::blocked(arm.pid(), arm.pid())?;
-    ensure!(blocked >> (rt(5) - 1) & 1 == 0, "rtctl run must leave the mask as it is: {blocked:x}");
+    ensure!(
+        blocked >> (rt(5) - 1) & 1 == 0,
+        "rtctl run must leave the mask as it is: {blocked:x}"
+    );
     Ok(arm)
 }
 
@@ -59,12 +63,19 @@ pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()
     ))?;
     let waits = format!("waiting: not ready: arm.go, SIGRTMIN+5 to arm (pid {pid})");
     ensure!(run(i.rtctl_command(&["stats"]))?.well()?.contains(&waits));
-    ensure!(run(i.rtctl_command(&["ls"]))?.well()?.contains("arm.go    waiting: not ready  signal"));
+    ensure!(
+        run(i.rtctl_command(&["ls"]))?
+            .well()?
+            .contains("arm.go    waiting: not ready  signal")
+    );
     for command in ["ls", "stats"] {
         let json: serde_json::Value =
             serde_json::from_str(&run(i.rtctl_command(&[command, "--json"]))?.well()?)?;
         let (target, endpoint) = (&json["routes"][0]["targets"][0], &json["endpoints"][1]);
-        ensure!(target["waiting"] == "not ready" && endpoint["waiting"] == "not ready", "{json:#}");
+        ensure!(
+            target["waiting"] == "not ready" && endpoint["waiting"] == "not ready",
+            "{json:#}"
+        );
     }
     run(i.rtctl_command(&["send", "arm.go", "--value", "1"]))?.refused(&["nothing is sent"])?;
 
@@ -75,19 +86,31 @@ pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()
     daemon.logged(&format!("arm: pid {pid} takes SIGRTMIN+5 ({}) now", rt(5)))?;
     sender.stream(4, 2)?;
     handled(&mut arm, 5)?;
-    let json: serde_json::Value = serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
+    let json: serde_json::Value =
+        serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
     ensure!(json["endpoints"][1]["waiting"].is_null(), "{json:#}");
     let log = daemon.stop()?;
-    ensure!(log.matches("neither blocks nor handles").count() == 1, "{log}");
+    ensure!(
+        log.matches("neither blocks nor handles").count() == 1,
+        "{log}"
+    );
     Ok(())
 }
 
-/// What is lost because the program is not ready has the advice that helps: it would not help to read faster.
+/// What is lost because the program is not ready has the advice that helps: it would not help to
+/// read faster.
 pub fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyhow::Result<()> {
-    const ADVICE: &str = "let its program block or handle the signal before it registers, or raise ";
+    const ADVICE: &str =
+        "let its program block or handle the signal before it registers, or raise ";
     for (more, says) in [
-        ("capacity = 2", "lost (full): arm.go is not ready and capacity = 2"),
-        ("ttl = \"20ms\"", "lost (expired): arm.go did not take them within ttl = \"20ms\""),
+        (
+            "capacity = 2",
+            "lost (full): arm.go is not ready and capacity = 2",
+        ),
+        (
+            "ttl = \"20ms\"",
+            "lost (expired): arm.go did not take them within ttl = \"20ms\"",
+        ),
     ] {
         let i = Instance::new()?;
         let daemon = Daemon::start(&config(&i, more))?;
@@ -96,8 +119,14 @@ pub fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyh
         sender(&i)?.stream(1, 3)?;
         daemon.logged(says)?;
         let log = daemon.stop()?;
-        let line = log.lines().find(|line| line.contains(says)).context("not in the log")?;
-        ensure!(line.contains(ADVICE) && !line.contains("read faster"), "{line}");
+        let line = log
+            .lines()
+            .find(|line| line.contains(says))
+            .context("not in the log")?;
+        ensure!(
+            line.contains(ADVICE) && !line.contains("read faster"),
+            "{line}"
+        );
     }
     Ok(())
 }
@@ -108,11 +137,18 @@ pub fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = sender(&i)?;
     for run_by_rtctl in [true, false] {
-        let mut arm = if run_by_rtctl { arm(&i)? } else { Peer::start()? };
+        let mut arm = if run_by_rtctl {
+            arm(&i)?
+        } else {
+            Peer::start()?
+        };
         arm.tell(&format!("block {}", rt(5)))?;
         arm.ask(&format!("waitinfo {} 4", rt(5)))?;
-        let sleeps =
-            || kernel::blocked(arm.pid(), arm.pid()).ok().filter(|bits| bits >> (rt(5) - 1) & 1 == 0);
+        let sleeps = || {
+            kernel::blocked(arm.pid(), arm.pid())
+                .ok()
+                .filter(|bits| bits >> (rt(5) - 1) & 1 == 0)
+        };
         eventually(sleeps).context("it does not show the signal as not blocked")?;
         if !run_by_rtctl {
             register(&i, &[&arm.pid().to_string()])?;
@@ -124,7 +160,10 @@ pub fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
         i.reception("arm.go", Reception::Takes)?;
         sender.stream(3, 2)?;
         let values: Vec<String> = arm.answer()?;
-        ensure!(values.len() == 4 && values[3].starts_with("4 "), "{values:?}");
+        ensure!(
+            values.len() == 4 && values[3].starts_with("4 "),
+            "{values:?}"
+        );
         arm.kill()?;
         i.until("dead", |s| s.processes[0].state == PeerState::Dead)?;
     }
@@ -142,7 +181,12 @@ pub fn a_program_with_a_signalfd_gets_its_signals() -> anyhow::Result<()> {
     sender(&i)?.stream(1, 3)?;
     i.ledger_is(ROUTE, 3, &[(Queued, 3)])?;
     arm.tell(&format!("block {}", rt(5)))?;
-    ensure!(arm.signals(rt(5), 3)?.iter().map(|got| got.value).eq([1, 2, 3]));
+    ensure!(
+        arm.signals(rt(5), 3)?
+            .iter()
+            .map(|got| got.value)
+            .eq([1, 2, 3])
+    );
     i.ledger_is(ROUTE, 3, &[(Delivered, 3)])?;
     Ok(())
 }
@@ -156,8 +200,13 @@ pub fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
     let mut sender = sender(&i)?;
     sender.stream(1, 5)?;
     i.ledger_is(ROUTE, 5, &[(Rejected(Reject::Ignored), 5)])?;
-    daemon.logged(&format!("arm: pid {} ignores SIGRTMIN+5 ({}) (SIG_IGN)", arm.pid(), rt(5)))?;
-    let json: serde_json::Value = serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
+    daemon.logged(&format!(
+        "arm: pid {} ignores SIGRTMIN+5 ({}) (SIG_IGN)",
+        arm.pid(),
+        rt(5)
+    ))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
     ensure!(json["routes"][0]["rejected_by"]["ignored"] == 5, "{json:#}");
     ensure!(json["endpoints"][1]["waiting"] == "ignored", "{json:#}");
     // It may change its mind.
@@ -175,7 +224,15 @@ pub fn a_program_that_expects_no_signal_is_not_killed() -> anyhow::Result<()> {
     let mut sender = sender(&i)?;
     for run_by_rtctl in [true, false] {
         let mut sleep = if run_by_rtctl {
-            Tool::start(i.rtctl_command(&["run", "--as", "arm", "--no-block", "--", "sleep", "1000"]))?
+            Tool::start(i.rtctl_command(&[
+                "run",
+                "--as",
+                "arm",
+                "--no-block",
+                "--",
+                "sleep",
+                "1000",
+            ]))?
         } else {
             let mut command = Command::new("sleep");
             command.arg("1000");
@@ -197,7 +254,10 @@ pub fn a_program_that_expects_no_signal_is_not_killed() -> anyhow::Result<()> {
         ensure!(kernel::pending(sleep.pid())? == 0);
         sleep.signal(nix::sys::signal::Signal::SIGKILL)?;
         let said = sleep.end()?;
-        ensure!(!run_by_rtctl || said.err.contains("--no-block has no effect"), "{said:?}");
+        ensure!(
+            !run_by_rtctl || said.err.contains("--no-block has no effect"),
+            "{said:?}"
+        );
         i.until("dead", |s| s.processes[0].state == PeerState::Dead)?;
     }
     i.ledger_is(ROUTE, 10, &[(Rejected(Reject::Full), 6), (Expired, 4)])?;
@@ -249,7 +309,9 @@ pub fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()
     Peer::sender(&i.queue("other"))?.stream(1, 2)?;
     let got = arm.second_signals(rt(5), 2)?;
     ensure!(
-        got.iter().map(|got| (got.value, got.tid.to_string())).eq([(1, tid.clone()), (2, tid)]),
+        got.iter()
+            .map(|got| (got.value, got.tid.to_string()))
+            .eq([(1, tid.clone()), (2, tid)]),
         "{got:?}"
     );
     i.ledger_is("other->arm.all", 2, &[(Queued, 2)])?;
@@ -258,7 +320,8 @@ pub fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()
     Ok(())
 }
 
-/// The registered thread ends and its process lives: the log says so, and nothing is held for a thread that cannot come back.
+/// The registered thread ends and its process lives: the log says so, and nothing is held for a
+/// thread that cannot come back.
 pub fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
@@ -290,7 +353,10 @@ pub fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> a
     sender(&i)?.stream(5, 1)?;
     ensure!(arm.signals(rt(5), 1)?.iter().map(|got| got.value).eq([5]));
     let log = daemon.stop()?;
-    ensure!(log.matches("has ended and the process lives").count() == 1, "{log}");
+    ensure!(
+        log.matches("has ended and the process lives").count() == 1,
+        "{log}"
+    );
     ensure!(!log.contains("neither blocks nor handles"), "{log}");
     Ok(())
 }
@@ -348,7 +414,11 @@ pub fn where_sigwaitinfo_cannot_be_seen_the_log_says_so_once() -> anyhow::Result
     register(&i, &[&arm.pid().to_string()])?;
     sender.stream(3, 1)?;
     ensure!(arm.answer()?[0].starts_with("3 "));
-    let warning = format!("cannot see whether pid {} (uid {}) waits for SIGRTMIN+5", arm.pid(), other.uid);
+    let warning = format!(
+        "cannot see whether pid {} (uid {}) waits for SIGRTMIN+5",
+        arm.pid(),
+        other.uid
+    );
     daemon.logged(&warning)?;
     let log = daemon.stop()?;
     ensure!(log.matches("cannot see").count() == 1, "{log}");

@@ -1,5 +1,5 @@
-//! What the receiver's library does for its route: discard what is expired or superseded, measure, count what is late;
-//! and how rtd shows what the library reports.
+//! What the receiver's library does for its route: discard what is expired or superseded, measure,
+//! count what is late; and how rtd shows what the library reports.
 
 use crate::util::book::End::{Delivered, Expired};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
@@ -14,7 +14,11 @@ use std::time::Duration;
 const ROUTE: &str = "a.out->b.in";
 
 fn of<'s>(snapshot: &'s Snapshot, name: &str) -> &'s Route {
-    snapshot.routes.iter().find(|route| route.name == name).unwrap_or_else(|| panic!("no route {name}"))
+    snapshot
+        .routes
+        .iter()
+        .find(|route| route.name == name)
+        .unwrap_or_else(|| panic!("no route {name}"))
 }
 
 /// Received, expired, superseded, late: what the inbox says of itself.
@@ -24,15 +28,31 @@ fn discarded(peer: &mut Peer) -> anyhow::Result<[u64; 4]> {
     Ok([words[0], words[1], words[2], words[3]])
 }
 
-/// Waits until the page shows what the receivers of a route report, and that all that was delivered was received,
-/// discarded, or is left in the ring.
-fn reported(instance: &Instance, name: &str, received: u64, claims: Claims) -> anyhow::Result<Snapshot> {
-    // The ledger of a direct route and the receiver's report are copied to the page one after the other.
+/// Waits until the page shows what the receivers of a route report, and that all that was delivered
+/// was received, discarded, or is left in the ring.
+fn reported(
+    instance: &Instance,
+    name: &str,
+    received: u64,
+    claims: Claims,
+) -> anyhow::Result<Snapshot> {
+    // The ledger of a direct route and the receiver's report are copied to the page one after the
+    // other.
     let shown = |s: &Snapshot| {
         let route = of(s, name);
-        let ReceiverCounters { expired, superseded, late, .. } = route.targets[0].receiver;
+        let ReceiverCounters {
+            expired,
+            superseded,
+            late,
+            ..
+        } = route.targets[0].receiver;
         let delivered = route.ledger.delivered;
-        Claims { expired, superseded, late } == claims && delivered == received + expired + superseded
+        Claims {
+            expired,
+            superseded,
+            late,
+        } == claims
+            && delivered == received + expired + superseded
     };
     let snapshot = instance.until("the page shows the receiver's report", shown)?;
     let ledger = of(&snapshot, name).ledger;
@@ -50,12 +70,28 @@ pub fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<(
         assert_eq!(b.take_numbers(1)?, [30], "{slots} slots");
         assert_eq!(b.left()?, []);
         assert_eq!(discarded(&mut b)?, [1, 0, 29, 0]);
-        reported(&instance, ROUTE, 1, Claims { superseded: 29, ..Claims::default() })?;
+        reported(
+            &instance,
+            ROUTE,
+            1,
+            Claims {
+                superseded: 29,
+                ..Claims::default()
+            },
+        )?;
         // In place, where it is a copy as the slot is not the reader's.
         a.lane_stream("a.out", 31, 30)?;
         instance.ledger_is(ROUTE, 60, &[(Delivered, 60)])?;
         assert_eq!(b.tell("lane in-place i 2")?, ["60"]);
-        reported(&instance, ROUTE, 2, Claims { superseded: 58, ..Claims::default() })?;
+        reported(
+            &instance,
+            ROUTE,
+            2,
+            Claims {
+                superseded: 58,
+                ..Claims::default()
+            },
+        )?;
         daemon.stop()?;
     }
     Ok(())
@@ -73,12 +109,31 @@ pub fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
     assert_eq!(b.take_numbers(8)?, (23..=30).collect::<Vec<_>>());
     assert_eq!(b.left()?, []);
     assert_eq!(discarded(&mut b)?, [10, 0, 20, 0]);
-    assert_eq!(first(&b.tell("lane counters i")?)?, "10 0 20 0", "the gap is what was superseded");
-    reported(&instance, ROUTE, 10, Claims { superseded: 20, ..Claims::default() })?;
+    assert_eq!(
+        first(&b.tell("lane counters i")?)?,
+        "10 0 20 0",
+        "the gap is what was superseded"
+    );
+    reported(
+        &instance,
+        ROUTE,
+        10,
+        Claims {
+            superseded: 20,
+            ..Claims::default()
+        },
+    )?;
     let text = String::from_utf8(instance.rtctl(&["stats"])?.stdout)?;
-    ensure!(text.contains("RECEIVER") && text.contains("SUPERSEDED"), "{text}");
-    let json: serde_json::Value = serde_json::from_slice(&instance.rtctl(&["stats", "--json"])?.stdout)?;
-    assert_eq!(json["routes"][0]["targets"][0]["receiver"]["superseded"], 20, "{json}");
+    ensure!(
+        text.contains("RECEIVER") && text.contains("SUPERSEDED"),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&instance.rtctl(&["stats", "--json"])?.stdout)?;
+    assert_eq!(
+        json["routes"][0]["targets"][0]["receiver"]["superseded"], 20,
+        "{json}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -96,16 +151,34 @@ pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<
     let fresh = b.take(1)?.remove(0);
     assert_eq!((fresh.number(), fresh.missed), (Some(21), 20));
     assert_eq!(discarded(&mut b)?, [1, 20, 0, 0]);
-    reported(&instance, ROUTE, 1, Claims { expired: 20, ..Claims::default() })?;
+    reported(
+        &instance,
+        ROUTE,
+        1,
+        Claims {
+            expired: 20,
+            ..Claims::default()
+        },
+    )?;
     // Delivered to the ring and lost all the same: that is a loss of the route.
     daemon.logged("lost (expired): b.in did not take them within ttl = \"100ms\"")?;
-    instance.until("it is losing", |s| s.routes[0].losses.losing(s.taken_ns) == [Loss::Expired])?;
+    instance.until("it is losing", |s| {
+        s.routes[0].losses.losing(s.taken_ns) == [Loss::Expired]
+    })?;
     // And what was left in place.
     a.lane_stream("a.out", 22, 10)?;
     instance.ledger_is(ROUTE, 31, &[(Delivered, 31)])?;
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!(b.tell("lane in-place i 9")?, [] as [&str; 0]);
-    reported(&instance, ROUTE, 1, Claims { expired: 30, ..Claims::default() })?;
+    reported(
+        &instance,
+        ROUTE,
+        1,
+        Claims {
+            expired: 30,
+            ..Claims::default()
+        },
+    )?;
     daemon.stop()?;
     Ok(())
 }
@@ -134,14 +207,23 @@ pub fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<
     a.lane_stream("a.out", 1, 20)?;
     instance.ledger_is(ROUTE, 20, &[(Delivered, 20)])?;
     std::thread::sleep(Duration::from_millis(50));
-    // The twenty expire at the first look; those that follow come one by one, waited for by descriptor.
+    // The twenty expire at the first look; those that follow come one by one, waited for by
+    // descriptor.
     b.tell("lane in-place i 1")?;
     b.ask("lane epoll i 5")?;
     for n in 0..5 {
         a.lane_stream("a.out", n, 1)?;
     }
     b.answer()?;
-    reported(&instance, ROUTE, 5, Claims { expired: 20, ..Claims::default() })?;
+    reported(
+        &instance,
+        ROUTE,
+        5,
+        Claims {
+            expired: 20,
+            ..Claims::default()
+        },
+    )?;
     daemon.stop()?;
     Ok(())
 }
@@ -149,8 +231,22 @@ pub fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<
 pub fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
     let name = "a.out->b.go";
     for (more, handled, claims) in [
-        ("overflow = \"conflate\"", vec!["9"], Claims { superseded: 8, ..Claims::default() }),
-        ("ttl = \"50ms\"", vec![], Claims { expired: 9, ..Claims::default() }),
+        (
+            "overflow = \"conflate\"",
+            vec!["9"],
+            Claims {
+                superseded: 8,
+                ..Claims::default()
+            },
+        ),
+        (
+            "ttl = \"50ms\"",
+            vec![],
+            Claims {
+                expired: 9,
+                ..Claims::default()
+            },
+        ),
     ] {
         let instance = Instance::new()?;
         let config = instance.head()
@@ -183,7 +279,8 @@ pub fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A ring that displaces is never full: a group of which one takes each message would have one member only.
+/// A ring that displaces is never full: a group of which one takes each message would have one
+/// member only.
 pub fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -202,12 +299,16 @@ pub fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Resul
     a.reach("a.out")?;
     a.lane_stream("a.out", 1, 8)?;
     instance.ledger_is("a.out->one", 8, &[(Delivered, 8)])?;
-    assert_eq!((b.take_numbers(4)?, c.take_numbers(4)?), (vec![1, 2, 3, 4], vec![5, 6, 7, 8]));
+    assert_eq!(
+        (b.take_numbers(4)?, c.take_numbers(4)?),
+        (vec![1, 2, 3, 4], vec![5, 6, 7, 8])
+    );
     daemon.stop()?;
     Ok(())
 }
 
-pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() -> anyhow::Result<()> {
+pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() -> anyhow::Result<()>
+{
     let instance = Instance::new()?;
     let more = "path = \"direct\"\nttl = \"2s\"\ndeadline = \"30ms\"";
     let daemon = Daemon::start(&pair(&instance, [64, 64], more))?;
@@ -226,14 +327,34 @@ pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() ->
         (received, expired, superseded) == (13, 5, 0) && late >= 3,
         "{received} {expired} {superseded} {late}"
     );
-    let snapshot = reported(&instance, ROUTE, 13, Claims { expired: 5, late, superseded: 0 })?;
+    let snapshot = reported(
+        &instance,
+        ROUTE,
+        13,
+        Claims {
+            expired: 5,
+            late,
+            superseded: 0,
+        },
+    )?;
     let latency = of(&snapshot, ROUTE).latency.summary();
     assert_eq!(latency.count, 13, "what expired was not received");
-    ensure!((50_000_000..10_000_000_000).contains(&latency.max_ns), "{latency:?}");
-    assert_eq!(snapshot.lanes[0].latency.summary().count, 0, "the lane's threads measured nothing");
+    ensure!(
+        (50_000_000..10_000_000_000).contains(&latency.max_ns),
+        "{latency:?}"
+    );
+    assert_eq!(
+        snapshot.lanes[0].latency.summary().count,
+        0,
+        "the lane's threads measured nothing"
+    );
     let text = String::from_utf8(instance.rtctl(&["stats"])?.stdout)?;
-    ensure!(text.contains("latency reported by the receiver: ") && text.contains("LATE"), "{text}");
-    let json: serde_json::Value = serde_json::from_slice(&instance.rtctl(&["stats", "--json"])?.stdout)?;
+    ensure!(
+        text.contains("latency reported by the receiver: ") && text.contains("LATE"),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&instance.rtctl(&["stats", "--json"])?.stdout)?;
     assert_eq!(json["routes"][0]["latency_by"], "receiver");
     assert_eq!(json["routes"][0]["latency_ns"]["count"], 13);
     daemon.stop()?;
@@ -250,15 +371,41 @@ pub fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()
     daemon.signal(nix::sys::signal::Signal::SIGCONT)?;
     let snapshot = instance.until("all are delivered", |s| of(s, ROUTE).ledger.delivered == 4)?;
     let route = of(&snapshot, ROUTE);
-    assert_eq!(route.ledger.deadline_misses, 4, "they waited in the sender's ring");
-    ensure!(route.latency.summary().min_ns >= 60_000_000, "{:?}", route.latency.summary());
+    assert_eq!(
+        route.ledger.deadline_misses, 4,
+        "they waited in the sender's ring"
+    );
+    ensure!(
+        route.latency.summary().min_ns >= 60_000_000,
+        "{:?}",
+        route.latency.summary()
+    );
     assert_eq!(b.take_numbers(4)?, [1, 2, 3, 4]);
-    reported(&instance, ROUTE, 4, Claims { late: 4, ..Claims::default() })?;
+    reported(
+        &instance,
+        ROUTE,
+        4,
+        Claims {
+            late: 4,
+            ..Claims::default()
+        },
+    )?;
     // From the intended time: a message that is sent too late is late at once.
     let now_ns = rtcore::sys::clock::monotonic_ns();
-    a.tell(&format!("lane send a.out 0500000000000000 {}", now_ns - 50_000_000))?;
+    a.tell(&format!(
+        "lane send a.out 0500000000000000 {}",
+        now_ns - 50_000_000
+    ))?;
     assert_eq!(b.take_numbers(1)?, [5]);
-    reported(&instance, ROUTE, 5, Claims { late: 5, ..Claims::default() })?;
+    reported(
+        &instance,
+        ROUTE,
+        5,
+        Claims {
+            late: 5,
+            ..Claims::default()
+        },
+    )?;
     daemon.stop()?;
     Ok(())
 }
@@ -273,9 +420,19 @@ pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
             a.lane_stream("a.out", 1, 5)?;
             std::thread::sleep(Duration::from_millis(50));
             assert_eq!(b.left()?, []);
-            reported(&instance, ROUTE, 0, Claims { expired: 5 * round, ..Claims::default() })?;
+            reported(
+                &instance,
+                ROUTE,
+                0,
+                Claims {
+                    expired: 5 * round,
+                    ..Claims::default()
+                },
+            )?;
             drop(b);
-            instance.until("b is gone", |s| s.processes[1].state == rtcore::lane::peer::PeerState::Dead)?;
+            instance.until("b is gone", |s| {
+                s.processes[1].state == rtcore::lane::peer::PeerState::Dead
+            })?;
             b = Peer::with_inbox(&instance, "b")?;
             a.reach("a.out")?;
         }
@@ -285,8 +442,11 @@ pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
 }
 
 pub fn a_receiver_that_discards_allocates_nothing() -> anyhow::Result<()> {
-    let promises =
-        ["ttl = \"10s\"\ndeadline = \"1ns\"", "path = \"direct\"\nttl = \"10s\"", "overflow = \"conflate\""];
+    let promises = [
+        "ttl = \"10s\"\ndeadline = \"1ns\"",
+        "path = \"direct\"\nttl = \"10s\"",
+        "overflow = \"conflate\"",
+    ];
     for more in promises {
         let instance = Instance::new()?;
         let config = instance.head()

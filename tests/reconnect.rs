@@ -1,5 +1,5 @@
-//! How soon a session is back after its daemon, what it costs a process to wait for that, and what a daemon that was
-//! killed while it started leaves behind.
+//! How soon a session is back after its daemon, what it costs a process to wait for that, and what
+//! a daemon that was killed while it started leaves behind.
 
 use crate::util::session::lane_end;
 use crate::util::trace::Traced;
@@ -19,7 +19,10 @@ fn config(i: &Instance) -> String {
 
 /// Rounds of a measurement: few in a test, as many as `RTD_TEST_ROUNDS` says otherwise.
 fn rounds(few: usize) -> usize {
-    std::env::var("RTD_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
+    std::env::var("RTD_TEST_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(few)
 }
 
 fn print(what: &str, mut all_us: Vec<u64>) {
@@ -36,9 +39,9 @@ fn print(what: &str, mut all_us: Vec<u64>) {
     );
 }
 
-/// The client sees that its connection ended, and whatever happened in the run directory before that, in one look: the
-/// new daemon is there already, and no event will say so any more. And it was up for too short a time to try again at
-/// once.
+/// The client sees that its connection ended, and whatever happened in the run directory before
+/// that, in one look: the new daemon is there already, and no event will say so any more. And it
+/// was up for too short a time to try again at once.
 pub fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
@@ -59,7 +62,8 @@ pub fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> 
     }
     let best = took_us.iter().min().copied().unwrap_or(u64::MAX);
     print("thaw to Event::Up", took_us.clone());
-    // A busy machine adds to single rounds, never to all of them what a retry timer of a second does.
+    // A busy machine adds to single rounds, never to all of them what a retry timer of a second
+    // does.
     ensure!(best <= 100_000, "{took_us:?} us");
     Ok(())
 }
@@ -91,8 +95,15 @@ pub fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
         took_us.push((monotonic_ns() - from_ns) / 1000);
     }
     // Where others load the machine, the start took longer too: then a session may.
-    let late = took_us.iter().zip(&starts_us).filter(|(took, start)| **took > 500_000 + 4 * **start).count();
-    ensure!(late == 0, "{took_us:?} us; the starts took {starts_us:?} us");
+    let late = took_us
+        .iter()
+        .zip(&starts_us)
+        .filter(|(took, start)| **took > 500_000 + 4 * **start)
+        .count();
+    ensure!(
+        late == 0,
+        "{took_us:?} us; the starts took {starts_us:?} us"
+    );
     print("READY to Event::Up", took_us);
     Ok(())
 }
@@ -101,11 +112,17 @@ pub fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
 fn watches(pid: u32) -> anyhow::Result<usize> {
     let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
     let texts = infos.filter_map(|info| std::fs::read_to_string(info.ok()?.path()).ok());
-    Ok(texts.map(|text| text.lines().filter(|line| line.starts_with("inotify wd:")).count()).sum())
+    Ok(texts
+        .map(|text| {
+            text.lines()
+                .filter(|line| line.starts_with("inotify wd:"))
+                .count()
+        })
+        .sum())
 }
 
-/// A watch can keep a process that was killed from ending for as long as real-time threads keep a worker of the kernel from
-/// running: there is none, also while rtd is away.
+/// A watch can keep a process that was killed from ending for as long as real-time threads keep a
+/// worker of the kernel from running: there is none, also while rtd is away.
 pub fn a_client_watches_no_directory() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
@@ -149,10 +166,13 @@ pub fn the_end_of_a_partner_is_noticed_at_once() -> anyhow::Result<()> {
 
 /// Names in the run directory that begin with a dot.
 fn drafts(i: &Instance) -> anyhow::Result<Vec<String>> {
-    let names =
-        std::fs::read_dir(i.file(""))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = std::fs::read_dir(i.file(""))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let names: Vec<String> = names.collect::<std::io::Result<_>>()?;
-    Ok(names.into_iter().filter(|name| name.starts_with('.')).collect())
+    Ok(names
+        .into_iter()
+        .filter(|name| name.starts_with('.'))
+        .collect())
 }
 
 pub fn a_start_removes_the_sockets_that_killed_starts_left() -> anyhow::Result<()> {
@@ -161,7 +181,11 @@ pub fn a_start_removes_the_sockets_that_killed_starts_left() -> anyhow::Result<(
     let file = i.file("rtd.toml");
     std::fs::write(&file, &text)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
-    command.arg("run").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("run")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if !privileged() {
         command.arg("--allow-degraded");
     }

@@ -1,4 +1,5 @@
-//! Each message that `send` refuses is counted once: at its endpoint by reason, and on a direct route in the ledger too.
+//! Each message that `send` refuses is counted once: at its endpoint by reason, and on a direct
+//! route in the ledger too.
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::lane_talk::{pair, peers};
@@ -14,13 +15,19 @@ const ROUTE: &str = "a.out->b.in";
 const DIRECT: &str = "path = \"direct\"";
 
 fn refused(page: &Snapshot) -> Counts {
-    page.endpoints.iter().find(|endpoint| endpoint.name == "a.out").map(|e| e.refused).unwrap_or_default()
+    page.endpoints
+        .iter()
+        .find(|endpoint| endpoint.name == "a.out")
+        .map(|e| e.refused)
+        .unwrap_or_default()
 }
 
 /// Waits until so many were refused for each reason, and for no other.
 fn refused_are(i: &Instance, expected: &[(Refused, u64)]) -> anyhow::Result<Snapshot> {
     let mut counts = Counts::default();
-    expected.iter().for_each(|(reason, n)| counts[*reason as usize] = *n);
+    expected
+        .iter()
+        .for_each(|(reason, n)| counts[*reason as usize] = *n);
     i.until(&format!("{expected:?}"), |page| refused(page) == counts)
 }
 
@@ -33,7 +40,8 @@ fn refusals(a: &mut Peer, times: u64, bytes: &[u8], word: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// Sends until the receiver is known to be dead: how many messages were accepted before, and how many found the ring full.
+/// Sends until the receiver is known to be dead: how many messages were accepted before, and how
+/// many found the ring full.
 fn sends_until_dead(a: &mut Peer) -> anyhow::Result<(u64, u64)> {
     let (mut accepted, mut full) = (0, 0);
     eventually(|| match a.lane_send("a.out", b"x") {
@@ -45,9 +53,11 @@ fn sends_until_dead(a: &mut Peer) -> anyhow::Result<(u64, u64)> {
             full += 1;
             None
         }
-        Ok(Err(refused)) => {
-            Some(if refused == "dead" { Ok(()) } else { Err(anyhow::anyhow!("{refused}, not dead")) })
-        }
+        Ok(Err(refused)) => Some(if refused == "dead" {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("{refused}, not dead"))
+        }),
         Err(e) => Some(Err(e)),
     })??;
     Ok((accepted, full))
@@ -85,20 +95,37 @@ pub fn what_does_not_fit_into_a_direct_ring() -> anyhow::Result<()> {
     refusals(&mut a, 2, &[0; 65], "too-large")?;
     ensure!(a.burst("a.out", 0, 10)? == (4, 6));
     let full = (Rejected(Reject::Full), 6);
-    i.ledger_is(ROUTE, 12, &[(Queued, 4), full, (Rejected(Reject::TooLarge), 2)])?;
+    i.ledger_is(
+        ROUTE,
+        12,
+        &[(Queued, 4), full, (Rejected(Reject::TooLarge), 2)],
+    )?;
     refused_are(&i, &[(Refused::Full, 6), (Refused::TooLarge, 2)])?;
     let shown = run(i.rtctl_command(&["stats"]))?.well()?;
-    let row = shown.lines().find(|line| line.starts_with("a.out ")).context("no row")?;
-    ensure!(row.split_whitespace().collect::<Vec<_>>() == ["a.out", "6", "2", "0", "0", "0", "0"], "{shown}");
-    let json: serde_json::Value = serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
-    let endpoint = json["endpoints"].as_array().and_then(|all| all.iter().find(|e| e["name"] == "a.out"));
-    ensure!(endpoint.context("no endpoint")?["refused"] == serde_json::json!({"full": 6, "too_large": 2}));
+    let row = shown
+        .lines()
+        .find(|line| line.starts_with("a.out "))
+        .context("no row")?;
+    ensure!(
+        row.split_whitespace().collect::<Vec<_>>() == ["a.out", "6", "2", "0", "0", "0", "0"],
+        "{shown}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&run(i.rtctl_command(&["stats", "--json"]))?.well()?)?;
+    let endpoint = json["endpoints"]
+        .as_array()
+        .and_then(|all| all.iter().find(|e| e["name"] == "a.out"));
+    ensure!(
+        endpoint.context("no endpoint")?["refused"]
+            == serde_json::json!({"full": 6, "too_large": 2})
+    );
     drop(b);
     daemon.stop()?;
     Ok(())
 }
 
-/// The receiver of a direct route dies, or closes its session; then the sender dies too, and its counts stay.
+/// The receiver of a direct route dies, or closes its session; then the sender dies too, and its
+/// counts stay.
 pub fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
     for dies in [true, false] {
         let i = Instance::new()?;
@@ -121,13 +148,21 @@ pub fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
         i.until("all is accounted for", |page| {
             let ledger = page.routes[0].ledger;
             let waits = if dies { 0 } else { ledger.queued };
-            let ends = (ledger.delivered, ledger.peer_dead + waits, ledger.rejected[Reject::Full as usize]);
+            let ends = (
+                ledger.delivered,
+                ledger.peer_dead + waits,
+                ledger.rejected[Reject::Full as usize],
+            );
             (ledger.accepted, ends) == (1 + lost + full, (1, lost, full))
         })?;
         ensure!(refused(&i.snapshot()?)[Refused::PeerDead as usize] <= 5);
         refusals(&mut a, 7, b"x", "dead")?;
         a.kill()?;
-        let ends = [(Delivered, 1), (PeerDead, 7 + lost), (Rejected(Reject::Full), full)];
+        let ends = [
+            (Delivered, 1),
+            (PeerDead, 7 + lost),
+            (Rejected(Reject::Full), full),
+        ];
         i.ledger_is(ROUTE, 8 + lost + full, &ends)?;
         drop(other);
         daemon.stop()?;
@@ -174,7 +209,14 @@ pub fn of_a_routed_route_are_counted_at_its_endpoint() -> anyhow::Result<()> {
     ensure!(a.burst("a.out", 0, 6)? == (4, 2));
     daemon.signal(Signal::SIGCONT)?;
     i.ledger_is(ROUTE, 4, &[(Delivered, 4)])?;
-    refused_are(&i, &[(Refused::Full, 2), (Refused::TooLarge, 1), (Refused::PeerDead, 3)])?;
+    refused_are(
+        &i,
+        &[
+            (Refused::Full, 2),
+            (Refused::TooLarge, 1),
+            (Refused::PeerDead, 3),
+        ],
+    )?;
     daemon.stop()?;
     refusals(&mut a, 2, b"x", "disconnected")?;
     let daemon = Daemon::start(&text)?;

@@ -1,5 +1,5 @@
-//! System calls that an old kernel does not have or a container's seccomp profile refuses (ENOSYS, EPERM): rtd and its
-//! clients work without them and do not spin.
+//! System calls that an old kernel does not have or a container's seccomp profile refuses (ENOSYS,
+//! EPERM): rtd and its clients work without them and do not spin.
 
 use crate::lane_waits::one_wait_of;
 use crate::util::kernel;
@@ -17,11 +17,15 @@ const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
 /// Over which an idle process is watched.
 const IDLE: Duration = Duration::from_millis(1500);
-/// Share of a CPU that looking every millisecond may cost on a slow machine; a thread that spins has all of it.
+/// Share of a CPU that looking every millisecond may cost on a slow machine; a thread that spins
+/// has all of it.
 const SHARE_MAX: f64 = 0.25;
 
 fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
-    kernel::threads(pid)?.into_iter().map(|tid| Ok(kernel::thread(pid, tid)?.ran_ns)).sum()
+    kernel::threads(pid)?
+        .into_iter()
+        .map(|tid| Ok(kernel::thread(pid, tid)?.ran_ns))
+        .sum()
 }
 
 /// What an idle process uses of a CPU.
@@ -46,21 +50,35 @@ pub fn a_lane_of_several_rings_sleeps_without_futex_waitv() -> anyhow::Result<()
             + &route("arm.one", &["drive.in"], "lane = \"both\"")
             + &route("arm.two", &["drive.in"], "lane = \"both\"");
         let mut refused = Ok(());
-        let daemon = Daemon::start_with(&text, |command| refused = refuse(command, &[FUTEX_WAITV], errno))?;
+        let daemon = Daemon::start_with(&text, |command| {
+            refused = refuse(command, &[FUTEX_WAITV], errno)
+        })?;
         refused?;
         daemon.logged("futex_waitv(2) is refused")?;
         let mut drive = Peer::session_inbox(&i, "drive")?;
         let mut arm = Peer::session_sender(&i, "arm", "arm.one")?;
         arm.tell("session sender arm.two")?;
-        for (number, end) in [(0, "arm.one"), (1, "arm.two"), (2, "arm.one"), (3, "arm.two")] {
+        for (number, end) in [
+            (0, "arm.one"),
+            (1, "arm.two"),
+            (2, "arm.one"),
+            (3, "arm.two"),
+        ] {
             arm.number(end, number)?;
             std::thread::sleep(Duration::from_millis(20));
         }
         let got = drive.got_until("number 3")?;
         ensure!(count(&got) == 4, "{got:?}");
         let share = idle_share(daemon.pid())?;
-        println!("errno {errno}: rtd uses {:.1} % of a CPU while idle", share * 100.0);
-        ensure!(share < SHARE_MAX, "errno {errno}: an idle rtd uses {:.0} % of a CPU", share * 100.0);
+        println!(
+            "errno {errno}: rtd uses {:.1} % of a CPU while idle",
+            share * 100.0
+        );
+        ensure!(
+            share < SHARE_MAX,
+            "errno {errno}: an idle rtd uses {:.0} % of a CPU",
+            share * 100.0
+        );
         daemon.stop()?;
     }
     Ok(())
@@ -75,11 +93,15 @@ pub fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Resu
                 + &lane_end(&format!("p{n}.out"), &format!("p{n}"), "")
                 + &route(&format!("p{n}.out"), &["drive.in"], "path = \"direct\"")
         };
-        let text =
-            i.head() + &process("drive") + &lane_end("drive.in", "drive", "") + &partner("1") + &partner("2");
+        let text = i.head()
+            + &process("drive")
+            + &lane_end("drive.in", "drive", "")
+            + &partner("1")
+            + &partner("2");
         let daemon = Daemon::start(&text)?;
         let mut refused = Ok(());
-        let mut drive = Peer::start_with(|command| refused = refuse(command, &[FUTEX_WAITV], errno))?;
+        let mut drive =
+            Peer::start_with(|command| refused = refuse(command, &[FUTEX_WAITV], errno))?;
         refused?;
         drive.open(&i, "drive")?;
         drive.tell("session inbox")?;
@@ -87,8 +109,15 @@ pub fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Resu
         let mut two = Peer::session_sender(&i, "p2", "p2.out")?;
         drive.ask_until("number 9")?;
         let share = idle_share(drive.pid())?;
-        println!("errno {errno}: a waiting client uses {:.1} % of a CPU", share * 100.0);
-        ensure!(share < SHARE_MAX, "errno {errno}: a waiting client uses {:.0} % of a CPU", share * 100.0);
+        println!(
+            "errno {errno}: a waiting client uses {:.1} % of a CPU",
+            share * 100.0
+        );
+        ensure!(
+            share < SHARE_MAX,
+            "errno {errno}: a waiting client uses {:.0} % of a CPU",
+            share * 100.0
+        );
         one.number("p1.out", 8)?;
         std::thread::sleep(Duration::from_millis(20));
         two.number("p2.out", 9)?;

@@ -17,7 +17,10 @@ fn config(i: &Instance) -> String {
 }
 
 fn state(s: &Snapshot, name: &str) -> Option<(PeerState, u32)> {
-    s.processes.iter().find(|p| p.name == name).map(|p| (p.state, p.pid))
+    s.processes
+        .iter()
+        .find(|p| p.name == name)
+        .map(|p| (p.state, p.pid))
 }
 
 /// A process that opened the queue `in`.
@@ -39,7 +42,10 @@ pub fn run_gives_an_unmodified_program_a_name_and_the_pid_stays() -> anyhow::Res
         state(s, "arm") == Some(alive) && state(s, "leg") == Some((PeerState::Unregistered, 0))
     })?;
     let log = daemon.stop()?;
-    ensure!(log.contains(&format!("pid {} is arm (generation 1", sleep.pid())), "{log}");
+    ensure!(
+        log.contains(&format!("pid {} is arm (generation 1", sleep.pid())),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -47,9 +53,17 @@ pub fn the_program_keeps_its_streams_arguments_and_exit_code() -> anyhow::Result
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let script = "echo \"$0 $1\"; exit 42";
-    let said = run(i.rtctl_command(&["run", "--as", "arm", "--", "sh", "-c", script, "a b", "--as"]))?;
-    ensure!(said.code() == Some(42) && said.out == "a b --as\n", "{said:?}");
-    ensure!(said.err.starts_with("rtctl: registered as arm (pid "), "{said:?}");
+    let said = run(i.rtctl_command(&[
+        "run", "--as", "arm", "--", "sh", "-c", script, "a b", "--as",
+    ]))?;
+    ensure!(
+        said.code() == Some(42) && said.out == "a b --as\n",
+        "{said:?}"
+    );
+    ensure!(
+        said.err.starts_with("rtctl: registered as arm (pid "),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -57,11 +71,17 @@ pub fn what_cannot_be_run_says_126_or_127_and_gives_the_name_back() -> anyhow::R
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let absent = run(i.rtctl_command(&["run", "--as", "arm", "--", "/nonexistent/program"]))?;
-    ensure!(absent.code() == Some(127) && absent.err.contains("/nonexistent/program"), "{absent:?}");
+    ensure!(
+        absent.code() == Some(127) && absent.err.contains("/nonexistent/program"),
+        "{absent:?}"
+    );
     std::fs::write(i.file("data"), "no program")?;
     let file = i.file("data").display().to_string();
     let data = run(i.rtctl_command(&["run", "--as", "arm", "--", &file]))?;
-    ensure!(data.code() == Some(126) && data.err.contains(&file), "{data:?}");
+    ensure!(
+        data.code() == Some(126) && data.err.contains(&file),
+        "{data:?}"
+    );
     ensure!(run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.code() == Some(0));
     Ok(())
 }
@@ -79,7 +99,9 @@ pub fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
     ensure!(state(&i.snapshot()?, "arm") == Some((PeerState::Alive, holder.pid())));
 
     run(i.rtctl_command(&["unregister", "--as", "arm"]))?.well()?;
-    ensure!(state(&i.snapshot()?, "arm").is_some_and(|(state, _)| state == PeerState::Unregistered));
+    ensure!(
+        state(&i.snapshot()?, "arm").is_some_and(|(state, _)| state == PeerState::Unregistered)
+    );
     holder.tell("tid").context("it goes on")?;
     run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
     ensure!(state(&i.snapshot()?, "arm") == Some((PeerState::Alive, other.pid())));
@@ -89,10 +111,15 @@ pub fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
 pub fn a_name_that_does_not_exist_is_refused_with_those_that_do() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let says = ["no process is called hand", "[[process]] name = \"hand\"", "arm, leg"];
+    let says = [
+        "no process is called hand",
+        "[[process]] name = \"hand\"",
+        "arm, leg",
+    ];
     run(i.rtctl_command(&["run", "--as", "hand", "--", "true"]))?.refused(&says)?;
     run(i.rtctl_command(&["unregister", "--as", "hand"]))?.refused(&says)?;
-    run(i.rtctl_command(&["unregister", "--as", "leg"]))?.refused(&["nobody is registered as leg"])?;
+    run(i.rtctl_command(&["unregister", "--as", "leg"]))?
+        .refused(&["nobody is registered as leg"])?;
     run(i.rtctl_command(&["run", "--as", "a b", "--", "true"]))?.refused(&["--as \"a b\""])?;
     Ok(())
 }
@@ -104,7 +131,10 @@ pub fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyh
     arm.tell(&format!("block {}", rt(5)))?;
     let pid = arm.pid().to_string();
     let out = run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
-    ensure!(out == format!("registered as arm (pid {pid}, generation 1, signals SIGRTMIN+5)\n"), "{out}");
+    ensure!(
+        out == format!("registered as arm (pid {pid}, generation 1, signals SIGRTMIN+5)\n"),
+        "{out}"
+    );
     sender(&i)?.tell("send 0 2a00000000000000")?;
     let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
     ensure!(got.len() == 1 && got[0].starts_with("42 "), "{got:?}");
@@ -115,7 +145,8 @@ pub fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyh
 pub fn what_is_no_process_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let register = |more: &[&str]| run(i.rtctl_command(&[&["register", "--as", "arm"], more].concat()));
+    let register =
+        |more: &[&str]| run(i.rtctl_command(&[&["register", "--as", "arm"], more].concat()));
     let rtd = daemon.pid().to_string();
     register(&["--pid", &rtd])?.refused(&["is rtd itself"])?;
     let mut gone = std::process::Command::new("true").spawn()?;
@@ -123,7 +154,8 @@ pub fn what_is_no_process_is_refused() -> anyhow::Result<()> {
     register(&["--pid", &gone.id().to_string()])?.refused(&["a running process"])?;
     let (peer, stranger) = (Peer::start()?, Peer::start()?);
     let (pid, tid) = (peer.pid().to_string(), stranger.pid().to_string());
-    register(&["--pid", &pid, "--tid", &tid])?.refused(&[&format!("tid {tid} is no thread of pid {pid}")])?;
+    register(&["--pid", &pid, "--tid", &tid])?
+        .refused(&[&format!("tid {tid} is no thread of pid {pid}")])?;
     ensure!(register(&["--pid", "0"])?.code() == Some(2), "0 is no pid");
     ensure!(state(&i.snapshot()?, "arm") == Some((PeerState::Unregistered, 0)));
     Ok(())
@@ -133,7 +165,13 @@ pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     // The likeliest mistake is to have named no instance, or another one.
     let daemon = Daemon::start(&config(&other))?;
-    let says = [&i.socket(), "rtd is not running there", &other.name, "on this machine", "--instance"];
+    let says = [
+        &i.socket(),
+        "rtd is not running there",
+        &other.name,
+        "on this machine",
+        "--instance",
+    ];
     let says = says.map(|s| s as &str);
     run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.refused(&says)?;
     run(i.rtctl_command(&["register", "--as", "arm", "--pid", "1"]))?.refused(&says)?;
@@ -141,8 +179,8 @@ pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Messages come all the time while programs take the name, one after the other; none dies of it, and each gets what came from
-/// its registration on, when it is ready.
+/// Messages come all the time while programs take the name, one after the other; none dies of it,
+/// and each gets what came from its registration on, when it is ready.
 pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> {
     const STARTS: u64 = 12;
     let i = Instance::new()?;
@@ -160,16 +198,28 @@ pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> 
         sender.answer()?;
         sender.tell(&format!("stream {sent} 1"))?;
         sent += 1;
-        i.until("all accepted", |s| s.routes[0].ledger.accepted == sent && s.routes[0].ledger.queued == 0)?;
+        i.until("all accepted", |s| {
+            s.routes[0].ledger.accepted == sent && s.routes[0].ledger.queued == 0
+        })?;
         let got = arm.tell(&format!("sigwait {} 1000 0", rt(5)))?;
-        let last = got.last().with_context(|| format!("start {n}: nothing came"))?;
-        ensure!(last.starts_with(&format!("{} ", sent - 1)), "start {n}: {last}, sent {sent}");
+        let last = got
+            .last()
+            .with_context(|| format!("start {n}: nothing came"))?;
+        ensure!(
+            last.starts_with(&format!("{} ", sent - 1)),
+            "start {n}: {last}, sent {sent}"
+        );
         received += got.len() as u64;
         arm.kill()?;
-        i.until("dead", |s| state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead))?;
+        i.until("dead", |s| {
+            state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead)
+        })?;
     }
     let ledger = i.snapshot()?.routes[0].ledger;
-    ensure!(ledger.delivered == received && ledger.peer_dead == sent - received, "{received}: {ledger:?}");
+    ensure!(
+        ledger.delivered == received && ledger.peer_dead == sent - received,
+        "{received}: {ledger:?}"
+    );
     ensure!(ledger.balances() && ledger.peer_dead > 0);
     daemon.stop()?;
     Ok(())
@@ -189,7 +239,9 @@ pub fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> 
     sender.stream(7, 1)?;
     ensure!(arm.signals(rt(5), 1)?.first().map(|got| got.value) == Some(7));
     arm.kill()?;
-    i.until("arm is dead", |s| state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead))?;
+    i.until("arm is dead", |s| {
+        state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead)
+    })?;
     // One with a session, whose library looks at the masks of all its threads.
     let mut arm = Peer::with_signals(|_| {})?;
     arm.tell("name c328")?;
@@ -198,6 +250,9 @@ pub fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> 
     arm.tell(&format!("handle {}", rt(5)))?;
     sender.stream(8, 1)?;
     let notices = arm.tell("notices 1")?;
-    ensure!(notices[0].starts_with(&format!("{} 8 ", rt(5))), "{notices:?}");
+    ensure!(
+        notices[0].starts_with(&format!("{} 8 ", rt(5))),
+        "{notices:?}"
+    );
     Ok(())
 }

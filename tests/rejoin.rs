@@ -1,4 +1,5 @@
-//! After a restart routes wait for the receivers that were there before, for a stated time and for every kind of source.
+//! After a restart routes wait for the receivers that were there before, for a stated time and for
+//! every kind of source.
 
 use crate::restart::nothing_lost;
 use crate::util::session::{events, lane_end, unbroken};
@@ -17,8 +18,11 @@ use std::time::Instant;
 
 /// A queue of ten messages, and `leg`, whose ring they go to; rtd itself queues four.
 fn queue_to_lane(i: &Instance, rejoin: &str) -> String {
-    i.head().replacen("[daemon]\n", &format!("[daemon]\nrejoin = \"{rejoin}\"\n"), 1)
-        + &process("leg")
+    i.head().replacen(
+        "[daemon]\n",
+        &format!("[daemon]\nrejoin = \"{rejoin}\"\n"),
+        1,
+    ) + &process("leg")
         + &i.mqueue("in", "")
         + &lane_end("leg.cmd", "leg", "")
         + &route("in", &["leg.cmd"], "capacity = 4")
@@ -34,21 +38,30 @@ fn waiting(i: &Instance, text: &str) -> anyhow::Result<(Daemon, Peer)> {
     sender.tell(&format!("open send {}", i.queue("in")))?;
     sender.tell("stream 1 10")?;
     let daemon = Daemon::start(text)?;
-    daemon.logged(&format!("leg: pid {} had a session: routes wait up to", leg.pid()))?;
+    daemon.logged(&format!(
+        "leg: pid {} had a session: routes wait up to",
+        leg.pid()
+    ))?;
     Ok((daemon, leg))
 }
 
-/// What the route's queue holds is all that the lane took; the rest is in the message queue, and nothing was lost.
+/// What the route's queue holds is all that the lane took; the rest is in the message queue, and
+/// nothing was lost.
 fn holds(i: &Instance) -> anyhow::Result<()> {
-    let page = i.until("four messages wait for leg", |page| page.routes[0].ledger.queued == 4)?;
+    let page = i.until("four messages wait for leg", |page| {
+        page.routes[0].ledger.queued == 4
+    })?;
     let ledger = page.routes[0].ledger;
-    ensure!((ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0), "{ledger:?}");
+    ensure!(
+        (ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0),
+        "{ledger:?}"
+    );
     ensure!(held(&i.queue("in"))? == 6);
     Ok(())
 }
 
-/// Each time the second receiver comes back later than the first; both get every message that was answered Ok, and the
-/// first one gets them at once.
+/// Each time the second receiver comes back later than the first; both get every message that was
+/// answered Ok, and the first one gets them at once.
 pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow::Result<()> {
     const ROUNDS: u64 = 5;
     let i = Instance::new()?;
@@ -82,7 +95,9 @@ pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow
         })?;
         leg.thaw()?;
     }
-    i.until("traffic", |page| page.routes[0].ledger.delivered > 200 && page.routes[0].ledger.queued == 0)?;
+    i.until("traffic", |page| {
+        page.routes[0].ledger.delivered > 200 && page.routes[0].ledger.queued == 0
+    })?;
     let tried = planner.flooded()?;
     planner.number("cmd", u64::MAX)?;
     for receiver in [&mut arm, &mut leg] {
@@ -90,18 +105,27 @@ pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow
         nothing_lost(&tried, &got, ROUNDS)?;
     }
     let ledger = i.snapshot()?.routes[0].ledger;
-    ensure!((ledger.rejected_total(), ledger.displaced, ledger.peer_dead) == (0, 0, 0), "{ledger:?}");
+    ensure!(
+        (ledger.rejected_total(), ledger.displaced, ledger.peer_dead) == (0, 0, 0),
+        "{ledger:?}"
+    );
     Ok(())
 }
 
-/// What waited in a message queue is not read past the route's capacity until its receiver is back, and then arrives.
+/// What waited in a message queue is not read past the route's capacity until its receiver is back,
+/// and then arrives.
 pub fn what_waits_in_a_queue_is_delivered_when_the_receiver_is_back() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (_daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
     holds(&i)?;
     leg.thaw()?;
     unbroken(&leg.got_until("number 10")?, 1, 10)?;
-    let ledger = i.until("all is delivered", |page| page.routes[0].ledger.delivered == 10)?.routes[0].ledger;
+    let ledger = i
+        .until("all is delivered", |page| {
+            page.routes[0].ledger.delivered == 10
+        })?
+        .routes[0]
+        .ledger;
     ensure!(ledger.accepted == 10, "{ledger:?}");
     Ok(())
 }
@@ -113,7 +137,11 @@ pub fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
         + &process("leg")
         + &signal("in", "", "SIGRTMIN+1", "")
         + &lane_end("leg.cmd", "leg", "")
-        + &route("in", &["leg.cmd"], "capacity = 4\nrejoin = \"60s\"\naccept_claimed = true");
+        + &route(
+            "in",
+            &["leg.cmd"],
+            "capacity = 4\nrejoin = \"60s\"\naccept_claimed = true",
+        );
     let daemon = Daemon::start(&text)?;
     let mut leg = Peer::session_inbox(&i, "leg")?;
     leg.freeze()?;
@@ -121,20 +149,32 @@ pub fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
     let daemon = Daemon::start(&text)?;
     let mut sender = Peer::start()?;
     for value in 1..=10 {
-        sender.tell(&format!("sigqueue {} {} {value}", daemon.pid(), crate::util::rt(1)))?;
+        sender.tell(&format!(
+            "sigqueue {} {} {value}",
+            daemon.pid(),
+            crate::util::rt(1)
+        ))?;
     }
-    let page = i.until("four signals wait for leg", |page| page.routes[0].ledger.queued == 4)?;
+    let page = i.until("four signals wait for leg", |page| {
+        page.routes[0].ledger.queued == 4
+    })?;
     let ledger = page.routes[0].ledger;
-    ensure!((ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0), "{ledger:?}");
+    ensure!(
+        (ledger.accepted, ledger.rejected_total(), ledger.peer_dead) == (4, 0, 0),
+        "{ledger:?}"
+    );
     leg.thaw()?;
     unbroken(&leg.got_until("number 10")?, 1, 10)
 }
 
-/// One that does not come back in time is named, and from then on its messages are accounted as peer-dead.
+/// One that does not come back in time is named, and from then on its messages are accounted as
+/// peer-dead.
 pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "300ms"))?;
-    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    i.until("all of them are peer-dead", |page| {
+        page.routes[0].ledger.peer_dead == 10
+    })?;
     daemon.logged(&format!(
         "leg: pid {} had a session before rtd was restarted and opened none within",
         leg.pid()
@@ -143,7 +183,9 @@ pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> a
     ensure!(held(&i.queue("in"))? == 0);
     // It may come later all the same.
     leg.thaw()?;
-    i.until("leg is back", |page| page.processes[0].state == PeerState::Alive)?;
+    i.until("leg is back", |page| {
+        page.processes[0].state == PeerState::Alive
+    })?;
     let mut sender = Peer::start()?;
     sender.tell(&format!("open send {}", i.queue("in")))?;
     sender.tell("stream 11 1")?;
@@ -161,7 +203,9 @@ pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> a
         sender.tell("stream 1 10")?;
         anyhow::Ok((Daemon::start(&text)?, leg))
     })()?;
-    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    i.until("all of them are peer-dead", |page| {
+        page.routes[0].ledger.peer_dead == 10
+    })?;
     Ok(())
 }
 
@@ -172,12 +216,15 @@ pub fn a_receiver_that_dies_before_it_is_back_is_not_waited_for() -> anyhow::Res
     holds(&i)?;
     let pid = leg.pid();
     leg.kill()?;
-    i.until("all of them are peer-dead", |page| page.routes[0].ledger.peer_dead == 10)?;
+    i.until("all of them are peer-dead", |page| {
+        page.routes[0].ledger.peer_dead == 10
+    })?;
     daemon.logged(&format!("leg: pid {pid} died"))?;
     Ok(())
 }
 
-/// A stop does not wait for it: what the lane holds is accounted, what it did not read stays in the queue.
+/// A stop does not wait for it: what the lane holds is accounted, what it did not read stays in the
+/// queue.
 pub fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, _leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
@@ -185,7 +232,10 @@ pub fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> 
     let began = Instant::now();
     let log = daemon.stop()?;
     ensure!(began.elapsed() < patience(), "took {:?}", began.elapsed());
-    ensure!(log.contains("accepted 4 = delivered 0") && log.contains("rejected 4 "), "{log}");
+    ensure!(
+        log.contains("accepted 4 = delivered 0") && log.contains("rejected 4 "),
+        "{log}"
+    );
     ensure!(held(&i.queue("in"))? == 6);
     Ok(())
 }
@@ -205,7 +255,8 @@ fn two_lanes(i: &Instance, control: u8) -> String {
         + &route("drive.say", &["panel.ear"], "lane = \"talk\"")
 }
 
-/// A thread that entered for a lane may register again while it is real-time; when it may not, the program learns why.
+/// A thread that entered for a lane may register again while it is real-time; when it may not, the
+/// program learns why.
 pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut daemon = Daemon::start(&two_lanes(&i, 70))?;
@@ -225,14 +276,25 @@ pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()
     // The lane is lower now: refused, and told.
     daemon.kill()?;
     let _daemon = Daemon::start(&two_lanes(&i, 60))?;
-    let says = ["has real-time priority 69, not below lane \"control\" with 60", "chrt -f -p 59"];
+    let says = [
+        "has real-time priority 69, not below lane \"control\" with 60",
+        "chrt -f -p 59",
+    ];
     let got = drive.got_until("event refused")?;
     let told = events(&got).last().copied().unwrap_or_default().to_owned();
     ensure!(says.iter().all(|says| told.contains(says)), "{told}");
-    let refused =
-        drive.refused("session number drive.say 1", &["Disconnected", "rtd refuses the session: thread"])?;
-    ensure!(says.iter().all(|says| refused.contains(says)) && !refused.contains("rtd is away"), "{refused}");
-    let unknown = drive.refused("session sender other", &["no connection to rtd", "rtd refuses"])?;
+    let refused = drive.refused(
+        "session number drive.say 1",
+        &["Disconnected", "rtd refuses the session: thread"],
+    )?;
+    ensure!(
+        says.iter().all(|says| refused.contains(says)) && !refused.contains("rtd is away"),
+        "{refused}"
+    );
+    let unknown = drive.refused(
+        "session sender other",
+        &["no connection to rtd", "rtd refuses"],
+    )?;
     ensure!(!unknown.contains("rtd is away"), "{unknown}");
     Ok(())
 }
@@ -243,14 +305,18 @@ pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> a
     let daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut drive = Peer::start()?;
     drive.tell("fifo 70")?;
-    let says = ["priority 70, not below lane \"control\" with 70", "chrt -f -p 69"];
+    let says = [
+        "priority 70, not below lane \"control\" with 70",
+        "chrt -f -p 69",
+    ];
     drive.refused(&format!("session open {} drive", i.socket()), &says)?;
     drive.tell("fifo 69")?;
     drive.open(&i, "drive")?;
     daemon.logged("has real-time priority 69: it must not send or receive in lane \"talk\" with 20")
 }
 
-/// What a killed rtd had in a route's capacity is lost, and the next one says so; a stopped one has said it itself.
+/// What a killed rtd had in a route's capacity is lost, and the next one says so; a stopped one has
+/// said it itself.
 pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
@@ -258,14 +324,22 @@ pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Re
     let mut sender = Peer::start()?;
     sender.tell(&format!("open send {}", i.queue("in")))?;
     sender.tell("stream 1 15")?;
-    i.until("five wait for room", |page| page.routes[0].ledger.queued == 5)?;
+    i.until("five wait for room", |page| {
+        page.routes[0].ledger.queued == 5
+    })?;
     daemon.kill()?;
     let daemon = Daemon::start(&text)?;
     daemon.logged("route in->out: 5 lost in the last life")?;
     let page = i.snapshot()?;
-    ensure!(page.routes[0].lost_in_last_life == 5 && page.routes[0].ledger.accepted == 0, "{page:?}");
+    ensure!(
+        page.routes[0].lost_in_last_life == 5 && page.routes[0].ledger.accepted == 0,
+        "{page:?}"
+    );
     let shown = run(i.rtctl_command(&["stats"]))?.well()?;
-    ensure!(shown.contains("in->out: lost in the last life: 5"), "{shown}");
+    ensure!(
+        shown.contains("in->out: lost in the last life: 5"),
+        "{shown}"
+    );
     let json = run(i.rtctl_command(&["stats", "--json"]))?.well()?;
     ensure!(json.contains("\"lost_in_last_life\": 5"), "{json}");
     daemon.stop()?;
@@ -274,7 +348,8 @@ pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Re
     Ok(())
 }
 
-/// Starts rtd under ptrace(2), looks before each of its system calls until `is_enough` says so, and kills it.
+/// Starts rtd under ptrace(2), looks before each of its system calls until `is_enough` says so, and
+/// kills it.
 pub fn traced_start(
     i: &Instance,
     text: &str,
@@ -283,7 +358,11 @@ pub fn traced_start(
     let file = i.file("rtd.toml");
     std::fs::write(&file, text)?;
     let mut command = Command::new(RTD);
-    command.arg("run").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("run")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if !privileged() {
         command.arg("--allow-degraded");
     }
@@ -294,7 +373,9 @@ pub fn traced_start(
         loop {
             ensure!(monotonic_ns() < until_ns, "the start shows nothing");
             traced.next_call()?;
-            let page = Reader::open(&i.name).ok().filter(|page| page.pid() == starting.id());
+            let page = Reader::open(&i.name)
+                .ok()
+                .filter(|page| page.pid() == starting.id());
             if is_enough(page.and_then(|page| page.snapshot().ok()))? {
                 return Ok(());
             }
@@ -305,7 +386,8 @@ pub fn traced_start(
     looked
 }
 
-/// Starts rtd and kills it before it is ready, as soon as its page shows `lost` messages of the life before it.
+/// Starts rtd and kills it before it is ready, as soon as its page shows `lost` messages of the
+/// life before it.
 fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result<()> {
     traced_start(i, text, |page| {
         let Some(page) = page else { return Ok(false) };
@@ -322,7 +404,9 @@ pub fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyho
     let mut sender = Peer::start()?;
     sender.tell(&format!("open send {}", i.queue("in")))?;
     sender.tell("stream 1 15")?;
-    i.until("five wait for room", |page| page.routes[0].ledger.queued == 5)?;
+    i.until("five wait for room", |page| {
+        page.routes[0].ledger.queued == 5
+    })?;
     daemon.kill()?;
     killed_while_it_starts(&i, &text, 5)?;
     killed_while_it_starts(&i, &text, 5)?;

@@ -1,5 +1,5 @@
-//! The daemon goes, by kill -9 or by SIGTERM, and another comes, while messages flow: what is lost, what comes twice,
-//! how long it takes.
+//! The daemon goes, by kill -9 or by SIGTERM, and another comes, while messages flow: what is lost,
+//! what comes twice, how long it takes.
 
 use crate::util::session::{Got, Run, Tried, events, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
@@ -9,9 +9,11 @@ use rtcore::stats::reader::Snapshot;
 use rtcore::sys::clock::monotonic_ns;
 use std::collections::BTreeMap;
 
-/// Between two messages: the receiver keeps up, and with what its ring holds it may stall for a second and a half.
+/// Between two messages: the receiver keeps up, and with what its ring holds it may stall for a
+/// second and a half.
 const PAUSE_US: u64 = 200;
-/// A refusal is no wait: far above what a busy machine adds to a call, far below any bound of rtd's.
+/// A refusal is no wait: far above what a busy machine adds to a call, far below any bound of
+/// rtd's.
 const AT_ONCE_NS: u64 = 3_000_000_000;
 const LAST: u64 = u64::MAX;
 
@@ -38,31 +40,51 @@ fn end(daemon: Daemon, how: End) -> anyhow::Result<()> {
 fn came(got: &[Got]) -> anyhow::Result<BTreeMap<u64, u64>> {
     let mut came = BTreeMap::new();
     let mut last: Option<(u64, u64)> = None;
-    for Run { number, sequence, count, missed, .. } in runs(got) {
+    for Run {
+        number,
+        sequence,
+        count,
+        missed,
+        ..
+    } in runs(got)
+    {
         if *number == LAST {
             continue;
         }
         let before = last.map_or(0, |(_, sequence)| sequence);
-        ensure!(last.is_none_or(|(n, s)| *number > n && *sequence > s), "out of order or twice: {got:?}");
+        ensure!(
+            last.is_none_or(|(n, s)| *number > n && *sequence > s),
+            "out of order or twice: {got:?}"
+        );
         // What is missing is said.
-        ensure!(*missed == sequence - before - 1, "missed {missed}, {before} and then {sequence}: {got:?}");
+        ensure!(
+            *missed == sequence - before - 1,
+            "missed {missed}, {before} and then {sequence}: {got:?}"
+        );
         came.extend((0..*count).map(|n| (number + n, sequence + n)));
         last = Some((number + count - 1, sequence + count - 1));
     }
     Ok(came)
 }
 
-/// Every number that was sent came, with its sequence. Of the others at most one per end of a daemon came: the one that
-/// was refused in the very instant.
+/// Every number that was sent came, with its sequence. Of the others at most one per end of a
+/// daemon came: the one that was refused in the very instant.
 pub fn nothing_lost(tried: &[Tried], got: &[Got], ends: u64) -> anyhow::Result<()> {
     let mut came = came(got)?;
     for t in tried.iter().filter(|t| t.answer == "ok") {
         for n in 0..t.count {
             let there = came.remove(&(t.number + n)) == Some(t.sequence + n);
-            ensure!(there, "{} was sent and is lost: {tried:#?}\n{got:#?}", t.number + n);
+            ensure!(
+                there,
+                "{} was sent and is lost: {tried:#?}\n{got:#?}",
+                t.number + n
+            );
         }
     }
-    ensure!(came.len() as u64 <= ends, "came without having been sent: {came:?}");
+    ensure!(
+        came.len() as u64 <= ends,
+        "came without having been sent: {came:?}"
+    );
     let gaps: u64 = runs(got).iter().map(|run| run.missed).sum();
     ensure!(gaps + came.len() as u64 <= ends, "{gaps} gaps: {got:?}");
     Ok(())
@@ -89,15 +111,32 @@ fn routed(how: End, name: &str) -> anyhow::Result<()> {
     flows()?;
     let tried = planner.flooded()?;
     let refused: Vec<_> = tried.iter().filter(|t| t.answer != "ok").collect();
-    ensure!(refused.iter().all(|t| t.answer == "down" && t.longest_ns < AT_ONCE_NS), "{refused:?}");
-    ensure!(refused.len() as u64 >= ROUNDS, "the sender noticed nothing: {tried:?}");
+    ensure!(
+        refused
+            .iter()
+            .all(|t| t.answer == "down" && t.longest_ns < AT_ONCE_NS),
+        "{refused:?}"
+    );
+    ensure!(
+        refused.len() as u64 >= ROUNDS,
+        "the sender noticed nothing: {tried:?}"
+    );
     planner.number("cmd", LAST)?;
     let got = arm.answered_until(&format!("number {LAST}"))?;
     nothing_lost(&tried, &got, ROUNDS)?;
     let ups = events(&got).iter().filter(|event| **event == "up").count() as u64;
-    ensure!(ups == ROUNDS && !events(&got).iter().any(|event| event.starts_with("messages")), "{got:?}");
+    ensure!(
+        ups == ROUNDS
+            && !events(&got)
+                .iter()
+                .any(|event| event.starts_with("messages")),
+        "{got:?}"
+    );
     let page = i.snapshot()?;
-    ensure!(page.routes.iter().all(|route| route.ledger.balances()), "{page:?}");
+    ensure!(
+        page.routes.iter().all(|route| route.ledger.balances()),
+        "{page:?}"
+    );
     println!(
         "{name}: READY to the first new routed message received, us: {:?}",
         recovery_us(&got, &ready_ns)
@@ -105,10 +144,14 @@ fn routed(how: End, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From each READY to the first message that was sent after it; numbers that were refused in between begin a run.
+/// From each READY to the first message that was sent after it; numbers that were refused in
+/// between begin a run.
 fn recovery_us(got: &[Got], ready_ns: &[u64]) -> Vec<u64> {
     let first_after = |ready: &u64| {
-        let first = runs(got).into_iter().map(|run| run.received_ns).find(|received| received > ready);
+        let first = runs(got)
+            .into_iter()
+            .map(|run| run.received_ns)
+            .find(|received| received > ready);
         first.map_or(0, |received| (received - ready) / 1000)
     };
     ready_ns.iter().map(first_after).collect()
@@ -122,7 +165,8 @@ pub fn a_stopped_daemon_loses_no_routed_message() -> anyhow::Result<()> {
     routed(End::Terminate, "SIGTERM")
 }
 
-/// Direct traffic goes on without a daemon, and through the change of rings that the next one brings.
+/// Direct traffic goes on without a daemon, and through the change of rings that the next one
+/// brings.
 fn direct(how: End) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
@@ -142,7 +186,9 @@ fn direct(how: End) -> anyhow::Result<()> {
         daemon = Daemon::start(&text)?;
         got.extend(arm.got_until("event up")?);
         // What the new daemon counts goes through the ring that it made.
-        let adopted = i.until("the new ring is in use", |page| page.routes[1].ledger.accepted > 100);
+        let adopted = i.until("the new ring is in use", |page| {
+            page.routes[1].ledger.accepted > 100
+        });
         adopted.with_context(|| format!("round {round}"))?;
         got.extend(arm.got(500)?);
     }
@@ -150,17 +196,38 @@ fn direct(how: End) -> anyhow::Result<()> {
     planner.number("fast", LAST)?;
     got.extend(arm.got_until(&format!("number {LAST}"))?);
     // No send was refused, and every number came with the sequence that is its own.
-    let [Tried { answer, number: 1, sequence: 1, count, .. }] = tried.as_slice() else {
+    let [
+        Tried {
+            answer,
+            number: 1,
+            sequence: 1,
+            count,
+            ..
+        },
+    ] = tried.as_slice()
+    else {
         anyhow::bail!("interrupted: {tried:?}")
     };
     let count = *count;
     ensure!(answer == "ok", "{tried:?}");
-    ensure!(came(&got)?.into_iter().eq((1..=count).map(|n| (n, n))), "{count} were sent: {got:?}");
-    let others: Vec<_> = events(&got).into_iter().filter(|e| !matches!(*e, "up" | "down")).collect();
-    ensure!(others.iter().all(|event| event.starts_with("back planner")), "{others:?}");
+    ensure!(
+        came(&got)?.into_iter().eq((1..=count).map(|n| (n, n))),
+        "{count} were sent: {got:?}"
+    );
+    let others: Vec<_> = events(&got)
+        .into_iter()
+        .filter(|e| !matches!(*e, "up" | "down"))
+        .collect();
+    ensure!(
+        others.iter().all(|event| event.starts_with("back planner")),
+        "{others:?}"
+    );
     let page = i.until("all is accounted", |page| page.routes[1].ledger.queued == 0)?;
     let ledger = page.routes[1].ledger;
-    ensure!(ledger.balances() && ledger.delivered == ledger.accepted, "{ledger:?}");
+    ensure!(
+        ledger.balances() && ledger.delivered == ledger.accepted,
+        "{ledger:?}"
+    );
     Ok(())
 }
 
@@ -172,7 +239,8 @@ pub fn a_stopped_daemon_interrupts_no_direct_traffic() -> anyhow::Result<()> {
     direct(End::Terminate)
 }
 
-/// While the daemon is away nothing can be sent through it, which is told at once, and told away again.
+/// While the daemon is away nothing can be sent through it, which is told at once, and told away
+/// again.
 pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
@@ -185,7 +253,11 @@ pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Resul
         arm.got_until("number 1")?;
         end(daemon, how)?;
         planner.got_until("event down")?;
-        let says = ["Disconnected", "Down", "rtd is away; the session connects again by itself"];
+        let says = [
+            "Disconnected",
+            "Down",
+            "rtd is away; the session connects again by itself",
+        ];
         planner.refused("session number cmd 2", &says)?;
         planner.refused("session loan cmd 8", &says)?;
         planner.refused("session sender arm.cmd", &["Away", "no connection to rtd"])?;
@@ -201,12 +273,16 @@ pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Resul
         // Nothing was sent meanwhile, so there is no gap.
         ensure!(planner.number("cmd", 3)? == 2);
         let got = arm.got_until("number 3")?;
-        ensure!(matches!(runs(&got).as_slice(), [run] if (run.sequence, run.missed) == (2, 0)), "{got:?}");
+        ensure!(
+            matches!(runs(&got).as_slice(), [run] if (run.sequence, run.missed) == (2, 0)),
+            "{got:?}"
+        );
     }
     Ok(())
 }
 
-/// The next daemon has another configuration: what is gone says so, what is new can be had, and what stayed goes on.
+/// The next daemon has another configuration: what is gone says so, what is new can be had, and
+/// what stayed goes on.
 pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let before = config(&i);
@@ -227,21 +303,34 @@ pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<
     planner.tell("session wait fast")?;
     planner.number("fast", 1)?;
     arm.got_until("number 1")?;
-    planner.refused("session sender new", &["Unknown", "no endpoint is called `new`"])?;
+    planner.refused(
+        "session sender new",
+        &["Unknown", "no endpoint is called `new`"],
+    )?;
     end(daemon, End::Terminate)?;
     planner.got_until("event down")?;
     let daemon = Daemon::start(&after)?;
     planner.got_until("event up")?;
     arm.got_until("event up")?;
-    let says = ["Disconnected", "Removed", "the new configuration has no [[route]] from it"];
+    let says = [
+        "Disconnected",
+        "Removed",
+        "the new configuration has no [[route]] from it",
+    ];
     planner.refused("session number fast 2", &says)?;
-    planner.refused("session sender fast", &["Unknown", "no endpoint is called `fast`"])?;
+    planner.refused(
+        "session sender fast",
+        &["Unknown", "no endpoint is called `fast`"],
+    )?;
     planner.tell("session sender new")?;
     for (endpoint, number) in [("cmd", 3), ("new", 4)] {
         planner.tell(&format!("session wait {endpoint}"))?;
         planner.number(endpoint, number)?;
         let got = arm.got_until(&format!("number {number}"))?;
-        ensure!(matches!(runs(&got).as_slice(), [run] if run.from == endpoint), "{got:?}");
+        ensure!(
+            matches!(runs(&got).as_slice(), [run] if run.from == endpoint),
+            "{got:?}"
+        );
     }
     // And back: the old end goes on counting where it was.
     end(daemon, End::Kill)?;
@@ -254,11 +343,18 @@ pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<
     // A configuration without the process keeps its session out, which tries on.
     end(daemon, End::Terminate)?;
     planner.got_until("event down")?;
-    let other =
-        i.head() + &process("arm") + &i.mqueue("a", "") + &i.mqueue("b", "") + &route("a", &["b"], "");
+    let other = i.head()
+        + &process("arm")
+        + &i.mqueue("a", "")
+        + &i.mqueue("b", "")
+        + &route("a", &["b"], "");
     let daemon = Daemon::start(&other)?;
-    let refused =
-        || planner.tell("session state").ok().filter(|s| s.concat().contains("no process is called"));
+    let refused = || {
+        planner
+            .tell("session state")
+            .ok()
+            .filter(|s| s.concat().contains("no process is called"))
+    };
     crate::util::eventually(refused).context("never told that there is no such process")?;
     end(daemon, End::Kill)?;
     let _daemon = Daemon::start(&before)?;
@@ -269,8 +365,9 @@ pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<
     Ok(())
 }
 
-/// Queues and signals have no numbers of their own: the daemon counts them, and each life of it from 1. Inboxes and
-/// dispatchers that outlive it take these numbers for new ones, and nothing is reported as missed.
+/// Queues and signals have no numbers of their own: the daemon counts them, and each life of it
+/// from 1. Inboxes and dispatchers that outlive it take these numbers for new ones, and nothing is
+/// reported as missed.
 pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Result<()> {
     const BEFORE: u64 = 40;
     const AFTER: u64 = 5;
@@ -294,15 +391,21 @@ pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::R
     drive.tell(&format!("block {}", rt(3)))?;
     drive.tell(&format!("session {} drive", i.socket()))?;
     drive.tell(&format!("handle {}", rt(3)))?;
-    let mut senders = [Peer::sender(&i.queue("to-lane"))?, Peer::sender(&i.queue("to-signal"))?];
+    let mut senders = [
+        Peer::sender(&i.queue("to-lane"))?,
+        Peer::sender(&i.queue("to-signal"))?,
+    ];
     let (mut first, mut handled) = (0, 0);
-    for (round, how) in [None, Some(End::Kill), Some(End::Terminate), Some(End::Kill)].into_iter().enumerate()
+    for (round, how) in [None, Some(End::Kill), Some(End::Terminate), Some(End::Kill)]
+        .into_iter()
+        .enumerate()
     {
         if let Some(how) = how {
             end(daemon, how)?;
             daemon = Daemon::start(&text)?;
             arm.got_until("event up")?;
-            let alive = |page: &Snapshot| page.processes.iter().all(|p| p.state == PeerState::Alive);
+            let alive =
+                |page: &Snapshot| page.processes.iter().all(|p| p.state == PeerState::Alive);
             i.until("both are back", alive)?;
         }
         let count = if round == 0 { BEFORE } else { AFTER };
@@ -314,19 +417,29 @@ pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::R
         }
         let got = arm.got(2 * usize::try_from(count)?)?;
         for from in ["to-lane", "rang"] {
-            let own: Vec<_> = got.iter().filter(|g| matches!(g, Got::Run(run) if run.from == from)).collect();
+            let own: Vec<_> = got
+                .iter()
+                .filter(|g| matches!(g, Got::Run(run) if run.from == from))
+                .collect();
             unbroken(&own.into_iter().cloned().collect::<Vec<_>>(), first, count)
                 .with_context(|| format!("{from}, round {round}, {how:?}"))?;
         }
         handled += count;
-        drive.tell(&format!("counted 0 {handled}")).with_context(|| format!("round {round}, {how:?}"))?;
+        drive
+            .tell(&format!("counted 0 {handled}"))
+            .with_context(|| format!("round {round}, {how:?}"))?;
         first += count;
         // A lane publishes its ledger after the delivery.
-        i.until("all are in the ledgers", |page| page.routes.iter().all(|r| r.ledger.delivered == count))?;
+        i.until("all are in the ledgers", |page| {
+            page.routes.iter().all(|r| r.ledger.delivered == count)
+        })?;
         ensure!(i.snapshot()?.routes.iter().all(|r| r.ledger.balances()));
     }
     let counters = arm.tell("session counters")?.concat();
     ensure!(counters.contains("duplicates: 0, missed: 0"), "{counters}");
-    ensure!(drive.tell("counters")?.concat().ends_with(" 0"), "duplicates");
+    ensure!(
+        drive.tell("counters")?.concat().ends_with(" 0"),
+        "duplicates"
+    );
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! After the seal: no heap call and no page fault on any path, in as many messages as it takes to see one.
+//! After the seal: no heap call and no page fault on any path, in as many messages as it takes to
+//! see one.
 //!
-//! `RTD_GUARD=abort` would end the daemon at the first heap call; the counters and the kernel's own count
-//! of faults say it once more.
+//! `RTD_GUARD=abort` would end the daemon at the first heap call; the counters and the kernel's own
+//! count of faults say it once more.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::{Daemon, Instance, Peer, kernel, lane, process, route, rt, signal};
@@ -26,7 +27,11 @@ fn untouched(daemon: &Daemon, before: &Snapshot, at_start: &[(String, u64)]) -> 
     for worker in &now.workers {
         assert_eq!(worker.counters.allocations, 0, "{worker:?}");
     }
-    if now.lanes.iter().all(|lane| !lane.degraded().contains(&"memory")) {
+    if now
+        .lanes
+        .iter()
+        .all(|lane| !lane.degraded().contains(&"memory"))
+    {
         assert_eq!(faults(daemon, &now)?, at_start);
     }
     Ok(())
@@ -52,8 +57,16 @@ pub fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
         + &signal("drive.mq", "drive", "SIGRTMIN+2", "target = \"thread\"")
         + &signal("drive.sig", "drive", "SIGRTMIN+3", "")
         + &route("in", &["out", "drive.mq"], block)
-        + &route("in.spin", &["out.spin"], &format!("lane = \"spin\"\n{block}"))
-        + &route("ring", &["log", "drive.sig"], &format!("accept_claimed = true\n{block}"));
+        + &route(
+            "in.spin",
+            &["out.spin"],
+            &format!("lane = \"spin\"\n{block}"),
+        )
+        + &route(
+            "ring",
+            &["log", "drive.sig"],
+            &format!("accept_claimed = true\n{block}"),
+        );
     let daemon = Daemon::start(&config)?;
     let before = instance.snapshot()?;
     let at_start = faults(&daemon, &before)?;
@@ -82,12 +95,16 @@ pub fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
     instance.ledger_is("ring->log", 2 * COUNT, &[(Delivered, 2 * COUNT)])?;
     untouched(&daemon, &before, &at_start)?;
     let log = daemon.stop()?;
-    assert!(log.contains("thread in.spin") || log.contains("thread spin"), "{log}");
+    assert!(
+        log.contains("thread in.spin") || log.contains("thread spin"),
+        "{log}"
+    );
     assert!(!log.contains("since seal 1 "), "{log}");
     Ok(())
 }
 
-/// The crooked ones: full, displaced, expired, dead, refused for each reason there is, woken by registrations.
+/// The crooked ones: full, displaced, expired, dead, refused for each reason there is, woken by
+/// registrations.
 pub fn the_crooked_paths_touch_no_heap() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -100,12 +117,20 @@ pub fn the_crooked_paths_touch_no_heap() -> anyhow::Result<()> {
         + &signal("ring", "arm", "SIGRTMIN+1", "")
         + &signal("arm.sig", "arm", "SIGRTMIN+2", "")
         + "[[group]]\nname = \"g\"\nmembers = [\"any\", \"dead\"]\nmode = \"round-robin\"\n"
-        + &route("in", &["full"], "name = \"displacing\"\noverflow = \"displace-oldest\"\ncapacity = 100")
+        + &route(
+            "in",
+            &["full"],
+            "name = \"displacing\"\noverflow = \"displace-oldest\"\ncapacity = 100",
+        )
         + &route("in", &["late"], "ttl = \"1ms\"\ncapacity = 100")
         + &route("in", &["dead"], "overflow = \"conflate\"")
         + &route("in", &["g"], "name = \"group\"\ncapacity = 1")
         + &route("in", &["arm.sig"], "payload = 4")
-        + &route("ring", &["full"], "accept_claimed = true\nname = \"foreign\"");
+        + &route(
+            "ring",
+            &["full"],
+            "accept_claimed = true\nname = \"foreign\"",
+        );
     let daemon = Daemon::start(&config)?;
     let before = instance.snapshot()?;
     let at_start = faults(&daemon, &before)?;
@@ -117,13 +142,19 @@ pub fn the_crooked_paths_touch_no_heap() -> anyhow::Result<()> {
         arm.expect(&instance, "arm", &[rt(2)])?;
         sender.stream(0, COUNT / 20)?;
         arm.kill()?;
-        instance.until("the death is seen", |s| s.processes[0].state == PeerState::Dead)?;
+        instance.until("the death is seen", |s| {
+            s.processes[0].state == PeerState::Dead
+        })?;
         sender.stream(0, COUNT / 20)?;
         button.ring(daemon.pid(), rt(1), round)?;
     }
     let done = instance.until("all were taken", |s| s.routes[0].ledger.accepted == COUNT)?;
     assert!(done.routes.iter().all(|r| r.ledger.balances()));
-    instance.ledger_is("displacing", COUNT, &[(Delivered, 1), (Queued, 100), (Displaced, COUNT - 101)])?;
+    instance.ledger_is(
+        "displacing",
+        COUNT,
+        &[(Delivered, 1), (Queued, 100), (Displaced, COUNT - 101)],
+    )?;
     instance.ledger_is("in->late", COUNT, &[(Delivered, 1), (Expired, COUNT - 1)])?;
     instance.ledger_is("in->arm.sig", COUNT, &[(Rejected(Reject::TooLarge), COUNT)])?;
     instance.ledger_is("foreign", 10, &[(Rejected(Reject::Origin), 10)])?;

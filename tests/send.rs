@@ -17,8 +17,16 @@ fn config(i: &Instance) -> String {
         + &i.mqueue("bell", "msgsize = 8")
         + &signal("press", "", "SIGRTMIN+6", "")
         + &signal("arm.go", "arm", "SIGRTMIN+5", "")
-        + &route("in", &["out"], "name = \"bytes\"\noverflow = \"block:10000000\"")
-        + &route("press", &["record"], "name = \"presses\"\naccept_claimed = true")
+        + &route(
+            "in",
+            &["out"],
+            "name = \"bytes\"\noverflow = \"block:10000000\"",
+        )
+        + &route(
+            "press",
+            &["record"],
+            "name = \"presses\"\naccept_claimed = true",
+        )
         + &route("bell", &["arm.go"], "name = \"go\"")
 }
 
@@ -44,17 +52,29 @@ pub fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
         (&["--text", ""], "0 ".into()),
         (&["--hex", "de ad BE ef"], "0 deadbeef".into()),
         (&["--file", &file], "0 0001fe0a".into()),
-        (&["--value", "0x1234"], format!("0 {}", hex(&0x1234u64.to_ne_bytes()))),
-        (&["--text", "first", "--priority", "31"], format!("31 {}", hex(b"first"))),
+        (
+            &["--value", "0x1234"],
+            format!("0 {}", hex(&0x1234u64.to_ne_bytes())),
+        ),
+        (
+            &["--text", "first", "--priority", "31"],
+            format!("31 {}", hex(b"first")),
+        ),
     ];
     for (form, expected) in &forms {
         let said = send(&i, &[&["in"], *form].concat())?.well()?;
         ensure!(said == "sent 1 to in\n", "{said}");
         let got = out.tell("recv 1 10000")?;
-        ensure!(got.iter().map(|l| l.trim_end()).eq([expected.trim_end()]), "{form:?}: {got:?}");
+        ensure!(
+            got.iter().map(|l| l.trim_end()).eq([expected.trim_end()]),
+            "{form:?}: {got:?}"
+        );
     }
     let end = i.snapshot()?.routes[0].ledger;
-    ensure!(end.delivered == forms.len() as u64 && end.balances(), "{end:?}");
+    ensure!(
+        end.delivered == forms.len() as u64 && end.balances(),
+        "{end:?}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -69,10 +89,16 @@ pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let mut record = reader(&i, "record")?;
     send(&i, &["press", "--value", "258"])?.well()?;
     let got = record.tell("recv 1 10000")?;
-    ensure!(got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(&258u64.to_ne_bytes()))), "{got:?}");
+    ensure!(
+        got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(&258u64.to_ne_bytes()))),
+        "{got:?}"
+    );
     send(&i, &["press", "--text", "now!"])?.well()?;
     let got = record.tell("recv 1 10000")?;
-    ensure!(got.len() == 1 && got[0].starts_with("0 6e6f772100000000"), "{got:?}");
+    ensure!(
+        got.len() == 1 && got[0].starts_with("0 6e6f772100000000"),
+        "{got:?}"
+    );
 
     let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
     i.reception("arm.go", Reception::Takes)?;
@@ -80,7 +106,10 @@ pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let pid = tool.pid();
     tool.end()?.well()?;
     let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
-    ensure!(got.len() == 1 && got[0].starts_with(&format!("77 {pid} ")), "{got:?}");
+    ensure!(
+        got.len() == 1 && got[0].starts_with(&format!("77 {pid} ")),
+        "{got:?}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -93,13 +122,26 @@ pub fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
     let said = send(&i, &["in", "--text", "x", "--count", "1000"])?.well()?;
     ensure!(said == "sent 1000 to in\n", "{said}");
     let start = Instant::now();
-    send(&i, &["in", "--text", "y", "--count", "100", "--rate", "200"])?.well()?;
-    // The last is due 99 periods of 5 ms after the first; late is the machine's affair, early is ours.
-    ensure!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
+    send(
+        &i,
+        &["in", "--text", "y", "--count", "100", "--rate", "200"],
+    )?
+    .well()?;
+    // The last is due 99 periods of 5 ms after the first; late is the machine's affair, early is
+    // ours.
+    ensure!(
+        start.elapsed() >= Duration::from_millis(495),
+        "{:?}",
+        start.elapsed()
+    );
     let got = out.answer()?;
     ensure!(got[..1000].iter().all(|l| l == "0 78") && got[1000..].iter().all(|l| l == "0 79"));
     let end = i.until("all delivered", |s| s.routes[0].ledger.delivered == 1100)?;
-    ensure!(end.routes[0].ledger.accepted == 1100, "{:?}", end.routes[0].ledger);
+    ensure!(
+        end.routes[0].ledger.accepted == 1100,
+        "{:?}",
+        end.routes[0].ledger
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -112,13 +154,16 @@ pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
     ensure!(err.out == "sent 10 to bell\n", "{err:?}");
     err.refused(&["3 refused: bell is full"])?;
 
-    let mut waiting =
-        Tool::start(i.rtctl_command(&["send", "bell", "--value", "2", "--count", "2", "--wait", "0"]))?;
+    let mut waiting = Tool::start(i.rtctl_command(&[
+        "send", "bell", "--value", "2", "--count", "2", "--wait", "0",
+    ]))?;
     ensure!(waiting.runs());
     daemon.signal(Signal::SIGCONT)?;
     ensure!(waiting.line()? == "sent 2 to bell\n");
     waiting.end()?.well()?;
-    i.until("all taken", |s| s.routes[2].ledger.accepted == 12 && s.routes[2].ledger.peer_dead == 12)?;
+    i.until("all taken", |s| {
+        s.routes[2].ledger.accepted == 12 && s.routes[2].ledger.peer_dead == 12
+    })?;
     daemon.stop()?;
     Ok(())
 }
@@ -127,13 +172,17 @@ pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
 pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let endless = ["send", "bell", "--value", "1", "--count", "0", "--rate", "100", "--wait", "0"];
+    let endless = [
+        "send", "bell", "--value", "1", "--count", "0", "--rate", "100", "--wait", "0",
+    ];
     let tool = Tool::start(i.rtctl_command(&endless))?;
     i.until("some came", |s| s.routes[2].ledger.accepted >= 5)?;
     tool.signal(Signal::SIGINT)?;
     let out = tool.end()?.well()?;
     let accepted = i.snapshot()?.routes[2].ledger.accepted;
-    i.until("all came", |s| out == format!("sent {} to bell\n", s.routes[2].ledger.accepted))?;
+    i.until("all came", |s| {
+        out == format!("sent {} to bell\n", s.routes[2].ledger.accepted)
+    })?;
 
     daemon.freeze()?;
     let tool = Tool::start(i.rtctl_command(&["send", "bell", "--value", "1", "--count", "50"]))?;
@@ -145,7 +194,9 @@ pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
     ensure!(said.out == "sent 10 to bell\n", "{said:?}");
     said.refused(&["interrupted: 10 of 50 sent"])?;
     daemon.signal(Signal::SIGCONT)?;
-    i.until("what was sent is taken", |s| s.routes[2].ledger.accepted >= accepted + 10)?;
+    i.until("what was sent is taken", |s| {
+        s.routes[2].ledger.accepted >= accepted + 10
+    })?;
     daemon.stop()?;
     Ok(())
 }
@@ -157,12 +208,24 @@ pub fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
     let names = "in, out, record, bell, press, arm.go";
     refused(&["inn", "--text", "x"], &["has no endpoint inn", names])?;
     let long = "x".repeat(65);
-    refused(&["in", "--text", &long], &["in takes 64 bytes, the payload has 65"])?;
-    refused(&["press", "--text", "nine bytes"], &["a signal carries 8 bytes, the payload has 10"])?;
+    refused(
+        &["in", "--text", &long],
+        &["in takes 64 bytes, the payload has 65"],
+    )?;
+    refused(
+        &["press", "--text", "nine bytes"],
+        &["a signal carries 8 bytes, the payload has 10"],
+    )?;
     refused(&["in", "--hex", "abc"], &["odd number of digits"])?;
     refused(&["in", "--hex", "zz"], &["no hexadecimal digit"])?;
-    refused(&["in", "--file", "/nonexistent"], &["cannot read /nonexistent", "No such file"])?;
-    refused(&["arm.go", "--value", "1"], &["belongs to arm, which is not registered"])?;
+    refused(
+        &["in", "--file", "/nonexistent"],
+        &["cannot read /nonexistent", "No such file"],
+    )?;
+    refused(
+        &["arm.go", "--value", "1"],
+        &["belongs to arm, which is not registered"],
+    )?;
     // What the command line alone shows to be wrong is exit code 2, with the usage.
     for wrong in [
         &["in"][..],
@@ -174,9 +237,15 @@ pub fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
         &["--text", "x"],
     ] {
         let said = send(&i, wrong)?;
-        ensure!(said.code() == Some(2) && said.err.contains("error: "), "{wrong:?}: {said:?}");
+        ensure!(
+            said.code() == Some(2) && said.err.contains("error: "),
+            "{wrong:?}: {said:?}"
+        );
     }
-    ensure!(i.snapshot()?.routes.iter().all(|r| r.ledger.accepted == 0), "a refusal sent something");
+    ensure!(
+        i.snapshot()?.routes.iter().all(|r| r.ledger.accepted == 0),
+        "a refusal sent something"
+    );
     Ok(())
 }
 
@@ -184,7 +253,10 @@ pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     daemon.kill()?;
-    let says = [&format!("instance {} is not running", i.name), "nothing reads press"];
+    let says = [
+        &format!("instance {} is not running", i.name),
+        "nothing reads press",
+    ];
     for more in [&[][..], &["--queue-anyway"]] {
         let sent = send(&i, &[&["press", "--value", "1"], more].concat())?;
         sent.refused(&says.map(|s| s as &str))?;
@@ -192,17 +264,25 @@ pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A queue outlives the daemon; what is put into it then is for the next one, and only if that is asked for.
+/// A queue outlives the daemon; what is put into it then is for the next one, and only if that is
+/// asked for.
 pub fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     Daemon::start(&config(&i))?.kill()?;
-    let says = [&format!("instance {} is not running", i.name), &i.queue("in"), "--queue-anyway"];
+    let says = [
+        &format!("instance {} is not running", i.name),
+        &i.queue("in"),
+        "--queue-anyway",
+    ];
     send(&i, &["in", "--text", "x"])?.refused(&says.map(|s| s as &str))?;
     ensure!(held(&i.queue("in"))? == 0, "a refused message was sent");
     ensure!(send(&i, &["in", "--text", "late", "--queue-anyway"])?.well()? == "sent 1 to in\n");
     let daemon = Daemon::start(&config(&i))?;
     let got = reader(&i, "out")?.tell("recv 1 10000")?;
-    ensure!(got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(b"late"))), "{got:?}");
+    ensure!(
+        got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(b"late"))),
+        "{got:?}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -215,19 +295,37 @@ pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()
         + &i.mqueue("fast", "")
         + &i.mqueue("sink", "maxmsg = 2")
         + &signal("owned", "arm", "SIGRTMIN+7", "")
-        + &route("twice", &["out", "arm.go"], "name = \"both\"\ntruncate = true")
-        + &route("fast", &["sink"], "name = \"limited\"\nrate_hz = 1\nburst = 1\npayload = 2\ncapacity = 1")
-        + &route("owned", &["record"], "name = \"mine\"\naccept_claimed = true");
+        + &route(
+            "twice",
+            &["out", "arm.go"],
+            "name = \"both\"\ntruncate = true",
+        )
+        + &route(
+            "fast",
+            &["sink"],
+            "name = \"limited\"\nrate_hz = 1\nburst = 1\npayload = 2\ncapacity = 1",
+        )
+        + &route(
+            "owned",
+            &["record"],
+            "name = \"mine\"\naccept_claimed = true",
+        );
     let daemon = Daemon::start(&text)?;
     let lost = |arguments: &[&str], says: &[&str]| send(&i, arguments)?.refused(says);
     let dead = "1 peer-dead at arm.go (process arm is not registered)";
-    lost(&["bell", "--value", "1"], &["sent to bell and lost: route go: ", dead])?;
+    lost(
+        &["bell", "--value", "1"],
+        &["sent to bell and lost: route go: ", dead],
+    )?;
     // One of two receivers had it.
     lost(&["twice", "--value", "1"], &["route both: ", dead])?;
     lost(&["owned", "--value", "1"], &["route mine: 1 origin"])?;
     lost(&["fast", "--text", "long"], &["route limited: 1 too-large"])?;
     // How many depends on how long a start of the tool takes.
-    lost(&["fast", "--text", "x", "--count", "4"], &["route limited: ", " rate"])?;
+    lost(
+        &["fast", "--text", "x", "--count", "4"],
+        &["route limited: ", " rate"],
+    )?;
     // It is alive: the same message is delivered.
     let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
     send(&i, &["bell", "--value", "5"])?.well()?;
@@ -239,17 +337,20 @@ pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()
 /// What a killed rtd had counted is out of sight, and what it had in hand is lost.
 pub fn a_daemon_that_is_killed_meanwhile_is_no_success() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let daemon =
-        Daemon::start(&(i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "")))?;
+    let daemon = Daemon::start(
+        &(i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "")),
+    )?;
     daemon.freeze()?;
     let tool = Tool::start(i.rtctl_command(&["send", "in", "--text", "x", "--wait", "1"]))?;
     eventually(|| (held(&i.queue("in")).ok()? == 1).then_some(()))?;
     daemon.kill()?;
-    tool.end()?.refused(&["sent to in, but rtd ended or was restarted before the outcome was known"])?;
+    tool.end()?
+        .refused(&["sent to in, but rtd ended or was restarted before the outcome was known"])?;
     Ok(())
 }
 
-/// Of messages that wait nothing is known, and of losses among other senders' messages not whose they are.
+/// Of messages that wait nothing is known, and of losses among other senders' messages not whose
+/// they are.
 pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head()
@@ -259,11 +360,14 @@ pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
     let daemon = Daemon::start(&text)?;
     let waits = send(&i, &["in", "--text", "x", "--count", "2", "--wait", "0.2"])?;
     ensure!(
-        waits.err.contains("not known yet: rtd has taken 2 messages; waiting for a receiver: 1"),
+        waits
+            .err
+            .contains("not known yet: rtd has taken 2 messages; waiting for a receiver: 1"),
         "{waits:?}"
     );
     ensure!(waits.well()? == "sent 2 to in\n");
-    // Another sender's messages are in front of it: with one more place, two of the three find no room.
+    // Another sender's messages are in front of it: with one more place, two of the three find no
+    // room.
     daemon.freeze()?;
     let mut other = Peer::sender(&i.queue("in"))?;
     other.stream(0, 2)?;
@@ -274,8 +378,11 @@ pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
     // What is queued is settled when the receiver reads.
     let mut reader = reader(&i, "out")?;
     reader.tell("recv 3 10000")?;
-    let says =
-        ["of 3 messages that rtd took in the meantime, 1 of them from here", "2 full at out", "not known"];
+    let says = [
+        "of 3 messages that rtd took in the meantime, 1 of them from here",
+        "2 full at out",
+        "not known",
+    ];
     tool.end()?.refused(&says)?;
     daemon.stop()?;
     Ok(())

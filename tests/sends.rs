@@ -21,7 +21,10 @@ fn config(i: &Instance) -> String {
 fn patient(i: &Instance) -> String {
     config(i)
         .replace("capacity = 4", "capacity = 4\noverflow = \"block:10s\"")
-        .replace("path = \"direct\"", "path = \"direct\"\noverflow = \"block:10s\"")
+        .replace(
+            "path = \"direct\"",
+            "path = \"direct\"\noverflow = \"block:10s\"",
+        )
 }
 
 fn planner(i: &Instance) -> anyhow::Result<Peer> {
@@ -30,7 +33,8 @@ fn planner(i: &Instance) -> anyhow::Result<Peer> {
     Ok(planner)
 }
 
-/// A direct receiver that stands still fills its ring, and no more; what was sent is there when it goes on.
+/// A direct receiver that stands still fills its ring, and no more; what was sent is there when it
+/// goes on.
 pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -40,11 +44,18 @@ pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
     arm.freeze()?;
     let (sent, why) = planner.fill("fast", 1)?;
     ensure!(sent == 8, "{sent} in a ring of 8: {why}");
-    ensure!(why.contains("Full") && why.contains("`fast` is full: 8 messages wait"), "{why}");
+    ensure!(
+        why.contains("Full") && why.contains("`fast` is full: 8 messages wait"),
+        "{why}"
+    );
     i.ledger_is(DIRECT, 9, &[(Queued, 8), (Rejected(Reject::Full), 1)])?;
     // No lane thread is on this path, and the loss is reported all the same.
-    daemon.logged(&format!("route {DIRECT}: 1 lost (full): arm.fast is full (maxmsg = 8 of its ring)"))?;
-    i.until("it is losing", |s| s.routes[1].losses.losing(s.taken_ns).len() == 1)?;
+    daemon.logged(&format!(
+        "route {DIRECT}: 1 lost (full): arm.fast is full (maxmsg = 8 of its ring)"
+    ))?;
+    i.until("it is losing", |s| {
+        s.routes[1].losses.losing(s.taken_ns).len() == 1
+    })?;
     arm.thaw()?;
     unbroken(&arm.got_until("number 8")?, 1, 8)?;
     // What was refused has no number: the next one follows the last that went.
@@ -54,8 +65,8 @@ pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
     Ok(())
 }
 
-/// A routed receiver that stands still: its ring, the route's capacity, then what the lane holds in hand, then the
-/// sender's ring are full, and only then the sender is told.
+/// A routed receiver that stands still: its ring, the route's capacity, then what the lane holds in
+/// hand, then the sender's ring are full, and only then the sender is told.
 pub fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i).replace("capacity = 4", "capacity = 4\noverflow = \"block:10s\"");
@@ -63,12 +74,17 @@ pub fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
     let mut arm = Peer::session_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
     arm.freeze()?;
-    // Whatever the lane has taken by then, the sender's own ring is full at last: 8 delivered, 4 queued, 8 not taken,
-    // of which the lane has one in hand.
+    // Whatever the lane has taken by then, the sender's own ring is full at last: 8 delivered, 4
+    // queued, 8 not taken, of which the lane has one in hand.
     let mut sent = 0;
     i.until("the lane is held", |page| {
-        let Ok((more, why)) = planner.fill("cmd", sent + 1) else { return false };
-        assert!(why.contains("Full") && why.contains("`cmd` is full: 8 messages wait"), "{why}");
+        let Ok((more, why)) = planner.fill("cmd", sent + 1) else {
+            return false;
+        };
+        assert!(
+            why.contains("Full") && why.contains("`cmd` is full: 8 messages wait"),
+            "{why}"
+        );
         sent += more;
         let now = page.routes[0].ledger;
         sent == 20 && (now.delivered, now.queued) == (8, 5)
@@ -79,7 +95,8 @@ pub fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
     Ok(())
 }
 
-/// With `reject` the lane takes what the sender sends and refuses what finds no room; the receiver sees how many.
+/// With `reject` the lane takes what the sender sends and refuses what finds no room; the receiver
+/// sees how many.
 pub fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
@@ -90,13 +107,20 @@ pub fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
         planner.number("cmd", number)?;
         i.until("taken", |page| page.routes[0].ledger.accepted == number)?;
     }
-    i.ledger_is(ROUTED, 20, &[(Delivered, 8), (Queued, 4), (Rejected(Reject::Full), 8)])?;
+    i.ledger_is(
+        ROUTED,
+        20,
+        &[(Delivered, 8), (Queued, 4), (Rejected(Reject::Full), 8)],
+    )?;
     arm.thaw()?;
     let got = arm.got_until("number 12")?;
     unbroken(&got, 1, 12)?;
     planner.number("cmd", 21)?;
     let got = arm.got_until("number 21")?;
-    ensure!(matches!(runs(&got).as_slice(), [run] if (run.missed, run.sequence) == (8, 21)), "{got:?}");
+    ensure!(
+        matches!(runs(&got).as_slice(), [run] if (run.missed, run.sequence) == (8, 21)),
+        "{got:?}"
+    );
     i.ledger_is(ROUTED, 21, &[(Delivered, 13), (Rejected(Reject::Full), 8)])?;
     Ok(())
 }
@@ -109,16 +133,26 @@ pub fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Resul
     planner.tell("session wait fast")?;
     for endpoint in ["cmd", "fast"] {
         let (fits, long) = ("ab".repeat(64), "ab".repeat(65));
-        let says = ["TooLarge", &format!("`{endpoint}` takes 64 bytes, this message has 65")];
+        let says = [
+            "TooLarge",
+            &format!("`{endpoint}` takes 64 bytes, this message has 65"),
+        ];
         planner.refused(&format!("session send {endpoint} {long}"), &says)?;
         planner.refused(&format!("session loan {endpoint} 65"), &says)?;
         // It cost no number.
         ensure!(planner.tell(&format!("session send {endpoint} {fits}"))? == ["1"]);
         let got = arm.got_until(&format!("bytes {endpoint}"))?;
-        ensure!(got.last() == Some(&Got::Other(format!("bytes {endpoint} {fits}"))), "{got:?}");
+        ensure!(
+            got.last() == Some(&Got::Other(format!("bytes {endpoint} {fits}"))),
+            "{got:?}"
+        );
     }
     i.ledger_is(ROUTED, 1, &[(Delivered, 1)])?;
-    i.ledger_is(DIRECT, 3, &[(Delivered, 1), (Rejected(Reject::TooLarge), 2)])?;
+    i.ledger_is(
+        DIRECT,
+        3,
+        &[(Delivered, 1), (Rejected(Reject::TooLarge), 2)],
+    )?;
     Ok(())
 }
 
@@ -128,7 +162,11 @@ pub fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
     let ends = [
-        ("kill", "Signal(9)", "process `arm` ended (killed by SIGKILL)"),
+        (
+            "kill",
+            "Signal(9)",
+            "process `arm` ended (killed by SIGKILL)",
+        ),
         ("exit 7", "Exit(7)", "process `arm` ended (exit status 7)"),
         ("exit 0", "Exit(0)", "process `arm` ended (exit status 0)"),
     ];
@@ -152,14 +190,20 @@ pub fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
             ensure!(why.contains("PeerDead") && why.contains(words), "{why}");
         }
     }
-    let page = i.until("all is settled", |page| page.routes.iter().all(|route| route.ledger.queued == 0))?;
+    let page = i.until("all is settled", |page| {
+        page.routes.iter().all(|route| route.ledger.queued == 0)
+    })?;
     for route in &page.routes {
         let l = route.ledger;
         let full = l.rejected[Reject::Full as usize];
         book::check_ledger(
             &l,
             l.accepted,
-            &[(Delivered, l.delivered), (PeerDead, l.peer_dead), (Rejected(Reject::Full), full)],
+            &[
+                (Delivered, l.delivered),
+                (PeerDead, l.peer_dead),
+                (Rejected(Reject::Full), full),
+            ],
         )?;
     }
     Ok(())
@@ -171,11 +215,21 @@ pub fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
     for endpoint in ["cmd", "fast"] {
-        let says = ["PeerDead", "ending: None", "process `arm` is not there; start it"];
+        let says = [
+            "PeerDead",
+            "ending: None",
+            "process `arm` is not there; start it",
+        ];
         planner.refused(&format!("session number {endpoint} 1"), &says)?;
     }
     let page = i.snapshot()?;
-    ensure!(page.routes.iter().all(|route| route.ledger == ledger(0, &[])), "{:?}", page.routes);
+    ensure!(
+        page.routes
+            .iter()
+            .all(|route| route.ledger == ledger(0, &[])),
+        "{:?}",
+        page.routes
+    );
     Ok(())
 }
 
@@ -197,22 +251,37 @@ pub fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Re
                 said = planner.line()?.parse()?;
             }
             planner.signal(Signal::SIGKILL)?;
-            said = planner.last_words()?.last().map_or(Ok(said), |last| last.parse())?;
+            said = planner
+                .last_words()?
+                .last()
+                .map_or(Ok(said), |last| last.parse())?;
             // What its successor sends comes behind all that it has sent.
             planner_with(&i, endpoint)?.number(endpoint, u64::MAX)?;
             let got = arm.answered_until(&format!("number {}", u64::MAX))?;
             let killed = format!("lost planner {pid} Signal(9)");
-            ensure!(events(&got).contains(&killed.as_str()), "not told: {killed}: {got:?}");
-            let own: Vec<_> = runs(&got).into_iter().filter(|run| run.pid == pid).collect();
+            ensure!(
+                events(&got).contains(&killed.as_str()),
+                "not told: {killed}: {got:?}"
+            );
+            let own: Vec<_> = runs(&got)
+                .into_iter()
+                .filter(|run| run.pid == pid)
+                .collect();
             let came: u64 = own.iter().map(|run| run.count).sum();
             // An event may come between two of them.
             let mut next = 1;
             for run in &own {
-                ensure!((run.number, run.sequence, run.missed) == (next, next, 0) && run.verified, "{own:?}");
+                ensure!(
+                    (run.number, run.sequence, run.missed) == (next, next, 0) && run.verified,
+                    "{own:?}"
+                );
                 next += run.count;
             }
             // At most the one more that it had sent and not said yet.
-            ensure!((said..=said + 1).contains(&came), "{endpoint}: {came} came of {said}");
+            ensure!(
+                (said..=said + 1).contains(&came),
+                "{endpoint}: {came} came of {said}"
+            );
             total += came + 1;
             ensure!(count(&got) == came + 1, "{got:?}");
             i.ledger_is(name, total, &[(Delivered, total)])?;
@@ -243,19 +312,37 @@ pub fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::
         let mut next = planner_with(&i, endpoint)?;
         next.number(endpoint, 2)?;
         got.extend(arm.got_until("number 2")?);
-        let came: Vec<_> =
-            runs(&got).iter().map(|run| (run.number, run.count, run.missed, run.pid)).collect();
-        ensure!(came == [(1, 1, 0, first.pid()), (2, 1, 0, next.pid())], "{got:?}");
-        ensure!(events(&got).iter().all(|event| !event.starts_with("corrupt")), "{got:?}");
+        let came: Vec<_> = runs(&got)
+            .iter()
+            .map(|run| (run.number, run.count, run.missed, run.pid))
+            .collect();
+        ensure!(
+            came == [(1, 1, 0, first.pid()), (2, 1, 0, next.pid())],
+            "{got:?}"
+        );
+        ensure!(
+            events(&got)
+                .iter()
+                .all(|event| !event.starts_with("corrupt")),
+            "{got:?}"
+        );
         let torn = format!("torn: {round}");
         let counters = arm.tell("session counters")?.concat();
-        ensure!(counters.contains(&torn) && counters.contains("corrupt: 0"), "{counters}");
+        ensure!(
+            counters.contains(&torn) && counters.contains("corrupt: 0"),
+            "{counters}"
+        );
         next.signal(Signal::SIGKILL)?;
         arm.got_until(&format!("event lost planner {}", next.pid()))?;
     }
-    let torn = "route cmd->arm.cmd: the sender went while it was writing a message, which was never sent";
+    let torn =
+        "route cmd->arm.cmd: the sender went while it was writing a message, which was never sent";
     daemon.logged(torn)?;
-    ensure!(daemon.log().matches("which was never sent").count() == 1, "{}", daemon.log());
+    ensure!(
+        daemon.log().matches("which was never sent").count() == 1,
+        "{}",
+        daemon.log()
+    );
     for name in [ROUTED, DIRECT] {
         i.ledger_is(name, 2, &[(Delivered, 2)])?;
     }

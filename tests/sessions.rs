@@ -1,4 +1,5 @@
-//! Sessions as their user meets them: who gets one, which ends it has, and what is told of the rest.
+//! Sessions as their user meets them: who gets one, which ends it has, and what is told of the
+//! rest.
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel;
@@ -49,10 +50,20 @@ pub fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     let (pid, other) = (peer.pid(), uid + 1);
     let is_uid = format!("pid {pid} is uid {uid}, [[process]] \"user\" demands uid {other}");
     peer.refused(&open("user"), &["Denied", &is_uid, "correct user ="])?;
-    let no_gid = format!("not in gid {}, which [[process]] \"group\" demands", gid + 54_321);
+    let no_gid = format!(
+        "not in gid {}, which [[process]] \"group\" demands",
+        gid + 54_321
+    );
     peer.refused(&open("group"), &["Denied", &no_gid, "correct group ="])?;
-    peer.refused(&open("shell"), &["Denied", "\"shell\" demands exe /", "correct exe ="])?;
-    let says = ["UnknownName", "no process is called nobody: add [[process]] name = \"nobody\"", "arm, own"];
+    peer.refused(
+        &open("shell"),
+        &["Denied", "\"shell\" demands exe /", "correct exe ="],
+    )?;
+    let says = [
+        "UnknownName",
+        "no process is called nobody: add [[process]] name = \"nobody\"",
+        "arm, own",
+    ];
     peer.refused(&open("nobody"), &says)?;
     let too_long = "n".repeat(32);
     peer.refused(&open(&too_long), &["is no process name", "1..=31 bytes"])?;
@@ -72,7 +83,14 @@ pub fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
     let mut arm = Peer::session_inbox(&i, "arm")?;
     let again = format!("session again {} arm", i.socket());
     let pid = arm.pid();
-    arm.refused(&again, &["Held", &format!("held by a session of the same pid {pid}"), "close that"])?;
+    arm.refused(
+        &again,
+        &[
+            "Held",
+            &format!("held by a session of the same pid {pid}"),
+            "close that",
+        ],
+    )?;
     // Another name is another matter, and the refusal cost the first one nothing.
     arm.tell(&format!("session again {} planner", i.socket()))?;
     let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
@@ -87,22 +105,51 @@ pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> 
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-    let mut sender =
-        |endpoint: &str, says: &[&str]| planner.refused(&format!("session sender {endpoint}"), says);
+    let mut sender = |endpoint: &str, says: &[&str]| {
+        planner.refused(&format!("session sender {endpoint}"), says)
+    };
     sender(
         "arm.cmd",
-        &["Denied", "belongs to process `arm` ([[endpoint]] owner = \"arm\"), this session is `planner`"],
+        &[
+            "Denied",
+            "belongs to process `arm` ([[endpoint]] owner = \"arm\"), this session is `planner`",
+        ],
     )?;
     sender("unread", &["Denied", "add [[route]] from = \"unread\""])?;
-    sender("mail", &["Denied", &format!("`mail` is an mqueue: mq_open(\"{}\")", i.queue("mail"))])?;
+    sender(
+        "mail",
+        &[
+            "Denied",
+            &format!("`mail` is an mqueue: mq_open(\"{}\")", i.queue("mail")),
+        ],
+    )?;
     sender("stop", &["Denied", "`stop` is a signal", "sigwaitinfo(2)"])?;
-    sender("nowhere", &["Unknown", "no endpoint is called `nowhere`: add [[endpoint]] name = \"nowhere\""])?;
-    sender("cmd", &["Taken", "`cmd` is held by a sender of thread", "drop that first"])?;
+    sender(
+        "nowhere",
+        &[
+            "Unknown",
+            "no endpoint is called `nowhere`: add [[endpoint]] name = \"nowhere\"",
+        ],
+    )?;
+    sender(
+        "cmd",
+        &[
+            "Taken",
+            "`cmd` is held by a sender of thread",
+            "drop that first",
+        ],
+    )?;
     // The receiving side has the same rules.
     let mut inbox =
         |endpoint: &str, says: &[&str]| planner.refused(&format!("session inbox {endpoint}"), says);
     inbox("arm.cmd", &["Denied", "belongs to process `arm`"])?;
-    inbox("cmd", &["Denied", "no route writes `cmd`: add [[route]] to = [\"cmd\"]"])?;
+    inbox(
+        "cmd",
+        &[
+            "Denied",
+            "no route writes `cmd`: add [[route]] to = [\"cmd\"]",
+        ],
+    )?;
     // After all these refusals the session is what it was.
     let mut arm = Peer::session_inbox(&i, "arm")?;
     planner.tell("session wait cmd")?;
@@ -115,9 +162,14 @@ pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     let mut peer = Peer::start()?;
     let open = format!("session open {} arm", i.socket());
-    let says = ["NoDaemon", &i.socket(), "rtd is not running there: start it"];
+    let says = [
+        "NoDaemon",
+        &i.socket(),
+        "rtd is not running there: start it",
+    ];
     peer.refused(&open, &says)?;
-    // Of another instance, which has no such process, and whose socket is not the one that is meant.
+    // Of another instance, which has no such process, and whose socket is not the one that is
+    // meant.
     let text = other.head()
         + &process("leg")
         + &other.mqueue("a", "")
@@ -125,9 +177,15 @@ pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
         + &route("a", &["b"], "");
     let _other = Daemon::start(&text)?;
     peer.refused(&open, &says)?;
-    peer.refused(&format!("session open-instance {} arm", i.name), &["NoDaemon"])?;
+    peer.refused(
+        &format!("session open-instance {} arm", i.name),
+        &["NoDaemon"],
+    )?;
     let unknown = ["UnknownName", "no process is called arm", "use one of: leg"];
-    peer.refused(&format!("session open-instance {} arm", other.name), &unknown)?;
+    peer.refused(
+        &format!("session open-instance {} arm", other.name),
+        &unknown,
+    )?;
     // One that was killed leaves its socket's file, behind which nobody listens.
     Daemon::start(&config(&i))?.kill()?;
     ensure!(std::path::Path::new(&i.socket()).exists());
@@ -137,7 +195,8 @@ pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A thread above the lane would keep the lane from running: refused, unless the configuration says otherwise.
+/// A thread above the lane would keep the lane from running: refused, unless the configuration says
+/// otherwise.
 pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let ends = lane_end("legs", "leg", "") + &route("cmd", &["legs"], "") + &process("leg");
@@ -156,14 +215,18 @@ pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
     peer.tell("session close")?;
     // The lane must be able to preempt it.
     peer.tell("fifo 50")?;
-    peer.refused(&format!("session open {} arm", i.socket()), &["priority 50, not below", "chrt -f -p 49"])?;
+    peer.refused(
+        &format!("session open {} arm", i.socket()),
+        &["priority 50, not below", "chrt -f -p 49"],
+    )?;
     peer.tell("fifo 49")?;
     peer.open(&i, "arm")?;
     ensure!(kernel::thread(peer.pid(), peer.pid())?.priority == 49);
     Ok(())
 }
 
-/// What `rtctl ls` and `rtctl stats` say of lane endpoints and of both paths, while messages flow and after.
+/// What `rtctl ls` and `rtctl stats` say of lane endpoints and of both paths, while messages flow
+/// and after.
 pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
@@ -173,15 +236,36 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
     planner.tell("session wait fast")?;
     let listing = run(i.rtctl_command(&["ls"]))?.well()?;
     let row = |name: &str| -> anyhow::Result<Vec<&str>> {
-        let line = listing.lines().find(|line| line.split_whitespace().next() == Some(name));
-        Ok(line.with_context(|| format!("no row {name}:\n{listing}"))?.split_whitespace().collect())
+        let line = listing
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name));
+        Ok(line
+            .with_context(|| format!("no row {name}:\n{listing}"))?
+            .split_whitespace()
+            .collect())
     };
     let (planner_pid, uid) = (planner.pid().to_string(), geteuid().to_string());
     assert_eq!(row("planner")?, ["planner", "alive", &planner_pid, &uid]);
-    assert_eq!(row("cmd")?, ["cmd", "-", "lane", "planner", "source", "64", "x", "256", "B"]);
-    assert_eq!(row("arm.fast")?, ["arm.fast", "-", "lane", "arm", "sink", "16", "x", "256", "B"]);
-    assert_eq!(row("cmd->arm.cmd")?, ["cmd->arm.cmd", "ok", "lane", "routed", "cmd", "arm.cmd"]);
-    assert_eq!(row("fast->arm.fast")?, ["fast->arm.fast", "ok", "lane", "direct", "fast", "arm.fast"]);
+    assert_eq!(
+        row("cmd")?,
+        [
+            "cmd", "-", "lane", "planner", "source", "64", "x", "256", "B"
+        ]
+    );
+    assert_eq!(
+        row("arm.fast")?,
+        [
+            "arm.fast", "-", "lane", "arm", "sink", "16", "x", "256", "B"
+        ]
+    );
+    assert_eq!(
+        row("cmd->arm.cmd")?,
+        ["cmd->arm.cmd", "ok", "lane", "routed", "cmd", "arm.cmd"]
+    );
+    assert_eq!(
+        row("fast->arm.fast")?,
+        ["fast->arm.fast", "ok", "lane", "direct", "fast", "arm.fast"]
+    );
 
     // Under traffic, some of which finds its rings full: whatever is shown adds up.
     let last = format!("number {}", u64::MAX);
@@ -191,42 +275,70 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
     i.until("a thousand sent", |page| {
         looks += 1;
         let whole = page.routes.iter().filter(|route| route.consistent);
-        whole.clone().for_each(|route| assert!(route.ledger.balances(), "{route:?}"));
+        whole
+            .clone()
+            .for_each(|route| assert!(route.ledger.balances(), "{route:?}"));
         whole.map(|route| route.ledger.accepted).sum::<u64>() > 1000
     })
     .context("under traffic")?;
     ensure!(looks > 0);
     let tried = planner.flooded()?;
-    let sent: u64 = tried.iter().filter(|t| t.answer == "ok").map(|t| t.count).sum();
-    let full: u64 = tried.iter().filter(|t| t.answer == "full").map(|t| t.count).sum();
-    ensure!(tried.iter().map(|t| t.count).sum::<u64>() == sent + full, "{tried:?}");
+    let sent: u64 = tried
+        .iter()
+        .filter(|t| t.answer == "ok")
+        .map(|t| t.count)
+        .sum();
+    let full: u64 = tried
+        .iter()
+        .filter(|t| t.answer == "full")
+        .map(|t| t.count)
+        .sum();
+    ensure!(
+        tried.iter().map(|t| t.count).sum::<u64>() == sent + full,
+        "{tried:?}"
+    );
     planner.number("cmd", u64::MAX)?;
     let got = arm.answered_until(&last)?;
-    let direct: u64 = runs(&got).iter().filter(|run| run.from == "fast").map(|run| run.count).sum();
+    let direct: u64 = runs(&got)
+        .iter()
+        .filter(|run| run.from == "fast")
+        .map(|run| run.count)
+        .sum();
     // The one by the other path may have been there before the last of these.
     if let rest @ 1.. = sent - direct {
         ensure!(count(&arm.got(usize::try_from(rest)?)?) == rest);
     }
     i.ledger_is("cmd->arm.cmd", 1, &[(Delivered, 1)])?;
-    let page = i.until("all of it is accounted", |page| page.routes[1].ledger.delivered == sent)?;
+    let page = i.until("all of it is accounted", |page| {
+        page.routes[1].ledger.delivered == sent
+    })?;
     let ledger = page.routes[1].ledger;
-    ensure!((ledger.accepted, ledger.rejected_total()) == (sent + full, full), "{ledger:?}");
+    ensure!(
+        (ledger.accepted, ledger.rejected_total()) == (sent + full, full),
+        "{ledger:?}"
+    );
     let text = run(i.rtctl_command(&["stats", "--json"]))?.well()?;
     let document: serde_json::Value = serde_json::from_str(&text)?;
-    let route =
-        document["routes"].as_array().and_then(|all| all.iter().find(|r| r["name"] == "fast->arm.fast"));
+    let route = document["routes"]
+        .as_array()
+        .and_then(|all| all.iter().find(|r| r["name"] == "fast->arm.fast"));
     let route = route.with_context(|| format!("no route: {text}"))?;
-    ensure!(route["path"] == "direct" && route["accepted"] == sent + full, "{route}");
+    ensure!(
+        route["path"] == "direct" && route["accepted"] == sent + full,
+        "{route}"
+    );
     Ok(())
 }
 
-/// The kernel ends a process whose real-time thread runs for RLIMIT_RTTIME without sleeping, and says nothing.
+/// The kernel ends a process whose real-time thread runs for RLIMIT_RTTIME without sleeping, and
+/// says nothing.
 pub fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&planner_and_arm(&i, "", "", ""))?;
     for (limit_us, warnings) in [(10_000_000, 1), (RLIM_INFINITY, 0)] {
-        let (said, limit) =
-            (i.file("stderr"), move || Ok(setrlimit(Resource::RLIMIT_RTTIME, limit_us, limit_us)?));
+        let (said, limit) = (i.file("stderr"), move || {
+            Ok(setrlimit(Resource::RLIMIT_RTTIME, limit_us, limit_us)?)
+        });
         let stderr = std::fs::File::create(&said)?;
         let mut planner = Peer::start_with(|command| {
             // SAFETY: between fork and exec the closure makes one system call.
@@ -237,9 +349,14 @@ pub fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::R
         planner.tell("session promote lane")?;
         planner.tell("session promote lane")?;
         let said = std::fs::read_to_string(said)?;
-        let warned = said.matches("rtd client: warning: RLIMIT_RTTIME is 10000000 us").count();
+        let warned = said
+            .matches("rtd client: warning: RLIMIT_RTTIME is 10000000 us")
+            .count();
         ensure!(warned == warnings, "limit {limit_us}: {said:?}");
-        ensure!(warned == 0 || said.contains("LimitRTTIME=infinity"), "{said:?}");
+        ensure!(
+            warned == 0 || said.contains("LimitRTTIME=infinity"),
+            "{said:?}"
+        );
     }
     Ok(())
 }

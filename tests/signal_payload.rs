@@ -1,5 +1,5 @@
-//! Signal endpoints with a ring beside them: payloads, few signals for many messages, and what happens when the signal
-//! queue, the daemon or the receiver gives out.
+//! Signal endpoints with a ring beside them: payloads, few signals for many messages, and what
+//! happens when the signal queue, the daemon or the receiver gives out.
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::halt::Halted;
@@ -66,7 +66,12 @@ fn sleeps(peer: &Peer) -> anyhow::Result<()> {
         let thread = kernel::thread(peer.pid(), tid).ok()?;
         (thread.name == "rtd-signals" && thread.state == 'S').then_some(())
     };
-    eventually(|| kernel::threads(peer.pid()).ok()?.into_iter().find_map(asleep))
+    eventually(|| {
+        kernel::threads(peer.pid())
+            .ok()?
+            .into_iter()
+            .find_map(asleep)
+    })
 }
 
 /// Received, unhandled, doorbells, duplicates.
@@ -76,10 +81,15 @@ fn counters(peer: &mut Peer) -> anyhow::Result<Vec<u64>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    if bytes.is_empty() { "-".to_owned() } else { rtd::ctl::payload::hex(bytes) }
+    if bytes.is_empty() {
+        "-".to_owned()
+    } else {
+        rtd::ctl::payload::hex(bytes)
+    }
 }
 
-/// Nothing to a whole slot; each handler call says who sent it, verified, and only one sender is listened to.
+/// Nothing to a whole slot; each handler call says who sent it, verified, and only one sender is
+/// listened to.
 pub fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = one_way(&instance, 64)
@@ -102,11 +112,20 @@ pub fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Resul
         value[..len.min(8)].copy_from_slice(&bytes[..len.min(8)]);
         let (signo, pid, value) = (rt(3), controller.pid(), u64::from_ne_bytes(value));
         let payload = hex(&bytes[..len]);
-        want.push(format!("{signo} {value} {pid} 1 controller.out {} {payload}", sequence + 1));
+        want.push(format!(
+            "{signo} {value} {pid} 1 controller.out {} {payload}",
+            sequence + 1
+        ));
     }
-    let refused = controller.tell(&format!("send {}", hex(&bytes))).unwrap_err();
+    let refused = controller
+        .tell(&format!("send {}", hex(&bytes)))
+        .unwrap_err();
     ensure!(format!("{refused:#}").contains("129"), "{refused:#}");
-    ensure!(drive.tell("notices 8")? == want, "{:#?}\n not {want:#?}", drive.tell("notices 8")?);
+    ensure!(
+        drive.tell("notices 8")? == want,
+        "{:#?}\n not {want:#?}",
+        drive.tell("notices 8")?
+    );
     instance.ledger_is(ROUTE, 8, &[(Delivered, 8)])?;
     instance.ledger_is("stranger.out->drive.go", 8, &[(Delivered, 8)])?;
     eventually(|| (counters(&mut drive).ok()?[..2] == [16, 8]).then_some(()))?;
@@ -121,8 +140,12 @@ pub fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::
     drive.tell(&format!("block {}", rt(3)))?;
     drive.tell(&format!("session {} drive", instance.socket()))?;
     drive.tell(&format!("handle {} controller", rt(3)))?;
-    let is_session = |tid: &u32| kernel::thread(drive.pid(), *tid).is_ok_and(|t| t.name == "rtd-session");
-    let session = kernel::threads(drive.pid())?.into_iter().find(is_session).context("no session thread")?;
+    let is_session =
+        |tid: &u32| kernel::thread(drive.pid(), *tid).is_ok_and(|t| t.name == "rtd-session");
+    let session = kernel::threads(drive.pid())?
+        .into_iter()
+        .find(is_session)
+        .context("no session thread")?;
     let halted = Halted::thread(session)?;
     let mut controller = controller(&instance)?;
     controller.tell("send 01")?;
@@ -145,7 +168,11 @@ pub fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Res
     controller.tell(&format!("stream 0 {MESSAGES} 100"))?;
     instance.ledger_is(ROUTE, MESSAGES, &[(Delivered, MESSAGES)])?;
     let held = counters(&mut drive)?;
-    ensure!(held[2] <= 2, "{} signals for one handler that has not returned", held[2]);
+    ensure!(
+        held[2] <= 2,
+        "{} signals for one handler that has not returned",
+        held[2]
+    );
     drive.tell("release")?;
     drive.tell(&format!("counted 0 {MESSAGES}"))?;
     // And past the ring: what finds no room waits in the daemon.
@@ -187,8 +214,14 @@ pub fn the_lowest_number_comes_first_between_rings_and_plain_signals() -> anyhow
     }
     drive.tell("release")?;
     let lines = drive.tell("notices 9")?;
-    let values: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-    ensure!(values == ["6", "2", "30", "31", "32", "40", "41", "42", "5"], "{values:?}");
+    let values: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    ensure!(
+        values == ["6", "2", "30", "31", "32", "40", "41", "42", "5"],
+        "{values:?}"
+    );
     Ok(())
 }
 
@@ -206,7 +239,11 @@ pub fn a_signal_that_is_passed_on_keeps_its_value() -> anyhow::Result<()> {
     button.ring(daemon.pid(), rt(1), value)?;
     let payload = hex(&value.to_ne_bytes());
     let want = format!("{} {value} {} 0 in 1 {payload}", rt(3), button.pid());
-    ensure!(drive.tell("notices 1")? == [want.as_str()], "{:?}", drive.tell("notices 1")?);
+    ensure!(
+        drive.tell("notices 1")? == [want.as_str()],
+        "{:?}",
+        drive.tell("notices 1")?
+    );
     Ok(())
 }
 
@@ -247,7 +284,12 @@ pub fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Re
     let mut sent = 0;
     let mut owed = 0;
     for _ in 0..10 {
-        ensure!(hog.tell(&format!("spend {}", rt(9)))?.concat().parse::<u64>()? >= LIMIT - 2);
+        ensure!(
+            hog.tell(&format!("spend {}", rt(9)))?
+                .concat()
+                .parse::<u64>()?
+                >= LIMIT - 2
+        );
         sleeps(&drive)?;
         controller.tell(&format!("stream {sent} 5 64"))?;
         sent += 5;
@@ -272,10 +314,14 @@ pub fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
         // In some of its lives the dispatcher is busy with the ring of the one before.
         drive.tell(if life % 2 == 0 { "hold" } else { "release" })?;
         controller.ask(&format!("stream {} {MESSAGES} 32", life * MESSAGES))?;
-        instance.until("some have passed", |s| s.routes[0].ledger.delivered > MESSAGES / 4)?;
+        instance.until("some have passed", |s| {
+            s.routes[0].ledger.delivered > MESSAGES / 4
+        })?;
         daemon.kill()?;
         daemon = Daemon::start(&config)?;
-        controller.answer().with_context(|| format!("life {life}"))?;
+        controller
+            .answer()
+            .with_context(|| format!("life {life}"))?;
     }
     drive.tell("release")?;
     drive.tell(&format!("counted 0 {}", 4 * MESSAGES))?;
@@ -299,9 +345,12 @@ pub fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Re
     instance.ledger_is(ROUTE, 10, &[(Delivered, 10)])?;
     drive.kill()?;
     instance.until("its end was seen", |s| {
-        s.processes.iter().any(|p| p.name == "drive" && p.state == PeerState::Dead)
+        s.processes
+            .iter()
+            .any(|p| p.name == "drive" && p.state == PeerState::Dead)
     })?;
-    // Nobody can be told a number that nobody receives: the sender is refused, or the message is peer-dead.
+    // Nobody can be told a number that nobody receives: the sender is refused, or the message is
+    // peer-dead.
     let refused = controller.tell("send 01").map(drop);
     let dead = u64::from(refused.is_ok());
     instance.ledger_is(ROUTE, 10 + dead, &[(Delivered, 10), (PeerDead, dead)])?;
@@ -325,12 +374,16 @@ pub fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<
     let values: Vec<u64> = got.iter().map(|rang| rang.value).collect();
     let two = u64::from_ne_bytes([7, 7, 0, 0, 0, 0, 0, 0]);
     ensure!(values == [u64::from_ne_bytes([1; 8]), two], "{values:?}");
-    ensure!(got.iter().all(|rang| rang.pid == controller.pid()), "{got:?}");
+    ensure!(
+        got.iter().all(|rang| rang.pid == controller.pid()),
+        "{got:?}"
+    );
     instance.ledger_is(ROUTE, 3, &[(Delivered, 2), (Rejected(Reject::TooLarge), 1)])?;
     Ok(())
 }
 
-/// What a process got as values before it opened its session is pending still, and is no announcement.
+/// What a process got as values before it opened its session is pending still, and is no
+/// announcement.
 pub fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
@@ -345,7 +398,10 @@ pub fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Resul
     controller.tell("stream 4 3 64")?;
     drive.tell("counted 1 6")?;
     let lines = drive.tell("notices 6")?;
-    ensure!(lines[2].ends_with(" - 0 -") && lines[3].contains(" controller.out 4 "), "{lines:?}");
+    ensure!(
+        lines[2].ends_with(" - 0 -") && lines[3].contains(" controller.out 4 "),
+        "{lines:?}"
+    );
     Ok(())
 }
 
@@ -369,8 +425,9 @@ pub fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Re
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::with_signals(|_| {})?;
-    let descriptors =
-        |peer: &Peer| Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{}/fd", peer.pid()))?.count());
+    let descriptors = |peer: &Peer| {
+        Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{}/fd", peer.pid()))?.count())
+    };
     let before = descriptors(&drive)?;
     for round in 0..5_usize {
         open(&mut drive, &instance, "drive", &[rt(3)])?;
@@ -378,7 +435,9 @@ pub fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Re
         let start = 4 * round;
         drive.tell("hold")?;
         controller.tell(&format!("stream {start} 3 64"))?;
-        instance.until("all is in the ring", |s| s.routes[0].ledger.delivered == 3 * (round as u64 + 1))?;
+        instance.until("all is in the ring", |s| {
+            s.routes[0].ledger.delivered == 3 * (round as u64 + 1)
+        })?;
         drive.tell("session-end")?;
         drive.tell("release")?;
         // What had come is handed out; and this one nobody but ourselves sends.
@@ -389,7 +448,10 @@ pub fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Re
         // A thread that was joined may take a moment to be gone in the kernel.
         eventually(|| (kernel::threads(drive.pid()).ok()?.len() == 1).then_some(()))
             .with_context(|| format!("threads are left in round {round}"))?;
-        ensure!(descriptors(&drive)? == before, "descriptors are left in round {round}");
+        ensure!(
+            descriptors(&drive)? == before,
+            "descriptors are left in round {round}"
+        );
     }
     Ok(())
 }

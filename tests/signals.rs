@@ -2,7 +2,9 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::talk::shell_kill;
-use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, kernel, process, route, rt, signal};
+use crate::util::{
+    Daemon, Instance, Peer, eventually, first_cpu, kernel, process, route, rt, signal,
+};
 use nix::sys::signal::Signal;
 use rtcore::message::{Reject, SIGNAL_RECORD_BYTES, SignalRecord};
 use rtcore::sys::accounts::own_uid;
@@ -33,7 +35,11 @@ pub fn value_and_origin_pass_from_signal_to_signal() -> anyhow::Result<()> {
     }
     let got = drive.signals(rt(2), values.len())?;
     assert_eq!(got.iter().map(|s| s.value).collect::<Vec<_>>(), values);
-    assert!(got.iter().all(|s| s.pid == button.pid() && s.uid == own_uid()), "{got:?}");
+    assert!(
+        got.iter()
+            .all(|s| s.pid == button.pid() && s.uid == own_uid()),
+        "{got:?}"
+    );
     instance.ledger_is("pressed->stop", 4, &[(Delivered, 4)])?;
     Ok(())
 }
@@ -44,7 +50,11 @@ pub fn a_signal_in_a_queue_is_a_record() -> anyhow::Result<()> {
     let config = instance.head()
         + &signal("pressed", "", "SIGRTMIN+1", "")
         + &instance.mqueue("log", "")
-        + &route("pressed", &["log"], "accept_claimed = true\nmq_priority = 9");
+        + &route(
+            "pressed",
+            &["log"],
+            "accept_claimed = true\nmq_priority = 9",
+        );
     let daemon = Daemon::start(&config)?;
     let mut log = Peer::receiver(&instance.queue("log"))?;
     let mut button = Peer::start()?;
@@ -69,13 +79,16 @@ pub fn a_signal_in_a_queue_is_a_record() -> anyhow::Result<()> {
     let shell = shell_kill(daemon.pid(), rt(1))?;
     let verified = record(&log.receive(1)?)?;
     assert!(verified.dequeued_ns > claimed.dequeued_ns);
-    assert_eq!((verified.value, verified.pid, verified.uid), (0, shell, own_uid()));
+    assert_eq!(
+        (verified.value, verified.pid, verified.uid),
+        (0, shell, own_uid())
+    );
     assert_eq!(verified.verified, 1);
     Ok(())
 }
 
-/// si_pid is what the sender wrote. A route that takes claims takes that one too, and says that it is a
-/// claim; one that does not takes the kernel's word alone.
+/// si_pid is what the sender wrote. A route that takes claims takes that one too, and says that it
+/// is a claim; one that does not takes the kernel's word alone.
 pub fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -90,24 +103,40 @@ pub fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     let mut button = Peer::start()?;
     button.expect(&instance, "button", &[])?;
     let mut liar = Peer::start()?;
-    let mut forge = |signo: i32, pid: u32| liar.tell(&format!("forge {} {signo} 5 {pid} 4242", daemon.pid()));
+    let mut forge =
+        |signo: i32, pid: u32| liar.tell(&format!("forge {} {signo} 5 {pid} 4242", daemon.pid()));
     forge(rt(1), button.pid())?;
     let taken = record(&Peer::receiver(&instance.queue("a"))?.receive(1)?)?;
-    assert_eq!((taken.pid, taken.uid, taken.verified), (button.pid(), 4242, 0));
+    assert_eq!(
+        (taken.pid, taken.uid, taken.verified),
+        (button.pid(), 4242, 0)
+    );
     forge(rt(1), 1)?;
-    instance.ledger_is("claims->a", 2, &[(Delivered, 1), (Rejected(Reject::Origin), 1)])?;
+    instance.ledger_is(
+        "claims->a",
+        2,
+        &[(Delivered, 1), (Rejected(Reject::Origin), 1)],
+    )?;
 
     forge(Signal::SIGUSR1 as i32, button.pid())?;
     instance.ledger_is("kernels->b", 1, &[(Rejected(Reject::Origin), 1)])?;
     // The owner's own kill(2).
     button.tell(&format!("kill {} {}", daemon.pid(), Signal::SIGUSR1 as i32))?;
     let taken = record(&Peer::receiver(&instance.queue("b"))?.receive(1)?)?;
-    assert_eq!((taken.pid, taken.uid, taken.verified), (button.pid(), own_uid(), 1));
-    instance.ledger_is("kernels->b", 2, &[(Delivered, 1), (Rejected(Reject::Origin), 1)])?;
+    assert_eq!(
+        (taken.pid, taken.uid, taken.verified),
+        (button.pid(), own_uid(), 1)
+    );
+    instance.ledger_is(
+        "kernels->b",
+        2,
+        &[(Delivered, 1), (Rejected(Reject::Origin), 1)],
+    )?;
     Ok(())
 }
 
-/// A source with an owner takes signals from whoever registered as that owner, and from nobody before.
+/// A source with an owner takes signals from whoever registered as that owner, and from nobody
+/// before.
 pub fn only_the_owner_may_send() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -130,8 +159,8 @@ pub fn only_the_owner_may_send() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A queue's payload becomes a value: up to eight bytes in native order, the rest zero. Longer ones are
-/// too large, unless the route may cut them.
+/// A queue's payload becomes a value: up to eight bytes in native order, the rest zero. Longer ones
+/// are too large, unless the route may cut them.
 pub fn a_payload_becomes_a_value() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -151,8 +180,13 @@ pub fn a_payload_becomes_a_value() -> anyhow::Result<()> {
     }
     let whole = u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
     let three = u64::from_ne_bytes([1, 2, 3, 0, 0, 0, 0, 0]);
-    let values = |got: Vec<crate::util::talk::Rang>| got.iter().map(|s| s.value).collect::<Vec<_>>();
-    instance.ledger_is("in->whole", 4, &[(Delivered, 3), (Rejected(Reject::TooLarge), 1)])?;
+    let values =
+        |got: Vec<crate::util::talk::Rang>| got.iter().map(|s| s.value).collect::<Vec<_>>();
+    instance.ledger_is(
+        "in->whole",
+        4,
+        &[(Delivered, 3), (Rejected(Reject::TooLarge), 1)],
+    )?;
     instance.ledger_is("in->cut", 4, &[(Delivered, 4)])?;
     assert_eq!(values(drive.pending(rt(1))?), [0, three, whole]);
     assert_eq!(values(drive.pending(rt(2))?), [0, three, whole, whole]);
@@ -175,16 +209,23 @@ pub fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
     // Inherits the mask.
     let second = drive.tell("second tid")?.concat();
     let (pid, tid) = (drive.pid().to_string(), second.clone());
-    let registered = instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
+    let registered =
+        instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
     assert!(registered.status.success(), "{registered:?}");
     Peer::sender(&instance.queue("in"))?.stream(77, 1)?;
     instance.ledger_is("in->to.thread", 2, &[(Delivered, 2)])?;
     // The first thread sees what is for the process, not what is for the second thread.
     assert_eq!(drive.pending(rt(1))?, []);
     let for_process = drive.pending(rt(2))?;
-    assert_eq!(for_process.iter().map(|s| s.value).collect::<Vec<_>>(), [77]);
+    assert_eq!(
+        for_process.iter().map(|s| s.value).collect::<Vec<_>>(),
+        [77]
+    );
     let for_thread = drive.second_signals(rt(1), 1)?;
-    assert_eq!((for_thread[0].value, for_thread[0].tid.to_string()), (77, second));
+    assert_eq!(
+        (for_thread[0].value, for_thread[0].tid.to_string()),
+        (77, second)
+    );
     Ok(())
 }
 
@@ -215,7 +256,11 @@ pub fn doorbells_into_the_daemon_coalesce() -> anyhow::Result<()> {
         + &route("bell", &["log"], "");
     let daemon = Daemon::start(&config)?;
     daemon.signal(Signal::SIGSTOP)?;
-    eventually(|| kernel::stopped(daemon.pid()).ok().filter(|stopped| *stopped))?;
+    eventually(|| {
+        kernel::stopped(daemon.pid())
+            .ok()
+            .filter(|stopped| *stopped)
+    })?;
     let mut shells = Vec::new();
     for _ in 0..5 {
         shells.push(shell_kill(daemon.pid(), Signal::SIGUSR2 as i32)?);
@@ -238,8 +283,18 @@ pub fn anybody_presses_the_stop_of_the_demo_arm() -> anyhow::Result<()> {
     let mut text = std::fs::read_to_string(&file)?
         .replacen("name = \"demo-arm\"", &own, 1)
         .replace("cpu = 0", &format!("cpu = {}", first_cpu()));
-    for queue in ["estop-log", "setpoints", "drive1", "drive2", "telemetry", "telemetry-log"] {
-        text = text.replace(&format!("\"/demo-arm.{queue}\""), &format!("{:?}", i.queue(queue)));
+    for queue in [
+        "estop-log",
+        "setpoints",
+        "drive1",
+        "drive2",
+        "telemetry",
+        "telemetry-log",
+    ] {
+        text = text.replace(
+            &format!("\"/demo-arm.{queue}\""),
+            &format!("{:?}", i.queue(queue)),
+        );
     }
     let daemon = Daemon::start(&text)?;
     let mut drive = Peer::start()?;
@@ -249,7 +304,11 @@ pub fn anybody_presses_the_stop_of_the_demo_arm() -> anyhow::Result<()> {
     let got = drive.signals(rt(2), 1)?;
     assert_eq!((got[0].value, got[0].pid), (42, anybody.pid()));
     let log = record(&Peer::receiver(&i.queue("estop-log"))?.receive(1)?)?;
-    assert_eq!((log.value, log.pid, log.verified), (42, anybody.pid(), 0), "who did is a claim");
+    assert_eq!(
+        (log.value, log.pid, log.verified),
+        (42, anybody.pid(), 0),
+        "who did is a claim"
+    );
     // The other two are not there.
     i.ledger_is("estop", 4, &[(Delivered, 2), (PeerDead, 2)])?;
     Ok(())

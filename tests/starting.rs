@@ -1,4 +1,5 @@
-//! A start: signals that arrive meanwhile, which by default would end the program, and what stays of the threads that it used.
+//! A start: signals that arrive meanwhile, which by default would end the program, and what stays
+//! of the threads that it used.
 
 use crate::util::book::End::Delivered;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route, rt, signal};
@@ -9,8 +10,14 @@ use rtcore::sys::{rtsignal, startup};
 /// Waits until the program blocks every signal that a route may carry, which it does before `main`.
 pub fn holds_signals(pid: u32) -> anyhow::Result<()> {
     let wanted = startup::routable().fold(0, |bits, signo| bits | rtsignal::bit(signo));
-    eventually(|| (kernel::blocked(pid, pid).ok()? & wanted == wanted).then_some(()))
-        .with_context(|| format!("{:x} of {wanted:x} are blocked", kernel::blocked(pid, pid).unwrap_or(0)))
+    eventually(|| (kernel::blocked(pid, pid).ok()? & wanted == wanted).then_some(())).with_context(
+        || {
+            format!(
+                "{:x} of {wanted:x} are blocked",
+                kernel::blocked(pid, pid).unwrap_or(0)
+            )
+        },
+    )
 }
 
 /// The configuration comes late, so rtd is starting for as long as the test likes.
@@ -31,7 +38,12 @@ pub fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
         }
         // One that no route reads, and the doorbells: one is read, the others are not.
         button.ring(pid, rt(7), 1)?;
-        for doorbell in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGIO] {
+        for doorbell in [
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+            Signal::SIGIO,
+        ] {
             button.tell(&format!("kill {pid} {}", doorbell as i32))?;
         }
         kernel_pid = pid;
@@ -43,7 +55,11 @@ pub fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
     i.ledger_is("pressed->log", 5, &[(Delivered, 5)])?;
     i.ledger_is("usr->log", 1, &[(Delivered, 1)])?;
     // Nobody takes the rest, so it must not stay: pending signals count against the user's limit.
-    ensure!(kernel::pending(kernel_pid)? == 0, "{:x}", kernel::pending(kernel_pid)?);
+    ensure!(
+        kernel::pending(kernel_pid)? == 0,
+        "{:x}",
+        kernel::pending(kernel_pid)?
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -51,21 +67,29 @@ pub fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
 /// Bytes of a stack that a Rust thread has by default.
 const DEFAULT_STACK_KIB: &str = "2048 kB";
 
-/// Each lane thread tries its filter on a thread that ends at once, many of them at the same time. The C library keeps the
-/// stacks of these, and the start locks all memory.
+/// Each lane thread tries its filter on a thread that ends at once, many of them at the same time.
+/// The C library keeps the stacks of these, and the start locks all memory.
 pub fn the_threads_of_a_start_leave_no_stacks_locked() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let many = (0..16).map(|n| i.mqueue(&format!("in{n}"), "") + &route(&format!("in{n}"), &["log"], ""));
+    let many =
+        (0..16).map(|n| i.mqueue(&format!("in{n}"), "") + &route(&format!("in{n}"), &["log"], ""));
     let config = i.head() + &i.mqueue("log", "") + &many.collect::<String>();
     for _ in 0..4 {
         let daemon = Daemon::start(&config)?;
         let maps = std::fs::read_to_string(format!("/proc/{}/smaps", daemon.pid()))?;
         let has = |key: &str, line: &&str| {
-            line.strip_prefix(key).is_some_and(|value| value.trim() == DEFAULT_STACK_KIB)
+            line.strip_prefix(key)
+                .is_some_and(|value| value.trim() == DEFAULT_STACK_KIB)
         };
         let locked = maps.lines().filter(|line| has("Locked:", line)).count();
-        ensure!(locked == 0, "{locked} stacks of {DEFAULT_STACK_KIB} are locked");
-        ensure!(maps.lines().any(|line| line.starts_with("Locked:") && !line.ends_with(" 0 kB")));
+        ensure!(
+            locked == 0,
+            "{locked} stacks of {DEFAULT_STACK_KIB} are locked"
+        );
+        ensure!(
+            maps.lines()
+                .any(|line| line.starts_with("Locked:") && !line.ends_with(" 0 kB"))
+        );
         daemon.stop()?;
     }
     Ok(())

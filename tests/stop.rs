@@ -14,7 +14,9 @@ use std::path::Path;
 
 /// A receiver with room for three and a route that queues ten; `drain` as configured.
 fn config(instance: &Instance, daemon: &str, more: &str) -> String {
-    instance.head().replace("[daemon]", &format!("[daemon]\n{daemon}"))
+    instance
+        .head()
+        .replace("[daemon]", &format!("[daemon]\n{daemon}"))
         + &instance.mqueue("in", "")
         + &instance.mqueue("out", "maxmsg = 3")
         + &route("in", &["out"], more)
@@ -27,7 +29,8 @@ fn eight(instance: &Instance) -> anyhow::Result<Reader> {
     Ok(Reader::open(&instance.name)?)
 }
 
-/// SIGTERM or SIGINT: what is queued is delivered to a receiver that reads, and the lanes end by themselves.
+/// SIGTERM or SIGINT: what is queued is delivered to a receiver that reads, and the lanes end by
+/// themselves.
 pub fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let instance = Instance::new()?;
@@ -40,7 +43,10 @@ pub fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
         let (status, log) = daemon.end()?;
         assert!(status.success(), "{status}\n{log}");
         book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 8)])?;
-        assert!(log.contains("lane lane: accepted 8 = delivered 8 "), "{log}");
+        assert!(
+            log.contains("lane lane: accepted 8 = delivered 8 "),
+            "{log}"
+        );
         // The queues stay, the page and the socket go.
         assert!(exists(&instance.queue("in"))? && exists(&instance.queue("out"))?);
         assert!(instance.page().is_err());
@@ -55,8 +61,16 @@ pub fn a_stop_accounts_for_the_rest() -> anyhow::Result<()> {
     let daemon = Daemon::start(&config(&instance, "drain = \"50ms\"", ""))?;
     let page = eight(&instance)?;
     let log = daemon.stop()?;
-    book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 3), (Rejected(Reject::Stopped), 5)])?;
-    assert!(log.contains("accepted 8 = delivered 3 + expired 0 + displaced 0 + rejected 5 "), "{log}");
+    book::check(
+        &page.snapshot()?,
+        "in->out",
+        8,
+        &[(Delivered, 3), (Rejected(Reject::Stopped), 5)],
+    )?;
+    assert!(
+        log.contains("accepted 8 = delivered 3 + expired 0 + displaced 0 + rejected 5 "),
+        "{log}"
+    );
     assert!(log.contains(".out: 3 messages"), "{log}");
     Ok(())
 }
@@ -70,12 +84,21 @@ pub fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
     daemon.logged("SIGTERM: stopping")?;
     daemon.signal(Signal::SIGTERM)?;
     let (status, log) = daemon.end()?;
-    assert!(status.success() && log.contains("asked again"), "{status}\n{log}");
-    book::check(&page.snapshot()?, "in->out", 8, &[(Delivered, 3), (Rejected(Reject::Stopped), 5)])?;
+    assert!(
+        status.success() && log.contains("asked again"),
+        "{status}\n{log}"
+    );
+    book::check(
+        &page.snapshot()?,
+        "in->out",
+        8,
+        &[(Delivered, 3), (Rejected(Reject::Stopped), 5)],
+    )?;
     Ok(())
 }
 
-/// A source held by `block`: the message in hand is accounted, those behind it are their sender's still.
+/// A source held by `block`: the message in hand is accounted, those behind it are their sender's
+/// still.
 pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = "capacity = 1\noverflow = \"block:10s\"";
@@ -84,7 +107,12 @@ pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
     instance.ledger_is("in->out", 5, &[(Delivered, 3), (Queued, 2)])?;
     let page = Reader::open(&instance.name)?;
     daemon.stop()?;
-    book::check(&page.snapshot()?, "in->out", 5, &[(Delivered, 3), (Rejected(Reject::Stopped), 2)])?;
+    book::check(
+        &page.snapshot()?,
+        "in->out",
+        5,
+        &[(Delivered, 3), (Rejected(Reject::Stopped), 2)],
+    )?;
     let left = Peer::receiver(&instance.queue("in"))?.rest()?;
     assert_eq!(crate::util::talk::numbers(&left)?, [5, 6, 7, 8, 9]);
     Ok(())
@@ -97,7 +125,8 @@ fn held_back(instance: &Instance, lane: &str) -> String {
         .replace("[[lane]]", &format!("[[lane]]\n{lane}"))
 }
 
-/// `a` has sent forty messages and `b` does not read: four are in its ring, two are queued, and the lane holds the next one.
+/// `a` has sent forty messages and `b` does not read: four are in its ring, two are queued, and the
+/// lane holds the next one.
 fn hold_back(instance: &Instance, config: &str) -> anyhow::Result<(Daemon, [Peer; 2])> {
     let daemon = Daemon::start(config)?;
     let mut all = peers(instance)?;
@@ -106,8 +135,9 @@ fn hold_back(instance: &Instance, config: &str) -> anyhow::Result<(Daemon, [Peer
     Ok((daemon, all))
 }
 
-/// A ring is read no further than the stop: what was not dispatched by then, also the message in hand that waits for
-/// room, is neither accepted nor rejected, and the next daemon gets it. (What was queued is accounted.)
+/// A ring is read no further than the stop: what was not dispatched by then, also the message in
+/// hand that waits for room, is neither accepted nor rejected, and the next daemon gets it. (What
+/// was queued is accounted.)
 pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> {
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
@@ -115,7 +145,12 @@ pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<
         let (daemon, [_a, mut b]) = hold_back(&instance, &config)?;
         let page = Reader::open(&instance.name)?;
         daemon.stop()?;
-        book::check(&page.snapshot()?, "a.out->b.in", 6, &[(Delivered, 4), (Rejected(Reject::Stopped), 2)])?;
+        book::check(
+            &page.snapshot()?,
+            "a.out->b.in",
+            6,
+            &[(Delivered, 4), (Rejected(Reject::Stopped), 2)],
+        )?;
         let daemon = Daemon::start(&config)?;
         let want: Vec<u64> = (0..4).chain(6..40).collect();
         assert_eq!(b.take_numbers(want.len())?, want, "{wait}");
@@ -126,19 +161,28 @@ pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<
     Ok(())
 }
 
-/// The message in hand stays in the ring only where nobody has a copy yet; else it would come twice. `stuck` does not
-/// read, `fine` does.
+/// The message in hand stays in the ring only where nobody has a copy yet; else it would come
+/// twice. `stuck` does not read, `fine` does.
 pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result<()> {
-    for (to, rejected, again) in [(["stuck.in", "fine.in"], 1, 5), (["fine.in", "stuck.in"], 2, 4)] {
+    for (to, rejected, again) in [
+        (["stuck.in", "fine.in"], 1, 5),
+        (["fine.in", "stuck.in"], 2, 4),
+    ] {
         let instance = Instance::new()?;
-        let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+        let config = instance
+            .head()
+            .replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
             + &process("a")
             + &process("stuck")
             + &process("fine")
             + &endpoint("a.out", "a", 64)
             + &endpoint("stuck.in", "stuck", 4)
             + &endpoint("fine.in", "fine", 64)
-            + &route("a.out", &to, "name = \"fan\"\ncapacity = 1\noverflow = \"block:10s\"");
+            + &route(
+                "a.out",
+                &to,
+                "name = \"fan\"\ncapacity = 1\noverflow = \"block:10s\"",
+            );
         let daemon = Daemon::start(&config)?;
         let mut stuck = Peer::with_inbox(&instance, "stuck")?;
         let mut fine = Peer::with_inbox(&instance, "fine")?;
@@ -150,14 +194,20 @@ pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result
         let page = Reader::open(&instance.name)?;
         daemon.stop()?;
         let delivered = 4 + 10 - again;
-        let ends = [(Delivered, delivered), (Rejected(Reject::Stopped), rejected)];
+        let ends = [
+            (Delivered, delivered),
+            (Rejected(Reject::Stopped), rejected),
+        ];
         book::check(&page.snapshot()?, "fan", delivered + rejected, &ends)?;
         // Its messages come when both receivers are back.
         a.freeze()?;
         let daemon = Daemon::start(&config)?;
-        let is_back =
-            |p: &&Process| ["stuck", "fine"].contains(&p.name.as_str()) && p.state == PeerState::Alive;
-        instance.until("both are back", |s| s.processes.iter().filter(is_back).count() == 2)?;
+        let is_back = |p: &&Process| {
+            ["stuck", "fine"].contains(&p.name.as_str()) && p.state == PeerState::Alive
+        };
+        instance.until("both are back", |s| {
+            s.processes.iter().filter(is_back).count() == 2
+        })?;
         a.thaw()?;
         assert_eq!(fine.take_numbers(10)?, (0..10).collect::<Vec<_>>());
         let want: Vec<u64> = (0..4).chain(10 - again..10).collect();
@@ -165,7 +215,11 @@ pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result
         instance.ledger_is("fan", 2 * again, &[(Delivered, 2 * again)])?;
         for peer in [&mut stuck, &mut fine] {
             let counters = first(&peer.tell("lane counters i")?)?.to_owned();
-            assert_eq!(counters.split(' ').nth(1), Some("0"), "duplicates: {counters}");
+            assert_eq!(
+                counters.split(' ').nth(1),
+                Some("0"),
+                "duplicates: {counters}"
+            );
         }
         daemon.stop()?;
     }
@@ -176,7 +230,11 @@ pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result
 pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = "capacity = 1\noverflow = \"block:10s\"";
-    let daemon = Daemon::start(&config(&instance, "drain = \"60s\"\nkeep_queues = false", policy))?;
+    let daemon = Daemon::start(&config(
+        &instance,
+        "drain = \"60s\"\nkeep_queues = false",
+        policy,
+    ))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
     instance.ledger_is("in->out", 5, &[(Delivered, 3), (Queued, 2)])?;
     assert_eq!(held(&instance.queue("in"))?, 5);
@@ -192,13 +250,20 @@ pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signals that are pending when the drain ends would go with the process: they are accounted for, not left to the kernel.
+/// Signals that are pending when the drain ends would go with the process: they are accounted for,
+/// not left to the kernel.
 pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
     let instance = Instance::new()?;
-    let config = instance.head().replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
+    let config = instance
+        .head()
+        .replace("[daemon]", "[daemon]\ndrain = \"50ms\"")
         + &signal("pressed", "", "SIGRTMIN+1", "")
         + &instance.mqueue("out", "maxmsg = 3")
-        + &route("pressed", &["out"], "accept_claimed = true\ncapacity = 1\noverflow = \"block:10s\"");
+        + &route(
+            "pressed",
+            &["out"],
+            "accept_claimed = true\ncapacity = 1\noverflow = \"block:10s\"",
+        );
     let daemon = Daemon::start(&config)?;
     let mut button = Peer::start()?;
     for value in 0..12 {
@@ -209,11 +274,15 @@ pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
     let log = daemon.stop()?;
     let ends = [(Delivered, 3), (Rejected(Reject::Stopped), 9)];
     book::check(&page.snapshot()?, "pressed->out", 12, &ends)?;
-    assert!(log.contains("route pressed->out: 9 lost (stopped)"), "{log}");
+    assert!(
+        log.contains("route pressed->out: 9 lost (stopped)"),
+        "{log}"
+    );
     Ok(())
 }
 
-/// A sender has ended with messages in its ring: it cannot bring them to the next daemon, so the stop accounts for them.
+/// A sender has ended with messages in its ring: it cannot bring them to the next daemon, so the
+/// stop accounts for them.
 pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (daemon, [a, mut b]) = hold_back(&instance, &held_back(&instance, ""))?;
@@ -228,7 +297,8 @@ pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Resu
     Ok(())
 }
 
-/// A lane has stopped while another one still drains: nobody takes the signals that arrive now, and the log has their number.
+/// A lane has stopped while another one still drains: nobody takes the signals that arrive now, and
+/// the log has their number.
 pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = config(&instance, "drain = \"60s\"", "")
@@ -237,7 +307,8 @@ pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow
     let daemon = Daemon::start(&config)?;
     eight(&instance)?;
     let threads = || kernel::threads(daemon.pid()).ok();
-    let is_pressed = |&tid: &u32| kernel::thread(daemon.pid(), tid).is_ok_and(|t| t.name == "pressed");
+    let is_pressed =
+        |&tid: &u32| kernel::thread(daemon.pid(), tid).is_ok_and(|t| t.name == "pressed");
     anyhow::ensure!(threads().is_some_and(|all| all.iter().any(is_pressed)));
     daemon.signal(Signal::SIGTERM)?;
     daemon.logged("SIGTERM: stopping")?;
@@ -246,10 +317,16 @@ pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow
     for value in 0..5 {
         button.ring(daemon.pid(), rt(1), value)?;
     }
-    assert_eq!(Peer::receiver(&instance.queue("out"))?.numbers(8)?, (0..8).collect::<Vec<_>>());
+    assert_eq!(
+        Peer::receiver(&instance.queue("out"))?.numbers(8)?,
+        (0..8).collect::<Vec<_>>()
+    );
     let (status, log) = daemon.end()?;
     assert!(status.success(), "{status}\n{log}");
-    assert!(log.contains("endpoint pressed: 5 signals arrived after its lane had stopped: lost"), "{log}");
+    assert!(
+        log.contains("endpoint pressed: 5 signals arrived after its lane had stopped: lost"),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -265,8 +342,8 @@ pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signals that no route reads: they end nothing, interrupt no message, and none stays pending, which
-/// would eat the user's limit.
+/// Signals that no route reads: they end nothing, interrupt no message, and none stays pending,
+/// which would eat the user's limit.
 pub fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
     const EACH: usize = 50;
     let instance = Instance::new()?;

@@ -1,5 +1,5 @@
-//! A storm of short-lived senders while rtd is stopped and started: what each of them sent is received, or is in the ledgers of
-//! the lives of rtd, message by message.
+//! A storm of short-lived senders while rtd is stopped and started: what each of them sent is
+//! received, or is in the ledgers of the lives of rtd, message by message.
 
 use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
@@ -25,7 +25,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }
@@ -34,15 +37,23 @@ fn config(i: &Instance) -> String {
     let mut text = i.head().replace("[daemon]", "[daemon]\ndrain = \"20ms\"");
     for name in MEMBERS {
         text += &process(name);
-        text += &WAYS.map(|(way, _)| endpoint(&format!("{name}.{way}"), name, 16)).concat();
+        text += &WAYS
+            .map(|(way, _)| endpoint(&format!("{name}.{way}"), name, 16))
+            .concat();
     }
     for (way, _) in WAYS {
         let members = MEMBERS.map(|name| format!("\"{name}.{way}\"")).join(", ");
         let from = format!("{way}.out");
         text += &process(way);
         text += &endpoint(&from, way, 64);
-        text += &format!("[[group]]\nname = \"{way}.group\"\nmembers = [{members}]\nmode = \"{way}\"\n");
-        text += &route(&from, &[&format!("{way}.group")], &format!("name = \"{way}\"\ncapacity = 4"));
+        text += &format!(
+            "[[group]]\nname = \"{way}.group\"\nmembers = [{members}]\nmode = \"{way}\"\n"
+        );
+        text += &route(
+            &from,
+            &[&format!("{way}.group")],
+            &format!("name = \"{way}\"\ncapacity = 4"),
+        );
     }
     text
 }
@@ -55,9 +66,14 @@ fn connect(socket: &str, name: &str) -> anyhow::Result<Peer> {
     Ok(peer)
 }
 
-/// Sends from one endpoint, process after process, each of which ends in one of several ways. Returns the numbers that were
-/// accepted and those whose fate is not known to the sender.
-fn send(socket: &str, way: &str, over: &AtomicBool, seed: u64) -> anyhow::Result<[BTreeSet<u64>; 2]> {
+/// Sends from one endpoint, process after process, each of which ends in one of several ways.
+/// Returns the numbers that were accepted and those whose fate is not known to the sender.
+fn send(
+    socket: &str,
+    way: &str,
+    over: &AtomicBool,
+    seed: u64,
+) -> anyhow::Result<[BTreeSet<u64>; 2]> {
     let mut rng = Random(seed);
     let [mut accepted, mut doubtful] = [BTreeSet::new(), BTreeSet::new()];
     let out = format!("{way}.out");
@@ -168,17 +184,23 @@ fn restart(
 pub fn what_short_lived_senders_send_over_many_stops_is_accounted_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
-    let number = |name, default| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
+    let number = |name, default| {
+        std::env::var(name)
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(default)
+    };
     let (seconds, seed) = (number("RTD_STORM_S", SECONDS), number("RTD_STORM_SEED", 1));
     let (over, quiet) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let socket = &i.socket();
     let daemon = Daemon::start(&text)?;
     let (sums, stops, sent, got) = std::thread::scope(|scope| {
-        let senders =
-            WAYS.map(|(way, _)| scope.spawn(move || send(socket, way, over, seed + way.len() as u64)));
+        let senders = WAYS
+            .map(|(way, _)| scope.spawn(move || send(socket, way, over, seed + way.len() as u64)));
         let receivers = MEMBERS.map(|name| scope.spawn(move || receive(socket, name, quiet)));
-        let goes_on =
-            || !senders.iter().any(|s| s.is_finished()) && !receivers.iter().any(|r| r.is_finished());
+        let goes_on = || {
+            !senders.iter().any(|s| s.is_finished()) && !receivers.iter().any(|r| r.is_finished())
+        };
         let storm = restart(&i, &text, daemon, seconds, seed, goes_on);
         over.store(true, Ordering::Release);
         let sent = senders.map(|sender| sender.join().expect("a sender panicked"));
@@ -203,19 +225,39 @@ pub fn what_short_lived_senders_send_over_many_stops_is_accounted_for() -> anyho
             received.len()
         );
         println!("{said}");
-        ensure!(!accepted.is_empty() && !received.is_empty() && stops > STOPS_MIN, "{said}");
-        // Each message that a send accepted is in one ledger, in as many copies as the route makes. One that was refused in the
-        // moment at which its lane stopped may be, too.
+        ensure!(
+            !accepted.is_empty() && !received.is_empty() && stops > STOPS_MIN,
+            "{said}"
+        );
+        // Each message that a send accepted is in one ledger, in as many copies as the route makes.
+        // One that was refused in the moment at which its lane stopped may be, too.
         let surplus = sum.accepted.checked_sub(copies * accepted.len() as u64);
-        ensure!(surplus.is_some_and(|n| n <= copies * stops.min(doubtful.len() as u64)), "{said}");
+        ensure!(
+            surplus.is_some_and(|n| n <= copies * stops.min(doubtful.len() as u64)),
+            "{said}"
+        );
         // Each delivered copy is received, and nothing else.
-        ensure!(received.len() as u64 == sum.delivered && sum.delivered + sum.lost == sum.accepted, "{said}");
-        ensure!(received.iter().all(|n| accepted.contains(n) || doubtful.contains(n)), "{said}");
+        ensure!(
+            received.len() as u64 == sum.delivered && sum.delivered + sum.lost == sum.accepted,
+            "{said}"
+        );
+        ensure!(
+            received
+                .iter()
+                .all(|n| accepted.contains(n) || doubtful.contains(n)),
+            "{said}"
+        );
         for of in &got {
-            ensure!(of[at].is_sorted_by(|a, b| a < b), "{said}: out of order, or twice");
+            ensure!(
+                of[at].is_sorted_by(|a, b| a < b),
+                "{said}: out of order, or twice"
+            );
         }
         let all: BTreeSet<u64> = received.iter().copied().collect();
-        ensure!(*copies > 1 || all.len() == received.len(), "{said}: two members got one message");
+        ensure!(
+            *copies > 1 || all.len() == received.len(),
+            "{said}: two members got one message"
+        );
     }
     Ok(())
 }

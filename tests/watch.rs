@@ -46,7 +46,10 @@ pub fn into_a_pipe_it_prints_block_after_block_and_sigint_ends_it() -> anyhow::R
     tool.signal(Signal::SIGINT)?;
     let said = tool.end()?;
     ensure!(said.code() == Some(0) && said.err.is_empty(), "{said:?}");
-    ensure!(!said.out.contains('\x1b') && said.out.ends_with('\n'), "{said:?}");
+    ensure!(
+        !said.out.contains('\x1b') && said.out.ends_with('\n'),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -57,7 +60,10 @@ pub fn a_closed_pipe_ends_it_quietly() -> anyhow::Result<()> {
     let script = "{ \"$0\" --instance \"$1\" stats --watch 0.05; echo $? >&2; } | head -3";
     shell.arg("-c").arg(script).args([RTCTL, &i.name]);
     let said = run(shell)?;
-    ensure!(said.out.lines().count() == 3 && said.err == "0\n", "{said:?}");
+    ensure!(
+        said.out.lines().count() == 3 && said.err == "0\n",
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -69,12 +75,23 @@ pub fn json_comes_as_one_document_a_line_with_rates() -> anyhow::Result<()> {
     for _ in 0..3 {
         let document: serde_json::Value = serde_json::from_str(&tool.line()?)?;
         let route = &document["routes"][0];
-        ensure!(document["interval_s"].as_f64().is_some_and(|s| s > 0.05), "{document}");
-        ensure!(route["per_second"]["accepted"].as_f64().is_some_and(|rate| rate > 10.0), "{route}");
+        ensure!(
+            document["interval_s"].as_f64().is_some_and(|s| s > 0.05),
+            "{document}"
+        );
+        ensure!(
+            route["per_second"]["accepted"]
+                .as_f64()
+                .is_some_and(|rate| rate > 10.0),
+            "{route}"
+        );
         let accepted = route["accepted"].as_u64().context("no count")?;
         ensure!(accepted > before, "{accepted} after {before}");
         let interval = route["latency_ns"]["count"].as_u64().context("no count")?;
-        ensure!(interval <= accepted - before || before == 0, "latencies of more than the interval: {route}");
+        ensure!(
+            interval <= accepted - before || before == 0,
+            "latencies of more than the interval: {route}"
+        );
         before = accepted;
     }
     tool.signal(Signal::SIGTERM)?;
@@ -91,11 +108,17 @@ pub fn a_terminal_is_redrawn_in_place() -> anyhow::Result<()> {
     terminal.signal(Signal::SIGINT)?;
     let (status, shown) = terminal.end()?;
     ensure!(status.success(), "{status}");
-    ensure!(shown.starts_with("\x1b[2J\x1b[H") && shown.matches("\x1b[2J").count() == 1, "{shown:?}");
+    ensure!(
+        shown.starts_with("\x1b[2J\x1b[H") && shown.matches("\x1b[2J").count() == 1,
+        "{shown:?}"
+    );
     // Each drawing wipes what was longer before, to the right and below.
     for drawing in shown.split(HOME).skip(1) {
         let rows = drawing.matches('\n').count();
-        ensure!(drawing.matches("\x1b[K\r\n").count() == rows && drawing.contains("\x1b[J"), "{drawing:?}");
+        ensure!(
+            drawing.matches("\x1b[K\r\n").count() == rows && drawing.contains("\x1b[J"),
+            "{drawing:?}"
+        );
         ensure!(drawing.contains("flow "), "{drawing:?}");
     }
     Ok(())

@@ -23,21 +23,32 @@ fn with_mqueue_mounted(script: &str) -> Command {
 /// The program of another user learns why the queue does not admit it, and by which key it would.
 pub fn who_may_not_open_a_queue_learns_its_mode_and_the_key() -> anyhow::Result<()> {
     let i = Instance::new()?;
-    let groups =
-        i.mqueue("groups", "mode = \"0660\"") + &i.mqueue("other", "") + &route("groups", &["other"], "");
+    let groups = i.mqueue("groups", "mode = \"0660\"")
+        + &i.mqueue("other", "")
+        + &route("groups", &["other"], "");
     let daemon = Daemon::start(&(config(&i) + &groups))?;
     let as_nobody = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");
-    let flush = |endpoint: &str| format!("exec {as_nobody} {RTCTL} --instance {} flush {endpoint}", i.name);
+    let flush = |endpoint: &str| {
+        format!(
+            "exec {as_nobody} {RTCTL} --instance {} flush {endpoint}",
+            i.name
+        )
+    };
     run(with_mqueue_mounted(&flush("in")))?.refused(&[
         &i.queue("in"),
         "Permission denied; it has mode 0",
         "owner root and group root, which do not admit ",
         "(usermod -aG root ",
     ])?;
-    let admitted = run(with_mqueue_mounted(&flush("groups")))?.refused(&["mode 0660", "usermod -aG root"])?;
-    ensure!(!admitted.contains("set mode ="), "its mode admits the group already: {admitted}");
+    let admitted =
+        run(with_mqueue_mounted(&flush("groups")))?.refused(&["mode 0660", "usermod -aG root"])?;
+    ensure!(
+        !admitted.contains("set mode ="),
+        "its mode admits the group already: {admitted}"
+    );
     let hidden = format!("mount -t tmpfs none /dev/mqueue; {}", flush("in"));
-    run(with_mqueue_mounted(&hidden))?.refused(&["`mode` of the [[endpoint]]", "0660 admits the group"])?;
+    run(with_mqueue_mounted(&hidden))?
+        .refused(&["`mode` of the [[endpoint]]", "0660 admits the group"])?;
     daemon.stop()?;
     Ok(())
 }
@@ -46,13 +57,24 @@ pub fn who_may_not_open_a_queue_learns_its_mode_and_the_key() -> anyhow::Result<
 pub fn an_empty_list_is_not_offered() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let says = ["no process is called arm", "the configuration has no [[process]]"];
+    let says = [
+        "no process is called arm",
+        "the configuration has no [[process]]",
+    ];
     let error = run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.refused(&says)?;
     ensure!(!error.contains("or use one of"), "{error}");
     daemon.stop()?;
-    let owned = config(&i).replacen("kind = \"mqueue\"\n", "kind = \"mqueue\"\nowner = \"arm\"\n", 1);
-    let said = crate::util::tool::run_on(crate::util::tool::rtd(&["check", "-"]), owned.as_bytes())?;
-    let error = said.refused(&["no process is named `arm`; the configuration has none", "add a process"])?;
+    let owned = config(&i).replacen(
+        "kind = \"mqueue\"\n",
+        "kind = \"mqueue\"\nowner = \"arm\"\n",
+        1,
+    );
+    let said =
+        crate::util::tool::run_on(crate::util::tool::rtd(&["check", "-"]), owned.as_bytes())?;
+    let error = said.refused(&[
+        "no process is named `arm`; the configuration has none",
+        "add a process",
+    ])?;
     ensure!(!error.contains("there are: "), "{error}");
     Ok(())
 }
@@ -62,11 +84,17 @@ pub fn one_message_is_counted_as_one() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
-    daemon.logged(&format!("{}: 1 lane, 1 route, 2 endpoints, control socket", i.name))?;
+    daemon.logged(&format!(
+        "{}: 1 lane, 1 route, 2 endpoints, control socket",
+        i.name
+    ))?;
     daemon.kill()?;
     Peer::sender(&i.queue("in"))?.stream(0, 1)?;
     let daemon = Daemon::start(&text)?;
-    daemon.logged(&format!("adopted message queue {} (maxmsg 10) with 1 message\n", i.queue("in")))?;
+    daemon.logged(&format!(
+        "adopted message queue {} (maxmsg 10) with 1 message\n",
+        i.queue("in")
+    ))?;
     i.until("it is delivered", |s| s.routes[0].ledger.delivered == 1)?;
     let said = run(i.rtctl_command(&["flush", "out"]))?.well()?;
     ensure!(said.starts_with("flushed 1 message from out ("), "{said}");
@@ -75,7 +103,8 @@ pub fn one_message_is_counted_as_one() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A user without permissions: one diagnostic for all lanes, which names all of them and the way to run without.
+/// A user without permissions: one diagnostic for all lanes, which names all of them and the way to
+/// run without.
 pub fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i)
@@ -84,13 +113,20 @@ pub fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
         + &i.mqueue("b", "")
         + &route("a", &["b"], "lane = \"second\"");
     let file = i.file("two-lanes.toml");
-    std::fs::write(&file, text.replace(&format!("socket = \"{}\"\n", i.socket()), ""))?;
-    let as_nobody =
-        format!("exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all");
+    std::fs::write(
+        &file,
+        text.replace(&format!("socket = \"{}\"\n", i.socket()), ""),
+    )?;
+    let as_nobody = format!(
+        "exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all"
+    );
     let run_as_nobody = |options: &str| {
         let mut command = Command::new("sh");
         let limits = "ulimit -r 0; ulimit -l 64";
-        command.args(["-c", &format!("{limits}; {as_nobody} {RTD} {options} {}", file.display())]);
+        command.args([
+            "-c",
+            &format!("{limits}; {as_nobody} {RTD} {options} {}", file.display()),
+        ]);
         command.env("XDG_RUNTIME_DIR", "/nonexistent");
         die_with_parent_at_exec(&mut command);
         command
@@ -106,7 +142,8 @@ pub fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A session that only takes part in direct routes needs no rtd, so nothing is logged of it at a restart.
+/// A session that only takes part in direct routes needs no rtd, so nothing is logged of it at a
+/// restart.
 pub fn a_restart_says_nothing_of_direct_routes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head()
@@ -122,6 +159,9 @@ pub fn a_restart_says_nothing_of_direct_routes() -> anyhow::Result<()> {
     let daemon = Daemon::start(&text)?;
     planner.tell("session wait cmd")?;
     let log = daemon.stop()?;
-    ensure!(!log.contains("had a session") && !log.contains("rejoin"), "{log}");
+    ensure!(
+        !log.contains("had a session") && !log.contains("rejoin"),
+        "{log}"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Datagrams between Cobalt lanes and plain Linux programs, on the stand-in: a port's other end is opened by this process,
-//! which is such a program.
+//! Datagrams between Cobalt lanes and plain Linux programs, on the stand-in: a port's other end is
+//! opened by this process, which is such a program.
 
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
@@ -14,7 +14,11 @@ use std::time::Duration;
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn port(name: &str, number: i16, more: &str) -> String {
-    let size = if more.contains("msgsize") { "" } else { "msgsize = 64\n" };
+    let size = if more.contains("msgsize") {
+        ""
+    } else {
+        "msgsize = 64\n"
+    };
     format!("[[endpoint]]\nname = \"{name}\"\nkind = \"xddp\"\nport = {number}\n{size}{more}\n")
 }
 
@@ -24,7 +28,8 @@ fn number(device: &Device) -> anyhow::Result<u64> {
     Ok(u64::from_ne_bytes(message.as_slice().try_into()?))
 }
 
-pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> anyhow::Result<()> {
+pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> anyhow::Result<()>
+{
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -49,21 +54,39 @@ pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() 
         hmi.write(&n.to_ne_bytes())?;
     }
     ensure!(counters(&receiver.tell("recv 200 2000")?) == (0..200).collect::<Vec<_>>());
-    let read = at.until("all delivered", |s| s.routes.iter().all(|r| r.ledger.delivered >= 200))?;
+    let read = at.until("all delivered", |s| {
+        s.routes.iter().all(|r| r.ledger.delivered >= 200)
+    })?;
     balanced(&read)?;
-    ensure!(read.workers.iter().all(|w| w.counters.allocations == 0), "{:#?}", read.workers);
+    ensure!(
+        read.workers.iter().all(|w| w.counters.allocations == 0),
+        "{:#?}",
+        read.workers
+    );
     let device = bench.device(1);
     let listing = String::from_utf8(at.rtctl(&["ls"])?.stdout)?;
-    ensure!(listing.contains(&format!("{}  64 x 64 B", device.display())), "{listing}");
+    ensure!(
+        listing.contains(&format!("{}  64 x 64 B", device.display())),
+        "{listing}"
+    );
     let label = bench.label("hmi");
-    ensure!(std::fs::read_link(&label)? == device, "the label leads to the device");
+    ensure!(
+        std::fs::read_link(&label)? == device,
+        "the label leads to the device"
+    );
     for command in [&["send", "hmi", "--text", "x"][..], &["listen", "hmi"]] {
         let refused = at.rtctl(command)?;
         let said = String::from_utf8(refused.stderr)?;
-        ensure!(!refused.status.success() && said.contains("one program can open at a time"), "{said}");
+        ensure!(
+            !refused.status.success() && said.contains("one program can open at a time"),
+            "{said}"
+        );
     }
     let log = daemon.stop()?;
-    ensure!(log.contains("have no origin: every program that may open the device can send them"), "{log}");
+    ensure!(
+        log.contains("have no origin: every program that may open the device can send them"),
+        "{log}"
+    );
     ensure!(!label.exists(), "the port is free again");
     Ok(())
 }
@@ -79,19 +102,29 @@ pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::R
             + &at.mqueue("in", "")
             + &at.mqueue("side", "")
             + &port("hmi", 0, "maxmsg = 64\nmsgsize = 64")
-            + &route("in", &["hmi"], &format!("capacity = 5\noverflow = \"{policy}\""))
+            + &route(
+                "in",
+                &["hmi"],
+                &format!("capacity = 5\noverflow = \"{policy}\""),
+            )
             + &route("in", &["side"], "capacity = 512");
         let daemon = bench.daemon(&config)?;
         let mut sender = bench.at("send", "in")?;
         sender.tell(&format!("stream 0 {MESSAGES}"))?;
-        let full = at.until("all accepted", |s| s.routes.iter().all(|r| r.ledger.accepted == MESSAGES))?;
+        let full = at.until("all accepted", |s| {
+            s.routes.iter().all(|r| r.ledger.accepted == MESSAGES)
+        })?;
         balanced(&full)?;
         let ledger = &full.routes[0].ledger;
-        // Shorter ones than the longest have room in greater number: the core takes 64 bytes for 8 and a header.
+        // Shorter ones than the longest have room in greater number: the core takes 64 bytes for 8
+        // and a header.
         ensure!((ledger.delivered, ledger.queued) == (POOL, 5), "{ledger:?}");
         // A device that nobody reads holds up no other receiver.
         let mut side = bench.at("recv", "side")?;
-        ensure!(side.tell(&format!("recv {MESSAGES} 2000"))?.len() == usize::try_from(MESSAGES)?, "{policy}");
+        ensure!(
+            side.tell(&format!("recv {MESSAGES} 2000"))?.len() == usize::try_from(MESSAGES)?,
+            "{policy}"
+        );
         let hmi = bench.open_device(0)?;
         let first = ledger.delivered;
         let rest = if keeps_last { MESSAGES - 5 } else { first };
@@ -100,7 +133,9 @@ pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::R
             ensure!(got == n, "{policy}: {got}, not {n}");
         }
         ensure!(hmi.read(A_WHILE)?.is_none());
-        balanced(&at.until("the rest went on", |s| s.routes[0].ledger.delivered == first + 5)?)?;
+        balanced(&at.until("the rest went on", |s| {
+            s.routes[0].ledger.delivered == first + 5
+        })?)?;
         daemon.stop()?;
     }
     Ok(())
@@ -123,7 +158,10 @@ pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<(
     let read = at.until("accounted", |s| s.routes[0].ledger.accepted == 3)?;
     balanced(&read)?;
     let ledger = &read.routes[0].ledger;
-    ensure!((ledger.delivered, ledger.rejected.iter().sum::<u64>()) == (1, 2), "{ledger:?}");
+    ensure!(
+        (ledger.delivered, ledger.rejected.iter().sum::<u64>()) == (1, 2),
+        "{ledger:?}"
+    );
     ensure!(read.workers[0].counters.errors == 0);
     daemon.stop()?;
     Ok(())
@@ -132,14 +170,17 @@ pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<(
 pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 2, "") + &route("hmi", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("out", "") + &port("hmi", 2, "") + &route("hmi", &["out"], "");
     let daemon = bench.daemon(&config)?;
     let mut receiver = bench.at("recv", "out")?;
     for n in 0..20_u64 {
         let hmi = bench.open_device(2)?;
         hmi.write(&n.to_ne_bytes())?;
         ensure!(counters(&receiver.tell("recv 1 5000")?) == [n]);
-        let second = Device::open_now(&bench.device(2)).map(drop).map_err(|e| e.kind());
+        let second = Device::open_now(&bench.device(2))
+            .map(drop)
+            .map_err(|e| e.kind());
         ensure!(second == Err(io::ErrorKind::ResourceBusy), "{second:?}");
     }
     let read = at.until("all delivered", |s| s.routes[0].ledger.delivered == 20)?;
@@ -153,7 +194,8 @@ pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> 
 pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 1, "") + &route("hmi", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("out", "") + &port("hmi", 1, "") + &route("hmi", &["out"], "");
     // The stand-in's devices are there once a process was bound.
     drop(bench.peer()?);
     let device = bench.device(1);
@@ -164,7 +206,9 @@ pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyho
         opened.write(&5_u64.to_ne_bytes()).map(|()| opened)
     });
     let daemon = bench.daemon(&config)?;
-    let opened = hmi.join().map_err(|_| anyhow::anyhow!("the program panicked"))??;
+    let opened = hmi
+        .join()
+        .map_err(|_| anyhow::anyhow!("the program panicked"))??;
     ensure!(counters(&bench.at("recv", "out")?.tell("recv 1 5000")?) == [5]);
     daemon.stop()?;
     drop(opened);
@@ -178,7 +222,11 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
     let config = bench.head()
         + &at.mqueue("out", "")
         + &port("hmi", 0, "")
-        + &route("hmi", &["out"], "capacity = 1\noverflow = \"block:10000000\"");
+        + &route(
+            "hmi",
+            &["out"],
+            "capacity = 1\noverflow = \"block:10000000\"",
+        );
     let daemon = bench.daemon(&config)?;
     let hmi = bench.open_device(0)?;
     for n in 0..14_u64 {
@@ -187,11 +235,20 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
     at.until("the lane is held", |s| s.routes[0].ledger.delivered == 10)?;
     let log = daemon.stop()?;
     // Ten are in the queue; the others were taken at the stop, and none of them is unaccounted for.
-    ensure!(log.contains("accepted 14 = delivered 10 ") && log.contains("rejected 4 "), "{log}");
-    let is_broken = |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
-    ensure!(is_broken(hmi.read(A_WHILE).map(drop)) && is_broken(hmi.write(b"x")), "the other end is closed");
+    ensure!(
+        log.contains("accepted 14 = delivered 10 ") && log.contains("rejected 4 "),
+        "{log}"
+    );
+    let is_broken =
+        |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+    ensure!(
+        is_broken(hmi.read(A_WHILE).map(drop)) && is_broken(hmi.write(b"x")),
+        "the other end is closed"
+    );
     drop(hmi);
-    let waits = Device::open_now(&bench.device(0)).map(drop).map_err(|e| e.kind());
+    let waits = Device::open_now(&bench.device(0))
+        .map(drop)
+        .map_err(|e| e.kind());
     ensure!(waits == Err(io::ErrorKind::WouldBlock), "{waits:?}");
     // The next one finds the port free, also after one that could not clean up.
     let mut receiver = bench.at("recv", "out")?;
@@ -208,12 +265,22 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
 pub fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let config = bench.head() + &at.mqueue("out", "") + &port("hmi", 0, "") + &route("hmi", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("out", "") + &port("hmi", 0, "") + &route("hmi", &["out"], "");
     let daemon = bench.daemon(&config)?;
     let other = super::util::Instance::new()?;
-    let second = config.replace(&at.name, &other.name).replace(&at.socket(), &other.socket());
-    let said = bench.daemon(&second).map(|_| ()).map_err(|e| format!("{e:#}"));
-    ensure!(said.as_ref().is_err_and(|e| e.contains("cannot bind XDDP port 0")), "{said:?}");
+    let second = config
+        .replace(&at.name, &other.name)
+        .replace(&at.socket(), &other.socket());
+    let said = bench
+        .daemon(&second)
+        .map(|_| ())
+        .map_err(|e| format!("{e:#}"));
+    ensure!(
+        said.as_ref()
+            .is_err_and(|e| e.contains("cannot bind XDDP port 0")),
+        "{said:?}"
+    );
     daemon.stop()?;
     Ok(())
 }
@@ -221,23 +288,68 @@ pub fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
 pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
-    let routed = |ports: &str| bench.head() + &at.mqueue("out", "") + ports + &route("hmi", &["out"], "");
+    let routed =
+        |ports: &str| bench.head() + &at.mqueue("out", "") + ports + &route("hmi", &["out"], "");
     let hmi = routed(&port("hmi", 0, ""));
     let twice = port("hmi", 0, "label = \"a\"") + &port("other", 0, "label = \"a\"");
     let cases = [
-        (hmi.clone(), &["--skin", "posix"][..], "", &["only Cobalt has them", "skin = \"cobalt\""][..]),
-        (hmi.clone(), &[], "1", &["is not available", "CONFIG_XENO_DRIVERS_RTIPC_XDDP"]),
-        (routed(&port("hmi", 40, "")), &[], "", &["has no device", "rtp40", "CONFIG_XENO_OPT_PIPE_NRDEV"]),
-        (routed(&port("hmi", -1, "")), &[], "", &["-1 is not within 0 to 32767"]),
-        (routed(&port("hmi", 0, "").replace("port = 0\n", "")), &[], "", &["`port` is missing"]),
-        (routed(&port("hmi", 0, "label = \"a/b\"")), &[], "", &["`a/b` is no label"]),
-        (routed(&port("hmi", 0, "mode = \"0600\"")), &[], "", &["`mode` has no effect for kind = \"xddp\""]),
-        (routed(&port("hmi", 0, "maxmsg = 65536")), &[], "", &["a port's pool has at most 4194304"]),
+        (
+            hmi.clone(),
+            &["--skin", "posix"][..],
+            "",
+            &["only Cobalt has them", "skin = \"cobalt\""][..],
+        ),
+        (
+            hmi.clone(),
+            &[],
+            "1",
+            &["is not available", "CONFIG_XENO_DRIVERS_RTIPC_XDDP"],
+        ),
+        (
+            routed(&port("hmi", 40, "")),
+            &[],
+            "",
+            &["has no device", "rtp40", "CONFIG_XENO_OPT_PIPE_NRDEV"],
+        ),
+        (
+            routed(&port("hmi", -1, "")),
+            &[],
+            "",
+            &["-1 is not within 0 to 32767"],
+        ),
+        (
+            routed(&port("hmi", 0, "").replace("port = 0\n", "")),
+            &[],
+            "",
+            &["`port` is missing"],
+        ),
+        (
+            routed(&port("hmi", 0, "label = \"a/b\"")),
+            &[],
+            "",
+            &["`a/b` is no label"],
+        ),
+        (
+            routed(&port("hmi", 0, "mode = \"0600\"")),
+            &[],
+            "",
+            &["`mode` has no effect for kind = \"xddp\""],
+        ),
+        (
+            routed(&port("hmi", 0, "maxmsg = 65536")),
+            &[],
+            "",
+            &["a port's pool has at most 4194304"],
+        ),
         (
             routed(&twice),
             &[],
             "",
-            &["port 0 is the endpoint's on line", "port = 1", "label `a` is the endpoint's"],
+            &[
+                "port 0 is the endpoint's on line",
+                "port = 1",
+                "label `a` is the endpoint's",
+            ],
         ),
     ];
     for (config, args, no_xddp, parts) in cases {
@@ -257,14 +369,23 @@ pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()>
         let said = String::from_utf8(lacking.check(&config, &[], &[])?.stderr)?;
         ensure!(said.contains("does not export __cobalt_recvfrom"), "{said}");
         // Without such an endpoint the same library does.
-        let none = lacking.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+        let none = lacking.head()
+            + &at.mqueue("in", "")
+            + &at.mqueue("out", "")
+            + &route("in", &["out"], "");
         ensure!(lacking.check(&none, &[], &[])?.status.success());
     }
     let fine = bench.check(&hmi, &[], &[])?;
-    let (out, said) = (String::from_utf8(fine.stdout)?, String::from_utf8(fine.stderr)?);
+    let (out, said) = (
+        String::from_utf8(fine.stdout)?,
+        String::from_utf8(fine.stderr)?,
+    );
     let device = bench.device(0);
     ensure!(fine.status.success() && said.is_empty(), "{said}");
-    ensure!(out.contains(&format!("xddp {}  64 x 64B", device.display())), "{out}");
+    ensure!(
+        out.contains(&format!("xddp {}  64 x 64B", device.display())),
+        "{out}"
+    );
     Ok(())
 }
 
@@ -286,16 +407,23 @@ pub fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
     ] {
         ensure!(out.contains(part), "no {part:?} in {out}");
     }
-    // Nobody asked for Cobalt by name: said aloud, and not taken at all for queues that are written for Linux's programs.
+    // Nobody asked for Cobalt by name: said aloud, and not taken at all for queues that are written
+    // for Linux's programs.
     let auto = bench.check(&config, &["--skin", "auto"], &[])?;
     let said = String::from_utf8(auto.stderr)?;
-    ensure!(auto.status.success() && said.contains("plain Linux programs do not see: `in`"), "{said}");
+    ensure!(
+        auto.status.success() && said.contains("plain Linux programs do not see: `in`"),
+        "{said}"
+    );
     let queues = bench.head()
         + &at.mqueue("in", "mode = \"0600\"")
         + &at.mqueue("out", "")
         + &route("in", &["out"], "");
     let posix = String::from_utf8(bench.check(&queues, &["--skin", "auto"], &[])?.stdout)?;
-    ensure!(posix.contains("skin posix: endpoint `in` has a `mode`"), "{posix}");
+    ensure!(
+        posix.contains("skin posix: endpoint `in` has a `mode`"),
+        "{posix}"
+    );
     ensure!(!posix.contains("namespace of `cobalt`"), "{posix}");
     Ok(())
 }
@@ -307,7 +435,8 @@ pub fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()>
     let copy = at.file("libcobalt.so.2");
     std::fs::copy(&bench.libcobalt, &copy)?;
     let shown = copy.display().to_string();
-    let config = bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
+    let config =
+        bench.head() + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
     let config = config.replace(&bench.libcobalt, &shown);
     for (mode, status, part) in [
         (0o755, Some(0), ""),
@@ -317,12 +446,24 @@ pub fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()>
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(mode))?;
         let checked = bench.check(&config, &[], &[])?;
         let said = String::from_utf8(checked.stderr)?;
-        ensure!(checked.status.code() == status && said.contains(part), "{mode:o}: {said}");
+        ensure!(
+            checked.status.code() == status && said.contains(part),
+            "{mode:o}: {said}"
+        );
         if status == Some(1) {
             let fix = format!("chmod go-w {shown}");
-            ensure!(said.contains("daemon.cobalt_library") && said.contains(&fix), "{said}");
+            ensure!(
+                said.contains("daemon.cobalt_library") && said.contains(&fix),
+                "{said}"
+            );
             // A fall-back would be a choice that whoever wrote the file made.
-            ensure!(bench.check(&config, &["--skin", "auto"], &[])?.status.code() == Some(1));
+            ensure!(
+                bench
+                    .check(&config, &["--skin", "auto"], &[])?
+                    .status
+                    .code()
+                    == Some(1)
+            );
         }
     }
     Ok(())

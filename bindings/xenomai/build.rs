@@ -1,5 +1,5 @@
-//! With the feature `link-cobalt`: where the linker finds libcobalt. Without it nothing is to be done, because the
-//! library is looked up when the program runs.
+//! With the feature `link-cobalt`: where the linker finds libcobalt. Without it nothing is to be
+//! done, because the library is looked up when the program runs.
 
 use std::path::Path;
 

@@ -1,18 +1,20 @@
 //! Questions with a deadline, and their answers.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with `--allow-degraded`)
-//! Terminal 2: `cargo run -p rtcore --example ask -- axis`
-//! Terminal 3: `cargo run -p rtcore --example ask -- panel 10`
+//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example ask -- axis` Terminal 3: `cargo
+//! run -p rtcore --example ask -- panel 10`
 //!
-//! `ask axis MS` takes MS milliseconds over every third answer: the panel does not wait for it, and what comes late is
-//! counted and never taken for the answer to the next question. Kill the axis meanwhile: the call ends at once.
+//! `ask axis MS` takes MS milliseconds over every third answer: the panel does not wait for it, and
+//! what comes late is counted and never taken for the answer to the next question. Kill the axis
+//! meanwhile: the call ends at once.
 
 use rtcore::client::{CallError, Event, Incoming, SendError, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+// What comes early waits: by default a real-time signal would end a program that has not blocked it
+// yet.
 rtcore::hold_signals!();
 
 /// How long a question may take.
@@ -32,7 +34,10 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let (side, number) = (args.next(), args.next().map(|text| text.parse::<u64>()).transpose());
+    let (side, number) = (
+        args.next(),
+        args.next().map(|text| text.parse::<u64>()).transpose(),
+    );
     let done = match (side.as_deref(), number) {
         (Some("panel"), Ok(count)) => panel(count.unwrap_or(u64::MAX)),
         (Some("axis"), Ok(slow_ms)) => axis(slow_ms.unwrap_or(0).saturating_mul(1_000_000)),
@@ -71,7 +76,9 @@ fn panel(count: u64) -> Outcome {
                 println!("no answer in time");
             }
             // It may come, or come back.
-            Err(error @ (CallError::Send(SendError::PeerDead { .. }) | CallError::PeerDead { .. })) => {
+            Err(
+                error @ (CallError::Send(SendError::PeerDead { .. }) | CallError::PeerDead { .. }),
+            ) => {
                 println!("{error}");
             }
             Err(error) => return Err(error.into()),
@@ -101,14 +108,20 @@ fn axis(slow_ns: u64) -> Outcome {
             }
             Incoming::Event(_) => continue,
         };
-        // It ties the answer to the question, and outlives it. A message that is no question has none.
-        let Some(to) = question.reply_to() else { continue };
+        // It ties the answer to the question, and outlives it. A message that is no question has
+        // none.
+        let Some(to) = question.reply_to() else {
+            continue;
+        };
         count += 1;
         if count.is_multiple_of(3) {
             sleep_until(monotonic_ns() + slow_ns);
         }
         let at_ns = monotonic_ns();
-        let position = Position { radians: (at_ns as f64 * 1e-9).sin(), at_ns };
+        let position = Position {
+            radians: (at_ns as f64 * 1e-9).sin(),
+            at_ns,
+        };
         if let Err(error) = answers.reply(to, position.as_bytes()) {
             println!("not answered: {error}");
         }

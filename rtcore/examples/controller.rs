@@ -1,11 +1,11 @@
 //! A 1 kHz control loop that sends typed set points, on an absolute schedule.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with `--allow-degraded`)
-//! Terminal 2: `cargo run -p rtcore --example drive`
-//! Terminal 3: `cargo run -p rtcore --example controller -- --seconds 10`
+//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example drive` Terminal 3: `cargo run -p
+//! rtcore --example controller -- --seconds 10`
 //!
-//! The route is direct (`path` in the configuration): the set points lie in the drive's memory when `send_at` returns,
-//! and go on coming while rtd is away.
+//! The route is direct (`path` in the configuration): the set points lie in the drive's memory when
+//! `send_at` returns, and go on coming while rtd is away.
 
 mod common;
 
@@ -15,7 +15,8 @@ use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::IntoBytes;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+// What comes early waits: by default a real-time signal would end a program that has not blocked it
+// yet.
 rtcore::hold_signals!();
 
 const PERIOD_NS: u64 = 1_000_000;
@@ -42,7 +43,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     setpoints.wait_for_receiver(monotonic_ns() + PATIENCE_NS)?;
 
     // From here on in real time: below the lane, all memory locked, the stack touched.
-    match session.realtime().lane("control").below(1).prefault_stack(64 * 1024).enter() {
+    match session
+        .realtime()
+        .lane("control")
+        .below(1)
+        .prefault_stack(64 * 1024)
+        .enter()
+    {
         Ok(granted) => println!("SCHED_FIFO {}", granted.priority()),
         Err(error) => eprintln!("not in real time, latencies have no bound: {error}"),
     }
@@ -71,11 +78,12 @@ fn control(setpoints: &mut rtcore::client::Sender, for_ns: u64) -> Done {
     while next_ns - start_ns < for_ns {
         next_ns += PERIOD_NS;
         sleep_until(next_ns);
-        // A sine, from the time at which this cycle should have run: lateness does not bend the path.
+        // A sine, from the time at which this cycle should have run: lateness does not bend the
+        // path.
         let (position, velocity) = ((next_ns - start_ns) as f64 * 1e-9).sin_cos();
         let setpoint = SetPoint { position, velocity };
-        // A drive that ended is `PeerDead` until it is started again; one that is too slow is `Full`. Neither
-        // stops the cycle.
+        // A drive that ended is `PeerDead` until it is started again; one that is too slow is
+        // `Full`. Neither stops the cycle.
         match setpoints.send_at(next_ns, setpoint.as_bytes()) {
             Ok(_) => done.sent += 1,
             Err(error) => {

@@ -2,7 +2,8 @@
 //!
 //! See `controller.rs` for how to start it. `--seconds N` ends it by itself.
 //!
-//! Two threads: one receives and touches neither heap, lock nor terminal; the other prints what the first counted.
+//! Two threads: one receives and touches neither heap, lock nor terminal; the other prints what the
+//! first counted.
 
 mod common;
 
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+// What comes early waits: by default a real-time signal would end a program that has not blocked it
+// yet.
 rtcore::hold_signals!();
 
 /// Without a set point for so long the drive holds its position.
@@ -46,14 +48,22 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = common::seconds()?;
     let session = Session::connect("drive")?;
     let inbox = session.inbox()?;
-    let realtime = session.realtime().lane("control").below(1).prefault_stack(64 * 1024);
+    let realtime = session
+        .realtime()
+        .lane("control")
+        .below(1)
+        .prefault_stack(64 * 1024);
     let figures = Arc::new(Figures::default());
     figures.clear();
 
     let shared = Arc::clone(&figures);
-    let thread =
-        std::thread::Builder::new().name("drive".into()).spawn(move || follow(inbox, realtime, &shared))?;
-    println!("{:>9} {:>7} {:>11} {:>11} {:>11}", "set points", "missed", "min us", "avg us", "max us");
+    let thread = std::thread::Builder::new()
+        .name("drive".into())
+        .spawn(move || follow(inbox, realtime, &shared))?;
+    println!(
+        "{:>9} {:>7} {:>11} {:>11} {:>11}",
+        "set points", "missed", "min us", "avg us", "max us"
+    );
     for _ in 0..seconds {
         std::thread::sleep(Duration::from_secs(1));
         figures.print();
@@ -69,11 +79,17 @@ fn follow(mut inbox: Inbox, realtime: RealTimeBuilder, figures: &Figures) {
     if let Err(error) = realtime.enter() {
         eprintln!("not in real time, latencies have no bound: {error}");
     }
-    let mut target = SetPoint { position: 0.0, velocity: 0.0 };
+    let mut target = SetPoint {
+        position: 0.0,
+        velocity: 0.0,
+    };
     loop {
         match inbox.recv_deadline(monotonic_ns() + WATCHDOG_NS) {
             Ok(Some(Incoming::Message(message))) => {
-                figures.record(message.received_ns().saturating_sub(message.intended_ns()), message.missed());
+                figures.record(
+                    message.received_ns().saturating_sub(message.intended_ns()),
+                    message.missed(),
+                );
                 // Of another length: not from our controller, whatever else it is.
                 if let Some(setpoint) = message.value() {
                     target = setpoint;
@@ -110,7 +126,11 @@ impl Figures {
         let [count, missed, sum, max] = [&self.count, &self.missed, &self.sum_ns, &self.max_ns]
             .map(|figure| figure.swap(0, Ordering::Relaxed));
         let min = self.min_ns.swap(u64::MAX, Ordering::Relaxed);
-        let holding = if self.holding.load(Ordering::Relaxed) { "  holding: nobody commands" } else { "" };
+        let holding = if self.holding.load(Ordering::Relaxed) {
+            "  holding: nobody commands"
+        } else {
+            ""
+        };
         let (min, count_or_1) = (if count == 0 { 0 } else { min }, count.max(1));
         let [min, avg, max] = [min, sum / count_or_1, max].map(|ns| ns as f64 / 1000.0);
         println!("{count:>10} {missed:>7} {min:>11.1} {avg:>11.1} {max:>11.1}{holding}");

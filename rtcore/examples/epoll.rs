@@ -1,11 +1,12 @@
 //! An inbox in an event loop of one's own, beside a timer and signals.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with `--allow-degraded`)
-//! Terminal 2: `cargo run -p rtcore --example epoll`
-//! Terminal 3: `cargo run --bin rtctl -- --instance examples send console --text hello`
+//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example epoll` Terminal 3: `cargo run
+//! --bin rtctl -- --instance examples send console --text hello`
 //!
-//! An inbox is a descriptor (`AsFd`): the same works in any epoll set, in mio or tokio. It is level-triggered: take what
-//! is there until `try_recv` says none. `rtctl send` writes a POSIX message queue; rtd carries it into shared memory.
+//! An inbox is a descriptor (`AsFd`): the same works in any epoll set, in mio or tokio. It is
+//! level-triggered: take what is there until `try_recv` says none. `rtctl send` writes a POSIX
+//! message queue; rtd carries it into shared memory.
 
 use rtcore::client::signals::Signals;
 use rtcore::client::waiter::{Interest, SignalSource, Timer, Waiter};
@@ -14,7 +15,8 @@ use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::signame;
 use std::process::ExitCode;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+// What comes early waits: by default a real-time signal would end a program that has not blocked it
+// yet.
 rtcore::hold_signals!();
 
 /// Keys of the things that are waited for.
@@ -79,7 +81,11 @@ fn take(inbox: &mut Inbox) -> Result<u64, RecvError> {
             Some(Incoming::Message(message)) => {
                 received += 1;
                 let text = String::from_utf8_lossy(message.bytes());
-                println!("{} (mq priority {}): {text}", message.from(), message.mq_priority());
+                println!(
+                    "{} (mq priority {}): {text}",
+                    message.from(),
+                    message.mq_priority()
+                );
             }
             Some(Incoming::Event(event)) => println!("{event:?}"),
         }

@@ -1,19 +1,21 @@
 //! Emergency stop over the highest lane, fail safe: whatever goes wrong stops the machine.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with `--allow-degraded`)
-//! Terminal 2: `cargo run -p rtcore --example estop -- machine`
-//! Terminal 3: `cargo run -p rtcore --example estop -- button`, then press Enter
+//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example estop -- machine` Terminal 3:
+//! `cargo run -p rtcore --example estop -- button`, then press Enter
 //!
-//! The button says all the time that it is *not* pressed. The machine moves as long as it hears so, and stops when it
-//! hears the press, when the button's process ends, when rtd ends, and when it hears nothing. So a broken
-//! path is never taken for a button that nobody presses. (No program replaces the safety relay.)
+//! The button says all the time that it is *not* pressed. The machine moves as long as it hears so,
+//! and stops when it hears the press, when the button's process ends, when rtd ends, and when it
+//! hears nothing. So a broken path is never taken for a button that nobody presses. (No program
+//! replaces the safety relay.)
 
 use rtcore::client::waiter::{Interest, Waiter};
 use rtcore::client::{Event, Inbox, Incoming, RecvError, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it yet.
+// What comes early waits: by default a real-time signal would end a program that has not blocked it
+// yet.
 rtcore::hold_signals!();
 
 const RELEASED: u8 = 0;
@@ -43,7 +45,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says that it is released until Enter is pressed, then that it is pressed. The end of the terminal is a press.
+/// Says that it is released until Enter is pressed, then that it is pressed. The end of the
+/// terminal is a press.
 fn button() -> Outcome {
     let session = Session::connect("button")?;
     let mut state = session.sender("button.state")?;
@@ -59,7 +62,8 @@ fn button() -> Outcome {
         state.send_at(next_ns, &[RELEASED])?;
         next_ns += ALIVE_NS;
     }
-    // It stays pressed until nobody listens any more: our end, told before messages, must not hide the press.
+    // It stays pressed until nobody listens any more: our end, told before messages, must not hide
+    // the press.
     while state.send(&[PRESSED]).is_ok() {
         sleep_until(monotonic_ns() + ALIVE_NS);
     }
@@ -72,7 +76,8 @@ fn machine() -> Outcome {
     let session = Session::connect("machine")?;
     let mut inbox = session.inbox()?;
     println!("waiting for the button");
-    // Whatever was before, also a button that ended: it stands still until it hears that the button is released.
+    // Whatever was before, also a button that ended: it stands still until it hears that the button
+    // is released.
     let until_ns = monotonic_ns() + PATIENCE_NS;
     while let Some(why) = listen(&mut inbox, until_ns)? {
         if monotonic_ns() >= until_ns {
@@ -100,13 +105,19 @@ fn listen(inbox: &mut Inbox, until_ns: u64) -> Result<Option<String>, RecvError>
                 [PRESSED] => {
                     let ago_us = message.received_ns().saturating_sub(message.sent_ns()) / 1000;
                     let who = message.origin();
-                    Some(format!("pressed, by pid {} (verified: {}), {ago_us} us ago", who.pid, who.verified))
+                    Some(format!(
+                        "pressed, by pid {} (verified: {}), {ago_us} us ago",
+                        who.pid, who.verified
+                    ))
                 }
                 other => Some(format!("{other:?} is neither pressed nor released")),
             },
-            Some(Incoming::Event(Event::PeerLost { process, ending, .. })) => {
-                Some(format!("{process} is gone ({})", ending.map_or("it left".into(), |e| e.to_string())))
-            }
+            Some(Incoming::Event(Event::PeerLost {
+                process, ending, ..
+            })) => Some(format!(
+                "{process} is gone ({})",
+                ending.map_or("it left".into(), |e| e.to_string())
+            )),
             Some(Incoming::Event(Event::Down)) => Some("rtd is gone".into()),
             Some(Incoming::Event(Event::PeerBack { .. } | Event::Up)) => continue,
             Some(Incoming::Event(other)) => Some(format!("{other:?}")),
@@ -116,7 +127,13 @@ fn listen(inbox: &mut Inbox, until_ns: u64) -> Result<Option<String>, RecvError>
 }
 
 fn enter_realtime(session: &Session) {
-    if let Err(error) = session.realtime().lane("estop").below(1).prefault_stack(64 * 1024).enter() {
+    if let Err(error) = session
+        .realtime()
+        .lane("estop")
+        .below(1)
+        .prefault_stack(64 * 1024)
+        .enter()
+    {
         eprintln!("not in real time, the stop has no bound: {error}");
     }
 }

@@ -1,29 +1,40 @@
-//! Epochs of counters: which counter a message's number belongs to ([`Meta::epoch`](crate::message::Meta::epoch)).
+//! Epochs of counters: which counter a message's number belongs to
+//! ([`Meta::epoch`](crate::message::Meta::epoch)).
 
 use crate::sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A number of the program that this process runs: the same for all its sessions, another one after exec(2). (A process that
-/// was forked is told by its pid.)
+/// A number of the program that this process runs: the same for all its sessions, another one after
+/// exec(2). (A process that was forked is told by its pid.)
 pub fn program() -> u32 {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let new = new_epoch();
-    NUMBER.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|known| known, |_| new)
+    NUMBER
+        .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed)
+        .map_or_else(|known| known, |_| new)
 }
 
 /// An epoch for a counter that starts now. Never 0, and no two in one process are equal.
 ///
-/// It is the time in microseconds, or one more than the last where two are made in the same microsecond. A daemon or a
-/// session needs longer than that to start again. The same 32 bits return after 71 minutes at the earliest, and then
-/// only by chance (1 in 4 billion); a receiver therefore compares the sender as well.
+/// It is the time in microseconds, or one more than the last where two are made in the same
+/// microsecond. A daemon or a session needs longer than that to start again. The same 32 bits
+/// return after 71 minutes at the earliest, and then only by chance (1 in 4 billion); a receiver
+/// therefore compares the sender as well.
 pub fn new_epoch() -> u32 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     loop {
         let last = LAST.load(Ordering::Relaxed);
         let next = (clock::monotonic_ns() / 1000).max(last + 1);
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half is what changes")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the lower half is what changes"
+        )]
         let epoch = next as u32;
-        if LAST.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() && epoch != 0 {
+        if LAST
+            .compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+            && epoch != 0
+        {
             return epoch;
         }
     }
@@ -39,7 +50,10 @@ mod tests {
         let made = std::thread::scope(|scope| {
             let make = || (0..5_000).map(|_| new_epoch()).collect::<Vec<_>>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
         });
         let distinct: HashSet<u32> = made.iter().copied().collect();
         assert_eq!(distinct.len(), made.len());

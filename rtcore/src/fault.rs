@@ -1,11 +1,14 @@
-//! Named points at which a test build fails on request: faults from inside, for the fault campaign (`tests/faults`).
+//! Named points at which a test build fails on request: faults from inside, for the fault campaign
+//! (`tests/faults`).
 //!
-//! [`fault_point!`](crate::fault_point) marks the place between two steps that belong together. A build without the cargo
-//! feature `fault-points` has no code there; only the spelling of the name is checked, by the compiler. A build with the feature
-//! maps a [`Page`] when it starts (`attach`). The campaign shares that page: it arms one point at a time there, and a process
-//! that reaches the point then ends by SIGKILL, sleeps, or takes the failure that the point names.
+//! [`fault_point!`](crate::fault_point) marks the place between two steps that belong together. A
+//! build without the cargo feature `fault-points` has no code there; only the spelling of the name
+//! is checked, by the compiler. A build with the feature maps a [`Page`] when it starts (`attach`).
+//! The campaign shares that page: it arms one point at a time there, and a process that reaches the
+//! point then ends by SIGKILL, sleeps, or takes the failure that the point names.
 //!
-//! A point on a real-time path costs one load while it is not armed. It never allocates, opens or locks anything.
+//! A point on a real-time path costs one load while it is not armed. It never allocates, opens or
+//! locks anything.
 
 use crate::sys::{clock, process};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -37,14 +40,15 @@ pub const POINTS: [&str; 20] = [
     "after_map_before_mapped",
 ];
 
-/// The feature's mark: the environment variable that names the file of the page. A program without fault points does not
-/// contain this text.
+/// The feature's mark: the environment variable that names the file of the page. A program without
+/// fault points does not contain this text.
 #[cfg(feature = "fault-points")]
 pub const VARIABLE: &str = "RTD_FAULT_POINTS";
 
 /// The number of a point.
 ///
-/// Panics if there is no such point: while the program is compiled, as [`fault_point!`](crate::fault_point) calls it.
+/// Panics if there is no such point: while the program is compiled, as
+/// [`fault_point!`](crate::fault_point) calls it.
 pub const fn number(name: &str) -> u32 {
     let (mut at, mut count) = (0, 0);
     while at < POINTS.len() {
@@ -67,8 +71,9 @@ const fn same(a: &str, b: &str) -> bool {
 
 /// A place at which a test build fails on request; see [the module](crate::fault).
 ///
-/// `fault_point!("name")` may end the process or delay it. `fault_point!("name", failure)` also evaluates `failure` (a `return`,
-/// say) if the armed action is [`Action::Fail`](crate::fault::Action::Fail).
+/// `fault_point!("name")` may end the process or delay it. `fault_point!("name", failure)` also
+/// evaluates `failure` (a `return`, say) if the armed action is
+/// [`Action::Fail`](crate::fault::Action::Fail).
 #[cfg(feature = "fault-points")]
 #[macro_export]
 macro_rules! fault_point {
@@ -82,7 +87,8 @@ macro_rules! fault_point {
     };
 }
 
-/// A place at which a test build fails on request; see [the module](crate::fault). Nothing in this build.
+/// A place at which a test build fails on request; see [the module](crate::fault). Nothing in this
+/// build.
 #[cfg(not(feature = "fault-points"))]
 #[macro_export]
 macro_rules! fault_point {
@@ -189,7 +195,9 @@ impl Page {
             return None;
         }
         let once_more = |strikes: u64| (strikes & LEFT > 0).then(|| strikes + (1 << 32) - 1);
-        self.strikes.fetch_update(Ordering::AcqRel, Ordering::Relaxed, once_more).ok()?;
+        self.strikes
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, once_more)
+            .ok()?;
         match self.action.load(Ordering::Relaxed) {
             1 => Some(Action::Kill),
             2 => Some(Action::Delay),
@@ -230,26 +238,35 @@ mod attached {
 
     static ATTACHED: OnceLock<Attached> = OnceLock::new();
 
-    /// Maps the page that the environment names. Without one, no point ever strikes. Called once, when the program starts.
+    /// Maps the page that the environment names. Without one, no point ever strikes. Called once,
+    /// when the program starts.
     ///
     /// Errors: the file cannot be opened or mapped.
     pub fn attach() -> io::Result<()> {
-        let Some(path) = std::env::var_os(VARIABLE) else { return Ok(()) };
+        let Some(path) = std::env::var_os(VARIABLE) else {
+            return Ok(());
+        };
         let file = File::options().read(true).write(true).open(path)?;
         if file.metadata()?.len() < size_of::<Page>() as u64 {
             return Err(io::Error::other("the page of fault points is too short"));
         }
         let memory = Mapping::new(&file, size_of::<Page>())?;
         // A second call changes nothing.
-        let _ = ATTACHED.set(Attached { memory, pid: std::process::id() });
+        let _ = ATTACHED.set(Attached {
+            memory,
+            pid: std::process::id(),
+        });
         Ok(())
     }
 
     /// This process is at a point; true if the call there has to fail.
     #[inline]
     pub fn reach(point: u32) -> bool {
-        let Some(Attached { memory, pid }) = ATTACHED.get() else { return false };
-        // SAFETY: the file is written by the campaign's `Page` only, which is atomics; the mapping is never dropped.
+        let Some(Attached { memory, pid }) = ATTACHED.get() else {
+            return false;
+        };
+        // SAFETY: the file is written by the campaign's `Page` only, which is atomics; the mapping
+        // is never dropped.
         unsafe { memory.view::<Page>(0) }.reach(point, *pid)
     }
 }
@@ -260,17 +277,31 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     fn order(point: u32, action: Action) -> Order {
-        Order { point, action, pid: 0, times: 1, chance: u32::MAX, delay_ns: 0, seed: 7 }
+        Order {
+            point,
+            action,
+            pid: 0,
+            times: 1,
+            chance: u32::MAX,
+            delay_ns: 0,
+            seed: 7,
+        }
     }
 
     #[test]
     fn an_armed_point_strikes_as_often_as_ordered_and_no_other_does() {
         let page = Page::default();
         assert_eq!(page.strikes(3, 1), None, "nothing is armed");
-        page.arm(&Order { times: 2, ..order(3, Action::Fail) });
+        page.arm(&Order {
+            times: 2,
+            ..order(3, Action::Fail)
+        });
         assert_eq!(page.strikes(4, 1), None);
         assert!(page.reach(3, 1));
-        assert_eq!((page.strikes(3, 1), page.strikes(3, 1)), (Some(Action::Fail), None));
+        assert_eq!(
+            (page.strikes(3, 1), page.strikes(3, 1)),
+            (Some(Action::Fail), None)
+        );
         assert_eq!(page.struck(), 2);
         page.arm(&order(3, Action::Delay));
         assert_eq!(page.disarm(), 0);
@@ -280,14 +311,24 @@ mod tests {
     #[test]
     fn only_the_process_that_is_meant_is_struck() {
         let page = Page::default();
-        page.arm(&Order { pid: 20, ..order(0, Action::Kill) });
-        assert_eq!((page.strikes(0, 21), page.strikes(0, 20)), (None, Some(Action::Kill)));
+        page.arm(&Order {
+            pid: 20,
+            ..order(0, Action::Kill)
+        });
+        assert_eq!(
+            (page.strikes(0, 21), page.strikes(0, 20)),
+            (None, Some(Action::Kill))
+        );
     }
 
     #[test]
     fn a_point_strikes_with_the_probability_that_was_ordered() {
         let page = Page::default();
-        page.arm(&Order { times: u32::MAX, chance: u32::MAX / 4, ..order(5, Action::Delay) });
+        page.arm(&Order {
+            times: u32::MAX,
+            chance: u32::MAX / 4,
+            ..order(5, Action::Delay)
+        });
         let struck = (0..10_000).filter(|_| page.strikes(5, 1).is_some()).count();
         assert!((2_000..3_000).contains(&struck), "{struck} of 10000");
     }
@@ -297,7 +338,8 @@ mod tests {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 sources(&path, found);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("fault.rs") {
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("fault.rs")
+            {
                 found.push(path);
             }
         }
@@ -310,7 +352,10 @@ mod tests {
         for dir in ["src", "../rtd/src"] {
             sources(&root.join(dir), &mut files);
         }
-        let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        let text: String = files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
         // As if each were on one line.
         let text: String = text.split_whitespace().collect();
         for name in POINTS {

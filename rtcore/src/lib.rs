@@ -1,13 +1,15 @@
-//! Client library of the rtd messaging daemon: real-time signals, messages in shared memory, priority lanes.
+//! Client library of the rtd messaging daemon: real-time signals, messages in shared memory,
+//! priority lanes.
 //!
-//! The configuration of a machine lists the processes, the endpoints that they own, and the routes between these
-//! endpoints, each in a lane. A process takes its name by opening a [`Session`](client::Session). The session
-//! creates a [`Sender`](client::Sender) for each endpoint that the process sends from and an
-//! [`Inbox`](client::Inbox) for the endpoints that it receives at. The configuration decides whether a message
-//! passes through a thread of the daemon or directly from process to process; the code is the same.
+//! The configuration of a machine lists the processes, the endpoints that they own, and the routes
+//! between these endpoints, each in a lane. A process takes its name by opening a
+//! [`Session`](client::Session). The session creates a [`Sender`](client::Sender) for each endpoint
+//! that the process sends from and an [`Inbox`](client::Inbox) for the endpoints that it receives
+//! at. The configuration decides whether a message passes through a thread of the daemon or
+//! directly from process to process; the code is the same.
 //!
-//! `rtcore/examples/` has programs that run with `configs/examples.toml`: a 1 kHz controller and its drive, an
-//! emergency stop, questions and answers, an event loop.
+//! `rtcore/examples/` has programs that run with `configs/examples.toml`: a 1 kHz controller and
+//! its drive, an emergency stop, questions and answers, an event loop.
 //!
 //! # The configuration
 //!
@@ -43,8 +45,9 @@
 //! path = "direct"                # or "routed", the default: through a thread of the lane
 //! ```
 //!
-//! `rtd check FILE` lists the problems of a configuration, each with its fix; `rtd run FILE` runs it. A route can
-//! also join a lane endpoint with a message queue or a signal of a program that does not link this library.
+//! `rtd check FILE` lists the problems of a configuration, each with its fix; `rtd run FILE` runs
+//! it. A route can also join a lane endpoint with a message queue or a signal of a program that
+//! does not link this library.
 //!
 //! # Connect and send
 //!
@@ -65,8 +68,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A send never waits without a bound: if the ring is full, it returns `Full` at once, or after the time that the
-//! route's `overflow = "block:TIME"` allows. A message that was refused does not arrive, not even in part.
+//! A send never waits without a bound: if the ring is full, it returns `Full` at once, or after the
+//! time that the route's `overflow = "block:TIME"` allows. A message that was refused does not
+//! arrive, not even in part.
 //!
 //! # Receive
 //!
@@ -96,16 +100,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An inbox returns events before messages, so the end of a sender can be reported before its last messages, which
-//! still arrive. Messages of the highest lane come first. Messages of one sender on one route arrive in order, each
-//! once. [`recv`](client::Inbox::recv) waits without a limit, [`try_recv`](client::Inbox::try_recv) does not wait.
-//! [`inbox_of`](client::Session::inbox_of) makes an inbox of some endpoints, for a thread of their own. Times are
-//! CLOCK_MONOTONIC in nanoseconds ([`monotonic_ns`](sys::clock::monotonic_ns)).
+//! An inbox returns events before messages, so the end of a sender can be reported before its last
+//! messages, which still arrive. Messages of the highest lane come first. Messages of one sender on
+//! one route arrive in order, each once. [`recv`](client::Inbox::recv) waits without a limit,
+//! [`try_recv`](client::Inbox::try_recv) does not wait. [`inbox_of`](client::Session::inbox_of)
+//! makes an inbox of some endpoints, for a thread of their own. Times are CLOCK_MONOTONIC in
+//! nanoseconds ([`monotonic_ns`](sys::clock::monotonic_ns)).
 //!
 //! # Values, and no copy
 //!
-//! A value of a plain type is sent as its bytes. A large message can be written directly into the ring and read
-//! there:
+//! A value of a plain type is sent as its bytes. A large message can be written directly into the
+//! ring and read there:
 //!
 //! ```no_run
 //! use rtcore::client::{Incoming, Session};
@@ -137,9 +142,9 @@
 //!
 //! # A deadline for every cycle
 //!
-//! Connect, claim endpoints and allocate first. Then make the thread real-time, with a priority below its lane. Then
-//! send and receive. `send_at` takes the time at which the message *should* have been sent, so that a late cycle
-//! shows in the receiver's figures:
+//! Connect, claim endpoints and allocate first. Then make the thread real-time, with a priority
+//! below its lane. Then send and receive. `send_at` takes the time at which the message *should*
+//! have been sent, so that a late cycle shows in the receiver's figures:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -159,8 +164,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! If a permission is missing, [`enter`](client::realtime::RealTimeBuilder::enter) returns an error with the line that
-//! grants it. A thread that has a CPU of its own can spin instead of sleeping
+//! If a permission is missing, [`enter`](client::realtime::RealTimeBuilder::enter) returns an error
+//! with the line that grants it. A thread that has a CPU of its own can spin instead of sleeping
 //! ([`set_wait`](client::Inbox::set_wait)).
 //!
 //! # Questions and answers
@@ -192,8 +197,9 @@
 //!
 //! # Signals
 //!
-//! A signal endpoint (`kind = "signal"`) delivers messages as a POSIX real-time signal. Handlers are closures that run
-//! on an ordinary thread, so they may allocate and lock, and system calls of the program do not fail with EINTR:
+//! A signal endpoint (`kind = "signal"`) delivers messages as a POSIX real-time signal. Handlers
+//! are closures that run on an ordinary thread, so they may allocate and lock, and system calls of
+//! the program do not fail with EINTR:
 //!
 //! ```
 //! use rtcore::client::signals::{Flags, Signals};
@@ -206,15 +212,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Payloads longer than the 8 bytes of a signal (`msgsize` of its endpoint) are sent in a ring of the session, and its
-//! [`signals`](client::Session::signals) pass them to the handler. [`handler`](client::signals::handler) installs an
-//! asynchronous handler, for programs that need one.
+//! Payloads longer than the 8 bytes of a signal (`msgsize` of its endpoint) are sent in a ring of
+//! the session, and its [`signals`](client::Session::signals) pass them to the handler.
+//! [`handler`](client::signals::handler) installs an asynchronous handler, for programs that need
+//! one.
 //!
 //! # One wait for everything
 //!
-//! An inbox has a descriptor that is readable while messages or events wait. Add it to any event loop, or to a
-//! [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets. A waiter returns what is ready in the order of
-//! priorities:
+//! An inbox has a descriptor that is readable while messages or events wait. Add it to any event
+//! loop, or to a [`Waiter`](client::waiter::Waiter) beside signals, timers and sockets. A waiter
+//! returns what is ready in the order of priorities:
 //!
 //! ```no_run
 //! # use rtcore::client::Session;
@@ -255,42 +262,45 @@
 //! | a partner writes invalid data into shared memory | [`Corrupt`](client::SendError::Corrupt) | [`Corrupt`](client::Event::Corrupt) |
 //! | the session is dropped | [`Disconnected`](client::SendError::Disconnected) | [`RecvError::Disconnected`](client::RecvError), after the last message |
 //!
-//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended before the session
-//! began is reported as lost, too.
+//! A session connects again by itself as soon as the daemon's socket appears. A partner that ended
+//! before the session began is reported as lost, too.
 //!
-//! In the child of a fork(2) every call on its parent's session, senders, inboxes and dispatchers returns an error at once
-//! ([`Gone::Forked`](client::Gone::Forked)), and dropping them leaves the parent's session as it is. The child may open a
-//! session of its own, under another name. A raw clone(2) or vfork(2) that shares memory is no fork: such a child may only
-//! exec.
+//! In the child of a fork(2) every call on its parent's session, senders, inboxes and dispatchers
+//! returns an error at once ([`Gone::Forked`](client::Gone::Forked)), and dropping them leaves the
+//! parent's session as it is. The child may open a session of its own, under another name. A raw
+//! clone(2) or vfork(2) that shares memory is no fork: such a child may only exec.
 //!
 //! # What is verified, and what is not
 //!
-//! - **Who sent a message**: the daemon verifies the sender when it registers (SO_PEERCRED, pidfd); nothing that the
-//!   sender writes counts. [`Origin::verified`](message::Origin::verified) is false for a message from a queue
-//!   that other users may write, and from a queued signal, whose `si_pid` is its sender's claim.
-//! - **Shared memory**: each side maps the other's memory read-only, and checks every number that it reads there
-//!   before it uses it. A process that breaks a rule is disconnected; it cannot make another one read out of bounds,
-//!   hang or crash.
+//! - **Who sent a message**: the daemon verifies the sender when it registers (SO_PEERCRED, pidfd);
+//!   nothing that the sender writes counts. [`Origin::verified`](message::Origin::verified) is
+//!   false for a message from a queue that other users may write, and from a queued signal, whose
+//!   `si_pid` is its sender's claim.
+//! - **Shared memory**: each side maps the other's memory read-only, and checks every number that
+//!   it reads there before it uses it. A process that breaks a rule is disconnected; it cannot make
+//!   another one read out of bounds, hang or crash.
 //! - **Loss**: a message that was accepted is delivered, or its loss is visible: in the sequence
 //!   ([`missed`](client::Head::missed)), as an event, and in the daemon's ledger (`rtctl stats`).
-//! - **Not verified**: the meaning of the bytes; and, for messages that are read in place from a direct partner, that
-//!   the partner does not change them meanwhile.
-//! - Sending and receiving neither allocate nor lock. A send to a receiver that is awake makes no system call.
+//! - **Not verified**: the meaning of the bytes; and, for messages that are read in place from a
+//!   direct partner, that the partner does not change them meanwhile.
+//! - Sending and receiving neither allocate nor lock. A send to a receiver that is awake makes no
+//!   system call.
 //!
 //! # Limits
 //!
-//! A message has at most 1 MiB, a ring 65536 slots and 256 MiB; a process 128 channels; a name 31 bytes of
-//! printable ASCII. An inbox holds 256 events for a program that does not read them. A `Sender`, an `Inbox` or a
-//! `Caller` is used by one thread at a time and may be moved to another; a ring has one sender and one receiver. Rings
-//! are locked in memory as far as RLIMIT_MEMLOCK allows.
+//! A message has at most 1 MiB, a ring 65536 slots and 256 MiB; a process 128 channels; a name 31
+//! bytes of printable ASCII. An inbox holds 256 events for a program that does not read them. A
+//! `Sender`, an `Inbox` or a `Caller` is used by one thread at a time and may be moved to another;
+//! a ring has one sender and one receiver. Rings are locked in memory as far as RLIMIT_MEMLOCK
+//! allows.
 //!
 //! # The rest of the crate
 //!
-//! The daemon uses this crate too. Modules from the bottom up: [`sys`] wraps one kernel object per file, [`skin`] is
-//! the table of real-time calls, [`ring`] the queue in shared memory, [`endpoint`] is what
-//! lane threads read and write, [`lane`] moves messages, [`stats`] is the
-//! statistics page, [`wire`] the frames of the control socket, and [`client`] the part for control processes. The
-//! real-time modules depend on no serde, no clap and no async runtime.
+//! The daemon uses this crate too. Modules from the bottom up: [`sys`] wraps one kernel object per
+//! file, [`skin`] is the table of real-time calls, [`ring`] the queue in shared memory,
+//! [`endpoint`] is what lane threads read and write, [`lane`] moves messages, [`stats`] is the
+//! statistics page, [`wire`] the frames of the control socket, and [`client`] the part for control
+//! processes. The real-time modules depend on no serde, no clap and no async runtime.
 
 // Under loom only the rings are built, and what they stand on: its atomics live in no mapping.
 #[cfg(not(loom))]

@@ -4,9 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Who a message came from.
 ///
-/// `verified` is true when the identity came from the channel (the queue of a registered owner that nobody else
-/// may write, or a pid the kernel wrote); false when a sender claimed it (`si_pid` of a queued signal, see
-/// sigqueue(3)).
+/// `verified` is true when the identity came from the channel (the queue of a registered owner that
+/// nobody else may write, or a pid the kernel wrote); false when a sender claimed it (`si_pid` of a
+/// queued signal, see sigqueue(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Process id, 0 when nobody registered for the endpoint.
@@ -19,7 +19,11 @@ pub struct Origin {
 
 impl Origin {
     /// A sender nobody registered: a queue that any program with the right mode may write.
-    pub const UNKNOWN: Origin = Origin { pid: 0, uid: u32::MAX, verified: false };
+    pub const UNKNOWN: Origin = Origin {
+        pid: 0,
+        uid: u32::MAX,
+        verified: false,
+    };
 }
 
 /// How a message ended. Each accepted message ends in exactly one of these.
@@ -71,14 +75,21 @@ impl Reject {
         Reject::Ignored,
     ];
     /// Every reason in counter order with the name used in `rtctl stats --json`.
-    pub const NAMES: [&'static str; Self::COUNT] =
-        ["full", "too_large", "rate", "origin", "error", "stopped", "ignored"];
+    pub const NAMES: [&'static str; Self::COUNT] = [
+        "full",
+        "too_large",
+        "rate",
+        "origin",
+        "error",
+        "stopped",
+        "ignored",
+    ];
 }
 
 /// What travels beside the payload.
 ///
-/// From a ring it is what the sender wrote. Queues, signals and datagrams have no room for it: there the daemon numbers
-/// and stamps the messages as it takes them.
+/// From a ring it is what the sender wrote. Queues, signals and datagrams have no room for it:
+/// there the daemon numbers and stamps the messages as it takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Number of the message among those of its sender, from 1; a gap shows a loss.
@@ -89,16 +100,22 @@ pub struct Meta {
     pub sent_ns: u64,
     /// Ties a reply to its request; 0 = neither.
     pub correlation: u64,
-    /// Identifies the counter behind `sequence`, never 0: each session and each of the daemon's sources has its own, new at
-    /// every start (`epoch::new_epoch`). Numbers of different epochs cannot be compared.
+    /// Identifies the counter behind `sequence`, never 0: each session and each of the daemon's
+    /// sources has its own, new at every start (`epoch::new_epoch`). Numbers of different epochs
+    /// cannot be compared.
     pub epoch: u32,
 }
 
 impl Meta {
-    /// Time since the send. The stamp is the sender's: one that is missing or lies in the future counts as now.
+    /// Time since the send. The stamp is the sender's: one that is missing or lies in the future
+    /// counts as now.
     #[inline]
     pub fn age_ns(&self, now_ns: u64) -> u64 {
-        if self.sent_ns == 0 { 0 } else { now_ns.saturating_sub(self.sent_ns) }
+        if self.sent_ns == 0 {
+            0
+        } else {
+            now_ns.saturating_sub(self.sent_ns)
+        }
     }
 }
 
@@ -113,7 +130,8 @@ pub struct Message<'a> {
     pub origin: Origin,
     /// When the daemon took it from its source, CLOCK_MONOTONIC.
     pub dequeued_ns: u64,
-    /// When its latency, its time to live and its deadline begin: the send where a ring carries its time, else the dequeue.
+    /// When its latency, its time to live and its deadline begin: the send where a ring carries its
+    /// time, else the dequeue.
     pub since_ns: u64,
     /// Number and stamps.
     pub meta: Meta,
@@ -165,10 +183,17 @@ impl<'a> Message<'a> {
         origin: Origin::UNKNOWN,
         dequeued_ns: 0,
         since_ns: 0,
-        meta: Meta { sequence: 0, intended_ns: 0, sent_ns: 0, correlation: 0, epoch: 0 },
+        meta: Meta {
+            sequence: 0,
+            intended_ns: 0,
+            sent_ns: 0,
+            correlation: 0,
+            epoch: 0,
+        },
     };
 
-    /// What a message queue gets: the bytes unchanged, or the signal's record written into `record`.
+    /// What a message queue gets: the bytes unchanged, or the signal's record written into
+    /// `record`.
     pub fn for_queue<'b>(&self, record: &'b mut SignalRecord) -> &'b [u8]
     where
         'a: 'b,
@@ -189,8 +214,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What a signal carries: its value unchanged, or the first eight bytes of the payload in native
-    /// order, zero-filled.
+    /// What a signal carries: its value unchanged, or the first eight bytes of the payload in
+    /// native order, zero-filled.
     pub fn for_signal(&self) -> u64 {
         match self.body {
             Body::Signal { value, .. } => value,

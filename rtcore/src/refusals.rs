@@ -1,12 +1,15 @@
-//! Messages that `send` refused: counted by the sender's library, in memory of the sender's process that rtd reads.
+//! Messages that `send` refused: counted by the sender's library, in memory of the sender's process
+//! that rtd reads.
 //!
-//! A refused message is in no ring, so no lane and no receiver can count it. The library makes one such memory for the life
-//! of a session and sends its descriptor to each daemon that the session connects to. Each endpoint that the session sends
-//! from has a slot: its name, what the library has counted since the session began, and how much of that rtd has taken
-//! over. So refusals are counted once over the lives of rtd, also those made while no rtd runs.
+//! A refused message is in no ring, so no lane and no receiver can count it. The library makes one
+//! such memory for the life of a session and sends its descriptor to each daemon that the session
+//! connects to. Each endpoint that the session sends from has a slot: its name, what the library
+//! has counted since the session began, and how much of that rtd has taken over. So refusals are
+//! counted once over the lives of rtd, also those made while no rtd runs.
 //!
-//! Constraint: the process may write anything here. rtd maps only memory whose size cannot change, reads each number once
-//! and checks it ([`Audit::take`]); a process that lies spoils its own figures.
+//! Constraint: the process may write anything here. rtd maps only memory whose size cannot change,
+//! reads each number once and checks it ([`Audit::take`]); a process that lies spoils its own
+//! figures.
 //!
 //! Invariant: counting is one atomic addition: no lock, no allocation, no system call.
 
@@ -30,8 +33,8 @@ pub enum Refused {
     Away = 3,
     /// The receiver broke the ring.
     Error = 4,
-    /// The receiving end of the ring went away while the message was being sent. The message is in the ring all the same, and
-    /// is counted with the rest of that ring.
+    /// The receiving end of the ring went away while the message was being sent. The message is in
+    /// the ring all the same, and is counted with the rest of that ring.
     Cut = 5,
 }
 
@@ -39,14 +42,15 @@ impl Refused {
     /// Number of reasons.
     pub const COUNT: usize = 6;
     /// In the order of the counters, as `rtctl stats --json` names them.
-    pub const NAMES: [&'static str; Self::COUNT] = ["full", "too_large", "peer_dead", "away", "error", "cut"];
+    pub const NAMES: [&'static str; Self::COUNT] =
+        ["full", "too_large", "peer_dead", "away", "error", "cut"];
 }
 
 /// Counts by [`Refused`].
 pub type Counts = [u64; Refused::COUNT];
 
-/// Endpoints of one session that have a slot: as many as a session has channels. Only a session that outlives changes of
-/// the configuration needs more; refusals of those beyond are not counted.
+/// Endpoints of one session that have a slot: as many as a session has channels. Only a session
+/// that outlives changes of the configuration needs more; refusals of those beyond are not counted.
 const SLOTS: usize = crate::ring::bell::CHANNELS_MAX;
 const NAME_WORDS: usize = (NAME_BYTES_MAX + 1) / 8;
 /// No count grows by more between two looks: at ten million refusals a second that is a day.
@@ -67,8 +71,8 @@ const BYTES: usize = SLOTS * size_of::<Slot>();
 /// The slots of a mapping of [`BYTES`].
 fn slots(map: &Map) -> &[Slot] {
     assert!(map.len() >= BYTES);
-    // SAFETY: the mapping has BYTES bytes, starts on a page and lives as long as the borrow; a Slot consists of atomics, for
-    // which any bytes are valid and other writers are no data race.
+    // SAFETY: the mapping has BYTES bytes, starts on a page and lives as long as the borrow; a Slot
+    // consists of atomics, for which any bytes are valid and other writers are no data race.
     unsafe { std::slice::from_raw_parts(map.start().as_ptr().cast::<Slot>(), SLOTS) }
 }
 
@@ -89,7 +93,10 @@ impl Accounting {
 
     /// The counter of the session's sender number `index`.
     pub fn counter(&self, index: usize, endpoint: Name) -> Counter {
-        let counter = Counter { map: Arc::clone(&self.map), index };
+        let counter = Counter {
+            map: Arc::clone(&self.map),
+            index,
+        };
         if let Some(slot) = slots(&self.map).get(index) {
             for (word, bytes) in slot.name.iter().zip(endpoint.bytes().as_chunks::<8>().0) {
                 word.store(u64::from_ne_bytes(*bytes), Ordering::Release);
@@ -138,18 +145,32 @@ impl Audit {
                 slot.taken[at].load(Ordering::Relaxed).min(counted)
             })
         });
-        Ok(Audit { taken: taken.collect(), map })
+        Ok(Audit {
+            taken: taken.collect(),
+            map,
+        })
     }
 
     /// What was counted for the endpoint since the last call; none where a number cannot be true.
     pub fn take(&mut self, endpoint: &str) -> Option<Counts> {
         let wanted = Name::new(endpoint).ok()?.bytes();
         let is_it = |slot: &Slot| {
-            let words = wanted.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
-            slot.name.iter().map(|word| word.load(Ordering::Acquire)).eq(words)
+            let words = wanted
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| u64::from_ne_bytes(*bytes));
+            slot.name
+                .iter()
+                .map(|word| word.load(Ordering::Acquire))
+                .eq(words)
         };
         let all = slots(&self.map);
-        let Some((slot, taken)) = all.iter().zip(&mut self.taken).find(|(slot, _)| is_it(slot)) else {
+        let Some((slot, taken)) = all
+            .iter()
+            .zip(&mut self.taken)
+            .find(|(slot, _)| is_it(slot))
+        else {
             return Some(Counts::default());
         };
         let now: Counts = std::array::from_fn(|at| slot.counted[at].load(Ordering::Acquire));
@@ -180,8 +201,8 @@ mod tests {
     #[test]
     fn what_one_daemon_has_taken_the_next_does_not_take_again() {
         let book = Accounting::new().unwrap();
-        let [out, other] =
-            [(0, "a.out"), (1, "a.other")].map(|(n, name)| book.counter(n, Name::new(name).unwrap()));
+        let [out, other] = [(0, "a.out"), (1, "a.other")]
+            .map(|(n, name)| book.counter(n, Name::new(name).unwrap()));
         let mut first = Audit::new(book.as_fd()).unwrap();
         out.count(Refused::Full);
         out.count(Refused::PeerDead);
@@ -212,13 +233,20 @@ mod tests {
         }
         slots(&book.map)[0].taken[0].store(u64::MAX, Ordering::Relaxed);
         slots(&book.map)[0].counted[0].store(3, Ordering::Relaxed);
-        assert_eq!(Audit::new(book.as_fd()).unwrap().take("a.out"), Some([0; 6]), "more than there were");
+        assert_eq!(
+            Audit::new(book.as_fd()).unwrap().take("a.out"),
+            Some([0; 6]),
+            "more than there were"
+        );
     }
 
     #[test]
     fn memory_of_another_kind_or_size_is_not_mapped() {
         let file = tempfile();
-        assert!(Audit::new(file.as_fd()).is_err(), "a file of the disk or of somebody's own file system");
+        assert!(
+            Audit::new(file.as_fd()).is_err(),
+            "a file of the disk or of somebody's own file system"
+        );
         assert!(Audit::new(Memory::new("small", 4096).unwrap().as_fd()).is_err());
     }
 

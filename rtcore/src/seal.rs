@@ -1,11 +1,12 @@
 //! The seal: what a thread that has taken it on does no more, and who notices.
 //!
-//! The heap: [`GuardAlloc`] is the daemon's global allocator: the system's, plus one thread-local check. A thread that
-//! called [`seal`] and allocates or frees all the same is counted. The system calls: a thread that called [`confine`]
-//! makes those of its list only; another one is refused with EPERM, counted and remembered by its number.
+//! The heap: [`GuardAlloc`] is the daemon's global allocator: the system's, plus one thread-local
+//! check. A thread that called [`seal`] and allocates or frees all the same is counted. The system
+//! calls: a thread that called [`confine`] makes those of its list only; another one is refused
+//! with EPERM, counted and remembered by its number.
 //!
-//! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the very call, so that a line and
-//! the backtrace name it.
+//! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the very
+//! call, so that a line and the backtrace name it.
 
 use crate::sys::memory::PROBE_STACK_BYTES;
 use crate::sys::seccomp::{self, Answer, OnTrap, Program};
@@ -65,13 +66,16 @@ pub fn watch_calls() -> io::Result<()> {
     seccomp::catch::<Watch>()
 }
 
-/// From here until it ends the calling thread makes the program's calls only. Neither allocates nor opens.
+/// From here until it ends the calling thread makes the program's calls only. Neither allocates nor
+/// opens.
 ///
 /// Errors as [`Program::install`].
 pub fn confine(program: &Program) -> crate::sys::Call<()> {
     // First: from the moment that it is installed a refused call is ours.
     CONFINED.with(|confined| confined.store(true, Ordering::Relaxed));
-    program.install().inspect_err(|_| CONFINED.with(|confined| confined.store(false, Ordering::Relaxed)))
+    program
+        .install()
+        .inspect_err(|_| CONFINED.with(|confined| confined.store(false, Ordering::Relaxed)))
 }
 
 /// Whether [`confine`] works, tried on a thread that ends at once. [`watch_calls`] comes before.
@@ -79,7 +83,10 @@ pub fn try_confine(program: &Program) -> io::Result<()> {
     std::thread::scope(|scope| {
         let probe = std::thread::Builder::new().stack_size(PROBE_STACK_BYTES);
         let tried = probe.spawn_scoped(scope, || confine(program))?;
-        tried.join().map_err(|_| io::Error::other("the thread that tried it ended"))?.map_err(io::Error::from)
+        tried
+            .join()
+            .map_err(|_| io::Error::other("the thread that tried it ended"))?
+            .map_err(io::Error::from)
     })
 }
 
@@ -96,7 +103,8 @@ struct Watch;
 
 impl OnTrap for Watch {
     fn trapped(number: u32) -> Answer {
-        // A thread that is being torn down has no thread-locals that could be read; these have no destructor.
+        // A thread that is being torn down has no thread-locals that could be read; these have no
+        // destructor.
         if !CONFINED.with(|confined| confined.load(Ordering::Relaxed)) {
             return Answer::NotOurs;
         }

@@ -1,7 +1,8 @@
-//! The atomics of everything that threads or processes share without a lock, from one place, so that loom can
-//! replace them (`RUSTFLAGS="--cfg loom"`).
+//! The atomics of everything that threads or processes share without a lock, from one place, so
+//! that loom can replace them (`RUSTFLAGS="--cfg loom"`).
 //!
-//! Sleep/wake handshakes use `fence(SeqCst)`, never SeqCst loads and stores, which loom does not honour.
+//! Sleep/wake handshakes use `fence(SeqCst)`, never SeqCst loads and stores, which loom does not
+//! honour.
 
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -11,12 +12,14 @@ pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// `fence(SeqCst)`, once a message: between telling news and looking whether somebody sleeps.
 ///
-/// On x86-64 a locked instruction is the same fence at half the price of the mfence that the compiler makes of it (Intel
-/// SDM vol. 3A, 9.2.3.9: locked instructions have a total order, and nothing passes them).
+/// On x86-64 a locked instruction is the same fence at half the price of the mfence that the
+/// compiler makes of it (Intel SDM vol. 3A, 9.2.3.9: locked instructions have a total order, and
+/// nothing passes them).
 #[inline]
 pub fn full_fence() {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    // SAFETY: adds nothing to a word of our own stack; without `nomem` the compiler moves no access across it.
+    // SAFETY: adds nothing to a word of our own stack; without `nomem` the compiler moves no access
+    // across it.
     unsafe {
         std::arch::asm!("lock or dword ptr [rsp], 0", options(nostack));
     }

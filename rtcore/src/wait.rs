@@ -1,4 +1,5 @@
-//! How and how long a thread waits for messages: the same two types for lane threads, inboxes and the calls of a skin.
+//! How and how long a thread waits for messages: the same two types for lane threads, inboxes and
+//! the calls of a skin.
 
 /// How a thread waits for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +16,11 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Whether a look that found nothing is followed by another one at once, rather than by a sleep.
+    /// Whether a look that found nothing is followed by another one at once, rather than by a
+    /// sleep.
     ///
-    /// `until_ns` is the end of the spinning: `None` after each message, and set here. `now_ns` is asked only by a strategy
-    /// that depends on the time.
+    /// `until_ns` is the end of the spinning: `None` after each message, and set here. `now_ns` is
+    /// asked only by a strategy that depends on the time.
     #[inline]
     pub fn spins(self, until_ns: &mut Option<u64>, now_ns: impl FnOnce() -> u64) -> bool {
         match self {
@@ -34,14 +36,16 @@ impl Wait {
 
 /// How long a thread waits at most, in nanoseconds.
 ///
-/// Calls that are made differently to look, to wait for a time, and to wait without a bound match on the two constants.
+/// Calls that are made differently to look, to wait for a time, and to wait without a bound match
+/// on the two constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub u64);
 
 impl Timeout {
     /// It only looks.
     pub const NOW: Timeout = Timeout(0);
-    /// As long as it takes. Calls of [`crate::sys`] that take a number of nanoseconds have no bound with this number.
+    /// As long as it takes. Calls of [`crate::sys`] that take a number of nanoseconds have no bound
+    /// with this number.
     pub const FOREVER: Timeout = Timeout(u64::MAX);
 }
 
@@ -64,7 +68,10 @@ mod tests {
     fn a_thread_spins_for_its_time_after_each_message() {
         let (spin, mut until_ns) = (Wait::Spin { spin_ns: 10 }, None);
         let mut spins = |now_ns| spin.spins(&mut until_ns, || now_ns);
-        assert_eq!([100, 109, 110, 111].map(&mut spins), [true, true, false, false]);
+        assert_eq!(
+            [100, 109, 110, 111].map(&mut spins),
+            [true, true, false, false]
+        );
         // A message came: `None` again.
         let mut until_ns = None;
         assert!(spin.spins(&mut until_ns, || 200) && !spin.spins(&mut until_ns, || 210));

@@ -1,5 +1,5 @@
-//! After connect, sending and receiving touch no heap, also while the daemon goes and another one comes: the rings that
-//! are replaced then are made and unmade by the session's own thread.
+//! After connect, sending and receiving touch no heap, also while the daemon goes and another one
+//! comes: the rings that are replaced then are made and unmade by the session's own thread.
 #![cfg(not(loom))]
 
 #[path = "client/daemon.rs"]
@@ -58,7 +58,9 @@ fn work(sender: &mut Sender, inbox: &mut Inbox, stop: &AtomicBool, progress: &At
             }
         };
         match incoming {
-            Ok(Some(Incoming::Message(message))) => seen.received += u64::from(!message.bytes().is_empty()),
+            Ok(Some(Incoming::Message(message))) => {
+                seen.received += u64::from(!message.bytes().is_empty())
+            }
             Ok(Some(Incoming::Event(event))) => seen.ups += u64::from(event == Event::Up),
             _ => {}
         }
@@ -72,7 +74,11 @@ fn work(sender: &mut Sender, inbox: &mut Inbox, stop: &AtomicBool, progress: &At
 #[test]
 fn sending_and_receiving_touch_no_heap_also_while_rings_are_replaced() {
     let place = Place::new();
-    let channels = [sender("arm.pos"), inbox("arm.cmd", "planner.cmd"), inbox("arm.cmd", "other.cmd")];
+    let channels = [
+        sender("arm.pos"),
+        inbox("arm.cmd", "planner.cmd"),
+        inbox("arm.cmd", "other.cmd"),
+    ];
     let (session, daemon, link) = session(&place, &channels);
     let (mut sender, mut inbox) = (session.sender("arm.pos").unwrap(), session.inbox().unwrap());
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -80,8 +86,13 @@ fn sending_and_receiving_touch_no_heap_also_while_rings_are_replaced() {
         let worker = scope.spawn(|| work(&mut sender, &mut inbox, &stop, &progress));
         let (mut now, mut sequence) = (Some((daemon, link)), 0);
         for _ in 0..30 {
-            let Some((daemon, mut link)) = now.take() else { panic!() };
-            let (before, until) = (progress.load(Ordering::Acquire), monotonic_ns() + 10_000_000_000);
+            let Some((daemon, mut link)) = now.take() else {
+                panic!()
+            };
+            let (before, until) = (
+                progress.load(Ordering::Acquire),
+                monotonic_ns() + 10_000_000_000,
+            );
             while progress.load(Ordering::Acquire) < before + 20 {
                 while link.take(0).is_some() {}
                 sequence += 1;
@@ -102,6 +113,9 @@ fn sending_and_receiving_touch_no_heap_also_while_rings_are_replaced() {
         stop.store(true, Ordering::Release);
         worker.join().unwrap()
     });
-    assert!(seen.sent > 0 && seen.refused > 0 && seen.received >= 600 && seen.ups > 0, "{seen:?}");
+    assert!(
+        seen.sent > 0 && seen.refused > 0 && seen.received >= 600 && seen.ups > 0,
+        "{seen:?}"
+    );
     assert_eq!(seen.breaches, 0, "{seen:?}");
 }

@@ -1,5 +1,5 @@
-//! Some hundred cases of what two targets of `tests/fuzz` play; and a hostile peer on a CPU of its own, which no single
-//! thread can play.
+//! Some hundred cases of what two targets of `tests/fuzz` play; and a hostile peer on a CPU of its
+//! own, which no single thread can play.
 
 #[path = "../../tests/fuzz/src/targets/frames.rs"]
 mod frames;
@@ -31,7 +31,13 @@ proptest! {
 const ROUNDS: u64 = 100_000;
 
 fn bells() -> Bells {
-    Bells::shared(Memory::new("bells", Bells::BYTES).unwrap().map_writable().unwrap()).unwrap()
+    Bells::shared(
+        Memory::new("bells", Bells::BYTES)
+            .unwrap()
+            .map_writable()
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 /// Writes numbers near those that are honest into the first words of a mapping until told to stop.
@@ -45,8 +51,16 @@ fn scribble(map: &Map, stop: &AtomicBool, seed: u64) {
         random ^= random << 17;
         honest = honest.wrapping_add(random >> 62);
         // Mostly the index, so that our end gets further than its first check.
-        let at = if random & 3 == 0 { (random >> 8) as usize % words } else { 0 };
-        let value = if random & 0xf0 == 0 { random } else { honest.wrapping_add(random >> 16 & 3) };
+        let at = if random & 3 == 0 {
+            (random >> 8) as usize % words
+        } else {
+            0
+        };
+        let value = if random & 0xf0 == 0 {
+            random
+        } else {
+            honest.wrapping_add(random >> 16 & 3)
+        };
         // SAFETY: inside the mapping and aligned; everybody uses atomics.
         unsafe { AtomicU64::from_ptr(map.start().as_ptr().cast::<u64>().add(at)) }
             .store(value, Ordering::Relaxed);
@@ -64,12 +78,21 @@ impl Drop for Stop<'_> {
 
 fn envelope() -> Envelope {
     let kind = Kind::Bytes { priority: 0 };
-    Envelope { meta: Meta::default(), origin: Origin::UNKNOWN, kind, len: 0 }
+    Envelope {
+        meta: Meta::default(),
+        origin: Origin::UNKNOWN,
+        kind,
+        len: 0,
+    }
 }
 
 #[test]
 fn a_consumer_bears_a_producer_that_writes_at_the_same_time() {
-    let (geometry, bells, stop) = (Geometry::new(4, 32).unwrap(), bells(), AtomicBool::new(false));
+    let (geometry, bells, stop) = (
+        Geometry::new(4, 32).unwrap(),
+        bells(),
+        AtomicBool::new(false),
+    );
     let ring = Shared::create("race", geometry).unwrap();
     let theirs = ring.handles(Side::Producer).unwrap().producer;
     let map = Map::of(theirs.as_fd(), geometry.producer_bytes(), true).unwrap();
@@ -105,7 +128,11 @@ fn a_consumer_bears_a_producer_that_writes_at_the_same_time() {
 
 #[test]
 fn a_producer_bears_a_consumer_that_writes_at_the_same_time() {
-    let (geometry, bells, stop) = (Geometry::new(4, 32).unwrap(), bells(), AtomicBool::new(false));
+    let (geometry, bells, stop) = (
+        Geometry::new(4, 32).unwrap(),
+        bells(),
+        AtomicBool::new(false),
+    );
     let ring = Shared::create("race", geometry).unwrap();
     let theirs = ring.handles(Side::Consumer).unwrap().consumer;
     let map = Map::of(theirs.as_fd(), geometry.consumer_bytes(), true).unwrap();
@@ -116,7 +143,10 @@ fn a_producer_bears_a_consumer_that_writes_at_the_same_time() {
         let mut lies = 0;
         for _ in 0..ROUNDS {
             let before = producer.tail();
-            if matches!(producer.push(&envelope(), b"payload"), Err(rtcore::ring::PushError::Corrupt(_))) {
+            if matches!(
+                producer.push(&envelope(), b"payload"),
+                Err(rtcore::ring::PushError::Corrupt(_))
+            ) {
                 lies += 1;
                 if lies % 64 == 0 {
                     producer = ring.producer(&bells, 1).unwrap();
@@ -133,7 +163,11 @@ fn a_producer_bears_a_consumer_that_writes_at_the_same_time() {
 /// Both ends lie: who looks from outside sees something possible or nothing.
 #[test]
 fn a_watcher_bears_two_liars() {
-    let (geometry, bells, stop) = (Geometry::new(4, 32).unwrap(), bells(), AtomicBool::new(false));
+    let (geometry, bells, stop) = (
+        Geometry::new(4, 32).unwrap(),
+        bells(),
+        AtomicBool::new(false),
+    );
     let ring = Shared::create("race", geometry).unwrap();
     let producer = ring.handles(Side::Producer).unwrap().producer;
     let producer = Map::of(producer.as_fd(), geometry.producer_bytes(), true).unwrap();

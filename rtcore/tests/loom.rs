@@ -1,9 +1,11 @@
-//! The ring, its hand-over to the next one, and the sender's barrier under loom: the interleavings of small cases, and the values that a weak memory may show there.
+//! The ring, its hand-over to the next one, and the sender's barrier under loom: the interleavings
+//! of small cases, and the values that a weak memory may show there.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p rtcore --release --test loom`; some seconds. Each model says how many preemptions
-//! it explores (2 to 5); LOOM_MAX_PREEMPTIONS overrides all of them.
+//! `RUSTFLAGS="--cfg loom" cargo test -p rtcore --release --test loom`; some seconds. Each model
+//! says how many preemptions it explores (2 to 5); LOOM_MAX_PREEMPTIONS overrides all of them.
 //!
-//! What they can see: each line was taken out or weakened to Relaxed by hand, and so many of the models failed.
+//! What they can see: each line was taken out or weakened to Relaxed by hand, and so many of the
+//! models failed.
 //!
 //! | weakened | caught by |
 //! |---|---|
@@ -23,7 +25,8 @@
 //! | a fence added to `Consumer::release` | a_producer_that_slept_for_room.. (the window is gone) |
 //! | fence of `Producer::want_room` | nothing: the bound of `wait_for_room` heals that too; the fence makes it rare |
 //!
-//! Not modelled: the mark *in progress* (a matter of crashes, not of threads) and what lies in mappings.
+//! Not modelled: the mark *in progress* (a matter of crashes, not of threads) and what lies in
+//! mappings.
 #![cfg(loom)]
 
 /// The client's barrier, which loom builds from its source: the client itself stands on mappings.
@@ -54,8 +57,16 @@ fn ring(slots: u32, payload_bytes: u32) -> (Producer, Consumer) {
 }
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, ..Meta::default() };
-    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        ..Meta::default()
+    };
+    Envelope {
+        meta,
+        origin: Origin::UNKNOWN,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 fn payload(sequence: u64) -> [u8; 8] {
@@ -71,7 +82,8 @@ fn push_all(producer: &mut Producer, count: u64) {
     }
 }
 
-/// A producer that displaces goes on whatever its consumer does; what it writes over while it is read is never handed out.
+/// A producer that displaces goes on whatever its consumer does; what it writes over while it is
+/// read is never handed out.
 #[test]
 fn a_message_that_is_written_over_is_passed_over() {
     for (slots, keep) in [(1, 1), (2, 2)] {
@@ -82,7 +94,9 @@ fn a_message_that_is_written_over_is_passed_over() {
             let (mut last, mut accounted) = (0, 0);
             let mut take = || {
                 let mut buffer = [0; 8];
-                let Some(got) = consumer.take(&mut buffer).unwrap() else { return };
+                let Some(got) = consumer.take(&mut buffer).unwrap() else {
+                    return;
+                };
                 consumer.release();
                 assert!(got.meta.sequence > last);
                 last = got.meta.sequence;
@@ -99,7 +113,8 @@ fn a_message_that_is_written_over_is_passed_over() {
     }
 }
 
-/// Sleeps without a bound until there is a message or other news; what an inbox of several rings does.
+/// Sleeps without a bound until there is a message or other news; what an inbox of several rings
+/// does.
 fn sleep_until(consumer: &mut Consumer, news: impl Fn(&Consumer) -> bool) {
     let (bells, bell) = consumer.bell();
     let (bells, seen) = (bells.clone(), bells.seen(bell));
@@ -112,8 +127,13 @@ fn sleep_until(consumer: &mut Consumer, news: impl Fn(&Consumer) -> bool) {
 
 fn expect(consumer: &mut Consumer, sequence: u64) -> bool {
     let mut buffer = [0; 8];
-    let Some(got) = consumer.take(&mut buffer).unwrap() else { return false };
-    assert_eq!((got.meta.sequence, got.len, buffer), (sequence, 8, payload(sequence)));
+    let Some(got) = consumer.take(&mut buffer).unwrap() else {
+        return false;
+    };
+    assert_eq!(
+        (got.meta.sequence, got.len, buffer),
+        (sequence, 8, payload(sequence))
+    );
     true
 }
 
@@ -155,7 +175,10 @@ fn a_slot_that_was_not_given_back_is_not_overwritten() {
                     front.copy_to(&mut twice[0]);
                     thread::yield_now();
                     front.copy_to(&mut twice[1]);
-                    assert_eq!((front.envelope().meta.sequence, twice), (n, [payload(n); 2]));
+                    assert_eq!(
+                        (front.envelope().meta.sequence, twice),
+                        (n, [payload(n); 2])
+                    );
                     break;
                 }
                 thread::yield_now();
@@ -165,16 +188,16 @@ fn a_slot_that_was_not_given_back_is_not_overwritten() {
     });
 }
 
-/// A piece of memory that belongs to whoever the slot belongs to: loom tells of an access that nothing orders behind the
-/// other side's last one.
+/// A piece of memory that belongs to whoever the slot belongs to: loom tells of an access that
+/// nothing orders behind the other side's last one.
 #[derive(Default)]
 struct Owned(UnsafeCell<u64>);
 
 // SAFETY: that only one side at a time touches it is what loom checks.
 unsafe impl Sync for Owned {}
 
-/// A load that sees a later store is nothing that loom explores, so the order of reading a slot before it is given back
-/// shows only in memory that is no atomic.
+/// A load that sees a later store is nothing that loom explores, so the order of reading a slot
+/// before it is given back shows only in memory that is no atomic.
 #[test]
 fn a_slot_belongs_to_one_side_at_a_time() {
     model(3, || {
@@ -294,7 +317,9 @@ fn other_news_end_a_sleep() {
         };
         let sender = thread::spawn(move || producer.push(&envelope(1), &payload(1)).unwrap());
         while news.load(Ordering::Acquire) == 0 {
-            consumer.wait_unless(u64::MAX, || news.load(Ordering::Acquire) != 0).unwrap();
+            consumer
+                .wait_unless(u64::MAX, || news.load(Ordering::Acquire) != 0)
+                .unwrap();
             // What came meanwhile would end every further wait at once.
             if expect(&mut consumer, 1) {
                 consumer.release();
@@ -332,8 +357,8 @@ fn a_close_ends_a_sleep_and_hides_no_message() {
     });
 }
 
-/// The consumer looks for a producer that waits for room without a fence, so it may miss it: this is the window that
-/// `Producer::wait_for_room` closes by its bound.
+/// The consumer looks for a producer that waits for room without a fence, so it may miss it: this
+/// is the window that `Producer::wait_for_room` closes by its bound.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_producer_that_slept_for_room_without_a_bound_could_sleep_for_ever() {
@@ -375,8 +400,8 @@ fn a_producer_that_waits_for_room_gets_it() {
     });
 }
 
-/// The other end is gone while the sender sends: what the sender was told and what is below the decided tail are the
-/// same messages, and who moves them sees them whole.
+/// The other end is gone while the sender sends: what the sender was told and what is below the
+/// decided tail are the same messages, and who moves them sees them whole.
 #[test]
 fn the_gate_gives_both_sides_the_same_answer() {
     model(4, || {
@@ -397,7 +422,8 @@ fn the_gate_gives_both_sides_the_same_answer() {
                 2
             })
         };
-        // The consumer stands for the cursor of a ring whose reader is gone: its backlog is the tail.
+        // The consumer stands for the cursor of a ring whose reader is gone: its backlog is the
+        // tail.
         let decided = barrier.close(|| consumer.backlog());
         for n in 1..=decided {
             assert!(expect(&mut consumer, n));
@@ -430,12 +456,19 @@ fn hand_over(
     let until = barrier.close(|| cursor.tail());
     cursor.close();
     let from = cursor.taken(until);
-    assert_eq!(cursor.move_to(from, until, next), Moved { moved: until - from, lost: 0 });
+    assert_eq!(
+        cursor.move_to(from, until, next),
+        Moved {
+            moved: until - from,
+            lost: 0
+        }
+    );
     from + 1..=until
 }
 
-/// A killed rtd's messages go into the ring of the next one while the sender sends: each accepted message once, in order, and
-/// only the one that a lane had in hand (taken and not given back) a second time.
+/// A killed rtd's messages go into the ring of the next one while the sender sends: each accepted
+/// message once, in order, and only the one that a lane had in hand (taken and not given back) a
+/// second time.
 #[test]
 fn what_a_killed_rtd_had_not_taken_is_in_the_ring_of_the_next() {
     for given_back in [true, false] {
@@ -467,7 +500,8 @@ fn what_a_killed_rtd_had_not_taken_is_in_the_ring_of_the_next() {
     }
 }
 
-/// A receiver lets go of its end of a direct ring and lives on: what it took is not moved, and what it did not take is.
+/// A receiver lets go of its end of a direct ring and lives on: what it took is not moved, and what
+/// it did not take is.
 #[test]
 fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
     model(3, || {
@@ -499,8 +533,8 @@ fn what_a_receiver_left_is_moved_and_what_it_took_is_not() {
     });
 }
 
-/// The daemon says that nobody receives, or that somebody does again: a sender that sees the barrier shut sees the reason of that
-/// time, or a later one.
+/// The daemon says that nobody receives, or that somebody does again: a sender that sees the
+/// barrier shut sees the reason of that time, or a later one.
 #[test]
 fn a_sender_that_sees_the_gate_shut_sees_why() {
     model(4, || {

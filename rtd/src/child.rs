@@ -1,4 +1,5 @@
-//! This program once more, as a child: the probe of Cobalt, a tool's own daemon, the parts of the demo.
+//! This program once more, as a child: the probe of Cobalt, a tool's own daemon, the parts of the
+//! demo.
 
 #![forbid(unsafe_code)]
 

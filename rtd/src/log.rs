@@ -1,11 +1,12 @@
 //! Plain lines on standard error, `rtd: warning: ...`; the service manager adds the time.
 //!
-//! Who reads standard error may stop reading, and write(2) then waits. So a daemon hands its lines to a
-//! thread that does nothing but write them ([`start`]); before that, and in the tools, they go out directly.
+//! Who reads standard error may stop reading, and write(2) then waits. So a daemon hands its lines
+//! to a thread that does nothing but write them ([`start`]); before that, and in the tools, they go
+//! out directly.
 //!
-//! Constraint: allocates. Never on a real-time thread.
-//! Invariant: once started, logging waits for nobody. Lines that find the queue full are counted, and the
-//! count is told when the writer gets through again.
+//! Constraint: allocates. Never on a real-time thread. Invariant: once started, logging waits for
+//! nobody. Lines that find the queue full are counted, and the count is told when the writer gets
+//! through again.
 
 use rtcore::sys::printable::printable;
 use std::fmt::Arguments;
@@ -39,19 +40,22 @@ pub fn error(text: Arguments<'_>) {
     line("error: ", text);
 }
 
-/// A line as it is, from a program that has no such thread (yet). Where nobody reads standard error any more it is lost,
-/// and the program goes on, which `eprintln!` would not.
+/// A line as it is, from a program that has no such thread (yet). Where nobody reads standard error
+/// any more it is lost, and the program goes on, which `eprintln!` would not.
 pub fn tell(text: Arguments<'_>) {
     write(&format!("{text}\n"));
 }
 
-/// From here on a thread writes the lines. It has the signal mask of the caller, so every signal that
-/// somebody else is to take must be blocked by now. What it does first, `enter`, has been done when this returns.
+/// From here on a thread writes the lines. It has the signal mask of the caller, so every signal
+/// that somebody else is to take must be blocked by now. What it does first, `enter`, has been done
+/// when this returns.
 pub fn start(enter: impl FnOnce() + Send + 'static) -> io::Result<Started> {
     let (logger, writer) = Logger::new();
     // Started twice: the first one stays, and this writer ends with its queue.
     if LOGGER.set(logger).is_ok() {
-        let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES);
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .stack_size(STACK_BYTES);
         let (tell, entered) = sync_channel(1);
         thread.spawn(move || {
             enter();
@@ -76,8 +80,8 @@ impl Drop for Started {
     }
 }
 
-/// Why the program ends, as it is, over as many lines as it has. A daemon whose standard error is not read, or closed, ends
-/// all the same: this waits as long as a flush at most.
+/// Why the program ends, as it is, over as many lines as it has. A daemon whose standard error is
+/// not read, or closed, ends all the same: this waits as long as a flush at most.
 pub fn last(error: Arguments<'_>) {
     let text = format!("rtd: error: {error}\n");
     match LOGGER.get() {
@@ -95,8 +99,8 @@ fn write(text: &str) {
 }
 
 fn line(level: &str, text: Arguments<'_>) {
-    // One write per line, so that lines of several threads do not mix. Control characters can come from
-    // the paths and names of clients and must not move the cursor of whoever reads the log.
+    // One write per line, so that lines of several threads do not mix. Control characters can come
+    // from the paths and names of clients and must not move the cursor of whoever reads the log.
     let text = printable(&format!("rtd: {level}{text}")) + "\n";
     match LOGGER.get() {
         Some(logger) => logger.put(text),
@@ -134,7 +138,14 @@ impl Logger {
         let (sender, lines) = sync_channel(LINES_MAX);
         let progress = Arc::new(Progress::default());
         let put = AtomicU64::new(0);
-        (Logger { lines: sender, put, progress: Arc::clone(&progress) }, Writer { lines, progress })
+        (
+            Logger {
+                lines: sender,
+                put,
+                progress: Arc::clone(&progress),
+            },
+            Writer { lines, progress },
+        )
     }
 
     fn put(&self, line: String) {
@@ -147,8 +158,15 @@ impl Logger {
     /// Waits until what this thread put is written, at most so long; whether it is.
     fn flush(&self, limit: Duration) -> bool {
         let wanted = self.put.load(Ordering::Relaxed);
-        let written = self.progress.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.progress.moved.wait_timeout_while(written, limit, |written| *written < wanted);
+        let written = self
+            .progress
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .progress
+            .moved
+            .wait_timeout_while(written, limit, |written| *written < wanted);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -160,9 +178,16 @@ impl Writer {
             let _ = out.write_all(line.as_bytes());
             let lost = self.progress.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                let _ = writeln!(out, "rtd: warning: {lost} log lines are lost: standard error was not read");
+                let _ = writeln!(
+                    out,
+                    "rtd: warning: {lost} log lines are lost: standard error was not read"
+                );
             }
-            *self.progress.written.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            *self
+                .progress
+                .written
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) += 1;
             self.progress.moved.notify_all();
         }
     }
@@ -186,16 +211,29 @@ mod tests {
             logger.put(format!("{n:>200}\n"));
         }
         assert!(!logger.flush(Duration::from_millis(50)), "nobody reads");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
 
-        let reader =
-            std::thread::spawn(move || BufReader::new(reader).lines().collect::<io::Result<Vec<_>>>());
+        let reader = std::thread::spawn(move || {
+            BufReader::new(reader)
+                .lines()
+                .collect::<io::Result<Vec<_>>>()
+        });
         assert!(logger.flush(Duration::from_secs(10)));
         drop(logger);
         thread.join().unwrap();
         let lines = reader.join().unwrap().unwrap();
-        let (told, whole): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.starts_with("rtd: "));
-        let number = |line: &&String| line.split(' ').nth(2).and_then(|n| n.parse::<usize>().ok()).unwrap();
+        let (told, whole): (Vec<_>, Vec<_>) =
+            lines.iter().partition(|line| line.starts_with("rtd: "));
+        let number = |line: &&String| {
+            line.split(' ')
+                .nth(2)
+                .and_then(|n| n.parse::<usize>().ok())
+                .unwrap()
+        };
         let lost: usize = told.iter().map(number).sum();
         assert!(lost > 0 && told.len() < 100, "{told:?}");
         assert_eq!(whole.len() + lost, total);

@@ -21,7 +21,8 @@ pub fn show_time(ns: u64) -> String {
     format!("{ns}ns")
 }
 
-/// What else could have been named, to stand behind an error: `; there are: a, b` or `; there are none`.
+/// What else could have been named, to stand behind an error: `; there are: a, b` or `; there are
+/// none`.
 pub fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     if names.is_empty() {
@@ -31,14 +32,18 @@ pub fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// Columns of standard output: `$COLUMNS`, which watch(1) sets, else those of the terminal. None for a file or a pipe.
+/// Columns of standard output: `$COLUMNS`, which watch(1) sets, else those of the terminal. None
+/// for a file or a pipe.
 pub fn output_columns() -> Option<usize> {
-    let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|&columns| columns > 0);
+    let set = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|&columns| columns > 0);
     set.or_else(|| terminal::columns(std::io::stdout()))
 }
 
-/// Breaks a line between words; further lines are indented by two more than the first. A word that is longer than a line
-/// stays whole.
+/// Breaks a line between words; further lines are indented by two more than the first. A word that
+/// is longer than a line stays whole.
 pub fn filled(line: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns.filter(|&columns| line.chars().count() > columns) else {
         return line.to_owned();
@@ -71,15 +76,24 @@ mod tests {
     fn prose_is_broken_between_words() {
         assert_eq!(filled("one two three", Some(8)), "one two\n  three");
         assert_eq!(filled("one two three", None), "one two three");
-        assert_eq!(filled("/a/path/longer/than/that x", Some(8)), "/a/path/longer/than/that\n  x");
-        assert_eq!(filled("  one  two  three", Some(11)), "  one  two\n    three");
+        assert_eq!(
+            filled("/a/path/longer/than/that x", Some(8)),
+            "/a/path/longer/than/that\n  x"
+        );
+        assert_eq!(
+            filled("  one  two  three", Some(11)),
+            "  one  two\n    three"
+        );
     }
 
     #[test]
     fn one_is_singular() {
         let texts = [0_u64, 1, 2].map(|count| counted(count, "message"));
         assert_eq!(texts, ["0 messages", "1 message", "2 messages"]);
-        assert_eq!((counted(1_usize, "lane"), counted(-1_i64, "lane")), ("1 lane".into(), "-1 lanes".into()));
+        assert_eq!(
+            (counted(1_usize, "lane"), counted(-1_i64, "lane")),
+            ("1 lane".into(), "-1 lanes".into())
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The receiving thread of a latency measurement marks and freezes the trace without touching the heap.
+//! The receiving thread of a latency measurement marks and freezes the trace without touching the
+//! heap.
 
 use rtcore::seal;
 use rtlat::breaker::Breaker;
@@ -13,7 +14,11 @@ pub fn a_break_touches_no_heap() -> anyhow::Result<()> {
 }
 
 fn checked_in(directory: &Path) -> anyhow::Result<()> {
-    for (name, text) in [("trace_marker", ""), ("tracing_on", "1\n"), ("current_tracer", "function\n")] {
+    for (name, text) in [
+        ("trace_marker", ""),
+        ("tracing_on", "1\n"),
+        ("current_tracer", "function\n"),
+    ] {
         std::fs::write(directory.join(name), text)?;
     }
     let mut there = Breaker::open_at(directory, 100_000);
@@ -31,6 +36,9 @@ fn checked_in(directory: &Path) -> anyhow::Result<()> {
     });
     anyhow::ensure!(breaches == 0, "{breaches} heap calls");
     let marker = std::fs::read_to_string(directory.join("trace_marker"))?;
-    anyhow::ensure!(marker.starts_with("hit latency threshold (124 > 100)"), "{marker}");
+    anyhow::ensure!(
+        marker.starts_with("hit latency threshold (124 > 100)"),
+        "{marker}"
+    );
     Ok(())
 }

@@ -24,13 +24,23 @@ pub const FORKS: [&str; 5] = [
 /// Starts this program for one scenario, and checks that nothing is left of it.
 pub fn start(scenario: &str) {
     let program = std::env::current_exe().expect("this program");
-    let child =
-        Command::new(program).env(SCENARIO, scenario).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = Command::new(program)
+        .env(SCENARIO, scenario)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let child = child.expect("the process that forks");
     let pid = child.id();
     let ended = child.wait_with_output().expect("its end");
-    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success(), "{scenario}: {}\n{out}{err}", ended.status);
+    let (out, err) = (
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr),
+    );
+    assert!(
+        ended.status.success(),
+        "{scenario}: {}\n{out}{err}",
+        ended.status
+    );
     assert_eq!(out.matches("printed by the parent").count(), 1, "{out}");
     nothing_is_left(pid);
 }
@@ -42,8 +52,15 @@ fn nothing_is_left(pid: u32) {
     assert_eq!(gone.kind(), std::io::ErrorKind::NotFound, "{gone}");
     let table = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
     // key msqid perms cbytes qnum lspid lrpid ...: who received last
-    let receiver = |row: &str| row.split_whitespace().nth(6).and_then(|pid| pid.parse().ok());
-    assert!(!table.lines().any(|row| receiver(row) == Some(pid)), "a System V queue is left:\n{table}");
+    let receiver = |row: &str| {
+        row.split_whitespace()
+            .nth(6)
+            .and_then(|pid| pid.parse().ok())
+    };
+    assert!(
+        !table.lines().any(|row| receiver(row) == Some(pid)),
+        "a System V queue is left:\n{table}"
+    );
 }
 
 /// In the process of its own.
@@ -54,7 +71,9 @@ pub fn play(scenario: &str) -> ExitCode {
         Some(name) => deliver(name),
         None => match scenario {
             "a_child_ends_as_its_work_says" => a_child_ends_as_its_work_says(),
-            "a_child_shares_what_is_made_to_be_inherited" => a_child_shares_what_is_made_to_be_inherited(),
+            "a_child_shares_what_is_made_to_be_inherited" => {
+                a_child_shares_what_is_made_to_be_inherited()
+            }
             "a_child_goes_with_its_handle" => a_child_goes_with_its_handle(),
             "a_child_prints_nothing_of_its_parents" => a_child_prints_nothing_of_its_parents(),
             "a_holder_that_is_killed_is_an_error_for_the_receiver" => a_holder_that_is_killed(),
@@ -65,12 +84,20 @@ pub fn play(scenario: &str) -> ExitCode {
 }
 
 fn deliver(name: &str) {
-    let kind = Kind::all().into_iter().find(|kind| kind.name() == name).expect("a kind");
+    let kind = Kind::all()
+        .into_iter()
+        .find(|kind| kind.name() == name)
+        .expect("a kind");
     let mechanism = mech::of(kind, PAYLOAD_BYTES, 0).expect("the mechanism");
-    let mut child = fork_child(|| u8::from(threads::send_all(&*mechanism) != 0)).expect("the child");
+    let mut child =
+        fork_child(|| u8::from(threads::send_all(&*mechanism) != 0)).expect("the child");
     assert_eq!(threads::receive_all(&*mechanism), 0, "calls of the heap");
     assert_eq!(child.wait().unwrap(), Ending::Exit(0));
-    assert_eq!(child.try_wait().unwrap(), Some(Ending::Exit(0)), "told again");
+    assert_eq!(
+        child.try_wait().unwrap(),
+        Some(Ending::Exit(0)),
+        "told again"
+    );
 }
 
 fn a_child_ends_as_its_work_says() {

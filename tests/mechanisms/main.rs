@@ -1,7 +1,8 @@
 //! The raw mechanisms of rtlat, with real threads and a real forked child.
 //!
-//! Constraint: fork needs a process of one thread, and a test harness has several: the tests of forking start this
-//! program again with [`SCENARIO`] set, which then plays that one scenario (`forked`).
+//! Constraint: fork needs a process of one thread, and a test harness has several: the tests of
+//! forking start this program again with [`SCENARIO`] set, which then plays that one scenario
+//! (`forked`).
 
 mod breaker;
 mod forked;
@@ -22,7 +23,11 @@ const MESSAGES: u64 = 1000;
 const PAYLOAD_BYTES: usize = 64;
 
 fn stamp(sequence: u64) -> Stamp {
-    Stamp { sequence, intended_ns: 3 * sequence + 1, sent_ns: 3 * sequence + 2 }
+    Stamp {
+        sequence,
+        intended_ns: 3 * sequence + 1,
+        sent_ns: 3 * sequence + 2,
+    }
 }
 
 fn main() -> ExitCode {
@@ -60,13 +65,28 @@ fn main() -> ExitCode {
                 Ok(())
             }));
         };
-        of_threads("messages_come_in_order_without_the_heap", threads::messages_come_in_order, 0);
-        of_threads("a_burst_comes_one_by_one", threads::a_burst_comes_one_by_one, 1);
-        of_threads("an_idle_receiver_looks_up", threads::an_idle_receiver_looks_up, 2);
-        trials.push(Trial::test(format!("forked::messages_of_a_child_come_in_order::{name}"), move || {
-            forked::start(&format!("deliver {name}"));
-            Ok(())
-        }));
+        of_threads(
+            "messages_come_in_order_without_the_heap",
+            threads::messages_come_in_order,
+            0,
+        );
+        of_threads(
+            "a_burst_comes_one_by_one",
+            threads::a_burst_comes_one_by_one,
+            1,
+        );
+        of_threads(
+            "an_idle_receiver_looks_up",
+            threads::an_idle_receiver_looks_up,
+            2,
+        );
+        trials.push(Trial::test(
+            format!("forked::messages_of_a_child_come_in_order::{name}"),
+            move || {
+                forked::start(&format!("deliver {name}"));
+                Ok(())
+            },
+        ));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -81,10 +101,14 @@ fn sizes_out_of_bounds_are_refused() {
         assert!(short.contains("23 bytes"), "{short}");
         let long = refused(1 << 30);
         assert!(
-            long.contains("1073741824 bytes") && long.contains("take less") || long.contains("sysctl -w"),
+            long.contains("1073741824 bytes") && long.contains("take less")
+                || long.contains("sysctl -w"),
             "{long}"
         );
         let made = mech::of(kind, mech::STAMP_BYTES, 0).expect("the smallest payload");
-        assert_eq!((made.name(), made.payload_bytes()), (kind.name(), mech::STAMP_BYTES));
+        assert_eq!(
+            (made.name(), made.payload_bytes()),
+            (kind.name(), mech::STAMP_BYTES)
+        );
     }
 }

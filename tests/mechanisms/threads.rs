@@ -48,7 +48,11 @@ pub fn messages_come_in_order(kind: Kind, pair: usize) {
     thread::scope(|scope| {
         let receiver = scope.spawn(|| receive_all(&*mechanism));
         let sender = scope.spawn(|| send_all(&*mechanism));
-        assert_eq!((sender.join().unwrap(), receiver.join().unwrap()), (0, 0), "calls of the heap");
+        assert_eq!(
+            (sender.join().unwrap(), receiver.join().unwrap()),
+            (0, 0),
+            "calls of the heap"
+        );
     });
 }
 
@@ -104,7 +108,13 @@ pub fn a_sender_of_a_mutex_that_leaves_is_told() {
     let mechanism = make(Kind::Mutex, 0);
     let mut rx = mechanism.receiver().expect("the receiving end");
     thread::scope(|scope| {
-        scope.spawn(|| mechanism.sender().expect("the sending end").send(&stamp(7)).expect("room"));
+        scope.spawn(|| {
+            mechanism
+                .sender()
+                .expect("the sending end")
+                .send(&stamp(7))
+                .expect("room")
+        });
     });
     assert_eq!(rx.receive(), Ok(stamp(7)));
     assert_eq!(rx.receive(), Err(Errno::PIPE));

@@ -39,15 +39,20 @@ impl Held {
 pub fn held(pid: u32) -> anyhow::Result<Held> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    // Of anything that has a name: the heap of the control thread is one mapping or two, as it grows.
+    // Of anything that has a name: the heap of the control thread is one mapping or two, as it
+    // grows.
     let mappings = maps.lines().filter(|line| line.contains(" /")).count();
-    Ok(Held { descriptors, mappings })
+    Ok(Held {
+        descriptors,
+        mappings,
+    })
 }
 
 const PAIRS: [[&str; 2]; 2] = [["a", "b"], ["c", "d"]];
 
 fn config(instance: &Instance) -> String {
-    let mut config = instance.head() + &lane("other", 40, "") + &process("liar") + &process("victim");
+    let mut config =
+        instance.head() + &lane("other", 40, "") + &process("liar") + &process("victim");
     for ([from, to], lane) in PAIRS.into_iter().zip(["lane", "other"]) {
         config += &(process(from) + &process(to));
         config += &endpoint(&format!("{from}.out"), from, 64);
@@ -96,7 +101,14 @@ impl Arena {
         let victim = victim(&instance)?;
         let pairs = <[_; 2]>::try_from(pairs).map_err(|_| anyhow::anyhow!("not two"))?;
         let baseline = held(daemon.pid())?;
-        let mut arena = Arena { instance, daemon, pairs, victim, passed: 0, baseline };
+        let mut arena = Arena {
+            instance,
+            daemon,
+            pairs,
+            victim,
+            passed: 0,
+            baseline,
+        };
         // One that means no harm has come and gone: what is made once is made.
         arena.liar()?.kill()?;
         arena.settled()?;
@@ -134,7 +146,8 @@ impl Arena {
     pub fn settled(&self) -> anyhow::Result<()> {
         use rtcore::lane::peer::PeerState::Alive;
         let gone = |p: &rtcore::stats::snapshot::Process| p.name == "liar" && p.state != Alive;
-        self.instance.until("the liar has no session", |s| s.processes.iter().any(gone))?;
+        self.instance
+            .until("the liar has no session", |s| s.processes.iter().any(gone))?;
         Ok(())
     }
 
@@ -150,7 +163,8 @@ impl Arena {
             sender.answer()?;
             anyhow::ensure!(receiver.taken_numbers()? == want, "{from} -> {to}");
             let route = format!("{from}.out->{to}.in");
-            self.instance.ledger_is(&route, self.passed, &[(Delivered, self.passed)])?;
+            self.instance
+                .ledger_is(&route, self.passed, &[(Delivered, self.passed)])?;
         }
         Ok(())
     }
@@ -170,14 +184,22 @@ impl Arena {
         next.tell("liar put liar.routed 0102030405060708")?;
         let route = "liar.routed->victim.routed.in";
         // Behind what is left of the one before.
-        eventually(|| self.victim.take(1).ok()?.iter().any(|m| m.pid == next.pid()).then_some(()))?;
+        eventually(|| {
+            self.victim
+                .take(1)
+                .ok()?
+                .iter()
+                .any(|m| m.pid == next.pid())
+                .then_some(())
+        })?;
         next.kill()?;
         self.settled()?;
         // The victim can have the message before its lane has counted it as delivered.
         let is_counted = |s: &Snapshot| book::of(s, route).is_ok_and(|book| book.delivered > 0);
-        self.instance.until("the books balance, with what it sent", |s| {
-            s.routes.iter().all(|r| r.consistent && r.ledger.balances()) && is_counted(s)
-        })?;
+        self.instance
+            .until("the books balance, with what it sent", |s| {
+                s.routes.iter().all(|r| r.consistent && r.ledger.balances()) && is_counted(s)
+            })?;
         let log = self.daemon.stop()?;
         anyhow::ensure!(!log.contains("a defect"), "{log}");
         Ok(())
@@ -186,7 +208,8 @@ impl Arena {
     /// The same for a liar that was cut off, with this in the log.
     pub fn cut_off(mut self, liar: Peer, says: &str) -> anyhow::Result<()> {
         self.settled()?;
-        self.daemon.logged(&format!("liar: session of pid {} closed", liar.pid()))?;
+        self.daemon
+            .logged(&format!("liar: session of pid {} closed", liar.pid()))?;
         self.daemon.logged(says)?;
         // Nobody notices while it is there, and nothing is left when it has gone.
         self.pairs_pass()?;

@@ -1,5 +1,5 @@
-//! A daemon and participants on the stand-in for libcobalt, in a space of their own; or on the library that
-//! [`LIBRARY`] names, which on a Cobalt kernel is the real one.
+//! A daemon and participants on the stand-in for libcobalt, in a space of their own; or on the
+//! library that [`LIBRARY`] names, which on a Cobalt kernel is the real one.
 
 use super::{Daemon, Instance, Peer};
 use anyhow::{Context as _, ensure};
@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Names the library that takes the place of the stand-in as it is built ([`Kind::Stock`]). Tests that need a switch or
-/// another kind of the stand-in are skipped then.
+/// Names the library that takes the place of the stand-in as it is built ([`Kind::Stock`]). Tests
+/// that need a switch or another kind of the stand-in are skipped then.
 const LIBRARY: &str = "RTD_COBALT_LIBRARY";
 /// Has the stand-in count what Linux calls promoted threads make.
 const FOLLOW: &str = "RTD_STAND_IN_FOLLOW";
@@ -41,16 +41,26 @@ impl Bench {
     pub fn new(kind: Kind) -> anyhow::Result<Bench> {
         let instance = Instance::new()?;
         let named = named_library().filter(|_| kind == Kind::Stock);
-        let libcobalt =
-            named.map_or_else(|| Ok(copies::library(kind)?.display().to_string()), io::Result::Ok)?;
+        let libcobalt = named.map_or_else(
+            || Ok(copies::library(kind)?.display().to_string()),
+            io::Result::Ok,
+        )?;
         // A copy of the stand-in under another name is one still.
         let space = copies::is_stand_in(Path::new(&libcobalt))?.then(|| Space::new(&instance.name));
-        Ok(Bench { instance, libcobalt, space })
+        Ok(Bench {
+            instance,
+            libcobalt,
+            space,
+        })
     }
 
     /// Name of the skin, as the tools show it.
     pub fn skin(&self) -> &'static str {
-        if self.space.is_some() { "cobalt (stand-in)" } else { "cobalt" }
+        if self.space.is_some() {
+            "cobalt (stand-in)"
+        } else {
+            "cobalt"
+        }
     }
 
     /// What a process has in its environment to be in the space.
@@ -64,29 +74,44 @@ impl Bench {
             return space.semaphores();
         }
         let prefix = format!("rtd.{}.", self.instance.name);
-        let entries = std::fs::read_dir(format!("{CORE}/registry/posix/sem")).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(format!("{CORE}/registry/posix/sem"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let names = names.map(|name| name.trim_start_matches('/').to_owned());
-        names.filter(|name| name.starts_with(&prefix)).map(|name| format!("/{name}")).collect()
+        names
+            .filter(|name| name.starts_with(&prefix))
+            .map(|name| format!("/{name}"))
+            .collect()
     }
 
     /// The file of an XDDP port's device.
     pub fn device(&self, port: i16) -> PathBuf {
-        self.space.as_ref().map_or_else(|| format!("/dev/rtp{port}").into(), |space| space.device(port))
+        self.space.as_ref().map_or_else(
+            || format!("/dev/rtp{port}").into(),
+            |space| space.device(port),
+        )
     }
 
     /// What leads to the device of the port with this label.
     pub fn label(&self, label: &str) -> PathBuf {
         let real = || Path::new(CORE).join("registry/rtipc/xddp").join(label);
-        self.space.as_ref().map_or_else(real, |space| space.device(0).with_file_name("registry").join(label))
+        self.space.as_ref().map_or_else(real, |space| {
+            space.device(0).with_file_name("registry").join(label)
+        })
     }
 
-    /// The device, as a plain Linux program opens it that does not wait for rtd. A program that is being started by another
-    /// test has what this process had open until its exec(2): meanwhile the device is busy.
+    /// The device, as a plain Linux program opens it that does not wait for rtd. A program that is
+    /// being started by another test has what this process had open until its exec(2): meanwhile
+    /// the device is busy.
     pub fn open_device(&self, port: i16) -> anyhow::Result<Device> {
         let path = self.device(port);
         super::eventually(|| match Device::open_now(&path) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::ResourceBusy => {
+            Err(e)
+                if e.kind() == io::ErrorKind::WouldBlock
+                    || e.kind() == io::ErrorKind::ResourceBusy =>
+            {
                 None
             }
             opened => Some(opened),
@@ -101,7 +126,10 @@ impl Bench {
 
     /// As [`Instance::head`], on this library.
     pub fn head(&self) -> String {
-        let daemon = format!("[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n", self.libcobalt);
+        let daemon = format!(
+            "[daemon]\nskin = \"cobalt\"\ncobalt_library = {:?}\n",
+            self.libcobalt
+        );
         self.instance.head().replacen("[daemon]\n", &daemon, 1)
     }
 
@@ -111,7 +139,11 @@ impl Bench {
     }
 
     /// The same, with the command changed first.
-    pub fn daemon_with(&self, config: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Daemon> {
+    pub fn daemon_with(
+        &self,
+        config: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Daemon> {
         Daemon::start_with(config, |command| {
             command.envs(self.environment());
             change(command);
@@ -137,8 +169,8 @@ impl Bench {
         })
     }
 
-    /// A participant with a session of this name, whose main thread is promoted below the lane; its Linux calls are
-    /// counted where they can be.
+    /// A participant with a session of this name, whose main thread is promoted below the lane; its
+    /// Linux calls are counted where they can be.
     pub fn session(&self, name: &str) -> anyhow::Result<Peer> {
         let mut peer = self.peer_with(|command| {
             if follow::is_supported() {
@@ -164,8 +196,8 @@ impl Bench {
         Ok(peer)
     }
 
-    /// Linux calls of a promoted thread that was in real-time mode, and the last one's number. The real core counts how often
-    /// a thread left that mode (MSW), whatever made it leave.
+    /// Linux calls of a promoted thread that was in real-time mode, and the last one's number. The
+    /// real core counts how often a thread left that mode (MSW), whatever made it leave.
     pub fn linux_calls(&self, tid: u32) -> anyhow::Result<(u32, i32)> {
         let calls = match &self.space {
             Some(space) => space.linux_calls(i32::try_from(tid)?),
@@ -189,7 +221,12 @@ impl Bench {
     }
 
     /// `rtd check` on a configuration.
-    pub fn check(&self, config: &str, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Output> {
+    pub fn check(
+        &self,
+        config: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Output> {
         let file = self.instance.file("check.toml");
         std::fs::write(&file, config)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtd"));
@@ -197,7 +234,11 @@ impl Bench {
         if !super::privileged() && !args.contains(&"--allow-degraded") {
             command.arg("--allow-degraded");
         }
-        command.args(args).arg(&file).envs(self.environment()).envs(env.iter().copied());
+        command
+            .args(args)
+            .arg(&file)
+            .envs(self.environment())
+            .envs(env.iter().copied());
         command.output().context("cannot run rtd check")
     }
 }
@@ -205,12 +246,21 @@ impl Bench {
 /// The core's MSW of a thread: CPU, PID, MSW and others in a line each.
 fn mode_switches(tid: u32) -> Option<u32> {
     let table = std::fs::read_to_string(format!("{CORE}/sched/stat")).ok()?;
-    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.find(|row| row.get(1) == Some(&tid.to_string().as_str()))?.get(2)?.parse().ok()
+    let mut rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.find(|row| row.get(1) == Some(&tid.to_string().as_str()))?
+        .get(2)?
+        .parse()
+        .ok()
 }
 
 /// No message is unaccounted for.
 pub fn balanced(snapshot: &Snapshot) -> anyhow::Result<()> {
-    ensure!(snapshot.routes.iter().all(|r| r.ledger.balances()), "{:#?}", snapshot.routes);
+    ensure!(
+        snapshot.routes.iter().all(|r| r.ledger.balances()),
+        "{:#?}",
+        snapshot.routes
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A participant on Cobalt's calls, which are the stand-in's here: told what to do line by line, see `peer.rs`.
+//! A participant on Cobalt's calls, which are the stand-in's here: told what to do line by line,
+//! see `peer.rs`.
 
 use super::patience_ns;
 use super::peer::{Answer, serve, unhex};
@@ -44,9 +45,23 @@ fn obey(skin: &'static Skin, words: &[&str], queue: &mut Option<OpenQueue>) -> A
             let access = if send { Access::Send } else { Access::Receive };
             *queue = Some(OpenQueue::open(skin, &CString::new(*name)?, access, send)?);
         }
-        ["held"] => data = format!("{}\n", queue.as_ref().context("no queue is open")?.attributes()?.curmsgs),
+        ["held"] => {
+            data = format!(
+                "{}\n",
+                queue
+                    .as_ref()
+                    .context("no queue is open")?
+                    .attributes()?
+                    .curmsgs
+            )
+        }
         ["send", priority, hex] => {
-            send(skin, queue.as_ref().context("no queue is open")?, &unhex(hex)?, priority.parse()?)?;
+            send(
+                skin,
+                queue.as_ref().context("no queue is open")?,
+                &unhex(hex)?,
+                priority.parse()?,
+            )?;
         }
         ["stream", from, count] => {
             let queue = queue.as_ref().context("no queue is open")?;
@@ -71,12 +86,20 @@ fn obey(skin: &'static Skin, words: &[&str], queue: &mut Option<OpenQueue>) -> A
         }
         ["sigqueue", tid, signo, value] => {
             let tid = tid.parse()?;
-            let to = SignalAddress { pidfd: -1, pid: 0, tid, pidfd_is_thread: false };
+            let to = SignalAddress {
+                pidfd: -1,
+                pid: 0,
+                tid,
+                pidfd_is_thread: false,
+            };
             let sent = (skin.signal_send)(to, signo.parse()?, value.parse()?, 0, 0);
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
         ["sigwait", signo, count, timeout_ms] => {
-            let (set, timeout_ns) = (SignalSet::of([signo.parse()?]), timeout_ms.parse::<u64>()? * 1_000_000);
+            let (set, timeout_ns) = (
+                SignalSet::of([signo.parse()?]),
+                timeout_ms.parse::<u64>()? * 1_000_000,
+            );
             for _ in 0..count.parse::<usize>()? {
                 match (skin.signal_wait_within)(&set, timeout_ns) {
                     Ok(got) => data += &format!("{} {} {}\n", got.value, got.pid, got.uid),
@@ -96,7 +119,9 @@ fn send(skin: &Skin, queue: &OpenQueue, bytes: &[u8], priority: u32) -> anyhow::
     loop {
         match (skin.mq_send)(queue.mqd(), bytes, priority) {
             Ok(()) => return Ok(()),
-            Err(Errno::AGAIN) if (skin.now_ns)() < give_up => (skin.sleep_until)((skin.now_ns)() + LOOK_NS),
+            Err(Errno::AGAIN) if (skin.now_ns)() < give_up => {
+                (skin.sleep_until)((skin.now_ns)() + LOOK_NS)
+            }
             Err(e) => bail!("{e:?}"),
         }
     }

@@ -15,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A child with copies of all descriptors of this process but the standard ones, which whoever started the tests waits for. It
-/// outlives its parent, for a bounded time.
+/// A child with copies of all descriptors of this process but the standard ones, which whoever
+/// started the tests waits for. It outlives its parent, for a bounded time.
 fn idle() -> anyhow::Result<Pid> {
     let limit_s = u32::try_from(patience().as_secs())?;
     // SAFETY: the child makes system calls only, until it is killed.
@@ -32,18 +32,20 @@ fn idle() -> anyhow::Result<Pid> {
     }
 }
 
-/// Runs `work` in a forked child; what it returned there. An error if the child ended in any other way. What `work` takes out
-/// of its environment, the parent still has.
+/// Runs `work` in a forked child; what it returned there. An error if the child ended in any other
+/// way. What `work` takes out of its environment, the parent still has.
 fn in_child(work: impl FnOnce() -> String) -> anyhow::Result<String> {
     let (mut reader, mut writer) = std::io::pipe()?;
     let limit_s = u32::try_from(patience().as_secs())?;
-    // SAFETY: the tests want to know what happens in a child of a process with several threads. It ends by _exit(2).
+    // SAFETY: the tests want to know what happens in a child of a process with several threads. It
+    // ends by _exit(2).
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
             // One that blocks for ever is ended by SIGALRM.
             nix::unistd::alarm::set(limit_s);
-            let text = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| "panicked\n".to_owned());
+            let text =
+                catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| "panicked\n".to_owned());
             let status = i32::from(writer.write_all(text.as_bytes()).is_err());
             // SAFETY: ends the child without the exit handlers of its parent.
             unsafe { nix::libc::_exit(status) }
@@ -85,33 +87,89 @@ impl Inherited {
         line(&mut text, "try_send", sender.try_send(b"x"));
         line(&mut text, "send", sender.send(b"x"));
         let batch = sender.send_batch([b"x".as_slice(), b"y"]);
-        line(&mut text, "send_batch", batch.error.map_or(Ok(batch.sent), Err));
+        line(
+            &mut text,
+            "send_batch",
+            batch.error.map_or(Ok(batch.sent), Err),
+        );
         line(&mut text, "loan", sender.loan(8).map(|loan| loan.len()));
-        line(&mut text, "wait_for_receiver", sender.wait_for_receiver(u64::MAX));
+        line(
+            &mut text,
+            "wait_for_receiver",
+            sender.wait_for_receiver(u64::MAX),
+        );
         let inbox = &mut self.inbox;
         line(&mut text, "try_recv", inbox.try_recv().map(|_| ()));
         line(&mut text, "recv", inbox.recv().map(|_| ()));
-        line(&mut text, "recv_deadline", inbox.recv_deadline(u64::MAX).map(|_| ()));
-        line(&mut text, "recv_in_place", inbox.recv_in_place().map(|_| ()));
-        line(&mut text, "waiter.wait", self.waiter.wait(Some(0)).map(|_| ()));
+        line(
+            &mut text,
+            "recv_deadline",
+            inbox.recv_deadline(u64::MAX).map(|_| ()),
+        );
+        line(
+            &mut text,
+            "recv_in_place",
+            inbox.recv_in_place().map(|_| ()),
+        );
+        line(
+            &mut text,
+            "waiter.wait",
+            self.waiter.wait(Some(0)).map(|_| ()),
+        );
         line(&mut text, "waiter.remove", self.waiter.remove(0));
         let session = &self.session;
         line(&mut text, "sender", session.sender("other").map(|_| ()));
         line(&mut text, "inbox", session.inbox().map(|_| ()));
-        line(&mut text, "inbox_of", session.inbox_of(&["arm.cmd"]).map(|_| ()));
-        line(&mut text, "caller", session.caller("other", "arm.cmd").map(|_| ()));
+        line(
+            &mut text,
+            "inbox_of",
+            session.inbox_of(&["arm.cmd"]).map(|_| ()),
+        );
+        line(
+            &mut text,
+            "caller",
+            session.caller("other", "arm.cmd").map(|_| ()),
+        );
         line(&mut text, "signals", session.signals().map(|_| ()));
-        line(&mut text, "register", self.signals.register(signame::rt_min() + 1, Flags::new(), |_| {}));
-        line(&mut text, "enter", session.realtime().lane("l").lock_memory(false).enter().map(|_| ()));
+        line(
+            &mut text,
+            "register",
+            self.signals
+                .register(signame::rt_min() + 1, Flags::new(), |_| {}),
+        );
+        line(
+            &mut text,
+            "enter",
+            session
+                .realtime()
+                .lane("l")
+                .lock_memory(false)
+                .enter()
+                .map(|_| ()),
+        );
         let _ = writeln!(text, "state: {:?}", session.state());
-        let origin = Origin { pid: parent, uid: 0, verified: true };
-        let is =
-            (is_arm(&origin), session.is("arm")(&origin), session.peers().len(), session.channels().len());
+        let origin = Origin {
+            pid: parent,
+            uid: 0,
+            verified: true,
+        };
+        let is = (
+            is_arm(&origin),
+            session.is("arm")(&origin),
+            session.peers().len(),
+            session.channels().len(),
+        );
         let _ = writeln!(text, "is: {is:?}");
-        // SAFETY: the other users of the session are threads that this child does not have. What is left of it is not dropped
-        // again, because the child exits.
+        // SAFETY: the other users of the session are threads that this child does not have. What is
+        // left of it is not dropped again, because the child exits.
         drop(unsafe { std::ptr::read(Arc::as_ptr(&self.session)) });
-        let Inherited { session, sender, inbox, signals, waiter } = self;
+        let Inherited {
+            session,
+            sender,
+            inbox,
+            signals,
+            waiter,
+        } = self;
         std::mem::forget(session);
         drop((sender, inbox, signals, waiter));
         text + "dropped\n"
@@ -129,12 +187,17 @@ impl Links {
             // A child that connects as another process and sends a number.
             ["connect", socket, name, endpoint, number] => in_child(|| {
                 let number = number.parse::<u64>().unwrap_or_default();
-                let sent = self.builder(name).socket(*socket).connect().map_err(|e| e.to_string()).and_then(
-                    |session| {
+                let sent = self
+                    .builder(name)
+                    .socket(*socket)
+                    .connect()
+                    .map_err(|e| e.to_string())
+                    .and_then(|session| {
                         let mut sender = session.sender(endpoint).map_err(|e| e.to_string())?;
-                        sender.send(&number.to_ne_bytes()).map_err(|e| e.to_string())
-                    },
-                );
+                        sender
+                            .send(&number.to_ne_bytes())
+                            .map_err(|e| e.to_string())
+                    });
                 format!("{sent:?}\n")
             }),
             // A child that lives on and does nothing: its pid.
@@ -159,16 +222,33 @@ impl Links {
                 let _ = (used.peers(), used.channels());
             }
         });
-        let mut all = Some(Inherited { session, sender, inbox, signals, waiter });
+        let mut all = Some(Inherited {
+            session,
+            sender,
+            inbox,
+            signals,
+            waiter,
+        });
         let mut said = Vec::new();
         for _ in 0..rounds {
-            let touch = || all.take().map(|all| all.touch(&is_arm, parent)).unwrap_or_default();
+            let touch = || {
+                all.take()
+                    .map(|all| all.touch(&is_arm, parent))
+                    .unwrap_or_default()
+            };
             said.push(in_child(touch)?);
         }
         stop.store(true, Ordering::Relaxed);
-        user.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
+        user.join()
+            .map_err(|_| anyhow::anyhow!("the thread panicked"))?;
         // The parent's go on.
-        let Inherited { session, sender, inbox, mut waiter, .. } = all.context("the parent's are gone")?;
+        let Inherited {
+            session,
+            sender,
+            inbox,
+            mut waiter,
+            ..
+        } = all.context("the parent's are gone")?;
         waiter.remove(0)?;
         self.senders.insert(endpoint.to_owned(), sender);
         (self.session, self.inbox) = (Arc::into_inner(session), Some(inbox));
@@ -213,7 +293,10 @@ impl Links {
         };
         let said = in_child(copy)?;
         let (message, mut number) = (message.context("the parent's message is gone")?, [0; 8]);
-        ensure!(message.copy_to(&mut number) == 8, "the parent's message is gone");
+        ensure!(
+            message.copy_to(&mut number) == 8,
+            "the parent's message is gone"
+        );
         Ok(said + &format!("number: {}\n", u64::from_ne_bytes(number)))
     }
 }

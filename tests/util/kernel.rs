@@ -26,11 +26,13 @@ pub struct Thread {
 /// SCHED_FIFO in `Thread::policy`.
 pub const FIFO: u32 = 1;
 
-/// Whether the kernel tells how any process ended, also one that its parent reaped at once (Linux 6.15, PIDFD_GET_INFO).
-/// Before, whoever asks must be quicker than the parent.
+/// Whether the kernel tells how any process ended, also one that its parent reaped at once (Linux
+/// 6.15, PIDFD_GET_INFO). Before, whoever asks must be quicker than the parent.
 pub fn tells_endings() -> anyhow::Result<bool> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
         anyhow::bail!("kernel release {release:?}");
     };
@@ -44,7 +46,10 @@ pub fn thread(pid: u32, tid: u32) -> anyhow::Result<Thread> {
         std::fs::read_to_string(&path).context(path)
     };
     let stat = read("stat")?;
-    let (name, rest) = stat.split_once('(').and_then(|(_, r)| r.rsplit_once(')')).context("stat")?;
+    let (name, rest) = stat
+        .split_once('(')
+        .and_then(|(_, r)| r.rsplit_once(')'))
+        .context("stat")?;
     // Field 3 of the man page is the first here.
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied().context("stat is short");
@@ -56,25 +61,37 @@ pub fn thread(pid: u32, tid: u32) -> anyhow::Result<Thread> {
         priority: field(40)?.parse()?,
         policy: field(41)?.parse()?,
         cpus: status_line(&read("status")?, "Cpus_allowed_list")?,
-        ran_ns: read("schedstat")?.split_whitespace().next().context("no schedstat")?.parse()?,
+        ran_ns: read("schedstat")?
+            .split_whitespace()
+            .next()
+            .context("no schedstat")?
+            .parse()?,
     })
 }
 
 /// Threads of a process.
 pub fn threads(pid: u32) -> anyhow::Result<Vec<u32>> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
-    tasks.map(|task| Ok(task?.file_name().to_string_lossy().parse()?)).collect()
+    tasks
+        .map(|task| Ok(task?.file_name().to_string_lossy().parse()?))
+        .collect()
 }
 
 /// Whether every thread is stopped (SIGSTOP takes each at its own time).
 pub fn stopped(pid: u32) -> anyhow::Result<bool> {
-    let all: Vec<Thread> = threads(pid)?.into_iter().map(|tid| thread(pid, tid)).collect::<Result<_, _>>()?;
+    let all: Vec<Thread> = threads(pid)?
+        .into_iter()
+        .map(|tid| thread(pid, tid))
+        .collect::<Result<_, _>>()?;
     Ok(all.iter().all(|thread| thread.state == 'T'))
 }
 
 /// A line of /proc/PID/status.
 pub fn status(pid: u32, key: &str) -> anyhow::Result<String> {
-    status_line(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, key)
+    status_line(
+        &std::fs::read_to_string(format!("/proc/{pid}/status"))?,
+        key,
+    )
 }
 
 /// Signals that wait for anybody in this process, as masks: the process' and each thread's.
@@ -98,14 +115,15 @@ fn mask(hex: &str) -> anyhow::Result<u64> {
 }
 
 fn status_line(text: &str, key: &str) -> anyhow::Result<String> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     Ok(line.with_context(|| format!("no {key}"))?.trim().to_owned())
 }
 
 /// Whose a thread is and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// Its name.
     pub name: String,
     /// Real, effective, saved and file-system user.
     pub uids: Vec<u32>,
@@ -124,7 +142,10 @@ pub fn credentials(pid: u32) -> anyhow::Result<Vec<Credentials>> {
     let of = |tid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
         let numbers = |key| -> anyhow::Result<Vec<u32>> {
-            status_line(&text, key)?.split_whitespace().map(|word| Ok(word.parse()?)).collect()
+            status_line(&text, key)?
+                .split_whitespace()
+                .map(|word| Ok(word.parse()?))
+                .collect()
         };
         let set = |key| mask(&status_line(&text, key)?);
         Ok(Credentials {
@@ -132,7 +153,13 @@ pub fn credentials(pid: u32) -> anyhow::Result<Vec<Credentials>> {
             uids: numbers("Uid")?,
             gids: numbers("Gid")?,
             groups: numbers("Groups")?,
-            sets: [set("CapInh")?, set("CapPrm")?, set("CapEff")?, set("CapBnd")?, set("CapAmb")?],
+            sets: [
+                set("CapInh")?,
+                set("CapPrm")?,
+                set("CapEff")?,
+                set("CapBnd")?,
+                set("CapAmb")?,
+            ],
             no_new_privs: status_line(&text, "NoNewPrivs")? == "1",
         })
     };

@@ -1,5 +1,5 @@
-//! What a participant does that links the client library: sessions, senders, inboxes, calls, told line by line
-//! (`lane ...`, see `peer`).
+//! What a participant does that links the client library: sessions, senders, inboxes, calls, told
+//! line by line (`lane ...`, see `peer`).
 
 use super::peer::unhex;
 use super::{patience, patience_ns};
@@ -49,18 +49,27 @@ impl Client {
     }
 
     fn sender(&mut self, endpoint: &str) -> anyhow::Result<&mut Sender> {
-        self.senders.get_mut(endpoint).with_context(|| format!("no sender {endpoint}"))
+        self.senders
+            .get_mut(endpoint)
+            .with_context(|| format!("no sender {endpoint}"))
     }
 
     fn inbox(&mut self, key: &str) -> anyhow::Result<&mut Inbox> {
-        self.inboxes.get_mut(key).with_context(|| format!("no inbox {key}"))
+        self.inboxes
+            .get_mut(key)
+            .with_context(|| format!("no inbox {key}"))
     }
 
     fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
         let mut data = String::new();
         match words {
             ["connect", socket, name] => {
-                self.session = Some(Session::builder(name).socket(socket).timeout(patience()).connect()?);
+                self.session = Some(
+                    Session::builder(name)
+                        .socket(socket)
+                        .timeout(patience())
+                        .connect()?,
+                );
             }
             ["close"] => *self = Client::default(),
             ["claim", endpoint] => {
@@ -79,7 +88,10 @@ impl Client {
             ["strategy", key, how] => self.inbox(key)?.set_wait(strategy(how)?),
             ["counters", key] => {
                 let c = self.inbox(key)?.counters();
-                data = format!("{} {} {} {}\n", c.received, c.duplicates, c.missed, c.corrupt);
+                data = format!(
+                    "{} {} {} {}\n",
+                    c.received, c.duplicates, c.missed, c.corrupt
+                );
             }
             // What became of messages at the inbox itself.
             ["discarded", key] => {
@@ -93,9 +105,14 @@ impl Client {
                 while left > 0
                     && let Some(incoming) = inbox.try_recv_in_place()?
                 {
-                    let Incoming::Message(message) = incoming else { continue };
+                    let Incoming::Message(message) = incoming else {
+                        continue;
+                    };
                     let mut bytes = [0; 8];
-                    anyhow::ensure!(message.copy_to(&mut bytes) == 8 && message.len() == 8, "{message:?}");
+                    anyhow::ensure!(
+                        message.copy_to(&mut bytes) == 8 && message.len() == 8,
+                        "{message:?}"
+                    );
                     data += &format!("{}\n", u64::from_ne_bytes(bytes));
                     left -= 1;
                 }
@@ -104,8 +121,11 @@ impl Client {
             // What became of each number.
             ["outcomes", endpoint, from, count] => {
                 let (sender, from) = (self.sender(endpoint)?, from.parse::<u64>()?);
-                let outcome =
-                    |n: u64| sender.try_send(&n.to_ne_bytes()).map_or_else(|e| word(&e), |_| "sent");
+                let outcome = |n: u64| {
+                    sender
+                        .try_send(&n.to_ne_bytes())
+                        .map_or_else(|e| word(&e), |_| "sent")
+                };
                 let all: Vec<_> = (from..from + count.parse::<u64>()?).map(outcome).collect();
                 data = all.join(" ") + "\n";
             }
@@ -145,7 +165,9 @@ impl Client {
                 self.callers.insert((*key).to_owned(), caller);
             }
             ["call", key, hex, ms] => data = self.call(key, &unhex(hex)?, ms.parse()?)?,
-            ["late", key] => data = format!("{}\n", self.callers.get(*key).context("no caller")?.late()),
+            ["late", key] => {
+                data = format!("{}\n", self.callers.get(*key).context("no caller")?.late())
+            }
             ["serve", key, endpoint, count] => self.serve(key, endpoint, count.parse()?)?,
             // Takes a request and leaves it unanswered until `answer`.
             ["hold", key] => {
@@ -165,14 +187,23 @@ impl Client {
                 seal::unseal();
                 data = format!("{}\n", seal::breaches() - before);
             }
-            ["sealed", key, endpoint, count] => data = self.sealed(key, endpoint, count.parse()?)?,
+            ["sealed", key, endpoint, count] => {
+                data = self.sealed(key, endpoint, count.parse()?)?
+            }
             other => bail!("what is lane {other:?}?"),
         }
         Ok(data)
     }
 
-    /// Sends one message every `pause_us` to itself, real-time; answers the longest time there and back in microseconds.
-    fn ping(&mut self, key: &str, endpoint: &str, count: u64, pause_us: u64) -> anyhow::Result<String> {
+    /// Sends one message every `pause_us` to itself, real-time; answers the longest time there and
+    /// back in microseconds.
+    fn ping(
+        &mut self,
+        key: &str,
+        endpoint: &str,
+        count: u64,
+        pause_us: u64,
+    ) -> anyhow::Result<String> {
         let inbox = self.inboxes.get_mut(key).context("no inbox")?;
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
         rtcore::sys::sched::set_fifo(1)?;
@@ -199,8 +230,12 @@ impl Client {
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
         let mut n = 0;
         while n < count {
-            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else { bail!("only {n} came") };
-            let Incoming::Message(message) = incoming else { continue };
+            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else {
+                bail!("only {n} came")
+            };
+            let Incoming::Message(message) = incoming else {
+                continue;
+            };
             sender.send(message.bytes())?;
             n += 1;
         }
@@ -213,11 +248,17 @@ impl Client {
         let said = match caller.call(request, after(ms)) {
             Ok(reply) => format!("reply {}", hex(reply.bytes())),
             Err(CallError::Timeout { .. }) => "timeout -".to_owned(),
-            Err(CallError::PeerDead { process, ending, .. }) => format!("dead {process}:{ending:?}"),
+            Err(CallError::PeerDead {
+                process, ending, ..
+            }) => format!("dead {process}:{ending:?}"),
             Err(CallError::Disconnected { why, .. }) => format!("disconnected {why:?}"),
             Err(CallError::Send(e)) => format!("unsent {}", word(&e)),
         };
-        Ok(format!("{} {}\n", monotonic_ns() - began, said.replace("Some", "")))
+        Ok(format!(
+            "{} {}\n",
+            monotonic_ns() - began,
+            said.replace("Some", "")
+        ))
     }
 
     /// Answers requests with their bytes in reverse.
@@ -226,8 +267,12 @@ impl Client {
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
         let mut n = 0;
         while n < count {
-            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else { bail!("only {n} came") };
-            let Incoming::Message(request) = incoming else { continue };
+            let Some(incoming) = inbox.recv_deadline(give_up_ns())? else {
+                bail!("only {n} came")
+            };
+            let Incoming::Message(request) = incoming else {
+                continue;
+            };
             let mut bytes = request.bytes().to_vec();
             bytes.reverse();
             sender.reply(request.reply_to().context("no request")?, &bytes)?;
@@ -236,8 +281,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends from one end and receives at the other in every way there is, sealed; answers the heap calls and what
-    /// came.
+    /// Sends from one end and receives at the other in every way there is, sealed; answers the heap
+    /// calls and what came.
     fn sealed(&mut self, key: &str, endpoint: &str, count: u64) -> anyhow::Result<String> {
         let inbox = self.inboxes.get_mut(key).context("no inbox")?;
         let sender = self.senders.get_mut(endpoint).context("no sender")?;
@@ -251,8 +296,14 @@ impl Client {
     }
 }
 
-/// One message after the other, each in another way; the error is static, for nothing here may allocate.
-fn ping(sender: &mut Sender, inbox: &mut Inbox, count: u64, came: &mut u64) -> Result<(), &'static str> {
+/// One message after the other, each in another way; the error is static, for nothing here may
+/// allocate.
+fn ping(
+    sender: &mut Sender,
+    inbox: &mut Inbox,
+    count: u64,
+    came: &mut u64,
+) -> Result<(), &'static str> {
     for n in 0..count {
         let sent = match n % 5 {
             0 => sender.try_send(&n.to_ne_bytes()),
@@ -292,13 +343,19 @@ fn strategy(how: &str) -> anyhow::Result<Wait> {
     Ok(match how.split_once(':') {
         None if how == "block" => Wait::Block,
         None if how == "poll" => Wait::Poll,
-        Some(("spin", ns)) => Wait::Spin { spin_ns: ns.parse()? },
+        Some(("spin", ns)) => Wait::Spin {
+            spin_ns: ns.parse()?,
+        },
         _ => bail!("what is {how}?"),
     })
 }
 
 fn hex(bytes: &[u8]) -> String {
-    if bytes.is_empty() { "-".to_owned() } else { rtd::ctl::payload::hex(bytes) }
+    if bytes.is_empty() {
+        "-".to_owned()
+    } else {
+        rtd::ctl::payload::hex(bytes)
+    }
 }
 
 /// What a refusal is, in one word.
@@ -331,7 +388,11 @@ fn send(sender: &mut Sender, rest: &[&str]) -> anyhow::Result<String> {
 fn flush(sender: &mut Sender, ms: u64) -> String {
     match sender.flush(after(ms)) {
         Ok(()) => "flushed\n".to_owned(),
-        Err(e) => format!("{} {}\n", e.messages, e.why.map_or("slow", |why| word(&why))),
+        Err(e) => format!(
+            "{} {}\n",
+            e.messages,
+            e.why.map_or("slow", |why| word(&why))
+        ),
     }
 }
 
@@ -396,7 +457,8 @@ fn receive(inbox: &mut Inbox, count: usize, ms: u64) -> anyhow::Result<String> {
     Ok(data)
 }
 
-/// Numbers with a pause after each, until none comes for so long; answers how many. They have to increase.
+/// Numbers with a pause after each, until none comes for so long; answers how many. They have to
+/// increase.
 fn drain(inbox: &mut Inbox, pause_us: u64, quiet_ms: u64) -> anyhow::Result<String> {
     let (mut count, mut last) = (0_u64, None);
     loop {
@@ -415,7 +477,9 @@ fn drain(inbox: &mut Inbox, pause_us: u64, quiet_ms: u64) -> anyhow::Result<Stri
 
 fn numbers(inbox: &mut Inbox, count: usize, ms: u64) -> anyhow::Result<String> {
     let got = receive_with(inbox, count, after(ms), |m| m.value::<u64>())?;
-    got.into_iter().map(|n| n.map(|n| format!("{n}\n")).context("not a number")).collect()
+    got.into_iter()
+        .map(|n| n.map(|n| format!("{n}\n")).context("not a number"))
+        .collect()
 }
 
 fn message_line(m: &Message<'_>) -> String {
@@ -448,12 +512,15 @@ fn event_line(event: &Event) -> String {
         Event::Up => "e up -\n".to_owned(),
         Event::Refused { reason } => format!("e refused {}\n", reason.replace(' ', "_")),
         Event::Lost { count, .. } => format!("e gone {count}\n"),
-        Event::Corrupt { corrupt, .. } => format!("e corrupt {}\n", corrupt.to_string().replace(' ', "_")),
+        Event::Corrupt { corrupt, .. } => {
+            format!("e corrupt {}\n", corrupt.to_string().replace(' ', "_"))
+        }
     }
 }
 
-/// As a foreign event loop would: waits in a set of its own, and takes one message at a time until there is none.
-/// Answers how often it woke up, and how often for nothing; fails if it sleeps while something is there.
+/// As a foreign event loop would: waits in a set of its own, and takes one message at a time until
+/// there is none. Answers how often it woke up, and how often for nothing; fails if it sleeps while
+/// something is there.
 fn by_epoll(inbox: &mut Inbox, count: usize) -> anyhow::Result<String> {
     let set = Epoll::new()?;
     set.add(inbox.as_fd(), 7)?;
@@ -467,8 +534,14 @@ fn by_epoll(inbox: &mut Inbox, count: usize) -> anyhow::Result<String> {
         woke += 1;
         let before = n;
         while let Some(incoming) = inbox.try_recv()? {
-            let Incoming::Message(message) = incoming else { continue };
-            anyhow::ensure!(message.value() == Some(n), "number {n}, but {:?}", message.bytes());
+            let Incoming::Message(message) = incoming else {
+                continue;
+            };
+            anyhow::ensure!(
+                message.value() == Some(n),
+                "number {n}, but {:?}",
+                message.bytes()
+            );
             n += 1;
         }
         idle += u64::from(n == before);
@@ -476,7 +549,8 @@ fn by_epoll(inbox: &mut Inbox, count: usize) -> anyhow::Result<String> {
     Ok(format!("{woke} {idle}\n"))
 }
 
-/// Inbox (priority 1), timer (2) and signal (3) in one wait, all ready; answers the keys in the order they come.
+/// Inbox (priority 1), timer (2) and signal (3) in one wait, all ready; answers the keys in the
+/// order they come.
 fn one_wait(inbox: &mut Inbox, signo: i32) -> anyhow::Result<String> {
     let (timer, signals) = (Timer::new()?, SignalSource::new([signo])?);
     let mut waiter = Waiter::with_capacity(3)?;
@@ -487,7 +561,11 @@ fn one_wait(inbox: &mut Inbox, signo: i32) -> anyhow::Result<String> {
     let until = give_up_ns();
     loop {
         // What is only readable because it was never asked.
-        let keys: Vec<u64> = waiter.wait(Some(until))?.iter().map(|ready| ready.key).collect();
+        let keys: Vec<u64> = waiter
+            .wait(Some(until))?
+            .iter()
+            .map(|ready| ready.key)
+            .collect();
         if keys.len() == 3 {
             let taken = signals.take().map(|got| got.value);
             let expired = timer.take();

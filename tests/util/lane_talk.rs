@@ -27,7 +27,11 @@ pub struct Got {
 impl Got {
     /// The payload as a number.
     pub fn number(&self) -> Option<u64> {
-        self.bytes.as_slice().try_into().ok().map(u64::from_ne_bytes)
+        self.bytes
+            .as_slice()
+            .try_into()
+            .ok()
+            .map(u64::from_ne_bytes)
     }
 }
 
@@ -91,13 +95,25 @@ impl Peer {
     }
 
     /// Sends bytes; their sequence number, or the refusal in a word.
-    pub fn lane_send(&mut self, endpoint: &str, bytes: &[u8]) -> anyhow::Result<Result<u64, String>> {
+    pub fn lane_send(
+        &mut self,
+        endpoint: &str,
+        bytes: &[u8],
+    ) -> anyhow::Result<Result<u64, String>> {
         Ok(self.timed_send(endpoint, bytes)?.0)
     }
 
     /// The same with the time it took.
-    pub fn timed_send(&mut self, endpoint: &str, bytes: &[u8]) -> anyhow::Result<(Result<u64, String>, u64)> {
-        let hex = if bytes.is_empty() { "-".to_owned() } else { rtd::ctl::payload::hex(bytes) };
+    pub fn timed_send(
+        &mut self,
+        endpoint: &str,
+        bytes: &[u8],
+    ) -> anyhow::Result<(Result<u64, String>, u64)> {
+        let hex = if bytes.is_empty() {
+            "-".to_owned()
+        } else {
+            rtd::ctl::payload::hex(bytes)
+        };
         let lines = self.tell(&format!("lane send {endpoint} {hex}"))?;
         let (word, took) = first(&lines)?.split_once(' ').context("no time")?;
         Ok((word.parse().map_err(|_| word.to_owned()), took.parse()?))
@@ -106,8 +122,15 @@ impl Peer {
     /// Sends numbers, each at once or not at all: how many went in, and how many found it full.
     pub fn burst(&mut self, endpoint: &str, from: u64, count: u64) -> anyhow::Result<(u64, u64)> {
         let lines = self.tell(&format!("lane burst {endpoint} {from} {count}"))?;
-        let words: Vec<u64> = first(&lines)?.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        anyhow::ensure!(words[2] == 0, "{} were refused for another reason", words[2]);
+        let words: Vec<u64> = first(&lines)?
+            .split(' ')
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        anyhow::ensure!(
+            words[2] == 0,
+            "{} were refused for another reason",
+            words[2]
+        );
         Ok((words[0], words[1]))
     }
 
@@ -124,8 +147,15 @@ impl Peer {
 
     /// The same from another inbox.
     pub fn take_from(&mut self, key: &str, count: usize) -> anyhow::Result<Vec<Got>> {
-        let lines = self.tell(&format!("lane recv {key} {count} {}", patience().as_millis()))?;
-        lines.iter().filter(|line| line.starts_with("m ")).map(|line| parse(line)).collect()
+        let lines = self.tell(&format!(
+            "lane recv {key} {count} {}",
+            patience().as_millis()
+        ))?;
+        lines
+            .iter()
+            .filter(|line| line.starts_with("m "))
+            .map(|line| parse(line))
+            .collect()
     }
 
     /// What is there now, messages and events, as lines.
@@ -135,14 +165,23 @@ impl Peer {
 
     /// Messages that are there now.
     pub fn left(&mut self) -> anyhow::Result<Vec<Got>> {
-        self.now()?.iter().filter(|line| line.starts_with("m ")).map(|line| parse(line)).collect()
+        self.now()?
+            .iter()
+            .filter(|line| line.starts_with("m "))
+            .map(|line| parse(line))
+            .collect()
     }
 
     /// Waits for an event that begins so.
     pub fn event(&mut self, begins: &str) -> anyhow::Result<String> {
         let begins = format!("e {begins}");
-        eventually(|| self.now().ok()?.into_iter().find(|line| line.starts_with(&begins)))
-            .with_context(|| format!("no event {begins}"))
+        eventually(|| {
+            self.now()
+                .ok()?
+                .into_iter()
+                .find(|line| line.starts_with(&begins))
+        })
+        .with_context(|| format!("no event {begins}"))
     }
 
     /// As `take`, the payloads as numbers.
@@ -153,12 +192,19 @@ impl Peer {
 
     /// Begins to wait for numbers; `taken_numbers` has them.
     pub fn ask_numbers(&mut self, count: usize) -> anyhow::Result<()> {
-        self.ask(&format!("lane numbers i {count} {}", patience().as_millis()))
+        self.ask(&format!(
+            "lane numbers i {count} {}",
+            patience().as_millis()
+        ))
     }
 
     /// The answer to `ask_numbers`.
     pub fn taken_numbers(&mut self) -> anyhow::Result<Vec<u64>> {
-        Ok(self.answer()?.iter().map(|line| line.parse()).collect::<Result<_, _>>()?)
+        Ok(self
+            .answer()?
+            .iter()
+            .map(|line| line.parse())
+            .collect::<Result<_, _>>()?)
     }
 }
 
@@ -169,7 +215,12 @@ pub fn first(lines: &[String]) -> anyhow::Result<&str> {
 
 fn parse(line: &str) -> anyhow::Result<Got> {
     let mut words = line.split(' ').skip(1);
-    let mut next = || words.next().map(str::to_owned).with_context(|| format!("short: {line}"));
+    let mut next = || {
+        words
+            .next()
+            .map(str::to_owned)
+            .with_context(|| format!("short: {line}"))
+    };
     Ok(Got {
         endpoint: next()?,
         from: next()?,

@@ -1,6 +1,7 @@
 //! A participant that speaks the session protocol by hand and means harm (`liar ...`, see `peer`).
 //!
-//! It keeps every descriptor it ever got, and writes whatever it is told into the memory it may write.
+//! It keeps every descriptor it ever got, and writes whatever it is told into the memory it may
+//! write.
 
 use super::patience;
 use super::peer::unhex;
@@ -60,7 +61,8 @@ impl Liar {
             ["connect", socket] => self.conn = Some(Conn::connect(socket.as_ref(), patience())?),
             ["open", name] => self.open(name)?,
             ["close"] => *self = Liar::default(),
-            // Takes in what the daemon has told meanwhile, until the ring of this endpoint is joined.
+            // Takes in what the daemon has told meanwhile, until the ring of this endpoint is
+            // joined.
             ["join", endpoint] => {
                 let at = self.at(endpoint)?;
                 self.until(|liar| liar.rings[at].other.is_some())?;
@@ -68,7 +70,8 @@ impl Liar {
             ["put", endpoint, hex, rest @ ..] => self.put(endpoint, &unhex(hex)?, rest)?,
             ["poke", endpoint, offset, value] => {
                 let value = number(value)?;
-                self.word(endpoint, true, offset.parse()?)?.store(value, Ordering::SeqCst);
+                self.word(endpoint, true, offset.parse()?)?
+                    .store(value, Ordering::SeqCst);
             }
             ["peek", endpoint, side, offset] => {
                 let word = self.word(endpoint, *side == "own", offset.parse()?)?;
@@ -78,10 +81,15 @@ impl Liar {
             ["scribble"] => self.scribble(),
             ["sleepers", ms] => self.sleepers(Duration::from_millis(ms.parse()?))?,
             ["attack", endpoint] => data = self.attack(endpoint)?,
-            // Takes away the pages of its own memory: what reads there next finds zeros, after a page fault.
+            // Takes away the pages of its own memory: what reads there next finds zeros, after a
+            // page fault.
             ["punch", endpoint] => {
-                let (own, map) = self.rings[self.at(endpoint)?].own.as_ref().context("no memory")?;
-                let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let (own, map) = self.rings[self.at(endpoint)?]
+                    .own
+                    .as_ref()
+                    .context("no memory")?;
+                let hole =
+                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
                 fallocate(own, hole, 0, i64::try_from(map.len())?)?;
             }
             // Tries to take pages of its own memory away; which ways work.
@@ -108,7 +116,10 @@ impl Liar {
     }
 
     fn at(&self, endpoint: &str) -> anyhow::Result<usize> {
-        let at = self.channels.iter().position(|channel| channel.endpoint.as_str() == endpoint);
+        let at = self
+            .channels
+            .iter()
+            .position(|channel| channel.endpoint.as_str() == endpoint);
         at.with_context(|| format!("no channel {endpoint}"))
     }
 
@@ -177,7 +188,9 @@ impl Liar {
                 self.channels.push(channel);
                 self.rings.push(Ring::default());
             }
-            Answer::Notice(Notice::Ring { channel, serial, .. }) => {
+            Answer::Notice(Notice::Ring {
+                channel, serial, ..
+            }) => {
                 let at = usize::try_from(channel)?;
                 let channel = self.channels[at];
                 self.rings[at] = if channel.direct {
@@ -213,23 +226,45 @@ impl Liar {
     fn put(&mut self, endpoint: &str, bytes: &[u8], rest: &[&str]) -> anyhow::Result<()> {
         self.sequence += 1;
         let mut origin = Origin::UNKNOWN;
-        let mut meta = Meta { sequence: self.sequence, epoch: std::process::id(), ..Meta::default() };
+        let mut meta = Meta {
+            sequence: self.sequence,
+            epoch: std::process::id(),
+            ..Meta::default()
+        };
         if let [pid, uid, sequence] = rest {
-            origin = Origin { pid: pid.parse()?, uid: uid.parse()?, verified: true };
+            origin = Origin {
+                pid: pid.parse()?,
+                uid: uid.parse()?,
+                verified: true,
+            };
             meta.sequence = sequence.parse()?;
         }
-        let envelope = Envelope { meta, origin, kind: Kind::Bytes { priority: 9 }, len: 0 };
+        let envelope = Envelope {
+            meta,
+            origin,
+            kind: Kind::Bytes { priority: 9 },
+            len: 0,
+        };
         let at = self.at(endpoint)?;
-        self.rings[at].producer.as_mut().context("no end that sends")?.push(&envelope, bytes)?;
+        self.rings[at]
+            .producer
+            .as_mut()
+            .context("no end that sends")?
+            .push(&envelope, bytes)?;
         Ok(())
     }
 
     fn word(&self, endpoint: &str, own: bool, offset: usize) -> anyhow::Result<&AtomicU64> {
         let ring = &self.rings[self.at(endpoint)?];
-        let (_, map) = if own { &ring.own } else { &ring.other }.as_ref().context("no memory")?;
-        anyhow::ensure!(offset.is_multiple_of(8) && offset + 8 <= map.len(), "outside");
-        // SAFETY: aligned and inside the mapping, which lives as long as the borrow; only atomics touch it. Of a
-        // mapping for reading nobody asks for more than to load.
+        let (_, map) = if own { &ring.own } else { &ring.other }
+            .as_ref()
+            .context("no memory")?;
+        anyhow::ensure!(
+            offset.is_multiple_of(8) && offset + 8 <= map.len(),
+            "outside"
+        );
+        // SAFETY: aligned and inside the mapping, which lives as long as the borrow; only atomics
+        // touch it. Of a mapping for reading nobody asks for more than to load.
         Ok(unsafe { AtomicU64::from_ptr(map.start().as_ptr().add(offset).cast()) })
     }
 
@@ -248,7 +283,10 @@ impl Liar {
 
     /// Rings everything it can reach, over and over; takes away what was rung for others.
     fn scribble(&self) {
-        let pages = self.page.iter().chain(self.rings.iter().filter_map(|ring| ring.bells.as_ref()));
+        let pages = self
+            .page
+            .iter()
+            .chain(self.rings.iter().filter_map(|ring| ring.bells.as_ref()));
         for page in pages {
             for _ in 0..200 {
                 (0..256).for_each(|bell| page.ring(bell));
@@ -264,7 +302,8 @@ impl Liar {
         }
     }
 
-    /// Sleeps at every bell of its page, also at those at which the daemon sleeps, and rings them all.
+    /// Sleeps at every bell of its page, also at those at which the daemon sleeps, and rings them
+    /// all.
     fn sleepers(&self, time: Duration) -> anyhow::Result<()> {
         const SLEEP_NS: u64 = 10_000_000;
         let page = self.page.as_ref().context("no page")?;
@@ -297,7 +336,10 @@ impl Liar {
             }
         };
         let again = |fd: &OwnedFd| {
-            OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
         };
         for (fd, map, whose) in [(own, own_map, "own"), (other, other_map, "other")] {
             let len = map.len() as u64;
@@ -305,8 +347,14 @@ impl Liar {
             must_fail(&format!("shrink {whose}"), file.set_len(0).is_ok());
             must_fail(&format!("grow {whose}"), file.set_len(len * 2).is_ok());
             if let Ok(file) = again(fd) {
-                must_fail(&format!("shrink {whose} anew"), file.set_len(len / 2).is_ok());
-                must_fail(&format!("grow {whose} anew"), file.set_len(len + 4096).is_ok());
+                must_fail(
+                    &format!("shrink {whose} anew"),
+                    file.set_len(len / 2).is_ok(),
+                );
+                must_fail(
+                    &format!("grow {whose} anew"),
+                    file.set_len(len + 4096).is_ok(),
+                );
             }
         }
         let len = other_map.len();
@@ -321,14 +369,18 @@ impl Liar {
             must_fail("write other anew", nix::unistd::write(&file, &[1]).is_ok());
         }
         let start = NonNull::new(other_map.start().as_ptr().cast()).context("null")?;
-        // SAFETY: the range is the mapping; that it becomes writable harms nobody but what is tested.
+        // SAFETY: the range is the mapping; that it becomes writable harms nobody but what is
+        // tested.
         let made = unsafe { mprotect(start, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE) };
         must_fail("mprotect other", made.is_ok());
         Ok(wrong)
     }
 
     fn holes(&self, endpoint: &str) -> anyhow::Result<String> {
-        let (own, map) = self.rings[self.at(endpoint)?].own.as_ref().context("no memory")?;
+        let (own, map) = self.rings[self.at(endpoint)?]
+            .own
+            .as_ref()
+            .context("no memory")?;
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         // Behind the words and the slots that are in use.
         let (from, len) = (4096, map.len() - 4096);
@@ -367,7 +419,10 @@ impl Liar {
         let fds: [BorrowedFd<'_>; 4] = [reader.as_fd(); 4];
         let deadline = Instant::now() + patience();
         for serial in 0..count {
-            let frame = Request::Mapped { serial: serial | 1 << 31 }.encode();
+            let frame = Request::Mapped {
+                serial: serial | 1 << 31,
+            }
+            .encode();
             loop {
                 match self.conn()?.send_with(&frame, &fds) {
                     Ok(true) => break,
@@ -392,7 +447,10 @@ impl Liar {
 
     /// Asks and never reads an answer, until the daemon has had enough.
     fn deaf(&mut self, count: u32) -> anyhow::Result<String> {
-        let ask = Request::Explain { endpoint: Name::new("x")? }.encode();
+        let ask = Request::Explain {
+            endpoint: Name::new("x")?,
+        }
+        .encode();
         let deadline = Instant::now() + patience();
         for _ in 0..count {
             loop {
@@ -421,7 +479,11 @@ impl Liar {
 fn sizes(channel: &Channel) -> anyhow::Result<(usize, usize)> {
     let geometry = geometry(channel)?;
     let (producer, consumer) = (geometry.producer_bytes(), geometry.consumer_bytes());
-    Ok(if side(channel) == Side::Producer { (producer, consumer) } else { (consumer, producer) })
+    Ok(if side(channel) == Side::Producer {
+        (producer, consumer)
+    } else {
+        (consumer, producer)
+    })
 }
 
 fn geometry(channel: &Channel) -> anyhow::Result<Geometry> {
@@ -429,7 +491,11 @@ fn geometry(channel: &Channel) -> anyhow::Result<Geometry> {
 }
 
 fn side(channel: &Channel) -> Side {
-    if channel.role == Role::Sender { Side::Producer } else { Side::Consumer }
+    if channel.role == Role::Sender {
+        Side::Producer
+    } else {
+        Side::Consumer
+    }
 }
 
 fn routed(channel: &Channel, fds: Vec<OwnedFd>, page: &Bells) -> anyhow::Result<Ring> {
@@ -438,22 +504,43 @@ fn routed(channel: &Channel, fds: Vec<OwnedFd>, page: &Bells) -> anyhow::Result<
     let (ours, theirs) = sizes(channel)?;
     let copy = |fd: &OwnedFd| fd.try_clone();
     let sends = side(channel) == Side::Producer;
-    let (own, other) = if sends { (&producer, &consumer) } else { (&consumer, &producer) };
+    let (own, other) = if sends {
+        (&producer, &consumer)
+    } else {
+        (&consumer, &producer)
+    };
     let own = (copy(own)?, Map::of(own.as_fd(), ours, true)?);
     let other = (copy(other)?, Map::of(other.as_fd(), theirs, false)?);
     let kept = copy(&eventfd)?;
     let handles = Handles::from_fds([producer, consumer, eventfd]);
-    let end = if sends { Some(handles.into_producer(geometry(channel)?, page, 64)?) } else { None };
-    Ok(Ring { own: Some(own), other: Some(other), eventfd: Some(kept), bells: None, producer: end })
+    let end = if sends {
+        Some(handles.into_producer(geometry(channel)?, page, 64)?)
+    } else {
+        None
+    };
+    Ok(Ring {
+        own: Some(own),
+        other: Some(other),
+        eventfd: Some(kept),
+        bells: None,
+        producer: end,
+    })
 }
 
 fn half(channel: &Channel, fds: Vec<OwnedFd>) -> anyhow::Result<Ring> {
-    let [own, eventfd, page]: [OwnedFd; 3] = fds.try_into().map_err(|fds| anyhow::anyhow!("{fds:?}"))?;
+    let [own, eventfd, page]: [OwnedFd; 3] =
+        fds.try_into().map_err(|fds| anyhow::anyhow!("{fds:?}"))?;
     let (ours, _) = sizes(channel)?;
     let map = Map::of(own.as_fd(), ours, true)?;
     let bells = Bells::shared(Map::of(page.as_fd(), Receipt::PAGE_BYTES, true)?)?;
     let own = Some((own, map));
-    Ok(Ring { own, other: None, eventfd: Some(eventfd), bells: Some(bells), producer: None })
+    Ok(Ring {
+        own,
+        other: None,
+        eventfd: Some(eventfd),
+        bells: Some(bells),
+        producer: None,
+    })
 }
 
 /// Decimal, or hexadecimal after `0x`, or the whole word.

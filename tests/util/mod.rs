@@ -1,5 +1,5 @@
-//! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up after
-//! itself, also when a test fails.
+//! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up
+//! after itself, also when a test fails.
 
 pub mod arena;
 pub mod book;
@@ -40,8 +40,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longest time a test waits for something that should happen at once: ten seconds on a machine that the tests have for
-/// themselves, as many times longer as `RTD_TEST_PATIENCE` says on one that is so much slower (an emulated one).
+/// Longest time a test waits for something that should happen at once: ten seconds on a machine
+/// that the tests have for themselves, as many times longer as `RTD_TEST_PATIENCE` says on one that
+/// is so much slower (an emulated one).
 ///
 /// Every limit of the tests that a slow machine may reach comes from here.
 pub fn patience() -> Duration {
@@ -70,10 +71,18 @@ impl Instance {
     /// A new one.
     pub fn new() -> anyhow::Result<Instance> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "t{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let directory = std::env::temp_dir().join(format!("rtd-{name}"));
         std::fs::create_dir_all(&directory)?;
-        Ok(Instance { name, directory, queues: std::cell::RefCell::default() })
+        Ok(Instance {
+            name,
+            directory,
+            queues: std::cell::RefCell::default(),
+        })
     }
 
     /// Name of a queue of this instance; removed when the test ends.
@@ -93,17 +102,22 @@ impl Instance {
         self.directory.join(name)
     }
 
-    /// `[daemon]` and one lane called `lane` on the first allowed CPU; queues stay unless said otherwise.
+    /// `[daemon]` and one lane called `lane` on the first allowed CPU; queues stay unless said
+    /// otherwise.
     pub fn head(&self) -> String {
         let (name, socket) = (&self.name, self.socket());
-        format!("[daemon]\nname = \"{name}\"\nsocket = \"{socket}\"\n{}", lane("lane", 50, ""))
+        format!(
+            "[daemon]\nname = \"{name}\"\nsocket = \"{socket}\"\n{}",
+            lane("lane", 50, "")
+        )
     }
 
     /// An mqueue endpoint on its own queue of ten 64-byte messages; `more` adds keys.
     pub fn mqueue(&self, name: &str, more: &str) -> String {
         let queue = self.queue(name);
-        let mut text =
-            format!("[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\n{more}\n");
+        let mut text = format!(
+            "[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\n{more}\n"
+        );
         for (key, value) in [("maxmsg", 10), ("msgsize", 64)] {
             if !more.contains(key) {
                 text += &format!("{key} = {value}\n");
@@ -114,14 +128,20 @@ impl Instance {
 
     /// Runs `rtctl` on this instance.
     pub fn rtctl(&self, args: &[&str]) -> anyhow::Result<Output> {
-        self.rtctl_command(args).output().context("cannot run rtctl")
+        self.rtctl_command(args)
+            .output()
+            .context("cannot run rtctl")
     }
 
     /// The same, not started yet.
     pub fn rtctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(tool::RTCTL);
-        command.args(["--instance", &self.name]).env("RTD_SOCKET", self.socket()).args(args);
-        // Set where tests are run from a shell that exports it, and it would shorten what they read.
+        command
+            .args(["--instance", &self.name])
+            .env("RTD_SOCKET", self.socket())
+            .args(args);
+        // Set where tests are run from a shell that exports it, and it would shorten what they
+        // read.
         command.env_remove("COLUMNS");
         process::die_with_parent_at_exec(&mut command);
         command
@@ -141,13 +161,20 @@ impl Instance {
     pub fn reception(&self, endpoint: &str, wanted: Reception) -> anyhow::Result<()> {
         let of = |endpoint: &str| {
             let all = self.snapshot().ok()?.endpoints;
-            all.into_iter().find(|e| e.name == endpoint).map(|e| e.reception)
+            all.into_iter()
+                .find(|e| e.name == endpoint)
+                .map(|e| e.reception)
         };
-        eventually(|| (of(endpoint)? == wanted).then_some(())).with_context(|| format!("{:?}", of(endpoint)))
+        eventually(|| (of(endpoint)? == wanted).then_some(()))
+            .with_context(|| format!("{:?}", of(endpoint)))
     }
 
     /// Waits until the page says so.
-    pub fn until(&self, what: &str, mut said: impl FnMut(&Snapshot) -> bool) -> anyhow::Result<Snapshot> {
+    pub fn until(
+        &self,
+        what: &str,
+        mut said: impl FnMut(&Snapshot) -> bool,
+    ) -> anyhow::Result<Snapshot> {
         let mut last = None;
         eventually(|| {
             let snapshot = self.snapshot().ok()?;
@@ -155,14 +182,24 @@ impl Instance {
             last = Some(snapshot);
             yes.then_some(())
         })
-        .with_context(|| format!("never: {what}; last {:#?}", last.as_ref().map(|s| &s.routes)))?;
+        .with_context(|| {
+            format!(
+                "never: {what}; last {:#?}",
+                last.as_ref().map(|s| &s.routes)
+            )
+        })?;
         last.context("no snapshot")
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        for queue in self.queues.borrow().iter().filter_map(|q| CString::new(q.as_str()).ok()) {
+        for queue in self
+            .queues
+            .borrow()
+            .iter()
+            .filter_map(|q| CString::new(q.as_str()).ok())
+        {
             let _ = Queue::unlink(&queue);
         }
         let _ = std::fs::remove_dir_all(&self.directory);
@@ -172,13 +209,22 @@ impl Drop for Instance {
 
 /// A `[[lane]]` on the first allowed CPU.
 pub fn lane(name: &str, priority: u8, more: &str) -> String {
-    format!("[[lane]]\nname = \"{name}\"\npriority = {priority}\ncpu = {}\n{more}\n", first_cpu())
+    format!(
+        "[[lane]]\nname = \"{name}\"\npriority = {priority}\ncpu = {}\n{more}\n",
+        first_cpu()
+    )
 }
 
 /// A signal endpoint.
 pub fn signal(name: &str, owner: &str, signal: &str, more: &str) -> String {
-    let owner = if owner.is_empty() { String::new() } else { format!("owner = \"{owner}\"\n") };
-    format!("[[endpoint]]\nname = \"{name}\"\nkind = \"signal\"\nsignal = \"{signal}\"\n{owner}{more}\n")
+    let owner = if owner.is_empty() {
+        String::new()
+    } else {
+        format!("owner = \"{owner}\"\n")
+    };
+    format!(
+        "[[endpoint]]\nname = \"{name}\"\nkind = \"signal\"\nsignal = \"{signal}\"\n{owner}{more}\n"
+    )
 }
 
 /// A `[[process]]` anybody may be.
@@ -188,13 +234,20 @@ pub fn process(name: &str) -> String {
 
 /// A route in the lane `lane`.
 pub fn route(from: &str, to: &[&str], more: &str) -> String {
-    let lane = if more.contains("lane =") { "" } else { "lane = \"lane\"\n" };
+    let lane = if more.contains("lane =") {
+        ""
+    } else {
+        "lane = \"lane\"\n"
+    };
     format!("[[route]]\nfrom = \"{from}\"\nto = {to:?}\n{lane}{more}\n")
 }
 
 /// The first CPU this process may use.
 pub fn first_cpu() -> usize {
-    rtcore::sys::cpus::allowed().ok().and_then(|c| c.into_iter().min()).unwrap_or(0)
+    rtcore::sys::cpus::allowed()
+        .ok()
+        .and_then(|c| c.into_iter().min())
+        .unwrap_or(0)
 }
 
 /// Kernel number of SIGRTMIN+n.
@@ -219,25 +272,39 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
 
 /// Whether this user may have SCHED_FIFO and locked memory; tried, not guessed.
 pub fn privileged() -> bool {
-    let fifo = std::thread::spawn(|| rtcore::sys::sched::set_fifo(1).is_ok()).join().unwrap_or(false);
+    let fifo = std::thread::spawn(|| rtcore::sys::sched::set_fifo(1).is_ok())
+        .join()
+        .unwrap_or(false);
     fifo && rtcore::sys::accounts::own_uid() == 0
 }
 
 /// Messages in a queue now.
 pub fn held(queue: &str) -> anyhow::Result<usize> {
-    let queue = Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true)?;
+    let queue = Queue::open(
+        &CString::new(queue)?,
+        rtcore::sys::mqueue::Access::Receive,
+        true,
+    )?;
     Ok(queue.attributes()?.curmsgs)
 }
 
 /// Whose a queue is.
 pub fn status(queue: &str) -> anyhow::Result<rtcore::sys::mqueue::Status> {
-    let queue = Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true)?;
+    let queue = Queue::open(
+        &CString::new(queue)?,
+        rtcore::sys::mqueue::Access::Receive,
+        true,
+    )?;
     Ok(queue.status()?)
 }
 
 /// Whether a queue of this name exists.
 pub fn exists(queue: &str) -> anyhow::Result<bool> {
-    match Queue::open(&CString::new(queue)?, rtcore::sys::mqueue::Access::Receive, true) {
+    match Queue::open(
+        &CString::new(queue)?,
+        rtcore::sys::mqueue::Access::Receive,
+        true,
+    ) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e.into()),
@@ -253,7 +320,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on this configuration and waits for READY. Degraded where the user has no privilege.
+    /// Starts it on this configuration and waits for READY. Degraded where the user has no
+    /// privilege.
     pub fn start(config: &str) -> anyhow::Result<Daemon> {
         Daemon::start_with(config, |_| {})
     }
@@ -292,7 +360,11 @@ impl Daemon {
         config: &str,
         before: impl FnOnce(u32) -> anyhow::Result<()>,
     ) -> anyhow::Result<Daemon> {
-        command.env("RTD_GUARD", "abort").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("RTD_GUARD", "abort")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         process::die_with_parent_at_exec(&mut command);
         let mut child = command.spawn().context("cannot start rtd")?;
         let mut stdin = child.stdin.take().context("no stdin")?;
@@ -301,11 +373,18 @@ impl Daemon {
         let written = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                written.lock().unwrap_or_else(|e| e.into_inner()).push_str(&(line + "\n"));
+                written
+                    .lock()
+                    .unwrap_or_else(|e| e.into_inner())
+                    .push_str(&(line + "\n"));
             }
         });
         let stdout = child.stdout.take().context("no stdout")?;
-        let daemon = Daemon { child, log, reader: Some(reader) };
+        let daemon = Daemon {
+            child,
+            log,
+            reader: Some(reader),
+        };
         before(daemon.pid())?;
         stdin.write_all(config.as_bytes())?;
         drop(stdin);
@@ -367,7 +446,8 @@ impl Daemon {
 
     /// Waits for its end.
     pub fn end(mut self) -> anyhow::Result<(std::process::ExitStatus, String)> {
-        let status = eventually(|| self.child.try_wait().ok().flatten()).context("rtd does not end")?;
+        let status =
+            eventually(|| self.child.try_wait().ok().flatten()).context("rtd does not end")?;
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
@@ -410,14 +490,16 @@ impl Peer {
         Peer::spawn(command, change)
     }
 
-    /// One that takes signals and their payloads by a session (`signal_peer.rs`), with the command changed first.
+    /// One that takes signals and their payloads by a session (`signal_peer.rs`), with the command
+    /// changed first.
     pub fn with_signals(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--signal-peer");
         Peer::spawn(command, change)
     }
 
-    /// One that makes Cobalt's calls out of this library (`cobalt_peer.rs`), with the command changed first.
+    /// One that makes Cobalt's calls out of this library (`cobalt_peer.rs`), with the command
+    /// changed first.
     pub fn on_cobalt(library: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--cobalt-peer", library]);
@@ -448,7 +530,11 @@ impl Peer {
         let mut child = command.spawn().context("cannot start a peer")?;
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut peer = Peer { child, stdin, stdout };
+        let mut peer = Peer {
+            child,
+            stdin,
+            stdout,
+        };
         peer.tell("tid")?;
         Ok(peer)
     }
@@ -461,7 +547,8 @@ impl Peer {
     /// One command; the data lines of its answer.
     pub fn tell(&mut self, command: &str) -> anyhow::Result<Vec<String>> {
         self.ask(command)?;
-        self.answer().with_context(|| format!("peer, told {command:?}"))
+        self.answer()
+            .with_context(|| format!("peer, told {command:?}"))
     }
 
     /// One command whose answer is fetched later.
@@ -498,8 +585,8 @@ impl Peer {
         eventually(|| self.child.try_wait().ok().flatten()).context("the peer does not end")
     }
 
-    /// Sends it a signal. One that dies of it is waited for when it is dropped, so that until then everybody can learn
-    /// how it ended.
+    /// Sends it a signal. One that dies of it is waited for when it is dropped, so that until then
+    /// everybody can learn how it ended.
     pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
         Ok(nix::sys::signal::kill(pid, signal)?)

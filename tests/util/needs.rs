@@ -1,8 +1,9 @@
-//! What a test needs of the user and the machine. `tests/main.rs` registers it beside the test's name.
+//! What a test needs of the user and the machine. `tests/main.rs` registers it beside the test's
+//! name.
 //!
-//! A need is tried once, when the first test that has it is due; nothing is concluded from a uid alone. A test whose need is
-//! not met is reported as ignored, with the need as the reason. In CI root has to have them all, except those that no
-//! privilege brings (see [`Need::optional`]).
+//! A need is tried once, when the first test that has it is due; nothing is concluded from a uid
+//! alone. A test whose need is not met is reported as ignored, with the need as the reason. In CI
+//! root has to have them all, except those that no privilege brings (see [`Need::optional`]).
 
 use super::halt::Halted;
 use super::tool::as_nobody;
@@ -26,12 +27,20 @@ pub struct Need {
 impl Need {
     /// One that root in CI has.
     pub const fn new(text: &'static str, probe: fn() -> bool) -> Need {
-        Need { text, is_met: LazyLock::new(probe), in_ci: true }
+        Need {
+            text,
+            is_met: LazyLock::new(probe),
+            in_ci: true,
+        }
     }
 
     /// One that root may lack in CI as well.
     pub const fn optional(text: &'static str, probe: fn() -> bool) -> Need {
-        Need { text, is_met: LazyLock::new(probe), in_ci: false }
+        Need {
+            text,
+            is_met: LazyLock::new(probe),
+            in_ci: false,
+        }
     }
 }
 
@@ -39,24 +48,38 @@ impl Need {
 pub static ROOT: Need = Need::new("root with SCHED_FIFO", privileged);
 
 /// A second user.
-pub static NOBODY: Need = Need::new("root, and a build directory that uid 65534 may enter", nobody_runs);
+pub static NOBODY: Need = Need::new(
+    "root, and a build directory that uid 65534 may enter",
+    nobody_runs,
+);
 
 /// Somebody who is not root: the test's own user, or a second one.
-pub static ORDINARY_USER: Need =
-    Need::new("an ordinary user, or a build directory that uid 65534 may enter", || {
-        accounts::own_uid() != 0 || nobody_runs()
-    });
+pub static ORDINARY_USER: Need = Need::new(
+    "an ordinary user, or a build directory that uid 65534 may enter",
+    || accounts::own_uid() != 0 || nobody_runs(),
+);
 
 /// The same without RLIMIT_RTPRIO.
 pub static NO_RTPRIO: Need = Need::new("a user without rtprio, or root", || {
-    nobody_runs() || (accounts::own_uid() != 0 && limits::get(Kind::RtPrio).is_ok_and(|l| l.soft == Some(0)))
+    nobody_runs()
+        || (accounts::own_uid() != 0 && limits::get(Kind::RtPrio).is_ok_and(|l| l.soft == Some(0)))
 });
 
 /// mount(2), in namespaces of the test's own.
 pub static MOUNT: Need = Need::new("CAP_SYS_ADMIN, to make namespaces and mount", || {
     succeeds(
         "unshare",
-        &["--mount", "--pid", "--fork", "--mount-proc", "mount", "-t", "tmpfs", "none", "/run"],
+        &[
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "mount",
+            "-t",
+            "tmpfs",
+            "none",
+            "/run",
+        ],
     )
 });
 
@@ -66,7 +89,11 @@ pub static USER_NAMESPACES: Need = Need::optional("user namespaces for ordinary 
     match accounts::own_uid() {
         0 => succeeds(
             "setpriv",
-            &[&["--reuid", "65534", "--regid", "65534", "--clear-groups"][..], &unshare].concat(),
+            &[
+                &["--reuid", "65534", "--regid", "65534", "--clear-groups"][..],
+                &unshare,
+            ]
+            .concat(),
         ),
         _ => succeeds(unshare[0], &unshare[1..]),
     }
@@ -74,17 +101,25 @@ pub static USER_NAMESPACES: Need = Need::optional("user namespaces for ordinary 
 
 /// Linux 5.6, and CONFIG_TIME_NS.
 pub static TIME_NAMESPACES: Need = Need::new("time namespaces", || {
-    succeeds("unshare", &["--time", "--monotonic", "5000", "--fork", "true"])
+    succeeds(
+        "unshare",
+        &["--time", "--monotonic", "5000", "--fork", "true"],
+    )
 });
 
 /// Root of a container may not have it.
 pub static HARD_LIMITS: Need = Need::optional("CAP_SYS_RESOURCE, to raise hard limits", || {
-    succeeds("prlimit", &["--rtprio=99:99", "--memlock=unlimited:unlimited", "true"])
+    succeeds(
+        "prlimit",
+        &["--rtprio=99:99", "--memlock=unlimited:unlimited", "true"],
+    )
 });
 
 /// ptrace(2) of a child: Yama or a seccomp filter may forbid it.
 pub static PTRACE: Need = Need::new("ptrace(2) of own processes", || {
-    let Ok(mut child) = Command::new("cat").stdin(Stdio::piped()).spawn() else { return false };
+    let Ok(mut child) = Command::new("cat").stdin(Stdio::piped()).spawn() else {
+        return false;
+    };
     let is_met = Halted::thread(child.id()).is_ok();
     let _ = child.kill();
     let _ = child.wait();
@@ -95,41 +130,63 @@ pub static PTRACE: Need = Need::new("ptrace(2) of own processes", || {
 pub static TWO_CPUS: Need = Need::new("two CPUs", || count_cpus() >= 2);
 
 /// A lane that polls takes a CPU for itself where it is real-time.
-pub static SPARE_CPU: Need =
-    Need::new("two CPUs (a polling SCHED_FIFO thread takes one)", || !privileged() || count_cpus() >= 2);
+pub static SPARE_CPU: Need = Need::new("two CPUs (a polling SCHED_FIFO thread takes one)", || {
+    !privileged() || count_cpus() >= 2
+});
 
 /// The stand-in for libcobalt sees which Linux calls a thread makes.
-pub static FOLLOWING: Need =
-    Need::new("x86_64 and Linux 5.11 (Syscall User Dispatch)", stand_in_cobalt::follow::is_supported);
+pub static FOLLOWING: Need = Need::new(
+    "x86_64 and Linux 5.11 (Syscall User Dispatch)",
+    stand_in_cobalt::follow::is_supported,
+);
 
 /// A user whom the kernel holds to RLIMIT_SIGPENDING. Root is not.
-pub static HELD_TO_SIGPENDING: Need =
-    Need::optional("a user without CAP_SYS_RESOURCE (RLIMIT_SIGPENDING)", || !privileged());
+pub static HELD_TO_SIGPENDING: Need = Need::optional(
+    "a user without CAP_SYS_RESOURCE (RLIMIT_SIGPENDING)",
+    || !privileged(),
+);
 
 /// Linux 6.3.
-pub static MEMFD_NOEXEC: Need =
-    Need::new("vm.memfd_noexec (Linux 6.3)", || Path::new("/proc/sys/vm/memfd_noexec").exists());
+pub static MEMFD_NOEXEC: Need = Need::new("vm.memfd_noexec (Linux 6.3)", || {
+    Path::new("/proc/sys/vm/memfd_noexec").exists()
+});
 
 /// The device of the power management.
-pub static DMA_LATENCY: Need =
-    Need::new("/dev/cpu_dma_latency", || Path::new(rtcore::sys::idle::DEVICE).exists());
+pub static DMA_LATENCY: Need = Need::new("/dev/cpu_dma_latency", || {
+    Path::new(rtcore::sys::idle::DEVICE).exists()
+});
 
 /// Who preempted a thread is in the kernel's trace.
 pub static KERNEL_TRACE: Need = Need::new("the kernel's trace (tracefs, root)", || {
     let is_there = |at: &&str| Path::new(at).join("tracing_on").exists();
-    let is_mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].iter().any(is_there);
+    let is_mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .any(is_there);
     // Otherwise rtlat mounts one in a mount namespace of its own, which needs the same permission.
-    privileged() && (is_mounted || succeeds("unshare", &["-m", "mount", "-t", "tracefs", "tracefs", "/mnt"]))
+    privileged()
+        && (is_mounted
+            || succeeds(
+                "unshare",
+                &["-m", "mount", "-t", "tracefs", "tracefs", "/mnt"],
+            ))
 });
 
 pub static CHRT: Need = Need::new("chrt (util-linux)", || succeeds("chrt", &["--max"]));
-pub static PRLIMIT: Need = Need::new("prlimit (util-linux)", || succeeds("prlimit", &["--version"]));
-pub static TASKSET: Need = Need::new("taskset (util-linux)", || succeeds("taskset", &["--version"]));
+pub static PRLIMIT: Need = Need::new("prlimit (util-linux)", || {
+    succeeds("prlimit", &["--version"])
+});
+pub static TASKSET: Need = Need::new("taskset (util-linux)", || {
+    succeeds("taskset", &["--version"])
+});
 pub static SETCAP: Need = Need::optional("setcap (libcap2-bin)", || is_installed("setcap"));
-pub static GNUPLOT: Need = Need::new("gnuplot (apt install gnuplot-nox)", || is_installed("gnuplot"));
+pub static GNUPLOT: Need = Need::new("gnuplot (apt install gnuplot-nox)", || {
+    is_installed("gnuplot")
+});
 pub static JQ: Need = Need::new("jq (apt install jq)", || is_installed("jq"));
 pub static RT_TESTS: Need = Need::new("rt-tests (apt install rt-tests)", || {
-    ["cyclictest", "pmqtest", "sigwaittest"].into_iter().all(is_installed)
+    ["cyclictest", "pmqtest", "sigwaittest"]
+        .into_iter()
+        .all(is_installed)
 });
 
 /// A test, which is ignored if one of its needs is not met.
@@ -142,7 +199,9 @@ pub fn trial(name: &str, needs: Vec<&'static Need>, test: fn() -> anyhow::Result
             Err(Err(failure)) => Err(failure),
         },
     };
-    Trial::ignorable_test(name, move || run().map_err(|e| Failed::from(format!("{e:#}"))))
+    Trial::ignorable_test(name, move || {
+        run().map_err(|e| Failed::from(format!("{e:#}")))
+    })
 }
 
 fn ignored(what: &str, in_ci: bool) -> anyhow::Result<Completion> {
@@ -164,7 +223,8 @@ impl std::fmt::Display for Lacks {
 
 impl std::error::Error for Lacks {}
 
-/// Ends a test as ignored, because this is missing. What has no parameter is registered beside the test's name instead.
+/// Ends a test as ignored, because this is missing. What has no parameter is registered beside the
+/// test's name instead.
 pub fn skip(what: &str) -> anyhow::Result<()> {
     Err(Lacks(what.to_owned()).into())
 }
@@ -172,7 +232,10 @@ pub fn skip(what: &str) -> anyhow::Result<()> {
 fn nobody_runs() -> bool {
     let mut probe = Command::new(RTCTL);
     probe.arg("--version").stdout(Stdio::null());
-    accounts::own_uid() == 0 && as_nobody(&mut probe).status().is_ok_and(|status| status.success())
+    accounts::own_uid() == 0
+        && as_nobody(&mut probe)
+            .status()
+            .is_ok_and(|status| status.success())
 }
 
 fn count_cpus() -> usize {
@@ -181,12 +244,18 @@ fn count_cpus() -> usize {
 
 fn quiet(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    quiet(program, arguments).status().is_ok_and(|status| status.success())
+    quiet(program, arguments)
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn is_installed(program: &str) -> bool {

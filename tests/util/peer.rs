@@ -44,7 +44,11 @@ pub fn serve(mut obey: impl FnMut(&[&str]) -> Answer) -> std::process::ExitCode 
             Err(e) => format!("err {e:#}\n"),
         };
         let mut out = std::io::stdout().lock();
-        if out.write_all(answer.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out
+            .write_all(answer.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             break;
         }
     }
@@ -64,10 +68,16 @@ impl Second {
     fn obey(&mut self, words: &[&str]) -> anyhow::Result<String> {
         if words == ["end"] {
             // Without orders the thread ends; its half of the answers goes with it.
-            let Some((orders, answers)) = self.channel.take() else { bail!("there is no second thread") };
+            let Some((orders, answers)) = self.channel.take() else {
+                bail!("there is no second thread")
+            };
             drop(orders);
             let gone = answers.recv().is_err();
-            return if gone { Ok(String::new()) } else { Err(anyhow::anyhow!("an answer is left")) };
+            return if gone {
+                Ok(String::new())
+            } else {
+                Err(anyhow::anyhow!("an answer is left"))
+            };
         }
         let (orders, answers) = self.channel.get_or_insert_with(|| {
             let (orders, told) = channel::<Vec<String>>();
@@ -105,7 +115,11 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         // The same program once more in this process, with nothing of what it had.
         ["exec"] => {
             let mut command = std::process::Command::new("/proc/self/exe");
-            return Err(command.args(std::env::args_os().skip(1)).env(REPLACED, "1").exec().into());
+            return Err(command
+                .args(std::env::args_os().skip(1))
+                .env(REPLACED, "1")
+                .exec()
+                .into());
         }
         ["exit", status] => std::process::exit(status.parse()?),
         // The calling thread's name, in hexadecimal.
@@ -113,7 +127,11 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
         ["tid"] => data = format!("{}\n", sched::gettid()),
         ["register", socket, name] => rtd::ctl::register::this_process(socket.as_ref(), name)?,
         ["open", access, name] => {
-            let access = if *access == "send" { Access::Send } else { Access::Receive };
+            let access = if *access == "send" {
+                Access::Send
+            } else {
+                Access::Receive
+            };
             *queue = Some(Queue::open(&CString::new(*name)?, access, true)?);
         }
         // A queue of its own making (mq_open(3) with O_CREAT), of ten 64-byte messages.
@@ -152,17 +170,24 @@ fn obey(words: &[&str], queue: &mut Option<Queue>) -> anyhow::Result<String> {
             let signal = nix::sys::signal::Signal::try_from(signo.parse::<i32>()?)?;
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse()?), signal)?;
         }
-        // As `sigqueue`, with a pid and a uid that are not its own (rt_sigqueueinfo(2) lets anybody).
+        // As `sigqueue`, with a pid and a uid that are not its own (rt_sigqueueinfo(2) lets
+        // anybody).
         ["forge", pid, signo, value, as_pid, as_uid] => {
             let to = process::pidfd(pid.parse()?)?;
             let (as_pid, as_uid) = (as_pid.parse()?, as_uid.parse()?);
-            let sent =
-                rtsignal::queue_to_pidfd(to.as_raw_fd(), signo.parse()?, value.parse()?, as_pid, as_uid);
+            let sent = rtsignal::queue_to_pidfd(
+                to.as_raw_fd(),
+                signo.parse()?,
+                value.parse()?,
+                as_pid,
+                as_uid,
+            );
             sent.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         }
         ["lane", rest @ ..] => data = super::lane_peer::obey(rest)?,
         ["liar", rest @ ..] => data = super::liar_peer::obey(rest)?,
-        // Waits for a message in one queue, sends one into another, and says what a third then holds.
+        // Waits for a message in one queue, sends one into another, and says what a third then
+        // holds.
         ["relay", from, to, watch] => data = relay(from, to, watch)?,
         ["sigwait", signo, count, timeout_ms] => {
             data = sigwait(signo.parse()?, count.parse()?, timeout_ms.parse()?)?;
@@ -180,7 +205,11 @@ fn send(queue: &Queue, bytes: &[u8], priority: u32) -> anyhow::Result<()> {
             Err(rtcore::sys::Errno::AGAIN) => {}
             Err(e) => bail!("{e:?}"),
         }
-        if poll::wait(&mut [poll::Interest::writable(queue.as_raw_fd())], patience_ns()) == Ok(0) {
+        if poll::wait(
+            &mut [poll::Interest::writable(queue.as_raw_fd())],
+            patience_ns(),
+        ) == Ok(0)
+        {
             bail!("the queue stays full");
         }
     }
@@ -199,7 +228,8 @@ fn receive(queue: &Queue, count: usize, timeout_ms: u64) -> anyhow::Result<Strin
             }
             Err(rtcore::sys::Errno::AGAIN) => {
                 let fd = queue.as_raw_fd();
-                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0) {
+                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0)
+                {
                     break;
                 }
             }
@@ -219,11 +249,18 @@ fn sigwait(signo: i32, count: usize, timeout_ms: u64) -> anyhow::Result<String> 
         match rtsignal::try_wait(&set) {
             Ok(got) => {
                 n += 1;
-                data += &format!("{} {} {} {}\n", got.value, got.pid, got.uid, sched::gettid());
+                data += &format!(
+                    "{} {} {} {}\n",
+                    got.value,
+                    got.pid,
+                    got.uid,
+                    sched::gettid()
+                );
             }
             Err(rtcore::sys::Errno::AGAIN) => {
                 let fd = pending.as_raw_fd();
-                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0) {
+                if poll::wait(&mut [poll::Interest::readable(fd)], timeout_ms * 1_000_000) == Ok(0)
+                {
                     break;
                 }
             }
@@ -234,8 +271,9 @@ fn sigwait(signo: i32, count: usize, timeout_ms: u64) -> anyhow::Result<String> 
 }
 
 fn relay(from: &str, to: &str, watch: &str) -> anyhow::Result<String> {
-    let open =
-        |name: &str, access| Queue::open(&CString::new(name)?, access, false).map_err(anyhow::Error::from);
+    let open = |name: &str, access| {
+        Queue::open(&CString::new(name)?, access, false).map_err(anyhow::Error::from)
+    };
     let from = open(from, Access::Receive)?;
     let to = open(to, Access::Send)?;
     let watch = open(watch, Access::Receive)?;
@@ -246,7 +284,11 @@ fn relay(from: &str, to: &str, watch: &str) -> anyhow::Result<String> {
 }
 
 pub fn limit_sigpending(limit: u64) -> anyhow::Result<()> {
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_SIGPENDING, limit, limit)?;
+    nix::sys::resource::setrlimit(
+        nix::sys::resource::Resource::RLIMIT_SIGPENDING,
+        limit,
+        limit,
+    )?;
     Ok(())
 }
 

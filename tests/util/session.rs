@@ -54,8 +54,8 @@ pub fn lane_end(name: &str, owner: &str, more: &str) -> String {
     format!("[[endpoint]]\nname = \"{name}\"\nkind = \"lane\"\nowner = \"{owner}\"\n{more}\n")
 }
 
-/// A planner with a way of each path to an arm: `cmd` to `arm.cmd` through the daemon, `fast` to `arm.fast` directly. The keys
-/// of the four endpoints, of the routed route, and of the direct one.
+/// A planner with a way of each path to an arm: `cmd` to `arm.cmd` through the daemon, `fast` to
+/// `arm.fast` directly. The keys of the four endpoints, of the routed route, and of the direct one.
 pub fn planner_and_arm(i: &Instance, ends: &str, routed: &str, direct: &str) -> String {
     i.head()
         + &process("planner")
@@ -65,7 +65,11 @@ pub fn planner_and_arm(i: &Instance, ends: &str, routed: &str, direct: &str) -> 
         + &lane_end("arm.cmd", "arm", ends)
         + &lane_end("arm.fast", "arm", ends)
         + &route("cmd", &["arm.cmd"], routed)
-        + &route("fast", &["arm.fast"], &format!("path = \"direct\"\n{direct}"))
+        + &route(
+            "fast",
+            &["arm.fast"],
+            &format!("path = \"direct\"\n{direct}"),
+        )
 }
 
 /// All events, in order.
@@ -93,7 +97,8 @@ pub fn count(got: &[Got]) -> u64 {
     runs(got).iter().map(|run| run.count).sum()
 }
 
-/// Fails unless these are `from..from + count`, in order, with nothing missing. (An event may come between two.)
+/// Fails unless these are `from..from + count`, in order, with nothing missing. (An event may come
+/// between two.)
 pub fn unbroken(got: &[Got], from: u64, count: u64) -> anyhow::Result<()> {
     let mut next = from;
     let mut whole = true;
@@ -101,7 +106,10 @@ pub fn unbroken(got: &[Got], from: u64, count: u64) -> anyhow::Result<()> {
         whole &= (run.number, run.missed) == (next, 0);
         next = run.number + run.count;
     }
-    ensure!(whole && next == from + count, "not {count} from {from}: {got:?}");
+    ensure!(
+        whole && next == from + count,
+        "not {count} from {from}: {got:?}"
+    );
     Ok(())
 }
 
@@ -141,7 +149,10 @@ impl Peer {
             Err(e) => {
                 let text = e.to_string();
                 let silent: Vec<_> = says.iter().filter(|says| !text.contains(*says)).collect();
-                ensure!(silent.is_empty(), "{command:?} does not say {silent:?}: {text}");
+                ensure!(
+                    silent.is_empty(),
+                    "{command:?} does not say {silent:?}: {text}"
+                );
                 Ok(text)
             }
         }
@@ -156,7 +167,9 @@ impl Peer {
     /// Sends until it is refused: how many went, and why no more.
     pub fn fill(&mut self, endpoint: &str, from: u64) -> anyhow::Result<(u64, String)> {
         let said = self.tell(&format!("session fill {endpoint} {from}"))?;
-        let [count, why] = said.as_slice() else { bail!("{said:?}") };
+        let [count, why] = said.as_slice() else {
+            bail!("{said:?}")
+        };
         Ok((count.parse()?, why.clone()))
     }
 
@@ -173,7 +186,10 @@ impl Peer {
 
     /// The same, asked now and answered later.
     pub fn ask_until(&mut self, wanted: &str) -> anyhow::Result<()> {
-        self.ask(&format!("session until {} {wanted}", patience().as_millis()))
+        self.ask(&format!(
+            "session until {} {wanted}",
+            patience().as_millis()
+        ))
     }
 
     /// The answer.
@@ -198,7 +214,9 @@ impl Peer {
     pub fn flooded(&mut self) -> anyhow::Result<Vec<Tried>> {
         let parse = |line: &String| {
             let words: Vec<&str> = line.split(' ').collect();
-            let [answer, number, sequence, count, longest] = words.as_slice() else { bail!("{line}") };
+            let [answer, number, sequence, count, longest] = words.as_slice() else {
+                bail!("{line}")
+            };
             Ok(Tried {
                 answer: (*answer).to_owned(),
                 number: number.parse()?,
@@ -225,9 +243,21 @@ impl Peer {
 /// What an inbox gave, from the lines of a participant.
 pub fn parse(lines: &[String]) -> anyhow::Result<Vec<Got>> {
     let parse = |line: &String| {
-        let Some(rest) = line.strip_prefix("run ") else { return Ok(Got::Other(line.clone())) };
+        let Some(rest) = line.strip_prefix("run ") else {
+            return Ok(Got::Other(line.clone()));
+        };
         let words: Vec<&str> = rest.split(' ').collect();
-        let [from, sequence, number, count, missed, received, pid, verified] = words.as_slice() else {
+        let [
+            from,
+            sequence,
+            number,
+            count,
+            missed,
+            received,
+            pid,
+            verified,
+        ] = words.as_slice()
+        else {
             bail!("{line}")
         };
         Ok(Got::Run(Run {

@@ -1,8 +1,8 @@
-//! The part of a participant that links the library: its session, told what to do by lines that begin with
-//! `session`.
+//! The part of a participant that links the library: its session, told what to do by lines that
+//! begin with `session`.
 //!
-//! What it received it says in one line for each unbroken run of numbers, so that a stream of any length is
-//! a few lines; `util::session` reads them.
+//! What it received it says in one line for each unbroken run of numbers, so that a stream of any
+//! length is a few lines; `util::session` reads them.
 
 use super::peer::unhex;
 use super::{patience, patience_ns};
@@ -46,7 +46,10 @@ fn told<E: std::error::Error + Send + Sync + 'static>(e: E) -> anyhow::Error {
 impl Links {
     /// With sessions on this skin.
     pub fn on(skin: &'static Skin) -> Links {
-        Links { skin: Some(skin), ..Links::default() }
+        Links {
+            skin: Some(skin),
+            ..Links::default()
+        }
     }
 
     pub(super) fn builder(&self, name: &str) -> Builder {
@@ -66,11 +69,21 @@ impl Links {
                 self.session = Some(builder.connect().map_err(told)?);
             }
             ["open-instance", instance, name] => {
-                self.session = Some(self.builder(name).instance(instance).connect().map_err(told)?);
+                self.session = Some(
+                    self.builder(name)
+                        .instance(instance)
+                        .connect()
+                        .map_err(told)?,
+                );
             }
             // A second one in the same process.
             ["again", socket, name] => {
-                drop(Session::builder(name).socket(*socket).connect().map_err(told)?);
+                drop(
+                    Session::builder(name)
+                        .socket(*socket)
+                        .connect()
+                        .map_err(told)?,
+                );
             }
             ["close"] => self.session = None,
             ["state"] => data = format!("{:?}\n", self.session()?.state()),
@@ -98,12 +111,15 @@ impl Links {
                     }
                 });
                 let (pid, tid) = (std::process::id(), told.recv()?);
-                super::eventually(|| (super::kernel::thread(pid, tid).ok()?.state == 'S').then_some(()))?;
+                super::eventually(|| {
+                    (super::kernel::thread(pid, tid).ok()?.state == 'S').then_some(())
+                })?;
                 drop(first);
                 let bytes = waiter.join().map_err(|_| anyhow::anyhow!("it panicked"))?;
                 data = format!("{}\n", u64::from_ne_bytes(bytes.as_slice().try_into()?));
             }
-            // Two threads claim the endpoint at once, so many times: in how many rounds not exactly one had it.
+            // Two threads claim the endpoint at once, so many times: in how many rounds not exactly
+            // one had it.
             ["race", endpoint, rounds] => {
                 let (session, start) = (self.session()?, Barrier::new(2));
                 let claim = || {
@@ -115,7 +131,10 @@ impl Links {
                     let [a, b] = std::thread::scope(|scope| {
                         [scope.spawn(claim), scope.spawn(claim)].map(|thread| thread.join())
                     });
-                    let had = [&a, &b].into_iter().filter(|claimed| matches!(claimed, Ok(Ok(_)))).count();
+                    let had = [&a, &b]
+                        .into_iter()
+                        .filter(|claimed| matches!(claimed, Ok(Ok(_))))
+                        .count();
                     wrong += u64::from(had != 1);
                 }
                 data = format!("{wrong}\n");
@@ -123,7 +142,9 @@ impl Links {
             // Until somebody receives.
             ["wait", endpoint] => {
                 let until_ns = monotonic_ns() + patience_ns();
-                self.sender(endpoint)?.wait_for_receiver(until_ns).map_err(told)?;
+                self.sender(endpoint)?
+                    .wait_for_receiver(until_ns)
+                    .map_err(told)?;
             }
             ["send", endpoint, hex] => {
                 let sent = self.sender(endpoint)?.send(&unhex(hex)?);
@@ -131,7 +152,11 @@ impl Links {
             }
             ["number", endpoint, number] => {
                 let bytes = number.parse::<u64>()?.to_ne_bytes();
-                writeln!(data, "{}", self.sender(endpoint)?.send(&bytes).map_err(told)?)?;
+                writeln!(
+                    data,
+                    "{}",
+                    self.sender(endpoint)?.send(&bytes).map_err(told)?
+                )?;
             }
             // Numbers from `from` on until one is refused: how many went, and why no more.
             ["fill", endpoint, from] => {
@@ -162,7 +187,13 @@ impl Links {
             }
             // Makes this thread real-time below the lane.
             ["promote", lane] => {
-                let granted = self.session()?.realtime().lane(lane).below(1).lock_memory(false).enter();
+                let granted = self
+                    .session()?
+                    .realtime()
+                    .lane(lane)
+                    .below(1)
+                    .lock_memory(false)
+                    .enter();
                 data = format!("{}\n", granted.map_err(told)?.priority());
             }
             // As `recv`, for one message that is waited for by the inbox' descriptor.
@@ -171,7 +202,10 @@ impl Links {
                 let until_ns = monotonic_ns() + quiet_ms.parse::<u64>()? * 1_000_000;
                 while monotonic_ns() < until_ns {
                     let fd = inbox.as_fd().as_raw_fd();
-                    let ready = poll::wait(&mut [poll::Interest::readable(fd)], until_ns - monotonic_ns());
+                    let ready = poll::wait(
+                        &mut [poll::Interest::readable(fd)],
+                        until_ns - monotonic_ns(),
+                    );
                     ready.map_err(|e| anyhow::anyhow!("{e:?}"))?;
                     if let Some(Incoming::Message(message)) = inbox.try_recv().map_err(told)? {
                         data = format!("{}\n", rtd::ctl::payload::hex(message.bytes()));
@@ -179,7 +213,8 @@ impl Links {
                     }
                 }
             }
-            // Half a message, and never the other half: who is killed now dies in the middle of a send.
+            // Half a message, and never the other half: who is killed now dies in the middle of a
+            // send.
             ["loan", endpoint, len] => {
                 let mut loan = self.sender(endpoint)?.loan(len.parse()?).map_err(told)?;
                 let half = loan.len() / 2;
@@ -213,8 +248,9 @@ impl Links {
             // Whether the session knows the process to be alive.
             ["lives", process] => {
                 let peers = self.session()?.peers();
-                let lives =
-                    |peer: &&PeerStatus| peer.state == PeerState::Alive && peer.process.as_str() == *process;
+                let lives = |peer: &&PeerStatus| {
+                    peer.state == PeerState::Alive && peer.process.as_str() == *process
+                };
                 data = format!("{}\n", peers.iter().any(|peer| lives(&peer)));
             }
             // So many messages: the number of each, and whether the process of this name sent it.
@@ -224,8 +260,14 @@ impl Links {
                 for _ in 0..count.parse::<usize>()? {
                     let message = loop {
                         let until_ns = monotonic_ns() + patience_ns();
-                        match inbox.recv_deadline(until_ns).map_err(told)?.context("no message")? {
-                            Incoming::Message(message) => break (message.bytes().to_vec(), message.origin()),
+                        match inbox
+                            .recv_deadline(until_ns)
+                            .map_err(told)?
+                            .context("no message")?
+                        {
+                            Incoming::Message(message) => {
+                                break (message.bytes().to_vec(), message.origin());
+                            }
                             Incoming::Event(_) => {}
                         }
                     };
@@ -234,7 +276,10 @@ impl Links {
                 }
             }
             ["counters"] => {
-                data = format!("{:?}\n", self.inbox.as_ref().context("no inbox")?.counters());
+                data = format!(
+                    "{:?}\n",
+                    self.inbox.as_ref().context("no inbox")?.counters()
+                );
             }
             other => bail!("what is {other:?}?"),
         }
@@ -246,11 +291,16 @@ impl Links {
     }
 
     pub(super) fn sender(&mut self, endpoint: &str) -> anyhow::Result<&mut Sender> {
-        self.senders.get_mut(endpoint).with_context(|| format!("no sender {endpoint}"))
+        self.senders
+            .get_mut(endpoint)
+            .with_context(|| format!("no sender {endpoint}"))
     }
 
     fn flood(&mut self, endpoint: &str, pause_us: u64) -> anyhow::Result<()> {
-        let mut sender = self.senders.remove(endpoint).with_context(|| format!("no sender {endpoint}"))?;
+        let mut sender = self
+            .senders
+            .remove(endpoint)
+            .with_context(|| format!("no sender {endpoint}"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -269,7 +319,9 @@ impl Links {
     fn flooded(&mut self) -> anyhow::Result<String> {
         let Flood { stop, thread } = self.flood.take().context("no flood")?;
         stop.store(true, Ordering::Relaxed);
-        let (sender, text) = thread.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?;
+        let (sender, text) = thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the flood panicked"))?;
         self.senders.insert(sender.endpoint().to_owned(), sender);
         Ok(text)
     }
@@ -354,7 +406,10 @@ impl Attempts {
 
     fn flush(&mut self) {
         if let Some((answer, number, sequence, count, longest_ns)) = self.run.take() {
-            let _ = writeln!(self.text, "{answer} {number} {sequence} {count} {longest_ns}");
+            let _ = writeln!(
+                self.text,
+                "{answer} {number} {sequence} {count} {longest_ns}"
+            );
         }
     }
 }
@@ -383,7 +438,9 @@ impl Runs {
         let item = format!("number {}", next.number);
         match &mut self.run {
             Some(run)
-                if (run.from == next.from && run.pid == next.pid && run.verified == next.verified)
+                if (run.from == next.from
+                    && run.pid == next.pid
+                    && run.verified == next.verified)
                     && run.number.wrapping_add(run.count) == next.number
                     && run.sequence + run.count == next.sequence
                     && next.missed == 0 =>
@@ -403,15 +460,24 @@ impl Runs {
     }
 
     fn event(&mut self, event: Event) -> String {
-        let how = |ending: Option<Ending>| ending.map_or("unknown".to_owned(), |e| format!("{e:?}"));
+        let how =
+            |ending: Option<Ending>| ending.map_or("unknown".to_owned(), |e| format!("{e:?}"));
         self.line(match event {
-            Event::PeerLost { process, pid, ending } => format!("event lost {process} {pid} {}", how(ending)),
+            Event::PeerLost {
+                process,
+                pid,
+                ending,
+            } => format!("event lost {process} {pid} {}", how(ending)),
             Event::PeerBack { process, pid } => format!("event back {process} {pid}"),
             Event::Down => "event down".to_owned(),
             Event::Up => "event up".to_owned(),
             Event::Refused { reason } => format!("event refused {reason}"),
             Event::Lost { endpoint, count } => format!("event messages {endpoint} {count}"),
-            Event::Corrupt { endpoint, other, corrupt } => {
+            Event::Corrupt {
+                endpoint,
+                other,
+                corrupt,
+            } => {
                 format!("event corrupt {endpoint} {other} {corrupt:?}")
             }
         })
@@ -427,7 +493,16 @@ impl Runs {
 
     fn flush(&mut self) {
         let Some(run) = self.run.take() else { return };
-        let Run { from, sequence, number, count, missed, received_ns, pid, verified } = run;
+        let Run {
+            from,
+            sequence,
+            number,
+            count,
+            missed,
+            received_ns,
+            pid,
+            verified,
+        } = run;
         let _ = writeln!(
             self.text,
             "run {from} {sequence} {number} {count} {missed} {received_ns} {pid} {verified}"

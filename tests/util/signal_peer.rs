@@ -1,4 +1,5 @@
-//! A participant that links the client library for its signals: told what to do line by line, as `peer.rs`.
+//! A participant that links the client library for its signals: told what to do line by line, as
+//! `peer.rs`.
 
 use super::peer::{Answer, serve, unhex};
 use super::{patience, patience_ns};
@@ -51,13 +52,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Log {
     fn note(&self, notice: &Notice<'_>) {
         let (pid, verified) = (notice.origin.pid, u32::from(notice.origin.verified));
-        let (from, sequence) = notice.head.map_or(("-", 0), |head| (head.from(), head.sequence()));
+        let (from, sequence) = notice
+            .head
+            .map_or(("-", 0), |head| (head.from(), head.sequence()));
         let hex = match notice.payload {
             [] => "-".to_owned(),
             bytes => rtd::ctl::payload::hex(bytes),
         };
-        let text = format!("{} {} {pid} {verified} {from} {sequence} {hex}", notice.signo, notice.value);
-        locked(&self.lines).push(Line { text, value: notice.value });
+        let text = format!(
+            "{} {} {pid} {verified} {from} {sequence} {hex}",
+            notice.signo, notice.value
+        );
+        locked(&self.lines).push(Line {
+            text,
+            value: notice.value,
+        });
         self.grown.notify_all();
     }
 }
@@ -65,7 +74,10 @@ impl Log {
 impl Life {
     /// With a session on this skin.
     pub fn on(skin: &'static Skin) -> Life {
-        Life { skin: Some(skin), ..Life::default() }
+        Life {
+            skin: Some(skin),
+            ..Life::default()
+        }
     }
 
     pub fn obey(&mut self, words: &[&str]) -> Answer {
@@ -85,7 +97,9 @@ impl Life {
             ["dispatcher-end"] => self.signals = None,
             ["sender", endpoint] => self.sender = Some(self.session()?.sender(endpoint)?),
             ["send", hex] => self.send(&unhex(hex)?)?,
-            ["stream", from, count, len] => self.stream(from.parse()?, count.parse()?, len.parse()?)?,
+            ["stream", from, count, len] => {
+                self.stream(from.parse()?, count.parse()?, len.parse()?)?
+            }
             ["handle", signo] => self.handle(signo.parse()?, Flags::new())?,
             ["handle", signo, from] => {
                 let is = self.session()?.is(from);
@@ -102,25 +116,40 @@ impl Life {
             // As `SIGNO VALUE PID VERIFIED FROM SEQUENCE HEX` lines.
             ["notices", count] => {
                 let lines = self.grown_to(count.parse()?)?;
-                data = lines.iter().map(|line| format!("{}\n", line.text)).collect();
+                data = lines
+                    .iter()
+                    .map(|line| format!("{}\n", line.text))
+                    .collect();
             }
             // That the values count up from there, without any more.
             ["counted", from, count] => {
                 let (from, count): (u64, usize) = (from.parse()?, count.parse()?);
                 let lines = self.grown_to(count)?;
-                let wrong = (from..).zip(lines.iter()).find(|(n, line)| *n != line.value);
-                ensure!(wrong.is_none(), "{:?}", wrong.map(|(n, line)| (n, &line.text)));
+                let wrong = (from..)
+                    .zip(lines.iter())
+                    .find(|(n, line)| *n != line.value);
+                ensure!(
+                    wrong.is_none(),
+                    "{:?}",
+                    wrong.map(|(n, line)| (n, &line.text))
+                );
                 ensure!(lines.len() == count, "{} came, not {count}", lines.len());
             }
             ["counters"] => {
                 let c = self.signals.as_ref().context("no dispatcher")?.counters();
-                data = format!("{} {} {} {}\n", c.received, c.unhandled, c.doorbells, c.duplicates);
+                data = format!(
+                    "{} {} {} {}\n",
+                    c.received, c.unhandled, c.doorbells, c.duplicates
+                );
             }
             // Queues signals to itself until the kernel has no room; says how many.
             ["spend", signo] => data = format!("{}\n", spend(signo.parse()?)?),
-            ["take-all", signo] => while rtsignal::try_wait(&SignalSet::of([signo.parse()?])).is_ok() {},
+            ["take-all", signo] => {
+                while rtsignal::try_wait(&SignalSet::of([signo.parse()?])).is_ok() {}
+            }
             ["queue", signo, value] => {
-                let queued = rtsignal::queue_to_pid(sched::getpid(), signo.parse()?, value.parse()?);
+                let queued =
+                    rtsignal::queue_to_pid(sched::getpid(), signo.parse()?, value.parse()?);
                 queued.map_err(|e| anyhow::anyhow!("{e:?}"))?;
             }
             other => bail!("what is {other:?}?"),
@@ -138,7 +167,8 @@ impl Life {
         Ok(())
     }
 
-    /// Numbers, each in the first 8 bytes of a payload of `len`; a daemon that is away or has no room is waited for.
+    /// Numbers, each in the first 8 bytes of a payload of `len`; a daemon that is away or has no
+    /// room is waited for.
     fn stream(&mut self, from: u64, count: u64, len: usize) -> anyhow::Result<()> {
         let until_ns = clock::monotonic_ns() + 3 * patience_ns();
         let mut payload = vec![0xa5; len.max(8)];
@@ -176,11 +206,14 @@ impl Life {
         let first = self.session()?.signals()?;
         first.register(signo, Flags::new(), move |notice| {
             log.note(notice);
-            let Some(session) = session.take() else { return };
+            let Some(session) = session.take() else {
+                return;
+            };
             drop(locked(&place).take());
             let log = Arc::clone(&log);
             let next = session.signals().and_then(|next| {
-                next.register(signo, Flags::new(), move |notice| log.note(notice)).map(|_| next)
+                next.register(signo, Flags::new(), move |notice| log.note(notice))
+                    .map(|_| next)
             });
             // What went wrong shows by what never comes.
             *locked(&place) = next.ok();
@@ -192,7 +225,10 @@ impl Life {
     /// Waits for so many lines.
     fn grown_to(&self, count: usize) -> anyhow::Result<MutexGuard<'_, Vec<Line>>> {
         let lines = locked(&self.log.lines);
-        let waited = self.log.grown.wait_timeout_while(lines, 3 * patience(), |lines| lines.len() < count);
+        let waited = self
+            .log
+            .grown
+            .wait_timeout_while(lines, 3 * patience(), |lines| lines.len() < count);
         let (lines, timeout) = waited.unwrap_or_else(|e| e.into_inner());
         ensure!(!timeout.timed_out(), "{} notices of {count}", lines.len());
         Ok(lines)

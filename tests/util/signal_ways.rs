@@ -20,7 +20,8 @@ pub fn obey(words: &[&str]) -> anyhow::Result<String> {
         ["handled"] => return Ok(format!("{}\n", HANDLED.load(Ordering::Relaxed))),
         ["ignore", signo] => rtsignal::ignore([signo.parse()?]),
         ["unblock", signo] => SignalSet::of([signo.parse()?]).unblock()?,
-        // Sleeps in sigwaitinfo(2), unlike `sigwait`, whose signals stay blocked. `VALUE TID` lines.
+        // Sleeps in sigwaitinfo(2), unlike `sigwait`, whose signals stay blocked. `VALUE TID`
+        // lines.
         ["waitinfo", signo, count] => {
             let set = SignalSet::of([signo.parse()?]);
             let mut data = String::new();
@@ -33,7 +34,12 @@ pub fn obey(words: &[&str]) -> anyhow::Result<String> {
             return Ok(data);
         }
         // Becomes another program of the same kind: handlers are gone, the mask stays.
-        ["exec"] => bail!("{}", std::process::Command::new(std::env::current_exe()?).arg("--peer").exec()),
+        ["exec"] => bail!(
+            "{}",
+            std::process::Command::new(std::env::current_exe()?)
+                .arg("--peer")
+                .exec()
+        ),
         other => bail!("what is {other:?}?"),
     }
     Ok(String::new())

@@ -1,4 +1,5 @@
-//! Another user, for tests that run as root: a uid nobody else has, and programs where it can reach them.
+//! Another user, for tests that run as root: a uid nobody else has, and programs where it can reach
+//! them.
 
 use super::{Instance, Peer};
 use std::os::unix::fs::chown;
@@ -16,7 +17,8 @@ pub struct Stranger {
     rtd: PathBuf,
 }
 
-/// 60001..61184 are given to no user and no service by convention, and inside what a container maps.
+/// 60001..61184 are given to no user and no service by convention, and inside what a container
+/// maps.
 const FIRST_UID: u32 = 60_001;
 const UIDS: u32 = 1_183;
 

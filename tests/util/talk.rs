@@ -39,7 +39,12 @@ impl Peer {
     }
 
     /// Blocks these signals, as who expects them does, and takes the name `name`.
-    pub fn expect(&mut self, instance: &Instance, name: &str, signals: &[i32]) -> anyhow::Result<()> {
+    pub fn expect(
+        &mut self,
+        instance: &Instance,
+        name: &str,
+        signals: &[i32],
+    ) -> anyhow::Result<()> {
         for signo in signals {
             self.tell(&format!("block {signo}"))?;
         }
@@ -49,7 +54,11 @@ impl Peer {
 
     /// Sends these bytes.
     pub fn send(&mut self, priority: u32, bytes: &[u8]) -> anyhow::Result<()> {
-        let hex = if bytes.is_empty() { "-".to_owned() } else { rtd::ctl::payload::hex(bytes) };
+        let hex = if bytes.is_empty() {
+            "-".to_owned()
+        } else {
+            rtd::ctl::payload::hex(bytes)
+        };
         self.tell(&format!("send {priority} {hex}"))?;
         Ok(())
     }
@@ -90,13 +99,19 @@ impl Peer {
 
     /// Waits for `count` signals; fewer when no more come.
     pub fn signals(&mut self, signo: i32, count: usize) -> anyhow::Result<Vec<Rang>> {
-        let lines = self.tell(&format!("sigwait {signo} {count} {}", patience().as_millis()))?;
+        let lines = self.tell(&format!(
+            "sigwait {signo} {count} {}",
+            patience().as_millis()
+        ))?;
         rang(&lines)
     }
 
     /// The same in its second thread.
     pub fn second_signals(&mut self, signo: i32, count: usize) -> anyhow::Result<Vec<Rang>> {
-        let lines = self.tell(&format!("second sigwait {signo} {count} {}", patience().as_millis()))?;
+        let lines = self.tell(&format!(
+            "second sigwait {signo} {count} {}",
+            patience().as_millis()
+        ))?;
         rang(&lines)
     }
 
@@ -127,7 +142,9 @@ fn parse_mail(lines: &[String]) -> anyhow::Result<Vec<Mail>> {
 /// Payloads of 8 bytes as numbers.
 pub fn numbers(mail: &[Mail]) -> anyhow::Result<Vec<u64>> {
     let number = |bytes: &Vec<u8>| bytes.as_slice().try_into().map(u64::from_ne_bytes);
-    mail.iter().map(|(_, bytes)| number(bytes).context("not a number")).collect()
+    mail.iter()
+        .map(|(_, bytes)| number(bytes).context("not a number"))
+        .collect()
 }
 
 fn rang(lines: &[String]) -> anyhow::Result<Vec<Rang>> {
@@ -147,7 +164,9 @@ fn rang(lines: &[String]) -> anyhow::Result<Vec<Rang>> {
 /// kill(2) by a shell, which knows nothing of ours; answers the sender's pid.
 pub fn shell_kill(pid: u32, signo: i32) -> anyhow::Result<u32> {
     let script = format!("kill -{signo} {pid}");
-    let mut shell = std::process::Command::new("sh").args(["-c", &script]).spawn()?;
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .spawn()?;
     let sender = shell.id();
     anyhow::ensure!(shell.wait()?.success(), "{script} failed");
     Ok(sender)

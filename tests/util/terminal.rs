@@ -1,4 +1,5 @@
-//! A terminal, of 24 x 100 if nothing else is said, for one command: what a human would see, escape codes included.
+//! A terminal, of 24 x 100 if nothing else is said, for one command: what a human would see, escape
+//! codes included.
 
 use super::{eventually, patience};
 use anyhow::{Context as _, bail};
@@ -26,10 +27,18 @@ impl Terminal {
 
     /// Starts it on a terminal of this many columns.
     pub fn of_columns(columns: u16, mut command: Command) -> anyhow::Result<Terminal> {
-        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let pty = openpty(&size, None).context("no pseudo terminal")?;
         let side = File::from(pty.slave);
-        command.env("TERM", "xterm").env_remove("COLUMNS").stdin(Stdio::null());
+        command
+            .env("TERM", "xterm")
+            .env_remove("COLUMNS")
+            .stdin(Stdio::null());
         command.stdout(side.try_clone()?).stderr(side);
         let child = command.spawn().context("cannot start it")?;
         // The command holds two ends of the terminal; they close with it, not with ours.
@@ -45,12 +54,19 @@ impl Terminal {
                 }
             }
         });
-        Ok(Terminal { child, pieces, seen: String::new() })
+        Ok(Terminal {
+            child,
+            pieces,
+            seen: String::new(),
+        })
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+        Ok(kill(
+            Pid::from_raw(i32::try_from(self.child.id())?),
+            signal,
+        )?)
     }
 
     /// Reads on until everything shown so far satisfies this.
@@ -66,7 +82,8 @@ impl Terminal {
 
     /// Waits for its end; everything it showed.
     pub fn end(mut self) -> anyhow::Result<(ExitStatus, String)> {
-        let status = eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
+        let status =
+            eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
         while let Ok(piece) = self.pieces.recv_timeout(patience()) {
             self.seen += &String::from_utf8_lossy(&piece);
         }

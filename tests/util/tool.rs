@@ -28,18 +28,25 @@ pub fn rtd(args: &[&str]) -> Command {
     command
 }
 
-/// The latency laboratory, a program of another package: `cargo test --workspace` builds it beside [`RTD`], and
-/// `cargo test -p rtd` does not.
+/// The latency laboratory, a program of another package: `cargo test --workspace` builds it beside
+/// [`RTD`], and `cargo test -p rtd` does not.
 pub static RTLAT: LazyLock<&'static str> = LazyLock::new(|| {
     let program = Path::new(RTD).with_file_name("rtlat");
-    if let Err(e) = ensure_current(&program, &Path::new(env!("CARGO_MANIFEST_DIR")).join("rtlat/src")) {
+    if let Err(e) = ensure_current(
+        &program,
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("rtlat/src"),
+    ) {
         panic!("{e:#}: cargo test --workspace builds it, and so does cargo build -p rtlat");
     }
-    program.to_str().expect("a path that env! can show").to_owned().leak()
+    program
+        .to_str()
+        .expect("a path that env! can show")
+        .to_owned()
+        .leak()
 });
 
-/// An error if the program is missing or older than one of its own sources. (Cargo keeps no list of all its sources where
-/// it is built for a test.)
+/// An error if the program is missing or older than one of its own sources. (Cargo keeps no list of
+/// all its sources where it is built for a test.)
 fn ensure_current(program: &Path, sources: &Path) -> anyhow::Result<()> {
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified());
     let built = changed(program).with_context(|| format!("{} is not there", program.display()))?;
@@ -48,7 +55,9 @@ fn ensure_current(program: &Path, sources: &Path) -> anyhow::Result<()> {
         // The machine that runs the tests need not have the sources.
         for entry in std::fs::read_dir(&directory).into_iter().flatten() {
             let path = entry?.path();
-            let of_tests = path.file_stem().is_some_and(|stem| stem == "tests" || stem == "samples");
+            let of_tests = path
+                .file_stem()
+                .is_some_and(|stem| stem == "tests" || stem == "samples");
             if path.is_dir() && !of_tests {
                 directories.push(path);
             } else if !of_tests && changed(&path)? > built {
@@ -67,17 +76,22 @@ pub fn rtlat(args: &[&str]) -> Command {
     command
 }
 
-/// Lets the command run as [`NOBODY`]. Only root may, and only where that user may pass the way to the binary.
+/// Lets the command run as [`NOBODY`]. Only root may, and only where that user may pass the way to
+/// the binary.
 pub fn as_nobody(command: &mut Command) -> &mut Command {
     command.uid(NOBODY).gid(NOBODY)
 }
 
 /// Copies a program so that it can be started at once.
 ///
-/// By a process of its own: a descriptor for writing that is open here is inherited by what another thread
-/// starts at this moment, and until that has called exec the copy is busy (ETXTBSY).
+/// By a process of its own: a descriptor for writing that is open here is inherited by what another
+/// thread starts at this moment, and until that has called exec the copy is busy (ETXTBSY).
 pub fn copy_program(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let status = Command::new("cp").arg(from).arg(to).status().context("cannot run cp")?;
+    let status = Command::new("cp")
+        .arg(from)
+        .arg(to)
+        .status()
+        .context("cannot run cp")?;
     if !status.success() {
         bail!("cp {} {}: {status}", from.display(), to.display());
     }
@@ -151,14 +165,23 @@ pub struct Tool {
 impl Tool {
     /// Starts it with all three standard streams as pipes.
     pub fn start(mut command: Command) -> anyhow::Result<Tool> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
         let stderr = child.stderr.take().context("no stderr")?;
         let stdout = child.stdout.take().context("no stdout")?;
         let err = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
         let (tell, lines) = mpsc::channel();
         std::thread::spawn(move || read_lines(stdout, &tell));
-        Ok(Tool { child, lines, err: Some(err) })
+        Ok(Tool {
+            child,
+            lines,
+            err: Some(err),
+        })
     }
 
     /// Its pid.
@@ -168,12 +191,20 @@ impl Tool {
 
     /// Writes to its standard input, which stays open.
     pub fn type_in(&mut self, input: &[u8]) -> anyhow::Result<()> {
-        Ok(self.child.stdin.as_mut().context("no stdin")?.write_all(input)?)
+        Ok(self
+            .child
+            .stdin
+            .as_mut()
+            .context("no stdin")?
+            .write_all(input)?)
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+        Ok(kill(
+            Pid::from_raw(i32::try_from(self.child.id())?),
+            signal,
+        )?)
     }
 
     /// The next line of standard output, with its end.
@@ -188,19 +219,28 @@ impl Tool {
 
     /// Waits for its end; the rest of what it said.
     pub fn end(mut self) -> anyhow::Result<Said> {
-        let status = eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
+        let status =
+            eventually(|| self.child.try_wait().ok().flatten()).context("it does not end")?;
         let mut out = String::new();
         while let Ok(line) = self.lines.recv_timeout(patience()) {
             out += &line;
         }
-        let err = self.err.take().context("ended twice")?.join().unwrap_or_default();
+        let err = self
+            .err
+            .take()
+            .context("ended twice")?
+            .join()
+            .unwrap_or_default();
         Ok(Said { status, out, err })
     }
 
     /// The same of one that has a minute's work to do where the machine is busy.
     pub fn end_of_work(self) -> anyhow::Result<Said> {
         let pidfd = process::pidfd(self.child.id())?;
-        let _ = poll::wait(&mut [poll::Interest::readable(pidfd.as_raw_fd())], 6 * patience_ns());
+        let _ = poll::wait(
+            &mut [poll::Interest::readable(pidfd.as_raw_fd())],
+            6 * patience_ns(),
+        );
         self.end()
     }
 }
@@ -216,7 +256,10 @@ fn read_lines(stdout: ChildStdout, tell: &mpsc::Sender<String>) {
     let mut reader = BufReader::new(stdout);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-        if tell.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+        if tell
+            .send(String::from_utf8_lossy(&line).into_owned())
+            .is_err()
+        {
             return;
         }
         line.clear();

@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The main thread of a child, stopped between two system calls. Only the thread that attached may use it.
+/// The main thread of a child, stopped between two system calls. Only the thread that attached may
+/// use it.
 pub struct Traced {
     thread: Pid,
     /// It stands before a call, not behind one.
@@ -19,7 +20,10 @@ impl Traced {
         let thread = Pid::from_raw(i32::try_from(pid)?);
         ptrace::seize(thread, Options::PTRACE_O_TRACESYSGOOD).context("ptrace")?;
         ptrace::interrupt(thread)?;
-        let mut traced = Traced { thread, entered: false };
+        let mut traced = Traced {
+            thread,
+            entered: false,
+        };
         traced.wait()?;
         Ok(traced)
     }

@@ -19,14 +19,16 @@ pub enum LoadError {
         /// What the dynamic linker said.
         detail: String,
     },
-    /// It is there and loads, but is not Xenomai 3's: a function that every release exports is missing.
+    /// It is there and loads, but is not Xenomai 3's: a function that every release exports is
+    /// missing.
     MissingSymbol {
         /// As it was asked for.
         library: String,
         /// The function.
         symbol: &'static str,
     },
-    /// It is there and does not load for another reason: wrong machine, a missing dependency, no permission.
+    /// It is there and does not load for another reason: wrong machine, a missing dependency, no
+    /// permission.
     Unusable {
         /// As it was asked for.
         library: String,
@@ -45,7 +47,8 @@ impl LoadError {
     /// Tells apart what the dynamic linker said about a library, in the words of glibc and musl.
     pub(crate) fn of_dlopen(library: String, detail: String) -> LoadError {
         const ABSENT: [&str; 2] = ["No such file or directory", "Error loading shared library"];
-        // Built to be linked only: DF_1_NOOPEN, or thread-local storage that is fixed at the program's start.
+        // Built to be linked only: DF_1_NOOPEN, or thread-local storage that is fixed at the
+        // program's start.
         const LINK_ONLY: [&str; 2] = ["cannot be dlopen()ed", "static TLS block"];
         // A missing dependency is reported in the same words, under its own name.
         let about_itself = detail.contains(&library);
@@ -104,18 +107,28 @@ mod tests {
         let of = |detail: &str| LoadError::of_dlopen("libcobalt.so.2".into(), detail.into());
         let absent = "libcobalt.so.2: cannot open shared object file: No such file or directory";
         assert!(matches!(of(absent), LoadError::Absent { .. }));
-        let dependency = "libmodechk.so.0: cannot open shared object file: No such file or directory";
+        let dependency =
+            "libmodechk.so.0: cannot open shared object file: No such file or directory";
         assert!(matches!(of(dependency), LoadError::Unusable { .. }));
-        for words in ["shared object cannot be dlopen()ed", "cannot allocate memory in static TLS block"] {
-            assert!(matches!(of(&format!("libcobalt.so.2: {words}")), LoadError::RefusesDlopen { .. }));
+        for words in [
+            "shared object cannot be dlopen()ed",
+            "cannot allocate memory in static TLS block",
+        ] {
+            assert!(matches!(
+                of(&format!("libcobalt.so.2: {words}")),
+                LoadError::RefusesDlopen { .. }
+            ));
         }
-        assert!(matches!(of("libcobalt.so.2: wrong ELF class: ELFCLASS32"), LoadError::Unusable { .. }));
+        assert!(matches!(
+            of("libcobalt.so.2: wrong ELF class: ELFCLASS32"),
+            LoadError::Unusable { .. }
+        ));
     }
 
     #[test]
     fn a_text_names_the_library_and_what_mends_it() {
-        let text =
-            LoadError::of_dlopen("/x/libcobalt.so.2".into(), "cannot be dlopen()ed".into()).to_string();
+        let text = LoadError::of_dlopen("/x/libcobalt.so.2".into(), "cannot be dlopen()ed".into())
+            .to_string();
         for word in ["/x/libcobalt.so.2", "--enable-dlopen-libs", "link-cobalt"] {
             assert!(text.contains(word), "{text}");
         }

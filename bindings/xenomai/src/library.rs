@@ -7,8 +7,8 @@ use std::ffi::{CStr, c_char};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 
-/// The soname, the same for Xenomai 3.0 to 3.3 although the kernel ABI is not: whether library and kernel fit together
-/// turns out in `xenomai_init`.
+/// The soname, the same for Xenomai 3.0 to 3.3 although the kernel ABI is not: whether library and
+/// kernel fit together turns out in `xenomai_init`.
 pub const DEFAULT_LIBRARY: &str = "libcobalt.so.2";
 
 /// What a stand-in of ours exports and no libcobalt does: a function that returns its description.
@@ -27,11 +27,12 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library of that path, or [`DEFAULT_LIBRARY`] from where the dynamic linker looks (ld.so(8)), with
-    /// RTLD_NOW, and looks up the calls. It is never unloaded, not even after an error: its constructors ran.
+    /// Loads the library of that path, or [`DEFAULT_LIBRARY`] from where the dynamic linker looks
+    /// (ld.so(8)), with RTLD_NOW, and looks up the calls. It is never unloaded, not even after an
+    /// error: its constructors ran.
     ///
-    /// The code of the file gets the rights of this process. A path that comes from a configuration has to be one that
-    /// only root can write, with its directories; this crate does not check it.
+    /// The code of the file gets the rights of this process. A path that comes from a configuration
+    /// has to be one that only root can write, with its directories; this crate does not check it.
     ///
     /// Call it while the process has one thread, since the constructors are somebody else's.
     #[cfg(not(feature = "link-cobalt"))]
@@ -39,8 +40,8 @@ impl Library {
         use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
         let path = path.unwrap_or(Path::new(DEFAULT_LIBRARY));
         let name = path.display().to_string();
-        // SAFETY: constructors of libcobalt register tables and touch nothing of ours; that the file is libcobalt is
-        // the caller's statement (see above).
+        // SAFETY: constructors of libcobalt register tables and touch nothing of ours; that the
+        // file is libcobalt is the caller's statement (see above).
         let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|e| LoadError::of_dlopen(name.clone(), description(&e)))?;
         Library::resolve(handle, name)
@@ -55,7 +56,9 @@ impl Library {
             fn xenomai_init(argc: *mut std::ffi::c_int, argv: *mut *const *mut c_char);
         }
         if let Some(path) = path {
-            return Err(LoadError::Linked { library: path.display().to_string() });
+            return Err(LoadError::Linked {
+                library: path.display().to_string(),
+            });
         }
         // A linker that keeps only what is used (--as-needed) sees that the library is.
         std::hint::black_box(xenomai_init as *const ());
@@ -65,11 +68,18 @@ impl Library {
     fn resolve(handle: Handle, name: String) -> Result<Library, LoadError> {
         // Before anything can fail: what it registered at load time stays registered.
         let handle = ManuallyDrop::new(handle);
-        let api = Api::resolve(&handle)
-            .map_err(|symbol| LoadError::MissingSymbol { library: name.clone(), symbol })?;
+        let api = Api::resolve(&handle).map_err(|symbol| LoadError::MissingSymbol {
+            library: name.clone(),
+            symbol,
+        })?;
         let stand_in = said(&handle, STAND_IN);
         let devices = said(&handle, STAND_IN_DEVICES).filter(|_| stand_in.is_some());
-        Ok(Library { api, stand_in, devices: Path::new(devices.unwrap_or("/dev")), name })
+        Ok(Library {
+            api,
+            stand_in,
+            devices: Path::new(devices.unwrap_or("/dev")),
+            name,
+        })
     }
 
     /// The calls.
@@ -82,13 +92,14 @@ impl Library {
         &self.name
     }
 
-    /// What a stand-in says about itself; none for anything else. Whoever shows the library's name shows this too.
+    /// What a stand-in says about itself; none for anything else. Whoever shows the library's name
+    /// shows this too.
     pub fn stand_in(&self) -> Option<&'static str> {
         self.stand_in
     }
 
-    /// Where the device files of [`rtipc`](crate::rtipc) are: `/dev`; a stand-in, which cannot make device files, names a
-    /// directory of its own.
+    /// Where the device files of [`rtipc`](crate::rtipc) are: `/dev`; a stand-in, which cannot make
+    /// device files, names a directory of its own.
     pub fn devices(&self) -> &'static Path {
         self.devices
     }

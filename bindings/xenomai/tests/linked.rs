@@ -1,5 +1,5 @@
-//! The library as a dependency of the program (feature `link-cobalt`): it is there before main, under its soname, and no
-//! other one can be taken. In `.ci/run` it is the stand-in.
+//! The library as a dependency of the program (feature `link-cobalt`): it is there before main,
+//! under its soname, and no other one can be taken. In `.ci/run` it is the stand-in.
 
 #![cfg(feature = "link-cobalt")]
 
@@ -12,9 +12,12 @@ fn the_linked_library_is_the_one_that_is_taken() {
     assert_eq!(library.name(), xenomai::DEFAULT_LIBRARY);
     // Loaded by the dynamic linker for this program, and not by anybody's dlopen.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    assert!(maps.contains("libcobalt.so") || maps.contains("libstand_in_cobalt.so"), "{maps}");
-    // Not bound yet, so the mode is Linux's; that it answers at all shows that the call is the library's.
-    // SAFETY: takes nothing.
+    assert!(
+        maps.contains("libcobalt.so") || maps.contains("libstand_in_cobalt.so"),
+        "{maps}"
+    );
+    // Not bound yet, so the mode is Linux's; that it answers at all shows that the call is the
+    // library's. SAFETY: takes nothing.
     let mode = unsafe { (library.api().cobalt_thread_mode)() };
     assert_eq!(mode & xenomai::mode::RELAXED, xenomai::mode::RELAXED);
     assert!(library.api().sockets().is_ok());

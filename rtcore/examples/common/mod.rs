@@ -2,7 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Where the drive is to be, and how fast. `repr(C)` without padding: both programs see the same bytes.
+/// Where the drive is to be, and how fast. `repr(C)` without padding: both programs see the same
+/// bytes.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct SetPoint {

@@ -1,8 +1,10 @@
-//! The barrier of a sender's ring: which of its messages count, when the other end is gone while it sends.
+//! The barrier of a sender's ring: which of its messages count, when the other end is gone while it
+//! sends.
 //!
-//! The session thread closes the barrier, then reads the ring's tail; the sender announces a message (moves the tail),
-//! then looks at the barrier. Between the two steps each has a SeqCst fence, so at least one of them sees the other. Who
-//! sees both tries to *decide* the final tail; the first one wins:
+//! The session thread closes the barrier, then reads the ring's tail; the sender announces a
+//! message (moves the tail), then looks at the barrier. Between the two steps each has a SeqCst
+//! fence, so at least one of them sees the other. Who sees both tries to *decide* the final tail;
+//! the first one wins:
 //!
 //! ```text
 //! sender                                    session thread
@@ -12,8 +14,8 @@
 //!   accepted = below the decided tail         moves what is below the decided tail
 //! ```
 //!
-//! Invariant: once decided, the tail never changes; what is below was accepted and is the session thread's to move, what
-//! is not was refused. Nobody locks, nobody spins.
+//! Invariant: once decided, the tail never changes; what is below was accepted and is the session
+//! thread's to move, what is not was refused. Nobody locks, nobody spins.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -33,21 +35,30 @@ pub(super) struct SendBarrier {
 impl SendBarrier {
     /// Open.
     pub fn new() -> SendBarrier {
-        SendBarrier { state: AtomicU32::new(0), decided: AtomicU64::new(UNDECIDED) }
+        SendBarrier {
+            state: AtomicU32::new(0),
+            decided: AtomicU64::new(UNDECIDED),
+        }
     }
 
-    /// Whether messages may go in. What is announced all the same, [`SendBarrier::admitted`] judges.
+    /// Whether messages may go in. What is announced all the same, [`SendBarrier::admitted`]
+    /// judges.
     #[inline]
     pub fn is_open(&self) -> bool {
-        // SYNC POINT with the stores below: who sees it shut sees the reason that was written before.
+        // SYNC POINT with the stores below: who sees it shut sees the reason that was written
+        // before.
         self.state.load(Ordering::Acquire) == 0
     }
 
-    /// Sender: of all messages announced up to `tail`, those that count are below the answer. To be called after
-    /// `Producer::ring`, whose fence this needs.
+    /// Sender: of all messages announced up to `tail`, those that count are below the answer. To be
+    /// called after `Producer::ring`, whose fence this needs.
     #[inline]
     pub fn admitted(&self, tail: u64) -> u64 {
-        if self.state.load(Ordering::Relaxed) & CLOSED == 0 { tail } else { self.decide(tail).min(tail) }
+        if self.state.load(Ordering::Relaxed) & CLOSED == 0 {
+            tail
+        } else {
+            self.decide(tail).min(tail)
+        }
     }
 
     /// Whether it is shut for good.
@@ -55,7 +66,8 @@ impl SendBarrier {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Session thread, or the sender when rtd stops: shuts it for good and says below which index messages count. `tail` reads the ring's.
+    /// Session thread, or the sender when rtd stops: shuts it for good and says below which index
+    /// messages count. `tail` reads the ring's.
     pub fn close(&self, tail: impl FnOnce() -> u64) -> u64 {
         self.state.fetch_or(CLOSED, Ordering::Release);
         // SYNC POINT with the fence of `Producer::ring`.
@@ -74,8 +86,12 @@ impl SendBarrier {
 
     #[cold]
     fn decide(&self, tail: u64) -> u64 {
-        // AcqRel: who learns the other's decision sees the slots that were written before it was made.
-        match self.decided.compare_exchange(UNDECIDED, tail, Ordering::AcqRel, Ordering::Acquire) {
+        // AcqRel: who learns the other's decision sees the slots that were written before it was
+        // made.
+        match self
+            .decided
+            .compare_exchange(UNDECIDED, tail, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => tail,
             Err(decided) => decided,
         }
@@ -89,8 +105,16 @@ mod tests {
     use crate::ring::{Envelope, Geometry, Kind, local};
 
     fn envelope(sequence: u64) -> Envelope {
-        let meta = Meta { sequence, ..Meta::default() };
-        Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+        let meta = Meta {
+            sequence,
+            ..Meta::default()
+        };
+        Envelope {
+            meta,
+            origin: Origin::UNKNOWN,
+            kind: Kind::Bytes { priority: 0 },
+            len: 0,
+        }
     }
 
     #[test]
@@ -98,7 +122,11 @@ mod tests {
         let barrier = SendBarrier::new();
         barrier.set_reachable(false);
         assert!(!barrier.is_open());
-        assert_eq!(barrier.admitted(3), 3, "announced into a ring that somebody empties some day");
+        assert_eq!(
+            barrier.admitted(3),
+            3,
+            "announced into a ring that somebody empties some day"
+        );
         barrier.set_reachable(true);
         assert!(barrier.is_open());
         assert_eq!(barrier.close(|| 5), 5);
@@ -123,7 +151,9 @@ mod tests {
                         if !barrier.is_open() {
                             break;
                         }
-                        producer.push(&envelope(sequence), &sequence.to_ne_bytes()).unwrap();
+                        producer
+                            .push(&envelope(sequence), &sequence.to_ne_bytes())
+                            .unwrap();
                         if barrier.admitted(producer.tail()) < producer.tail() {
                             break;
                         }
@@ -144,7 +174,10 @@ mod tests {
             let mut buffer = [0; 8];
             for sequence in 1..=decided {
                 let got = moved.take(&mut buffer).unwrap().unwrap();
-                assert_eq!((got.meta.sequence, u64::from_ne_bytes(buffer)), (sequence, sequence));
+                assert_eq!(
+                    (got.meta.sequence, u64::from_ne_bytes(buffer)),
+                    (sequence, sequence)
+                );
             }
             assert!(moved.take(&mut buffer).unwrap().is_none());
             drop(consumer);

@@ -1,10 +1,11 @@
 //! What a session, its thread, its senders and its inboxes share.
 //!
-//! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for asking questions. No
-//! send or receive takes it: what these need travels through queues ([`crate::lane::hand_off`], rtrb) and atomics.
+//! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for
+//! asking questions. No send or receive takes it: what these need travels through queues
+//! ([`crate::lane::hand_off`], rtrb) and atomics.
 //!
-//! Invariant: entry `n` of `senders` and of `receivers` belongs to entry `n` of the session thread's own lists, and is never
-//! removed.
+//! Invariant: entry `n` of `senders` and of `receivers` belongs to entry `n` of the session
+//! thread's own lists, and is never removed.
 
 use super::inbox::{Filter, MailboxSender, RxHandle};
 use super::tx::TxHandle;
@@ -21,7 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub(super) use crate::ring::bell::CHANNELS_MAX;
 
-/// Most entries of either list; what is past the channels of one configuration belonged to earlier ones.
+/// Most entries of either list; what is past the channels of one configuration belonged to earlier
+/// ones.
 pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
 
 /// Processes that are remembered.
@@ -33,7 +35,8 @@ const PIDS_MAX: usize = 8;
 /// A peer without a process.
 const NO_PID: u32 = u32::MAX;
 
-/// Longest wait of [`Core::catch_up`]: the session thread is an ordinary one, which real-time threads may keep off its CPU.
+/// Longest wait of [`Core::catch_up`]: the session thread is an ordinary one, which real-time
+/// threads may keep off its CPU.
 const CATCH_UP_MAX_NS: u64 = 1_000_000_000;
 
 /// Whether the daemon is there.
@@ -41,7 +44,8 @@ const CATCH_UP_MAX_NS: u64 = 1_000_000_000;
 pub enum State {
     /// Connected, all channels are as the daemon's configuration says.
     Up,
-    /// The daemon is away, or refuses us now; the text says which. The session tries again at every chance.
+    /// The daemon is away, or refuses us now; the text says which. The session tries again at every
+    /// chance.
     Down(String),
     /// The session was dropped.
     Closed,
@@ -63,7 +67,10 @@ pub(super) struct Holder {
 impl Holder {
     /// Claimed by the calling thread.
     pub fn here(what: &'static str) -> Holder {
-        Holder { what, tid: sched::gettid() }
+        Holder {
+            what,
+            tid: sched::gettid(),
+        }
     }
 }
 
@@ -73,7 +80,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// One channel in the session's table. `T` is what its holder has of it, a [`TxHandle`] or an [`RxHandle`].
+/// One channel in the session's table. `T` is what its holder has of it, a [`TxHandle`] or an
+/// [`RxHandle`].
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     pub channel: Channel,
@@ -100,7 +108,10 @@ pub(super) enum Command {
     /// Channels went from one inbox to another: have it look.
     Wake,
     /// Ask the daemon.
-    Explain { endpoint: Name, answer: mpsc::SyncSender<Reply> },
+    Explain {
+        endpoint: Name,
+        answer: mpsc::SyncSender<Reply>,
+    },
     /// End.
     Stop,
 }
@@ -125,8 +136,9 @@ pub(super) struct Core {
     pub process: Name,
     /// Which life of the sender counts the sequences.
     pub epoch: u32,
-    /// The process that opened the session. A forked child has a copy of this value, and must not touch what it shares with
-    /// its parent (rings, eventfds) or wait for what only the parent has (threads, the holder of a lock).
+    /// The process that opened the session. A forked child has a copy of this value, and must not
+    /// touch what it shares with its parent (rings, eventfds) or wait for what only the parent has
+    /// (threads, the holder of a lock).
     pub creator: Creator,
     /// What its threads run on.
     pub skin: &'static Skin,
@@ -193,12 +205,17 @@ impl Core {
 
     /// Whether this is the pid of a process that the daemon has reported. Takes no lock.
     pub fn knows(&self, pid: u32) -> bool {
-        let known = self.peer_pids.iter().map(|known| known.load(Ordering::Acquire));
-        known.take_while(|known| *known != 0).any(|known| known == pid)
+        let known = self
+            .peer_pids
+            .iter()
+            .map(|known| known.load(Ordering::Acquire));
+        known
+            .take_while(|known| *known != 0)
+            .any(|known| known == pid)
     }
 
-    /// Waits until the session thread has read all that the daemon had written to this session before the call, at most a
-    /// second. Allocates nothing and takes no lock.
+    /// Waits until the session thread has read all that the daemon had written to this session
+    /// before the call, at most a second. Allocates nothing and takes no lock.
     #[cold]
     pub fn catch_up(&self) {
         let own = self.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
@@ -233,7 +250,8 @@ impl Core {
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {
-        // Each change of the table is complete in itself: a panic elsewhere leaves nothing half done.
+        // Each change of the table is complete in itself: a panic elsewhere leaves nothing half
+        // done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,8 +265,16 @@ impl Core {
 
     /// The lane that a thread said it runs below; 0 is the main thread.
     pub fn lane_of(&self, tid: i32) -> Option<Name> {
-        let tid = if tid == 0 { i32::try_from(std::process::id()).unwrap_or(0) } else { tid };
-        self.table().threads.iter().find(|(of, _)| *of == tid).map(|(_, lane)| *lane)
+        let tid = if tid == 0 {
+            i32::try_from(std::process::id()).unwrap_or(0)
+        } else {
+            tid
+        };
+        self.table()
+            .threads
+            .iter()
+            .find(|(of, _)| *of == tid)
+            .map(|(_, lane)| *lane)
     }
 
     /// Wakes the session thread (one write(2)).
@@ -277,13 +303,18 @@ impl Core {
 }
 
 impl Table {
-    /// Gives a channel that nobody has to the inbox that wants it: one that names it, else one that takes the rest; into
-    /// its slot when none does. The inbox has to be woken.
+    /// Gives a channel that nobody has to the inbox that wants it: one that names it, else one that
+    /// takes the rest; into its slot when none does. The inbox has to be woken.
     pub fn adopt(&mut self, rx: RxHandle) {
-        let names =
-            |inbox: &&Arc<MailboxSender>| inbox.filter != Filter::Rest && inbox.filter.admits(&rx.channel);
+        let names = |inbox: &&Arc<MailboxSender>| {
+            inbox.filter != Filter::Rest && inbox.filter.admits(&rx.channel)
+        };
         let rest = |inbox: &&Arc<MailboxSender>| inbox.filter.admits(&rx.channel);
-        let inbox = self.inboxes.iter().find(names).or_else(|| self.inboxes.iter().find(rest));
+        let inbox = self
+            .inboxes
+            .iter()
+            .find(names)
+            .or_else(|| self.inboxes.iter().find(rest));
         let index = rx.index;
         let (handle, holder) = match inbox {
             Some(inbox) => match inbox.add(rx) {
@@ -297,12 +328,14 @@ impl Table {
         }
     }
 
-    /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What others have of the
-    /// rest, and of a signal's payloads, comes when they let go of it.
+    /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What
+    /// others have of the rest, and of a signal's payloads, comes when they let go of it.
     pub fn claim(&mut self, inbox: &Arc<MailboxSender>) -> Result<(), Unclaimed> {
         for endpoint in inbox.filter.endpoints() {
             let of = |slot: &&Slot<RxHandle>| {
-                slot.present && inbox.filter.admits(&slot.channel) && slot.channel.endpoint == *endpoint
+                slot.present
+                    && inbox.filter.admits(&slot.channel)
+                    && slot.channel.endpoint == *endpoint
             };
             let mut slots = self.receivers.iter().filter(of).peekable();
             if slots.peek().is_none() {
@@ -312,7 +345,11 @@ impl Table {
                 return Err(Unclaimed::Taken(*endpoint, taken.holder));
             }
         }
-        for slot in self.receivers.iter_mut().filter(|slot| inbox.filter.admits(&slot.channel)) {
+        for slot in self
+            .receivers
+            .iter_mut()
+            .filter(|slot| inbox.filter.admits(&slot.channel))
+        {
             if let Some(rx) = slot.handle.take() {
                 slot.handle = inbox.add(rx);
                 slot.holder = Some(inbox.holder);
@@ -337,7 +374,11 @@ impl Table {
         let of_another = |peer: &PeerStatus| peer.process != news.process && peer.pid == news.pid;
         let is_alive = news.state == PeerState::Alive;
         if news.pid == 0
-            || !is_alive && self.peers.iter().any(|p| p.state == PeerState::Alive && of_another(p))
+            || !is_alive
+                && self
+                    .peers
+                    .iter()
+                    .any(|p| p.state == PeerState::Alive && of_another(p))
         {
             return;
         }
@@ -352,11 +393,13 @@ impl Table {
     }
 }
 
-/// Pids that one process name has had and that messages may still name as their sender's: the receiver may read a message long
-/// after its sender has ended, or after the next process has taken the name.
+/// Pids that one process name has had and that messages may still name as their sender's: the
+/// receiver may read a message long after its sender has ended, or after the next process has taken
+/// the name.
 ///
-/// Constraint: a pid stays until another process is reported alive with it, or until [`PIDS_MAX`] later ones have come. The
-/// session thread writes, under the table's lock; threads that compare origins only read, and take no lock.
+/// Constraint: a pid stays until another process is reported alive with it, or until [`PIDS_MAX`]
+/// later ones have come. The session thread writes, under the table's lock; threads that compare
+/// origins only read, and take no lock.
 #[derive(Debug, Default)]
 pub(super) struct Pids {
     /// 0 = none.
@@ -369,7 +412,11 @@ impl Pids {
     /// Whether the name has, or had, this pid.
     pub fn has(&self, pid: u32) -> bool {
         // SYNC POINT with the store in `add`, for `Core::knows`.
-        pid != 0 && self.pids.iter().any(|known| known.load(Ordering::Acquire) == pid)
+        pid != 0
+            && self
+                .pids
+                .iter()
+                .any(|known| known.load(Ordering::Acquire) == pid)
     }
 
     fn add(&self, pid: u32) {
@@ -381,7 +428,11 @@ impl Pids {
     }
 
     fn forget(&self, pid: u32) {
-        for known in self.pids.iter().filter(|known| known.load(Ordering::Relaxed) == pid) {
+        for known in self
+            .pids
+            .iter()
+            .filter(|known| known.load(Ordering::Relaxed) == pid)
+        {
             known.store(0, Ordering::Release);
         }
     }

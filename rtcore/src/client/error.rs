@@ -1,7 +1,7 @@
 //! What can go wrong, each with its object, its value, its limit and what fixes it.
 //!
-//! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy` and never touches
-//! the heap.
+//! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy`
+//! and never touches the heap.
 
 use crate::ring::Corrupt;
 use crate::sys::forked::Forked;
@@ -36,7 +36,9 @@ pub enum ConnectError {
         instances: String,
     },
     /// No process listens at the socket, and no page of a running daemon names it.
-    #[error("{source}: rtd is not running there: start it, or give the path that [daemon] socket names")]
+    #[error(
+        "{source}: rtd is not running there: start it, or give the path that [daemon] socket names"
+    )]
     NoDaemon {
         /// The socket.
         path: PathBuf,
@@ -108,7 +110,10 @@ pub enum ConnectError {
 
 /// Messages that [`Sender::flush`](super::Sender::flush) did not see taken.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("messages that were sent and are not taken yet: {messages}{}", Cause(why))]
+#[error(
+    "messages that were sent and are not taken yet: {messages}{}",
+    Cause(why)
+)]
 pub struct FlushError {
     /// How many.
     pub messages: u64,
@@ -241,7 +246,9 @@ pub enum SendError {
         slots: u32,
     },
     /// Longer than a slot.
-    #[error("`{endpoint}` takes {max} bytes, this message has {len}: raise msgsize of the [[endpoint]]")]
+    #[error(
+        "`{endpoint}` takes {max} bytes, this message has {len}: raise msgsize of the [[endpoint]]"
+    )]
     TooLarge {
         /// Into which endpoint.
         endpoint: Name,
@@ -269,7 +276,9 @@ pub enum SendError {
         why: Gone,
     },
     /// The other side lies; this ring is not used any more.
-    #[error("the receiver of `{endpoint}` broke its ring: {corrupt}; it is cut off until it connects again")]
+    #[error(
+        "the receiver of `{endpoint}` broke its ring: {corrupt}; it is cut off until it connects again"
+    )]
     Corrupt {
         /// Into which endpoint.
         endpoint: Name,
@@ -296,9 +305,12 @@ impl fmt::Display for PeerText<'_> {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RecvError {
     /// The session was dropped, and what had arrived is taken.
-    #[error("the inbox is disconnected: the session was dropped; keep it for as long as its inboxes")]
+    #[error(
+        "the inbox is disconnected: the session was dropped; keep it for as long as its inboxes"
+    )]
     Disconnected,
-    /// This process is the child of a fork(2) of the one that opened the session, which still receives.
+    /// This process is the child of a fork(2) of the one that opened the session, which still
+    /// receives.
     #[error("the inbox cannot receive: {}", ForkedText(*creator))]
     Forked {
         /// Pid of the process that opened the session.
@@ -319,7 +331,9 @@ pub enum CallError {
     #[error(transparent)]
     Send(#[from] SendError),
     /// Nothing came in time. A reply that comes later is counted and dropped.
-    #[error("no reply to `{endpoint}` in {waited_ns} ns: give it more, or make the receiver faster")]
+    #[error(
+        "no reply to `{endpoint}` in {waited_ns} ns: give it more, or make the receiver faster"
+    )]
     Timeout {
         /// Where the request went.
         endpoint: Name,
@@ -356,10 +370,33 @@ mod tests {
         let process = Some(Name::new("drive").unwrap());
         let ending = Some(Ending::Signal(9));
         for (error, parts) in [
-            (SendError::Full { endpoint, slots: 8 }, ["arm.cmd", "8", "maxmsg"]),
-            (SendError::TooLarge { endpoint, len: 90, max: 64 }, ["64", "90", "msgsize"]),
-            (SendError::PeerDead { endpoint, process, ending }, ["drive", "SIGKILL", "start"]),
-            (SendError::Disconnected { endpoint, why: Gone::Down }, ["arm.cmd", "away", "Event::Up"]),
+            (
+                SendError::Full { endpoint, slots: 8 },
+                ["arm.cmd", "8", "maxmsg"],
+            ),
+            (
+                SendError::TooLarge {
+                    endpoint,
+                    len: 90,
+                    max: 64,
+                },
+                ["64", "90", "msgsize"],
+            ),
+            (
+                SendError::PeerDead {
+                    endpoint,
+                    process,
+                    ending,
+                },
+                ["drive", "SIGKILL", "start"],
+            ),
+            (
+                SendError::Disconnected {
+                    endpoint,
+                    why: Gone::Down,
+                },
+                ["arm.cmd", "away", "Event::Up"],
+            ),
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");

@@ -1,7 +1,8 @@
 //! Where the daemon listens, and whose word that is.
 //!
-//! The statistics page of an instance names its socket. Whoever owns a page writes into it what he likes, so it counts
-//! only from those who may order us about anyway ([`may_order`]); without one, the default places are looked through.
+//! The statistics page of an instance names its socket. Whoever owns a page writes into it what he
+//! likes, so it counts only from those who may order us about anyway ([`may_order`]); without one,
+//! the default places are looked through.
 
 use super::error::ConnectError;
 use crate::stats::reader::{Address, DaemonState, Reader, instances};
@@ -27,14 +28,15 @@ pub fn find_socket(name: &str) -> PathBuf {
     // Anybody can make a directory in /tmp: one that is not ours or root's is no daemon of ours.
     let trusted = |path: &PathBuf| {
         let dir = path.parent().and_then(|dir| dir.symlink_metadata().ok());
-        let safe = path.starts_with("/run") || dir.is_some_and(|m| m.is_dir() && [0, uid].contains(&m.uid()));
+        let safe = path.starts_with("/run")
+            || dir.is_some_and(|m| m.is_dir() && [0, uid].contains(&m.uid()));
         safe && path.exists()
     };
     places.into_iter().find(trusted).unwrap_or(system)
 }
 
-/// The socket of `instance`: the one its page names, when the page is root's or ours; else where such a
-/// daemon listens by default.
+/// The socket of `instance`: the one its page names, when the page is root's or ours; else where
+/// such a daemon listens by default.
 pub fn socket_of(instance: &str) -> PathBuf {
     match page(instance) {
         Some(page) if may_order(page.uid) && !page.socket.is_empty() => page.socket.into(),
@@ -42,21 +44,26 @@ pub fn socket_of(instance: &str) -> PathBuf {
     }
 }
 
-/// The running daemon whose control socket this is, as its page says: its instance name and pid. The socket itself may be
-/// missing: somebody removed it.
+/// The running daemon whose control socket this is, as its page says: its instance name and pid.
+/// The socket itself may be missing: somebody removed it.
 pub fn serving(socket: &Path) -> Option<(String, u32)> {
-    instances().into_iter().find_map(|name| Some((name.clone(), server(&name, socket)?)))
+    instances()
+        .into_iter()
+        .find_map(|name| Some((name.clone(), server(&name, socket)?)))
 }
 
 /// The pid of the instance, if it runs and its page names this socket.
 fn server(instance: &str, socket: &Path) -> Option<u32> {
     let page = Reader::open(instance).ok()?;
     let address = page.address().ok()?;
-    (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket).then(|| page.pid())
+    (address.state != DaemonState::Stopped && Path::new(&address.socket) == socket)
+        .then(|| page.pid())
 }
 
 fn page(instance: &str) -> Option<Address> {
-    Reader::open(instance).ok().and_then(|page| page.address().ok())
+    Reader::open(instance)
+        .ok()
+        .and_then(|page| page.address().ok())
 }
 
 /// The instance that is meant when none is named: `RTD_INSTANCE`, else the only one that runs.
@@ -76,7 +83,9 @@ fn only(mut running: Vec<String>) -> Result<String, ConnectError> {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             running.push(last);
-            Err(ConnectError::SeveralInstances { instances: running.join(", ") })
+            Err(ConnectError::SeveralInstances {
+                instances: running.join(", "),
+            })
         }
     }
 }
@@ -91,7 +100,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The socket as of now, and whether whoever listens there has to be somebody who may order us about.
+    /// The socket as of now, and whether whoever listens there has to be somebody who may order us
+    /// about.
     pub fn resolve(&self) -> (PathBuf, bool) {
         match self {
             Place::Socket(path) => (path.clone(), false),
@@ -116,7 +126,10 @@ mod tests {
     fn the_only_instance_is_meant_and_several_are_told() {
         assert_eq!(only(vec!["cell".into()]).unwrap(), "cell");
         let none = only(Vec::new()).unwrap_err().to_string();
-        assert!(none.contains("rtd run") && none.contains(INSTANCE_VARIABLE), "{none}");
+        assert!(
+            none.contains("rtd run") && none.contains(INSTANCE_VARIABLE),
+            "{none}"
+        );
         let several = only(vec!["a".into(), "b".into()]).unwrap_err().to_string();
         assert!(several.contains("a, b"), "{several}");
     }

@@ -51,7 +51,8 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Who sent it. Verified by the channel where [`Origin::verified`] says so, whatever the sender wrote.
+    /// Who sent it. Verified by the channel where [`Origin::verified`] says so, whatever the sender
+    /// wrote.
     pub fn origin(&self) -> Origin {
         self.origin
     }
@@ -81,11 +82,12 @@ impl<'a> Head<'a> {
         self.envelope.meta.sequence
     }
 
-    /// How many of its sender's messages in front of it were not handed out by this route: refused, displaced, expired,
-    /// superseded, lost with a ring, or given to another member of a group.
+    /// How many of its sender's messages in front of it were not handed out by this route: refused,
+    /// displaced, expired, superseded, lost with a ring, or given to another member of a group.
     ///
-    /// A sender that starts again counts from 1, and so does the daemon for what comes from its queues and signals. What
-    /// was lost at the end of the old count is unknown then: only messages of the new count are reported.
+    /// A sender that starts again counts from 1, and so does the daemon for what comes from its
+    /// queues and signals. What was lost at the end of the old count is unknown then: only messages
+    /// of the new count are reported.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -105,16 +107,22 @@ impl<'a> Head<'a> {
         self.envelope.meta.correlation
     }
 
-    /// What an answer to it has to carry ([`Sender::reply`](super::Sender::reply)); none when it is no request.
+    /// What an answer to it has to carry ([`Sender::reply`](super::Sender::reply)); none when it is
+    /// no request.
     pub fn reply_to(&self) -> Option<ReplyTo> {
         let correlation = self.correlation();
         (correlation != 0).then_some(ReplyTo { correlation })
     }
 
-    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route has a `ttl` or a `deadline`, and for
-    /// the messages of a direct route whose latency it records; else this call does, and the answer is the time of the call.
+    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route has a `ttl`
+    /// or a `deadline`, and for the messages of a direct route whose latency it records; else this
+    /// call does, and the answer is the time of the call.
     pub fn received_ns(&self) -> u64 {
-        if self.received_ns == 0 { monotonic_ns() } else { self.received_ns }
+        if self.received_ns == 0 {
+            monotonic_ns()
+        } else {
+            self.received_ns
+        }
     }
 
     /// mq priority that it came with, where it came from a message queue.
@@ -126,7 +134,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A message, in the inbox' own memory: nobody changes it any more, and its slot is the sender's again.
+/// A message, in the inbox' own memory: nobody changes it any more, and its slot is the sender's
+/// again.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     pub(super) head: Head<'a>,
@@ -139,15 +148,17 @@ impl<'a> Message<'a> {
         self.bytes
     }
 
-    /// The same as a value that was sent by [`Sender::send_value`](super::Sender::send_value); none when it has another
-    /// length.
+    /// The same as a value that was sent by [`Sender::send_value`](super::Sender::send_value); none
+    /// when it has another length.
     pub fn value<T: FromBytes + KnownLayout + Immutable>(&self) -> Option<T> {
         T::read_from_bytes(self.bytes).ok()
     }
 
     /// Kernel number and value, where it was a signal.
     pub fn signal(&self) -> Option<(i32, u64)> {
-        let Kind::Signal { signo } = self.head.envelope.kind else { return None };
+        let Kind::Signal { signo } = self.head.envelope.kind else {
+            return None;
+        };
         Some((signo, self.signal_value()))
     }
 
@@ -170,11 +181,11 @@ impl<'a> Deref for Message<'a> {
 
 /// A message where its sender wrote it. Its slot is given back when this is dropped.
 ///
-/// On a route that conflates or displaces the oldest message, rtd may write over a slot at any time: there this is a copy in
-/// the inbox's memory, as [`Message`] is.
+/// On a route that conflates or displaces the oldest message, rtd may write over a slot at any
+/// time: there this is a copy in the inbox's memory, as [`Message`] is.
 ///
-/// The daemon leaves it alone; the process at the other end of a direct route that lies may change the bytes at any
-/// time: copy them once and look at the copy, or trust it.
+/// The daemon leaves it alone; the process at the other end of a direct route that lies may change
+/// the bytes at any time: copy them once and look at the copy, or trust it.
 #[derive(Debug)]
 pub struct InPlace<'a> {
     pub(super) head: Head<'a>,
@@ -219,8 +230,8 @@ impl<'a> InPlace<'a> {
     /// The bytes where they lie.
     ///
     /// # Safety
-    /// 1. The sender does not write the slot while the slice is alive. What came through the daemon keeps that; what
-    ///    came directly keeps it if the process at the other end is honest.
+    /// 1. The sender does not write the slot while the slice is alive. What came through the daemon
+    ///    keeps that; what came directly keeps it if the process at the other end is honest.
     pub unsafe fn bytes(&self) -> &[u8] {
         match &self.place {
             // SAFETY: the caller's contract is that of `Front::bytes`.

@@ -1,12 +1,14 @@
-//! What a control process links: sessions, senders, inboxes, request and reply, signals without handlers, one
-//! wait.
+//! What a control process links: sessions, senders, inboxes, request and reply, signals without
+//! handlers, one wait.
 //!
-//! The tutorial is the [front page of this crate](crate). Constraint: what sends or receives neither allocates,
-//! locks nor returns for a signal; what opens, maps or asks the daemon is the session thread's (`rtd-session`),
-//! an ordinary one.
+//! The tutorial is the [front page of this crate](crate). Constraint: what sends or receives
+//! neither allocates, locks nor returns for a signal; what opens, maps or asks the daemon is the
+//! session thread's (`rtd-session`), an ordinary one.
 //!
-//! Invariant: an end of a ring has one owner at any moment, the session's table or whoever claimed it, and goes
-//! back there when that is dropped.
+//! Invariant: an end of a ring has one owner at any moment, the session's table or whoever claimed
+//! it, and goes back there when that is dropped.
+
+#![warn(missing_docs)]
 
 mod barrier;
 mod caller;

@@ -1,4 +1,5 @@
-//! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the line that grants it.
+//! Making the calling thread a real-time one (sched(7), mlockall(2)), with errors that name the
+//! line that grants it.
 
 use super::core::Core;
 use super::error::ForkedText;
@@ -16,11 +17,12 @@ const PRIORITY_MIN: u8 = 1;
 
 /// What a thread is to become; see [`Session::realtime`](super::Session::realtime).
 ///
-/// One rule holds here and at every registration: **a thread runs below each lane that it sends or receives in**, or it could
-/// keep the lane's thread, which serves it, from running. [`RealTimeBuilder::enter`] applies it to the lane that is named,
-/// and the session declares that lane whenever it registers with rtd, also after a restart of rtd. For a thread that got its
-/// priority by other means rtd knows only the lanes of the process: the thread must be below the highest of them, and rtd logs
-/// a warning if it is not below the others.
+/// One rule holds here and at every registration: **a thread runs below each lane that it sends or
+/// receives in**, or it could keep the lane's thread, which serves it, from running.
+/// [`RealTimeBuilder::enter`] applies it to the lane that is named, and the session declares that
+/// lane whenever it registers with rtd, also after a restart of rtd. For a thread that got its
+/// priority by other means rtd knows only the lanes of the process: the thread must be below the
+/// highest of them, and rtd logs a warning if it is not below the others.
 ///
 /// ```no_run
 /// # use rtcore::client::Session;
@@ -140,7 +142,8 @@ impl RealTimeBuilder {
         self
     }
 
-    /// So far below it; 1 by default. 0 is refused: the daemon could not preempt the thread any more.
+    /// So far below it; 1 by default. 0 is refused: the daemon could not preempt the thread any
+    /// more.
     pub fn below(mut self, steps: u8) -> RealTimeBuilder {
         self.below = steps;
         self
@@ -152,7 +155,8 @@ impl RealTimeBuilder {
         self
     }
 
-    /// Locks all memory that the process has by then, true by default. Rings lock themselves, also later ones.
+    /// Locks all memory that the process has by then, true by default. Rings lock themselves, also
+    /// later ones.
     pub fn lock_memory(mut self, lock: bool) -> RealTimeBuilder {
         self.lock = lock;
         self
@@ -164,27 +168,32 @@ impl RealTimeBuilder {
         self
     }
 
-    /// Has so many bytes of heap at hand, and keeps what is freed; for the whole process (mallopt(3)). Better still is
-    /// not to allocate.
+    /// Has so many bytes of heap at hand, and keeps what is freed; for the whole process
+    /// (mallopt(3)). Better still is not to allocate.
     pub fn heap(mut self, bytes: usize) -> RealTimeBuilder {
         self.heap_bytes = bytes;
         self
     }
 
-    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last, by the calls of the session's skin: on
-    /// Cobalt the thread becomes a Cobalt thread.
+    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last, by the calls of
+    /// the session's skin: on Cobalt the thread becomes a Cobalt thread.
     ///
-    /// If RLIMIT_RTTIME limits how long the thread may run without sleeping, one line on standard error says so, once in
-    /// the process: the kernel would end the process without a message.
+    /// If RLIMIT_RTTIME limits how long the thread may run without sleeping, one line on standard
+    /// error says so, once in the process: the kernel would end the process without a message.
     ///
     /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
-        let creator = |forked: Forked| RealTimeError::Forked { creator: forked.creator };
+        let creator = |forked: Forked| RealTimeError::Forked {
+            creator: forked.creator,
+        };
         self.core.check().map_err(creator)?;
         let (lane, priority) = self.priority()?;
         if self.stack_bytes > memory::PREFAULT_STACK_BYTES_MAX {
             let max = memory::PREFAULT_STACK_BYTES_MAX;
-            return Err(RealTimeError::Stack { bytes: self.stack_bytes, max });
+            return Err(RealTimeError::Stack {
+                bytes: self.stack_bytes,
+                max,
+            });
         }
         if self.heap_bytes > 0 {
             memory::prefault_heap(self.heap_bytes);
@@ -192,7 +201,10 @@ impl RealTimeBuilder {
         memory::prefault_stack_by(self.stack_bytes);
         limits::raise_soft();
         if self.lock {
-            memory::lock_all().map_err(refused("locking memory (mlockall)".to_owned(), Grant::Memory))?;
+            memory::lock_all().map_err(refused(
+                "locking memory (mlockall)".to_owned(),
+                Grant::Memory,
+            ))?;
         }
         if let Some(cpu) = self.cpu {
             sched::pin(cpu).map_err(refused(format!("pinning to CPU {cpu}"), Grant::Pinning))?;
@@ -201,24 +213,45 @@ impl RealTimeBuilder {
             .map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
         self.core.entered(lane);
         warn_of_cpu_time();
-        Ok(RealTime { priority, cpu: self.cpu })
+        Ok(RealTime {
+            priority,
+            cpu: self.cpu,
+        })
     }
 
     fn priority(&self) -> Result<(Name, u8), RealTimeError> {
         let named = |channel: &&Channel| Some(channel.lane.as_str()) == self.lane.as_deref();
         let Some(lane) = self.channels.iter().find(named) else {
-            let mut lanes: Vec<&str> = self.channels.iter().map(|channel| channel.lane.as_str()).collect();
+            let mut lanes: Vec<&str> = self
+                .channels
+                .iter()
+                .map(|channel| channel.lane.as_str())
+                .collect();
             lanes.sort_unstable();
             lanes.dedup();
-            let lanes = if lanes.is_empty() { "none".to_owned() } else { lanes.join(", ") };
-            let asked =
-                self.lane.as_ref().map_or("no lane was named".to_owned(), |l| format!("no lane `{l}`"));
+            let lanes = if lanes.is_empty() {
+                "none".to_owned()
+            } else {
+                lanes.join(", ")
+            };
+            let asked = self
+                .lane
+                .as_ref()
+                .map_or("no lane was named".to_owned(), |l| format!("no lane `{l}`"));
             return Err(RealTimeError::Lane { asked, lanes });
         };
         let (ceiling, below) = (lane.priority, self.below);
-        let priority = ceiling.checked_sub(below).filter(|priority| *priority >= PRIORITY_MIN && below > 0);
-        let below = || RealTimeError::Below { lane: lane.lane.as_str().to_owned(), ceiling, below };
-        priority.map(|priority| (lane.lane, priority)).ok_or_else(below)
+        let priority = ceiling
+            .checked_sub(below)
+            .filter(|priority| *priority >= PRIORITY_MIN && below > 0);
+        let below = || RealTimeError::Below {
+            lane: lane.lane.as_str().to_owned(),
+            ceiling,
+            below,
+        };
+        priority
+            .map(|priority| (lane.lane, priority))
+            .ok_or_else(below)
     }
 }
 
@@ -234,6 +267,11 @@ fn warn_of_cpu_time() {
 }
 
 fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {
-    let program = std::env::current_exe().map_or("PROGRAM".to_owned(), |path| path.display().to_string());
-    move |source| RealTimeError::Refused { what, source, fix: grant.fix(&program) }
+    let program =
+        std::env::current_exe().map_or("PROGRAM".to_owned(), |path| path.display().to_string());
+    move |source| RealTimeError::Refused {
+        what,
+        source,
+        fix: grant.fix(&program),
+    }
 }

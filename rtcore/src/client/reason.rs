@@ -1,8 +1,8 @@
-//! Why the daemon refuses a session, as text that real-time calls can return: [`super::SendError`] is `Copy` and never
-//! touches the heap.
+//! Why the daemon refuses a session, as text that real-time calls can return: [`super::SendError`]
+//! is `Copy` and never touches the heap.
 //!
-//! Each text is kept once, for the life of the process. There are as many as a daemon has different reasons to refuse one
-//! process; past [`TEXTS_MAX`] a general one stands for the others.
+//! Each text is kept once, for the life of the process. There are as many as a daemon has different
+//! reasons to refuse one process; past [`TEXTS_MAX`] a general one stands for the others.
 
 use std::sync::OnceLock;
 
@@ -24,7 +24,9 @@ pub(super) fn keep(text: &str) -> u32 {
 
 /// The text of a number; any thread, without a lock.
 pub(super) fn text(number: u32) -> &'static str {
-    let place = usize::try_from(number).ok().and_then(|number| TEXTS.get(number));
+    let place = usize::try_from(number)
+        .ok()
+        .and_then(|number| TEXTS.get(number));
     place.and_then(OnceLock::get).copied().unwrap_or(OTHER)
 }
 
@@ -37,7 +39,9 @@ mod tests {
         let first = keep("priority 69, lane \"talk\" 20");
         assert_eq!(text(first), "priority 69, lane \"talk\" 20");
         assert_eq!(keep("priority 69, lane \"talk\" 20"), first);
-        let numbers: Vec<u32> = (0..TEXTS_MAX + 2).map(|n| keep(&format!("reason {n}"))).collect();
+        let numbers: Vec<u32> = (0..TEXTS_MAX + 2)
+            .map(|n| keep(&format!("reason {n}")))
+            .collect();
         assert_eq!(numbers.last(), Some(&u32::MAX));
         assert_eq!(text(u32::MAX), OTHER);
         assert_eq!(text(first), "priority 69, lane \"talk\" 20");

@@ -17,17 +17,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Sends messages from one endpoint, to wherever the configuration's routes take them.
 ///
-/// Whether a route goes through the daemon or directly to the receiver is the route's business; the code is the
-/// same. There is one of it per endpoint ([`Session::sender`](super::Session::sender)); it may move between threads.
-/// No call allocates or locks. A call to a receiver that is awake makes no system call; one that finds it asleep makes
-/// one, to wake it.
+/// Whether a route goes through the daemon or directly to the receiver is the route's business; the
+/// code is the same. There is one of it per endpoint ([`Session::sender`](super::Session::sender));
+/// it may move between threads. No call allocates or locks. A call to a receiver that is awake
+/// makes no system call; one that finds it asleep makes one, to wake it.
 ///
-/// A message that was not sent (an error) is still the caller's. It is counted: `rtctl stats` shows the refusals of each
-/// endpoint by reason ([`Refused`]), and the ledger of a direct route has them too.
+/// A message that was not sent (an error) is still the caller's. It is counted: `rtctl stats` shows
+/// the refusals of each endpoint by reason ([`Refused`]), and the ledger of a direct route has them
+/// too.
 ///
-/// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that had not taken is
-/// moved into the next one's ring, in order and before anything newer. It is lost if this process ends before that: a
-/// program that is about to end calls [`Sender::flush`] first.
+/// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that
+/// had not taken is moved into the next one's ring, in order and before anything newer. It is lost
+/// if this process ends before that: a program that is about to end calls [`Sender::flush`] first.
 #[derive(Debug)]
 pub struct Sender {
     core: Arc<Core>,
@@ -54,48 +55,83 @@ struct Stamp {
 }
 
 fn envelope(epoch: u32, sequence: u64, now_ns: u64, stamp: Stamp) -> Envelope {
-    let Stamp { intended_ns, correlation } = stamp;
+    let Stamp {
+        intended_ns,
+        correlation,
+    } = stamp;
     let intended_ns = intended_ns.unwrap_or(now_ns);
-    let meta = Meta { sequence, intended_ns, sent_ns: now_ns, correlation, epoch };
+    let meta = Meta {
+        sequence,
+        intended_ns,
+        sent_ns: now_ns,
+        correlation,
+        epoch,
+    };
     // Nobody believes an origin in a slot that we could write: the channel says who we are.
-    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    Envelope {
+        meta,
+        origin: Origin::UNKNOWN,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 impl Sender {
     pub(super) fn new(core: Arc<Core>, handle: TxHandle) -> Sender {
-        Sender { core, handle: ManuallyDrop::new(handle) }
+        Sender {
+            core,
+            handle: ManuallyDrop::new(handle),
+        }
     }
 
     /// Sends if there is room, never waits. Returns the message's number, which counts up from 1.
     ///
-    /// Errors: [`SendError`]; nothing was sent then. Where the receiver's side goes away in the same instant, a message
-    /// that is refused as disconnected may still arrive; the next one has another number in any case.
+    /// Errors: [`SendError`]; nothing was sent then. Where the receiver's side goes away in the
+    /// same instant, a message that is refused as disconnected may still arrive; the next one has
+    /// another number in any case.
     #[inline]
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_counted(bytes, Stamp::default())
     }
 
-    /// Sends, and waits for room as long as the route's `overflow = "block:TIME"` says; without one this is
-    /// [`Sender::try_send`].
+    /// Sends, and waits for room as long as the route's `overflow = "block:TIME"` says; without one
+    /// this is [`Sender::try_send`].
     pub fn send(&mut self, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_waiting(bytes, Stamp::default(), u64::MAX)
     }
 
-    /// As [`Sender::send`], for a message that should have been sent at `intended_ns` (CLOCK_MONOTONIC): latency counts
-    /// from there, so that a late cycle shows.
+    /// As [`Sender::send`], for a message that should have been sent at `intended_ns`
+    /// (CLOCK_MONOTONIC): latency counts from there, so that a late cycle shows.
     pub fn send_at(&mut self, intended_ns: u64, bytes: &[u8]) -> Result<u64, SendError> {
-        self.put_waiting(bytes, Stamp { intended_ns: Some(intended_ns), correlation: 0 }, u64::MAX)
+        self.put_waiting(
+            bytes,
+            Stamp {
+                intended_ns: Some(intended_ns),
+                correlation: 0,
+            },
+            u64::MAX,
+        )
     }
 
-    /// As [`Sender::send`], a value as its bytes lie in memory ([`Message::value`](super::Message::value) on the other
-    /// side).
-    pub fn send_value<T: IntoBytes + Immutable + ?Sized>(&mut self, value: &T) -> Result<u64, SendError> {
+    /// As [`Sender::send`], a value as its bytes lie in memory
+    /// ([`Message::value`](super::Message::value) on the other side).
+    pub fn send_value<T: IntoBytes + Immutable + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<u64, SendError> {
         self.send(value.as_bytes())
     }
 
     /// Answers a request; see [`Head::reply_to`](super::Head::reply_to).
     pub fn reply(&mut self, to: ReplyTo, bytes: &[u8]) -> Result<u64, SendError> {
-        self.put_waiting(bytes, Stamp { intended_ns: None, correlation: to.correlation }, u64::MAX)
+        self.put_waiting(
+            bytes,
+            Stamp {
+                intended_ns: None,
+                correlation: to.correlation,
+            },
+            u64::MAX,
+        )
     }
 
     /// A request, or an answer: waits for room at most until `deadline_ns`, too.
@@ -105,20 +141,35 @@ impl Sender {
         bytes: &[u8],
         deadline_ns: u64,
     ) -> Result<u64, SendError> {
-        self.put_waiting(bytes, Stamp { intended_ns: None, correlation }, deadline_ns)
+        self.put_waiting(
+            bytes,
+            Stamp {
+                intended_ns: None,
+                correlation,
+            },
+            deadline_ns,
+        )
     }
 
-    /// Sends several messages with one look at the clock and one ring of the doorbell: the receiver sleeps until
-    /// the last is in. Never waits; the first that does not go in ends it.
+    /// Sends several messages with one look at the clock and one ring of the doorbell: the receiver
+    /// sleeps until the last is in. Never waits; the first that does not go in ends it.
     pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
         let epoch = self.core.epoch;
-        let OpenTx { end, sequence, counter } = match self.ready() {
+        let OpenTx {
+            end,
+            sequence,
+            counter,
+        } = match self.ready() {
             Ok(open) => open,
             Err(error) => {
                 if messages.into_iter().next().is_some() {
                     self.handle.count(error);
                 }
-                return Batch { sent: 0, sequence: 0, error: Some(error) };
+                return Batch {
+                    sent: 0,
+                    sequence: 0,
+                    error: Some(error),
+                };
             }
         };
         let (first, before, now_ns) = (end.producer.tail(), *sequence, monotonic_ns());
@@ -139,11 +190,15 @@ impl Sender {
         let cut = (cut > 0).then(|| end.shared.error());
         let failed = failed.map(|error| self.handle.refuse(error));
         let sequence = if sent == 0 { 0 } else { before + sent };
-        Batch { sent: usize::try_from(sent).unwrap_or(usize::MAX), sequence, error: cut.or(failed) }
+        Batch {
+            sent: usize::try_from(sent).unwrap_or(usize::MAX),
+            sequence,
+            error: cut.or(failed),
+        }
     }
 
-    /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as an earlier message
-    /// left them. Nothing is sent until [`Loan::commit`].
+    /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as
+    /// an earlier message left them. Nothing is sent until [`Loan::commit`].
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
         let (epoch, creator) = (self.core.epoch, self.core.creator);
         if let Some(error) = match self.ready() {
@@ -152,41 +207,74 @@ impl Sender {
         } {
             return Err(self.handle.refuse(error));
         }
-        let TxHandle { ring_slot, none, sequence, counter, .. } = &mut *self.handle;
-        // Whether it is open was decided above, and is decided again by [`Loan::commit`], which counts.
-        let Some(TxEnd { producer, shared, channel }) = ring_slot.current() else { return Err(none.error()) };
-        let full = SendError::Full { endpoint: shared.endpoint, slots: channel.slots };
+        let TxHandle {
+            ring_slot,
+            none,
+            sequence,
+            counter,
+            ..
+        } = &mut *self.handle;
+        // Whether it is open was decided above, and is decided again by [`Loan::commit`], which
+        // counts.
+        let Some(TxEnd {
+            producer,
+            shared,
+            channel,
+        }) = ring_slot.current()
+        else {
+            return Err(none.error());
+        };
+        let full = SendError::Full {
+            endpoint: shared.endpoint,
+            slots: channel.slots,
+        };
         let slot = producer.loan(len).map_err(|_| full)?;
-        Ok(Loan { slot, shared, sequence, counter, epoch, creator })
-    }
-
-    /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route, has not taken them. 0 in a
-    /// forked child.
-    ///
-    /// While rtd is away, this process alone has them, and they are lost if it ends. Not counted: messages in an earlier ring
-    /// of a direct route, whose receiver goes on reading it.
-    pub fn pending(&mut self) -> u64 {
-        let _ = self.ready();
-        let is_own = self.core.check().is_ok();
-        self.handle.ring_slot.current().filter(|_| is_own).map_or(0, |out| {
-            let tail = out.producer.tail();
-            let refused = tail.saturating_sub(out.shared.barrier.admitted(tail));
-            out.producer.pending().saturating_sub(refused)
+        Ok(Loan {
+            slot,
+            shared,
+            sequence,
+            counter,
+            epoch,
+            creator,
         })
     }
 
-    /// Waits until no message is [`pending`](Sender::pending), at most until `deadline_ns` of CLOCK_MONOTONIC: what was sent is
-    /// handed on, or counted as lost, whatever becomes of this process. For a program that sends and ends.
+    /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route,
+    /// has not taken them. 0 in a forked child.
     ///
-    /// While rtd is away, it waits for the next one. Errors: how many messages are pending at the deadline, or at once where
-    /// waiting does not help.
+    /// While rtd is away, this process alone has them, and they are lost if it ends. Not counted:
+    /// messages in an earlier ring of a direct route, whose receiver goes on reading it.
+    pub fn pending(&mut self) -> u64 {
+        let _ = self.ready();
+        let is_own = self.core.check().is_ok();
+        self.handle
+            .ring_slot
+            .current()
+            .filter(|_| is_own)
+            .map_or(0, |out| {
+                let tail = out.producer.tail();
+                let refused = tail.saturating_sub(out.shared.barrier.admitted(tail));
+                out.producer.pending().saturating_sub(refused)
+            })
+    }
+
+    /// Waits until no message is [`pending`](Sender::pending), at most until `deadline_ns` of
+    /// CLOCK_MONOTONIC: what was sent is handed on, or counted as lost, whatever becomes of this
+    /// process. For a program that sends and ends.
+    ///
+    /// While rtd is away, it waits for the next one. Errors: how many messages are pending at the
+    /// deadline, or at once where waiting does not help.
     pub fn flush(&mut self, deadline_ns: u64) -> Result<(), FlushError> {
         loop {
             let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
             let why = self.ready().err();
             let messages = self.pending();
             let failed = FlushError { messages, why };
-            if let Some(SendError::Disconnected { why: Gone::Forked(_), .. }) = why {
+            if let Some(SendError::Disconnected {
+                why: Gone::Forked(_),
+                ..
+            }) = why
+            {
                 return Err(failed);
             }
             if messages == 0 {
@@ -218,10 +306,12 @@ impl Sender {
         &self.handle.channel
     }
 
-    /// Waits until somebody can receive what is sent, at most until `deadline_ns` of CLOCK_MONOTONIC: a direct
-    /// receiver has opened its session and the two ends are joined, a routed one is registered, the daemon is there.
+    /// Waits until somebody can receive what is sent, at most until `deadline_ns` of
+    /// CLOCK_MONOTONIC: a direct receiver has opened its session and the two ends are joined, a
+    /// routed one is registered, the daemon is there.
     ///
-    /// For the start of a program. Errors: what a send would say at the deadline; at once where waiting does not help.
+    /// For the start of a program. Errors: what a send would say at the deadline; at once where
+    /// waiting does not help.
     pub fn wait_for_receiver(&mut self, deadline_ns: u64) -> Result<(), SendError> {
         loop {
             let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
@@ -239,7 +329,12 @@ impl Sender {
                 return Err(error);
             }
             // Whatever ends the sleep, the loop looks.
-            let _ = self.handle.ring_slot.current_and_offers().1.park(seen, left_ns);
+            let _ = self
+                .handle
+                .ring_slot
+                .current_and_offers()
+                .1
+                .park(seen, left_ns);
         }
     }
 
@@ -256,18 +351,25 @@ impl Sender {
         handle.open()
     }
 
-    /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that comes after the message
-    /// was announced is.
+    /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that
+    /// comes after the message was announced is.
     #[inline]
     fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, NotSent> {
         let epoch = self.core.epoch;
-        let OpenTx { end, sequence: last, counter } = self.ready()?;
+        let OpenTx {
+            end,
+            sequence: last,
+            counter,
+        } = self.ready()?;
         let sequence = *last + 1;
-        if let Err(error) = end.producer.push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes) {
+        if let Err(error) = end
+            .producer
+            .push(&envelope(epoch, sequence, monotonic_ns(), stamp), bytes)
+        {
             return Err(self.handle.refused(error).into());
         }
-        // Also of a message that turns out refused: the old daemon may have taken it all the same, and the next
-        // one must not look like its duplicate.
+        // Also of a message that turns out refused: the old daemon may have taken it all the same,
+        // and the next one must not look like its duplicate.
         *last = sequence;
         let tail = end.producer.tail();
         if end.admitted(tail.wrapping_sub(1)) < tail {
@@ -279,7 +381,8 @@ impl Sender {
 
     #[inline]
     fn put_counted(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, SendError> {
-        self.put(bytes, stamp).map_err(|not_sent| self.count(not_sent))
+        self.put(bytes, stamp)
+            .map_err(|not_sent| self.count(not_sent))
     }
 
     #[cold]
@@ -290,7 +393,12 @@ impl Sender {
         }
     }
 
-    fn put_waiting(&mut self, bytes: &[u8], stamp: Stamp, deadline_ns: u64) -> Result<u64, SendError> {
+    fn put_waiting(
+        &mut self,
+        bytes: &[u8],
+        stamp: Stamp,
+        deadline_ns: u64,
+    ) -> Result<u64, SendError> {
         let mut until_ns = None;
         loop {
             let full = match self.put(bytes, stamp) {
@@ -299,8 +407,11 @@ impl Sender {
             };
             let handle = &mut *self.handle;
             let now_ns = monotonic_ns();
-            let until_ns = *until_ns
-                .get_or_insert_with(|| now_ns.saturating_add(handle.channel.block_ns).min(deadline_ns));
+            let until_ns = *until_ns.get_or_insert_with(|| {
+                now_ns
+                    .saturating_add(handle.channel.block_ns)
+                    .min(deadline_ns)
+            });
             if now_ns >= until_ns {
                 return Err(handle.count(full));
             }
@@ -331,7 +442,8 @@ impl Drop for Sender {
         // SAFETY: `self` is being dropped: nobody uses the handle after this.
         let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
         if self.core.check().is_err() {
-            // Its parent has the endpoint and the ring; the table's lock may be held by a thread that only the parent has.
+            // Its parent has the endpoint and the ring; the table's lock may be held by a thread
+            // that only the parent has.
             return;
         }
         let mut table = self.core.table();
@@ -349,11 +461,16 @@ fn check(out: &mut TxEnd, len: usize) -> Result<(), PushError> {
     if u32::try_from(len).map_or(true, |len| len > max) {
         return Err(PushError::TooLarge { len, max });
     }
-    if out.producer.has_room()? { Ok(()) } else { Err(PushError::Full) }
+    if out.producer.has_room()? {
+        Ok(())
+    } else {
+        Err(PushError::Full)
+    }
 }
 
-/// A slot that is being written in place: dereferences to its bytes, which begin on a cache line. Dropped without
-/// [`Loan::commit`], nothing was sent. In a forked child it is empty and cannot be sent.
+/// A slot that is being written in place: dereferences to its bytes, which begin on a cache line.
+/// Dropped without [`Loan::commit`], nothing was sent. In a forked child it is empty and cannot be
+/// sent.
 #[derive(Debug)]
 pub struct Loan<'a> {
     slot: ring::Loan<'a>,
@@ -372,12 +489,18 @@ impl Loan<'_> {
 
     /// Sends it as one that should have been sent at `intended_ns`; see [`Sender::send_at`].
     pub fn commit_at(self, intended_ns: u64) -> Result<u64, SendError> {
-        self.finish(Stamp { intended_ns: Some(intended_ns), correlation: 0 })
+        self.finish(Stamp {
+            intended_ns: Some(intended_ns),
+            correlation: 0,
+        })
     }
 
     /// Sends it as the answer to a request; see [`Sender::reply`].
     pub fn commit_reply(self, to: ReplyTo) -> Result<u64, SendError> {
-        self.finish(Stamp { intended_ns: None, correlation: to.correlation })
+        self.finish(Stamp {
+            intended_ns: None,
+            correlation: to.correlation,
+        })
     }
 
     /// The bytes as a value; none when they are not as many as a `T` has.
@@ -386,7 +509,14 @@ impl Loan<'_> {
     }
 
     fn finish(self, stamp: Stamp) -> Result<u64, SendError> {
-        let Loan { slot, shared, sequence, counter, epoch, creator } = self;
+        let Loan {
+            slot,
+            shared,
+            sequence,
+            counter,
+            epoch,
+            creator,
+        } = self;
         creator.check().map_err(|forked| shared.forked(forked))?;
         *sequence += 1;
         let tail = slot.tail() + 1;

@@ -30,14 +30,16 @@ const LIMIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A registered process' connection to rtd.
 ///
-/// Its thread, `rtd-session`, is an ordinary one. Connect before the real-time work begins: connecting maps memory and
-/// starts that thread. Dropping the session ends the registration; senders and inboxes that are left say so.
+/// Its thread, `rtd-session`, is an ordinary one. Connect before the real-time work begins:
+/// connecting maps memory and starts that thread. Dropping the session ends the registration;
+/// senders and inboxes that are left say so.
 ///
-/// **fork(2).** A session belongs to the process that opened it. In a forked child every call of the session, of its senders,
-/// inboxes and dispatchers returns an error ([`Gone::Forked`](super::Gone::Forked), [`RecvError::Forked`](super::RecvError) and
-/// the like) at once, and dropping them does nothing to the parent's session. A child that wants to take part opens a session
-/// of its own, under the name of another `[[process]]`. Because the child inherits no thread and no ring, it may fork at any
-/// time, also while other threads use the session.
+/// **fork(2).** A session belongs to the process that opened it. In a forked child every call of
+/// the session, of its senders, inboxes and dispatchers returns an error
+/// ([`Gone::Forked`](super::Gone::Forked), [`RecvError::Forked`](super::RecvError) and the like) at
+/// once, and dropping them does nothing to the parent's session. A child that wants to take part
+/// opens a session of its own, under the name of another `[[process]]`. Because the child inherits
+/// no thread and no ring, it may fork at any time, also while other threads use the session.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
@@ -56,7 +58,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Connects to this instance (`[daemon] name`). Default: `RTD_INSTANCE`, else the only one that runs.
+    /// Connects to this instance (`[daemon] name`). Default: `RTD_INSTANCE`, else the only one that
+    /// runs.
     pub fn instance(mut self, name: &str) -> Builder {
         self.place = Some(Place::Instance(name.to_owned()));
         self
@@ -74,15 +77,17 @@ impl Builder {
         self
     }
 
-    /// The thread that gets signals of endpoints with `target = "thread"`; the main thread by default.
+    /// The thread that gets signals of endpoints with `target = "thread"`; the main thread by
+    /// default.
     pub fn tid(mut self, tid: i32) -> Builder {
         self.tid = tid;
         self
     }
 
-    /// The calls that its real-time threads run on; Linux's by default. For lanes on Cobalt, whose threads no Linux
-    /// program can wake, it is what [`Loaded::bind`](crate::skin::cobalt::Loaded::bind) returned, which comes first in
-    /// `main`, on the main thread, before any other thread exists:
+    /// The calls that its real-time threads run on; Linux's by default. For lanes on Cobalt, whose
+    /// threads no Linux program can wake, it is what
+    /// [`Loaded::bind`](crate::skin::cobalt::Loaded::bind) returned, which comes first in `main`,
+    /// on the main thread, before any other thread exists:
     ///
     /// ```no_run
     /// use rtcore::client::Session;
@@ -94,10 +99,11 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// There, sending and receiving through the daemon make none of Linux's calls while it is there, on threads that
-    /// [`Session::realtime`] has promoted; any other thread that waits looks every millisecond. Rings of direct routes
-    /// are rung by futex on every skin, which hands a Cobalt thread to Linux. A new ring, after a restart of the daemon,
-    /// costs one call of Linux's.
+    /// There, sending and receiving through the daemon make none of Linux's calls while it is
+    /// there, on threads that [`Session::realtime`] has promoted; any other thread that waits looks
+    /// every millisecond. Rings of direct routes are rung by futex on every skin, which hands a
+    /// Cobalt thread to Linux. A new ring, after a restart of the daemon, costs one call of
+    /// Linux's.
     pub fn skin(mut self, skin: &'static Skin) -> Builder {
         self.skin = skin;
         self
@@ -105,13 +111,14 @@ impl Builder {
 
     /// Connects: takes the name, maps the rings, returns when all is there.
     ///
-    /// rtd may deliver messages before the session is up. If the time limit passes or rtd ends after that, the session is
-    /// returned although it is [`State::Down`], because only its inboxes can hand out these messages. It goes on connecting;
-    /// [`Event::Up`](super::Event::Up) follows.
+    /// rtd may deliver messages before the session is up. If the time limit passes or rtd ends
+    /// after that, the session is returned although it is [`State::Down`], because only its inboxes
+    /// can hand out these messages. It goes on connecting; [`Event::Up`](super::Event::Up) follows.
     ///
     /// Errors: [`ConnectError`].
     pub fn connect(self) -> Result<Session, ConnectError> {
-        let process = Name::new(&self.process).map_err(|_| ConnectError::Name(self.process.clone()))?;
+        let process =
+            Name::new(&self.process).map_err(|_| ConnectError::Name(self.process.clone()))?;
         let place = match self.place {
             Some(place) => place,
             None => Place::Instance(default_instance()?),
@@ -122,34 +129,56 @@ impl Builder {
         };
         let control = EventFd::new().map_err(system("making an eventfd"))?;
         let creator = Creator::current().map_err(system("preparing to detect a fork"))?;
-        let refusals = Accounting::new().map_err(system("making the memory that counts refused messages"))?;
-        let core = Arc::new(Core::new(process, new_epoch(), creator, self.skin, control, refusals));
+        let refusals =
+            Accounting::new().map_err(system("making the memory that counts refused messages"))?;
+        let core = Arc::new(Core::new(
+            process,
+            new_epoch(),
+            creator,
+            self.skin,
+            control,
+            refusals,
+        ));
         let (tell, told) = mpsc::sync_channel(1);
-        let order = Order { place, tid: self.tid, limit: self.limit };
+        let order = Order {
+            place,
+            tid: self.tid,
+            limit: self.limit,
+        };
         let session_thread = SessionThread::new(Arc::clone(&core), order, tell)
             .map_err(system("preparing the session's thread"))?;
         let thread = spawn(session_thread).map_err(system("starting the session's thread"))?;
         // From here on a failure ends the thread, which dropping the session waits for.
-        let session = Session { core, thread: Some(thread), signals: Mutex::default() };
+        let session = Session {
+            core,
+            thread: Some(thread),
+            signals: Mutex::default(),
+        };
         match told.recv() {
             Ok(result) => result.map(|()| session),
             Err(_) => {
                 let source = io::Error::other("it ended without a word");
-                Err(ConnectError::System { what: "the session's thread".to_owned(), source })
+                Err(ConnectError::System {
+                    what: "the session's thread".to_owned(),
+                    source,
+                })
             }
         }
     }
 }
 
-/// Starts the thread with all signals blocked, from its first instruction on, and with ordinary scheduling.
+/// Starts the thread with all signals blocked, from its first instruction on, and with ordinary
+/// scheduling.
 fn spawn(session_thread: SessionThread) -> io::Result<JoinHandle<()>> {
     let mask = epoll::blocked_signals();
     epoll::block_signals(u64::MAX)?;
-    let thread = std::thread::Builder::new().name("rtd-session".to_owned()).spawn(move || {
-        // It inherits the scheduling of who connects. Real-time it would still be correct.
-        let _ = sched::set_ordinary();
-        session_thread.live();
-    });
+    let thread = std::thread::Builder::new()
+        .name("rtd-session".to_owned())
+        .spawn(move || {
+            // It inherits the scheduling of who connects. Real-time it would still be correct.
+            let _ = sched::set_ordinary();
+            session_thread.live();
+        });
     epoll::set_blocked_signals(mask)?;
     thread
 }
@@ -157,7 +186,10 @@ fn spawn(session_thread: SessionThread) -> io::Result<JoinHandle<()>> {
 fn taken(endpoint: &str, holder: Option<Holder>) -> ClaimError {
     // None for a moment, while it goes from one to another.
     let holder = holder.map_or_else(|| "another inbox".to_owned(), |holder| holder.to_string());
-    ClaimError::Taken { endpoint: endpoint.to_owned(), holder }
+    ClaimError::Taken {
+        endpoint: endpoint.to_owned(),
+        holder,
+    }
 }
 
 impl Session {
@@ -168,7 +200,13 @@ impl Session {
 
     /// A session to be, of the `[[process]]` with this name.
     pub fn builder(process: &str) -> Builder {
-        Builder { process: process.to_owned(), place: None, limit: LIMIT, tid: 0, skin: skin::posix() }
+        Builder {
+            process: process.to_owned(),
+            place: None,
+            limit: LIMIT,
+            tid: 0,
+            skin: skin::posix(),
+        }
     }
 
     /// Its name.
@@ -186,12 +224,15 @@ impl Session {
 
     /// The sending end of an endpoint of its own.
     ///
-    /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the rule.
+    /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the
+    /// rule.
     pub fn sender(&self, endpoint: &str) -> Result<Sender, ClaimError> {
         self.core.check()?;
         let mut table = self.core.table();
-        let slot =
-            table.senders.iter_mut().find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
+        let slot = table
+            .senders
+            .iter_mut()
+            .find(|slot| slot.present && slot.channel.endpoint.as_str() == endpoint);
         let Some(slot) = slot else {
             drop(table);
             return Err(self.explain(endpoint));
@@ -205,8 +246,8 @@ impl Session {
         }
     }
 
-    /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a later configuration
-    /// adds, and what another inbox has when that is dropped.
+    /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a
+    /// later configuration adds, and what another inbox has when that is dropped.
     pub fn inbox(&self) -> Result<Inbox, ClaimError> {
         self.core.check()?;
         self.make_inbox(Filter::Rest)
@@ -214,7 +255,8 @@ impl Session {
 
     /// What comes to these endpoints alone: all of them, or an error.
     ///
-    /// Errors: [`ClaimError`], for the first that is unknown or held by another inbox, also by one of [`Session::inbox`].
+    /// Errors: [`ClaimError`], for the first that is unknown or held by another inbox, also by one
+    /// of [`Session::inbox`].
     pub fn inbox_of(&self, endpoints: &[&str]) -> Result<Inbox, ClaimError> {
         self.core.check()?;
         let mut names = Vec::with_capacity(endpoints.len());
@@ -224,12 +266,14 @@ impl Session {
         self.make_inbox(Filter::Endpoints(names))
     }
 
-    /// The session's dispatcher: signals as [`Signals`] has them, and messages to signal endpoints with a `msgsize`,
-    /// whose payloads ride in rings of this session. It is one; the first call starts it, with the scheduling of who
-    /// calls, and it ends with the last that is held of it. It outlives the session for what was registered: what has
-    /// come is handed out, plain signals go on.
+    /// The session's dispatcher: signals as [`Signals`] has them, and messages to signal endpoints
+    /// with a `msgsize`, whose payloads ride in rings of this session. It is one; the first call
+    /// starts it, with the scheduling of who calls, and it ends with the last that is held of it.
+    /// It outlives the session for what was registered: what has come is handed out, plain signals
+    /// go on.
     ///
-    /// An endpoint with `target = "thread"` and no `msgsize` sends to the thread of [`Builder::tid`], never here.
+    /// An endpoint with `target = "thread"` and no `msgsize` sends to the thread of
+    /// [`Builder::tid`], never here.
     ///
     /// Errors: [`SignalsError::System`], [`SignalsError::Forked`].
     pub fn signals(&self) -> Result<Arc<Signals>, SignalsError> {
@@ -273,22 +317,30 @@ impl Session {
             return Vec::new();
         }
         let table = self.core.table();
-        let handles = table.senders.iter().filter(|slot| slot.present).map(|slot| slot.channel);
-        let lanes = table.receivers.iter().filter(|slot| slot.present).map(|slot| slot.channel);
+        let handles = table
+            .senders
+            .iter()
+            .filter(|slot| slot.present)
+            .map(|slot| slot.channel);
+        let lanes = table
+            .receivers
+            .iter()
+            .filter(|slot| slot.present)
+            .map(|slot| slot.channel);
         handles.chain(lanes).collect()
     }
 
-    /// Whether a message or signal is from the process of this name, whatever pid it has by then: for
-    /// `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a process that this one
-    /// never talks to is never it.
+    /// Whether a message or signal is from the process of this name, whatever pid it has by then:
+    /// for `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a
+    /// process that this one never talks to is never it.
     ///
-    /// A message may be read long after it was sent. So the answer is also yes for the pid of a process of this name that has
-    /// ended, or has left the name to the next one, until rtd reports another process with that pid; the last 8 pids of a name
-    /// are remembered.
+    /// A message may be read long after it was sent. So the answer is also yes for the pid of a
+    /// process of this name that has ended, or has left the name to the next one, until rtd reports
+    /// another process with that pid; the last 8 pids of a name are remembered.
     ///
-    /// A message can arrive before the session thread has read who its sender is. For a verified origin with a pid that
-    /// the daemon has not reported yet, the call waits until the session thread has read what the daemon wrote; at most a
-    /// second.
+    /// A message can arrive before the session thread has read who its sender is. For a verified
+    /// origin with a pid that the daemon has not reported yet, the call waits until the session
+    /// thread has read what the daemon wrote; at most a second.
     ///
     /// In a forked child the answer is no: nobody reports to it who lives.
     pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
@@ -297,7 +349,9 @@ impl Session {
         let pids = name.map(|name| core.table().pids_of(name));
         move |origin| {
             let asked = origin.pid != 0 && core.check().is_ok();
-            let Some(pids) = pids.as_ref().filter(|_| asked) else { return false };
+            let Some(pids) = pids.as_ref().filter(|_| asked) else {
+                return false;
+            };
             if pids.has(origin.pid) {
                 return true;
             }
@@ -308,7 +362,8 @@ impl Session {
         }
     }
 
-    /// Makes the calling thread a real-time one, below the ceiling of a lane; see [`RealTimeBuilder`].
+    /// Makes the calling thread a real-time one, below the ceiling of a lane; see
+    /// [`RealTimeBuilder`].
     pub fn realtime(&self) -> RealTimeBuilder {
         RealTimeBuilder::new(self.channels(), Arc::clone(&self.core))
     }
@@ -321,16 +376,26 @@ impl Session {
             return ClaimError::Unknown { endpoint, text };
         };
         let (answer, answered) = mpsc::sync_channel(1);
-        self.core.command(Command::Explain { endpoint: name, answer });
+        self.core.command(Command::Explain {
+            endpoint: name,
+            answer,
+        });
         match answered.recv_timeout(LIMIT) {
-            Ok(reply) if reply.status == Status::UnknownName => {
-                ClaimError::Unknown { endpoint, text: reply.text }
-            }
-            Ok(reply) => ClaimError::Denied { endpoint, process: self.core.process, rule: reply.text },
+            Ok(reply) if reply.status == Status::UnknownName => ClaimError::Unknown {
+                endpoint,
+                text: reply.text,
+            },
+            Ok(reply) => ClaimError::Denied {
+                endpoint,
+                process: self.core.process,
+                rule: reply.text,
+            },
             Err(_) => {
                 let why = match self.state() {
                     State::Down(why) => why,
-                    State::Up | State::Closed | State::Forked { .. } => "it does not answer".to_owned(),
+                    State::Up | State::Closed | State::Forked { .. } => {
+                        "it does not answer".to_owned()
+                    }
                 };
                 ClaimError::Away { endpoint, why }
             }

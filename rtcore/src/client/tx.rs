@@ -1,4 +1,5 @@
-//! The sending end of a channel: what a [`Sender`](super::Sender) has of it, and what the session thread shares.
+//! The sending end of a channel: what a [`Sender`](super::Sender) has of it, and what the session
+//! thread shares.
 
 use super::barrier::SendBarrier;
 use super::error::{Gone, SendError};
@@ -21,11 +22,12 @@ pub(super) struct TxEnd {
 }
 
 impl TxEnd {
-    /// Of all announced messages, those below the answer count. `before` is the tail before the last of them were announced.
-    /// After `Producer::ring`, whose fence this needs.
+    /// Of all announced messages, those below the answer count. `before` is the tail before the
+    /// last of them were announced. After `Producer::ring`, whose fence this needs.
     #[inline]
     pub fn admitted(&self, before: u64) -> u64 {
-        self.shared.admitted(self.producer.stopped(before), self.producer.tail())
+        self.shared
+            .admitted(self.producer.stopped(before), self.producer.tail())
     }
 }
 
@@ -36,11 +38,12 @@ impl Drop for TxEnd {
     }
 }
 
-/// What the sender and the session thread share of one ring: its barrier, and the reason for which that is closed. Each ring
-/// has its own, so that the reason of one says nothing about the next. One without a ring stands for a channel that has none.
+/// What the sender and the session thread share of one ring: its barrier, and the reason for which
+/// that is closed. Each ring has its own, so that the reason of one says nothing about the next.
+/// One without a ring stands for a channel that has none.
 ///
-/// Constraint: the session thread writes the reason before it closes the barrier, and a sender reads it after it has seen the
-/// barrier closed.
+/// Constraint: the session thread writes the reason before it closes the barrier, and a sender
+/// reads it after it has seen the barrier closed.
 #[derive(Debug)]
 pub(super) struct TxShared {
     pub barrier: SendBarrier,
@@ -89,7 +92,8 @@ impl TxShared {
         }
     }
 
-    /// Of all messages announced up to `tail`, those below the answer count; `stopped` is what [`Producer::stopped`] returned.
+    /// Of all messages announced up to `tail`, those below the answer count; `stopped` is what
+    /// [`Producer::stopped`] returned.
     #[inline]
     pub fn admitted(&self, stopped: Option<u64>, tail: u64) -> u64 {
         match stopped {
@@ -98,8 +102,9 @@ impl TxShared {
         }
     }
 
-    /// rtd stops: the sender closes its barrier itself, so that the first message that rtd does not take any more is refused,
-    /// although the session thread has not read yet that the connection has ended.
+    /// rtd stops: the sender closes its barrier itself, so that the first message that rtd does not
+    /// take any more is refused, although the session thread has not read yet that the connection
+    /// has ended.
     #[cold]
     fn close_stopped(&self, bound: u64) -> u64 {
         self.set(Why::Down);
@@ -134,14 +139,21 @@ impl TxShared {
             1 => gone(Gone::Down),
             2 => gone(Gone::Removed),
             3 => gone(Gone::Closed),
-            _ => SendError::PeerDead { endpoint, process: self.process, ending: self.ending() },
+            _ => SendError::PeerDead {
+                endpoint,
+                process: self.process,
+                ending: self.ending(),
+            },
         }
     }
 
     /// Why a forked child cannot send.
     #[cold]
     pub fn forked(&self, forked: Forked) -> SendError {
-        SendError::Disconnected { endpoint: self.endpoint, why: forked.into() }
+        SendError::Disconnected {
+            endpoint: self.endpoint,
+            why: forked.into(),
+        }
     }
 
     fn ending(&self) -> Option<Ending> {
@@ -181,8 +193,8 @@ pub(super) struct OpenTx<'a> {
 }
 
 impl TxHandle {
-    /// Takes what the session thread has for it; the old ring is finished first, so that its consumer moves on as soon
-    /// as it has drained it. True if there was something.
+    /// Takes what the session thread has for it; the old ring is finished first, so that its
+    /// consumer moves on as soon as it has drained it. True if there was something.
     #[cold]
     pub fn switch(&mut self) -> bool {
         let mut any = false;
@@ -202,15 +214,30 @@ impl TxHandle {
         any
     }
 
-    /// The ring to send into, or why there is none: the one place that decides it before a send. A message that was announced
-    /// while the barrier was closed is judged by [`TxEnd::admitted`], and its error is that of the same [`TxShared`].
+    /// The ring to send into, or why there is none: the one place that decides it before a send. A
+    /// message that was announced while the barrier was closed is judged by [`TxEnd::admitted`],
+    /// and its error is that of the same [`TxShared`].
     #[inline]
     pub fn open(&mut self) -> Result<OpenTx<'_>, SendError> {
-        let TxHandle { ring_slot, none, sequence, corrupt, counter, .. } = self;
+        let TxHandle {
+            ring_slot,
+            none,
+            sequence,
+            corrupt,
+            counter,
+            ..
+        } = self;
         match (ring_slot.current(), corrupt) {
-            (Some(end), _) if end.shared.barrier.is_open() => Ok(OpenTx { end, sequence, counter }),
+            (Some(end), _) if end.shared.barrier.is_open() => Ok(OpenTx {
+                end,
+                sequence,
+                counter,
+            }),
             (Some(end), _) => Err(end.shared.error()),
-            (None, Some(corrupt)) => Err(SendError::Corrupt { endpoint: none.endpoint, corrupt: *corrupt }),
+            (None, Some(corrupt)) => Err(SendError::Corrupt {
+                endpoint: none.endpoint,
+                corrupt: *corrupt,
+            }),
             (None, None) => Err(none.error()),
         }
     }
@@ -223,7 +250,10 @@ impl TxHandle {
             SendError::TooLarge { .. } => Refused::TooLarge,
             SendError::PeerDead { .. } => Refused::PeerDead,
             // The memory is the parent's, and so is the endpoint.
-            SendError::Disconnected { why: Gone::Forked(_), .. } => return error,
+            SendError::Disconnected {
+                why: Gone::Forked(_),
+                ..
+            } => return error,
             SendError::Disconnected { .. } => Refused::Away,
             SendError::Corrupt { .. } => Refused::Error,
         });
@@ -242,7 +272,10 @@ impl TxHandle {
     pub fn refused(&mut self, error: PushError) -> SendError {
         let endpoint = self.none.endpoint;
         match error {
-            PushError::Full => SendError::Full { endpoint, slots: self.channel.slots },
+            PushError::Full => SendError::Full {
+                endpoint,
+                slots: self.channel.slots,
+            },
             PushError::TooLarge { len, max } => SendError::TooLarge { endpoint, len, max },
             PushError::Corrupt(corrupt) => {
                 self.corrupt = Some(corrupt);

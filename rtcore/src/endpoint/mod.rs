@@ -1,14 +1,14 @@
 //! Endpoints, their real-time halves: what a lane thread reads from and writes to.
 //!
-//! One file a kind. Each has a `Source`, a `Sink`, or both, with everything that is particular to the kind while
-//! messages flow. [`source`] and [`sink`] hold what all kinds share; they state what a kind implements
-//! (`SourceOps`, `SinkOps`) and dispatch by a match.
+//! One file a kind. Each has a `Source`, a `Sink`, or both, with everything that is particular to
+//! the kind while messages flow. [`source`] and [`sink`] hold what all kinds share; they state what
+//! a kind implements (`SourceOps`, `SinkOps`) and dispatch by a match.
 //!
-//! A new kind is a file here and a line in the table below. If its threads make system calls that no other kind makes,
-//! these go onto the one list of [`crate::lane::syscalls`].
+//! A new kind is a file here and a line in the table below. If its threads make system calls that
+//! no other kind makes, these go onto the one list of [`crate::lane::syscalls`].
 //!
-//! Constraint: all of it is built before the seal. Afterwards nothing here uses the heap, takes a lock or formats.
-//! Invariant: no code outside this room asks of which kind a source or a sink is.
+//! Constraint: all of it is built before the seal. Afterwards nothing here uses the heap, takes a
+//! lock or formats. Invariant: no code outside this room asks of which kind a source or a sink is.
 
 pub mod mqueue;
 pub mod ring;
@@ -24,7 +24,8 @@ use std::io;
 #[cfg(test)]
 mod ring_tests;
 
-/// Makes the two enums of the kinds, and `each!`, a match with the same expression for every kind: static dispatch.
+/// Makes the two enums of the kinds, and `each!`, a match with the same expression for every kind:
+/// static dispatch.
 macro_rules! kinds {
     ($d:tt; $($(#[$doc:meta])* $Kind:ident = $number:literal => $file:ident,)*) => {
         /// What is read.
@@ -85,7 +86,6 @@ macro_rules! kinds {
 kinds! { $;
     /// A message queue.
     Mqueue = 1 => mqueue,
-    /// A signal.
     Signal = 2 => signal,
     /// The ring of the owner's session: kind `lane` of a configuration.
     Ring = 3 => ring,

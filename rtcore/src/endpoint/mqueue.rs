@@ -17,23 +17,29 @@ use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
-/// A queue that is read. It is open twice: blocking on the clean path, non-blocking while something is queued.
+/// A queue that is read. It is open twice: blocking on the clean path, non-blocking while something
+/// is queued.
 #[derive(Debug)]
 pub struct Source {
     blocking: OpenQueue,
     nonblocking: OpenQueue,
-    /// The queue's owner, and the only user besides root who can write the queue; none where there are more.
+    /// The queue's owner, and the only user besides root who can write the queue; none where there
+    /// are more.
     writer: Option<(Arc<Peer>, u32)>,
 }
 
 impl Source {
     /// Both ends are open for receiving. What comes out is of unknown origin.
     pub fn new(blocking: OpenQueue, nonblocking: OpenQueue) -> Source {
-        Source { blocking, nonblocking, writer: None }
+        Source {
+            blocking,
+            nonblocking,
+            writer: None,
+        }
     }
 
-    /// Only programs of the user `uid` and of root can write the queue: what comes out of it is the owner's, if the owner is
-    /// one of them.
+    /// Only programs of the user `uid` and of root can write the queue: what comes out of it is the
+    /// owner's, if the owner is one of them.
     pub fn written_by(mut self, owner: Arc<Peer>, uid: u32) -> Source {
         self.writer = Some((owner, uid));
         self
@@ -46,11 +52,18 @@ impl SourceOps for Source {
         let (len, priority) = match timeout {
             Timeout::FOREVER => (skin.mq_receive)(self.blocking.mqd(), buffer)?,
             Timeout::NOW => (skin.mq_receive)(self.nonblocking.mqd(), buffer)?,
-            Timeout(timeout_ns) => (skin.mq_receive_within)(self.blocking.mqd(), buffer, timeout_ns)?,
+            Timeout(timeout_ns) => {
+                (skin.mq_receive_within)(self.blocking.mqd(), buffer, timeout_ns)?
+            }
         };
         let writer = self.writer.as_ref();
         let origin = writer.map_or(Origin::UNKNOWN, |(owner, uid)| channel_origin(owner, *uid));
-        Ok(Taken { content: Content::Bytes(len), priority, origin, meta: None })
+        Ok(Taken {
+            content: Content::Bytes(len),
+            priority,
+            origin,
+            meta: None,
+        })
     }
 
     fn calls(&self) -> &'static [Allowed] {
@@ -74,7 +87,11 @@ fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
     if uid != writer_uid && uid != 0 {
         return Origin::UNKNOWN;
     }
-    Origin { pid: owner.pid().unsigned_abs(), uid, verified: true }
+    Origin {
+        pid: owner.pid().unsigned_abs(),
+        uid,
+        verified: true,
+    }
 }
 
 /// A queue that is written, opened non-blocking.
@@ -146,6 +163,10 @@ impl Shown {
     }
 
     pub(super) fn read(record: &EndpointRecord) -> Shown {
-        Shown { queue: text_of(&record.queue), maxmsg: record.maxmsg, msgsize: record.msgsize }
+        Shown {
+            queue: text_of(&record.queue),
+            maxmsg: record.maxmsg,
+            msgsize: record.msgsize,
+        }
     }
 }

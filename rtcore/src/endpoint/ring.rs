@@ -1,4 +1,5 @@
-//! Rings of sessions: kind `lane`. Sessions come and go; a running lane thread is handed the ring of each.
+//! Rings of sessions: kind `lane`. Sessions come and go; a running lane thread is handed the ring
+//! of each.
 
 use super::sink::{Refusal, SinkOps};
 use super::source::{Content, Failure, Leftover, SourceOps, Taken};
@@ -18,28 +19,39 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-/// The receiving ends of one owner's rings, one after the other; none while the owner has no session.
+/// The receiving ends of one owner's rings, one after the other; none while the owner has no
+/// session.
 #[derive(Debug)]
 pub struct Source {
     ring_slot: HandOffSlot<Consumer>,
     /// Rung for all that this thread waits for, where that is a semaphore.
     doorbell: Option<Arc<Semaphore>>,
-    /// The next end is waiting: how many more messages of this one are taken. Its owner has left it, so they are its
-    /// last; a bound, because a hostile owner may go on for ever.
+    /// The next end is waiting: how many more messages of this one are taken. Its owner has left
+    /// it, so they are its last; a bound, because a hostile owner may go on for ever.
     last: Option<u64>,
     /// The owner of an end that was given back had a message half written.
     torn: bool,
 }
 
 impl Source {
-    /// Fed by the control thread, which rings the doorbell of a thread that has one with each offer.
+    /// Fed by the control thread, which rings the doorbell of a thread that has one with each
+    /// offer.
     pub fn new(ring_slot: HandOffSlot<Consumer>, doorbell: Option<Arc<Semaphore>>) -> Source {
-        Source { ring_slot, doorbell, last: None, torn: false }
+        Source {
+            ring_slot,
+            doorbell,
+            last: None,
+            torn: false,
+        }
     }
 
     /// Takes the next message, of this end or the next one.
     #[inline]
-    fn take_next(&mut self, buffer: &mut [u8], timeout: Timeout) -> Result<(Meta, usize, Origin), Failure> {
+    fn take_next(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Timeout,
+    ) -> Result<(Meta, usize, Origin), Failure> {
         loop {
             let origin = self.ring_slot.origin();
             if self.ring_slot.has_offer() {
@@ -70,7 +82,8 @@ impl Source {
         }
     }
 
-    /// What the old end holds now is the last that is taken of it; nothing more if its owner brings the rest.
+    /// What the old end holds now is the last that is taken of it; nothing more if its owner brings
+    /// the rest.
     #[cold]
     fn count_last(&mut self) {
         if self.ring_slot.is_left() {
@@ -99,11 +112,19 @@ impl Source {
             (Some(end), _) => end.wait_unless(timeout_ns, || offers.waiting()),
             (None, None) => {
                 let seen = offers.parked_at();
-                if offers.waiting() { Ok(()) } else { offers.park(seen, timeout_ns) }
+                if offers.waiting() {
+                    Ok(())
+                } else {
+                    offers.park(seen, timeout_ns)
+                }
             }
             (None, Some(doorbell)) => {
                 doorbell.clear();
-                if offers.waiting() { Ok(()) } else { doorbell.wait(timeout_ns) }
+                if offers.waiting() {
+                    Ok(())
+                } else {
+                    doorbell.wait(timeout_ns)
+                }
             }
         }
     }
@@ -114,7 +135,12 @@ impl SourceOps for Source {
     #[inline]
     fn take(&mut self, _: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
         let (meta, len, origin) = self.take_next(buffer, timeout)?;
-        Ok(Taken { content: Content::Bytes(len), priority: 0, origin, meta: Some(meta) })
+        Ok(Taken {
+            content: Content::Bytes(len),
+            priority: 0,
+            origin,
+            meta: Some(meta),
+        })
     }
 
     fn calls(&self) -> &'static [Allowed] {
@@ -187,7 +213,8 @@ impl SourceOps for Source {
         let (end, offers) = self.ring_slot.current_and_offers();
         let seen = offers.parked_at();
         match end {
-            // Parked: where descriptors are waited for as well, an offer is seen when that wait ends, by its bound.
+            // Parked: where descriptors are waited for as well, an offer is seen when that wait
+            // ends, by its bound.
             None if waits.parks() => waits.push_word(offers.park_word(seen)),
             None => {}
             Some(end) => {
@@ -238,11 +265,14 @@ pub struct Sink {
 impl Sink {
     /// Fed by the control thread; slots of `bytes_max`.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> Sink {
-        Sink { ring_slot, bytes_max }
+        Sink {
+            ring_slot,
+            bytes_max,
+        }
     }
 
-    /// Puts the message in, as the signal `as_signal` if that is given; true if the receiver waits for a signal. `None` if
-    /// there is no ring.
+    /// Puts the message in, as the signal `as_signal` if that is given; true if the receiver waits
+    /// for a signal. `None` if there is no ring.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -252,14 +282,24 @@ impl Sink {
         let end = self.ring_slot.current()?;
         let value;
         let (payload, kind) = match message.body {
-            Body::Bytes(bytes) => (bytes, Kind::Bytes { priority: message.priority }),
+            Body::Bytes(bytes) => (
+                bytes,
+                Kind::Bytes {
+                    priority: message.priority,
+                },
+            ),
             Body::Signal { signo, value: v } => {
                 value = v.to_ne_bytes();
                 (value.as_slice(), Kind::Signal { signo })
             }
         };
         let kind = as_signal.map_or(kind, |signo| Kind::Signal { signo });
-        let envelope = Envelope { meta: message.meta, origin: message.origin, kind, len: 0 };
+        let envelope = Envelope {
+            meta: message.meta,
+            origin: message.origin,
+            kind,
+            len: 0,
+        };
         let pushed = end.push(&envelope, payload);
         Some(pushed.map_err(|refused| match refused {
             PushError::Full => Refusal::Full,
@@ -271,8 +311,8 @@ impl Sink {
         }))
     }
 
-    /// Moves on to the newest ring; whether there was one. The receiver of the old one is gone: what it did not take was
-    /// delivered to it all the same.
+    /// Moves on to the newest ring; whether there was one. The receiver of the old one is gone:
+    /// what it did not take was delivered to it all the same.
     #[inline]
     pub(super) fn take_newest(&mut self) -> bool {
         let mut is_new = false;
@@ -301,7 +341,8 @@ impl Sink {
 }
 
 impl SinkOps for Sink {
-    /// An owner that is alive without a session was registered by somebody else, who cannot have its ring.
+    /// An owner that is alive without a session was registered by somebody else, who cannot have
+    /// its ring.
     #[inline]
     fn send(
         &mut self,
@@ -311,7 +352,9 @@ impl SinkOps for Sink {
         _: Option<u32>,
     ) -> Result<(), Refusal> {
         self.renew();
-        self.push(message, None).unwrap_or(Err(Refusal::PeerDead)).map(drop)
+        self.push(message, None)
+            .unwrap_or(Err(Refusal::PeerDead))
+            .map(drop)
     }
 
     fn calls(&self) -> Vec<&'static [Allowed]> {
@@ -330,7 +373,9 @@ impl SinkOps for Sink {
         if self.ring_slot.has_offer() {
             return false;
         }
-        let Some(end) = self.ring_slot.current() else { return true };
+        let Some(end) = self.ring_slot.current() else {
+            return true;
+        };
         let (bells, bell) = end.bell();
         waits.push_room(bells, bell);
         end.want_room();
@@ -366,6 +411,9 @@ impl Shown {
     }
 
     pub(super) fn read(record: &EndpointRecord) -> Shown {
-        Shown { maxmsg: record.maxmsg, msgsize: record.msgsize }
+        Shown {
+            maxmsg: record.maxmsg,
+            msgsize: record.msgsize,
+        }
     }
 }

@@ -23,32 +23,65 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-const OWNER: Origin = Origin { pid: 7, uid: 8, verified: true };
+const OWNER: Origin = Origin {
+    pid: 7,
+    uid: 8,
+    verified: true,
+};
 
 fn new_ring() -> (Producer, Consumer) {
     local(Geometry::new(4, 64).unwrap())
 }
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, ..Meta::default() };
+    let meta = Meta {
+        sequence,
+        ..Meta::default()
+    };
     // A sender that says it is somebody else, and that its bytes are a signal.
-    let origin = Origin { pid: 1, uid: 0, verified: true };
-    Envelope { meta, origin, kind: Kind::Signal { signo: 9 }, len: 0 }
+    let origin = Origin {
+        pid: 1,
+        uid: 0,
+        verified: true,
+    };
+    Envelope {
+        meta,
+        origin,
+        kind: Kind::Signal { signo: 9 },
+        len: 0,
+    }
 }
 
 fn source() -> (HandOff<Consumer>, Source) {
     let (hand_off, ring_slot) = hand_off();
-    (hand_off, Source::new(SourceKind::Ring(ring::Source::new(ring_slot, None)), 64, false))
+    (
+        hand_off,
+        Source::new(
+            SourceKind::Ring(ring::Source::new(ring_slot, None)),
+            64,
+            false,
+        ),
+    )
 }
 
 fn offer<T>(hand_off: &mut HandOff<T>, end: Option<T>, generation: u64) {
-    hand_off.offer(HandOffItem { end, generation, origin: OWNER }).map_err(|_| "full").unwrap();
+    hand_off
+        .offer(HandOffItem {
+            end,
+            generation,
+            origin: OWNER,
+        })
+        .map_err(|_| "full")
+        .unwrap();
 }
 
 fn next(source: &mut Source) -> Option<u64> {
     match source.receive(skin::posix(), Timeout::NOW) {
         Ok(message) => {
-            assert_eq!(message.origin, OWNER, "the channel says who it is, not the envelope");
+            assert_eq!(
+                message.origin, OWNER,
+                "the channel says who it is, not the envelope"
+            );
             assert!(matches!(message.body, Body::Bytes(_)));
             let sequence = message.meta.sequence;
             source.release();
@@ -69,7 +102,10 @@ fn the_next_ring_is_read_when_the_old_one_is_empty() {
     first.push(&envelope(2), b"b").unwrap();
     offer(&mut hand_off, Some(other), 2);
     second.push(&envelope(3), b"c").unwrap();
-    assert_eq!([(); 4].map(|()| next(&mut source)), [Some(1), Some(2), Some(3), None]);
+    assert_eq!(
+        [(); 4].map(|()| next(&mut source)),
+        [Some(1), Some(2), Some(3), None]
+    );
     assert_eq!(source.generation(), 2);
     offer(&mut hand_off, None, 3);
     assert_eq!(next(&mut source), None);
@@ -89,7 +125,11 @@ fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
     new.push(&envelope(9), b"").unwrap();
     assert_eq!(next(&mut source), Some(2));
     old.push(&envelope(3), b"").unwrap();
-    assert_eq!(next(&mut source), Some(9), "what it sends after its end was announced is not taken");
+    assert_eq!(
+        next(&mut source),
+        Some(9),
+        "what it sends after its end was announced is not taken"
+    );
 }
 
 #[test]
@@ -108,22 +148,42 @@ fn a_message_that_was_half_written_at_the_end_is_told_once() {
 fn sink() -> (HandOff<Producer>, Sink, Arc<Peer>) {
     let (hand_off, ring_slot) = hand_off();
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
-    let sink = Sink::new(SinkKind::Ring(ring::Sink::new(ring_slot, 64)), Some(Arc::clone(&peer)));
+    let sink = Sink::new(
+        SinkKind::Ring(ring::Sink::new(ring_slot, 64)),
+        Some(Arc::clone(&peer)),
+    );
     (hand_off, sink, peer)
 }
 
 fn send(sink: &mut Sink, bytes: &[u8]) -> Result<(), Refusal> {
-    sink.send(skin::posix(), &Message { body: Body::Bytes(bytes), origin: OWNER, ..Message::EMPTY }, None)
+    sink.send(
+        skin::posix(),
+        &Message {
+            body: Body::Bytes(bytes),
+            origin: OWNER,
+            ..Message::EMPTY
+        },
+        None,
+    )
 }
 
 #[test]
 fn a_receiver_without_a_ring_is_nobody_and_one_with_a_full_ring_is_full() {
     let (mut hand_off, mut sink, peer) = sink();
-    assert_eq!(send(&mut sink, b"x"), Err(Refusal::PeerDead), "nobody registered");
+    assert_eq!(
+        send(&mut sink, b"x"),
+        Err(Refusal::PeerDead),
+        "nobody registered"
+    );
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
-    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
-    assert_eq!(send(&mut sink, b"x"), Err(Refusal::PeerDead), "registered without a session");
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0)
+        .unwrap();
+    assert_eq!(
+        send(&mut sink, b"x"),
+        Err(Refusal::PeerDead),
+        "registered without a session"
+    );
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     for _ in 0..4 {
@@ -145,10 +205,17 @@ fn a_signal_s_value_goes_into_a_ring_with_its_number() {
     let (mut hand_off, mut sink, peer) = sink();
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
-    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0)
+        .unwrap();
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
-    let signal = Message { body: Body::Signal { signo: 40, value: 77 }, ..Message::EMPTY };
+    let signal = Message {
+        body: Body::Signal {
+            signo: 40,
+            value: 77,
+        },
+        ..Message::EMPTY
+    };
     sink.send(skin::posix(), &signal, None).unwrap();
     let mut buffer = [0; 64];
     let got = consumer.take(&mut buffer).unwrap().unwrap();
@@ -181,15 +248,28 @@ fn signal_sink() -> (HandOff<Producer>, Sink) {
     let peer = Arc::new(Peer::new(1, skin::posix()).unwrap());
     let own = crate::sys::sched::getpid();
     let pidfd = crate::sys::pidfd::PidFd::open(own).unwrap();
-    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0).unwrap();
+    peer.take(std::os::fd::AsFd::as_fd(&pidfd), own, own, 0)
+        .unwrap();
     let inbox = Some(SignalRing::new(ring_slot, 64));
-    let sink = signal::Sink { signo: 40, to_thread: false, truncate: false, credit: None, inbox };
+    let sink = signal::Sink {
+        signo: 40,
+        to_thread: false,
+        truncate: false,
+        credit: None,
+        inbox,
+    };
     (hand_off, Sink::new(SinkKind::Signal(sink), Some(peer)))
 }
 
 #[test]
 fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
-    let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
+    let (skin, message) = (
+        signals(),
+        Message {
+            body: Body::Bytes(b"x"),
+            ..Message::EMPTY
+        },
+    );
     let (mut hand_off, mut sink) = signal_sink();
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
@@ -204,7 +284,10 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     KERNEL.set((Ok(()), 0));
     sink.pay_signal(&skin);
     sink.send(&skin, &message, None).unwrap();
-    assert!(!sink.owes_signal() && KERNEL.get().1 == 1, "one signal for all that came");
+    assert!(
+        !sink.owes_signal() && KERNEL.get().1 == 1,
+        "one signal for all that came"
+    );
 
     // The receiver has looked by itself.
     consumer.arm(Doorbell::Signal);
@@ -230,17 +313,30 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
 
 #[test]
 fn a_signal_that_is_refused_for_good_is_no_debt_and_is_known() {
-    let (skin, message) = (signals(), Message { body: Body::Bytes(b"x"), ..Message::EMPTY });
+    let (skin, message) = (
+        signals(),
+        Message {
+            body: Body::Bytes(b"x"),
+            ..Message::EMPTY
+        },
+    );
     let (mut hand_off, mut sink) = signal_sink();
     let (producer, mut consumer) = new_ring();
     offer(&mut hand_off, Some(producer), 1);
     consumer.arm(Doorbell::Signal);
     KERNEL.set((Err(Errno(1)), 0));
     sink.send(&skin, &message, None).unwrap();
-    assert_eq!((sink.owes_signal(), sink.signal_error()), (false, Some(Errno(1))));
+    assert_eq!(
+        (sink.owes_signal(), sink.signal_error()),
+        (false, Some(Errno(1)))
+    );
     KERNEL.set((Ok(()), 0));
     sink.send(&skin, &message, None).unwrap();
-    assert_eq!((KERNEL.get().1, sink.signal_error()), (1, None), "the next message tries again");
+    assert_eq!(
+        (KERNEL.get().1, sink.signal_error()),
+        (1, None),
+        "the next message tries again"
+    );
 }
 
 #[test]
@@ -259,11 +355,28 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         mq_priority: None,
         origin: OriginRule::Channel,
     };
-    let target = Target { mode: GroupMode::All, first: 0, len: 1, cursor: 0, filter: None };
-    let ends =
-        RouteSpec { name: "r".into(), lane: 0, from: 0, to: String::new(), ends: vec![0], direct: false };
+    let target = Target {
+        mode: GroupMode::All,
+        first: 0,
+        len: 1,
+        cursor: 0,
+        filter: None,
+    };
+    let ends = RouteSpec {
+        name: "r".into(),
+        lane: 0,
+        from: 0,
+        to: String::new(),
+        ends: vec![0],
+        direct: false,
+    };
     let name = format!("owed{}", std::process::id());
-    let page = Page::create(&PageSpec { name, routes: vec![ends], ..PageSpec::default() }).unwrap();
+    let page = Page::create(&PageSpec {
+        name,
+        routes: vec![ends],
+        ..PageSpec::default()
+    })
+    .unwrap();
     let mut route = Route::new(rules, None, vec![target], vec![sink], page.route(0), None);
     let ((mut events, _told), stop_at_ns) = (event::channel(), AtomicU64::new(0));
     let mut progress = ProgressCell::default();
@@ -277,7 +390,12 @@ fn a_signal_that_came_to_be_owed_for_a_queued_message_is_not_forgotten() {
         stays: false,
     };
     let dequeued_ns = (skin.now_ns)();
-    let message = Message { body: Body::Bytes(b"x"), dequeued_ns, since_ns: dequeued_ns, ..Message::EMPTY };
+    let message = Message {
+        body: Body::Bytes(b"x"),
+        dequeued_ns,
+        since_ns: dequeued_ns,
+        ..Message::EMPTY
+    };
     // One more than the ring has slots.
     (0..5).for_each(|_| route.dispatch(&message, &mut ctx));
     assert_eq!((route.ledger().queued, KERNEL.get().1), (1, 0));

@@ -24,8 +24,8 @@ use std::sync::Arc;
 pub struct Source {
     /// Just this signal; blocked in every thread.
     pub set: SignalSet,
-    /// Readable while it is pending (never read: only to wait together with other descriptors). None where the skin's
-    /// signals have no descriptor.
+    /// Readable while it is pending (never read: only to wait together with other descriptors).
+    /// None where the skin's signals have no descriptor.
     pub pending: Option<OwnedFd>,
 }
 
@@ -36,9 +36,21 @@ impl SourceOps for Source {
             Timeout::FOREVER => (skin.signal_wait)(&self.set)?,
             Timeout(timeout_ns) => (skin.signal_wait_within)(&self.set, timeout_ns)?,
         };
-        let origin = Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin };
-        let content = Content::Signal { signo: got.signo, value: got.value };
-        Ok(Taken { content, priority: 0, origin, meta: None })
+        let origin = Origin {
+            pid: got.pid,
+            uid: got.uid,
+            verified: got.kernel_wrote_origin,
+        };
+        let content = Content::Signal {
+            signo: got.signo,
+            value: got.value,
+        };
+        Ok(Taken {
+            content,
+            priority: 0,
+            origin,
+            meta: None,
+        })
     }
 
     fn calls(&self) -> &'static [Allowed] {
@@ -67,15 +79,17 @@ pub struct Sink {
     pub to_thread: bool,
     /// Longer payloads lose what is past the value (asked for in the configuration).
     pub truncate: bool,
-    /// Shared with every route to the endpoint; none for standard signals, which coalesce and never fill the queue.
+    /// Shared with every route to the endpoint; none for standard signals, which coalesce and never
+    /// fill the queue.
     pub credit: Option<Arc<Credit>>,
-    /// The owner's session takes payloads of up to a slot, and then the signal only says that they are there.
+    /// The owner's session takes payloads of up to a slot, and then the signal only says that they
+    /// are there.
     pub inbox: Option<SignalRing>,
 }
 
 impl Sink {
-    /// Refuses a signal that would end its receiver, until the receiver is ready, and one that it ignores. A dispatcher that
-    /// reads a ring is not asked: an armed ring says that it waits.
+    /// Refuses a signal that would end its receiver, until the receiver is ready, and one that it
+    /// ignores. A dispatcher that reads a ring is not asked: an armed ring says that it waits.
     #[inline]
     fn received(&self, owner: Option<&Peer>) -> Result<(), Refusal> {
         match self.reception(owner) {
@@ -86,17 +100,22 @@ impl Sink {
     }
 
     fn reception(&self, owner: Option<&Peer>) -> Reception {
-        owner.map_or(Reception::Takes, |peer| peer.reception(self.signo, self.to_thread))
+        owner.map_or(Reception::Takes, |peer| {
+            peer.reception(self.signo, self.to_thread)
+        })
     }
 
-    /// Has `send` queue the signal to the owner (its thread, if the endpoint says so), within the credit.
+    /// Has `send` queue the signal to the owner (its thread, if the endpoint says so), within the
+    /// credit.
     #[inline]
     fn signal(
         &self,
         owner: Option<&Peer>,
         send: impl FnOnce(&Peer, bool) -> Call<()>,
     ) -> Result<(), Refusal> {
-        let Some(peer) = owner else { return Err(Refusal::PeerDead) };
+        let Some(peer) = owner else {
+            return Err(Refusal::PeerDead);
+        };
         if self.credit.as_ref().is_some_and(|c| !peer.take_credit(c)) {
             return Err(Refusal::Full);
         }
@@ -107,12 +126,16 @@ impl Sink {
         sent.map_err(Refusal::from)
     }
 
-    /// Says that a payload is there: to the process, whatever the endpoint's target, because the ring is its session's,
-    /// whose dispatcher may be any thread. What is in the ring is delivered: a signal that finds no room is owed.
+    /// Says that a payload is there: to the process, whatever the endpoint's target, because the
+    /// ring is its session's, whose dispatcher may be any thread. What is in the ring is delivered:
+    /// a signal that finds no room is owed.
     fn announce(&mut self, skin: &Skin, owner: Option<&Peer>) {
-        let Some(ticket) = self.inbox.as_mut().map(SignalRing::ticket) else { return };
-        let announced =
-            self.signal(owner, |peer, _| (skin.signal_announce)(peer.address(false), self.signo, ticket));
+        let Some(ticket) = self.inbox.as_mut().map(SignalRing::ticket) else {
+            return;
+        };
+        let announced = self.signal(owner, |peer, _| {
+            (skin.signal_announce)(peer.address(false), self.signo, ticket)
+        });
         if let Some(inbox) = &mut self.inbox {
             inbox.announced(announced);
         }
@@ -142,7 +165,13 @@ impl SinkOps for Sink {
         self.received(owner)?;
         let (signo, value, origin) = (self.signo, message.for_signal(), message.origin);
         self.signal(owner, |peer, to_thread| {
-            (skin.signal_send)(peer.address(to_thread), signo, value, origin.pid, origin.uid)
+            (skin.signal_send)(
+                peer.address(to_thread),
+                signo,
+                value,
+                origin.pid,
+                origin.uid,
+            )
         })
     }
 
@@ -159,7 +188,9 @@ impl SinkOps for Sink {
     }
 
     fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
-        self.inbox.as_mut().is_none_or(|inbox| inbox.await_room(message, waits))
+        self.inbox
+            .as_mut()
+            .is_none_or(|inbox| inbox.await_room(message, waits))
     }
 
     /// The control thread wakes the lanes when a process gets ready for its signals.
@@ -214,6 +245,9 @@ impl Shown {
 
     pub(super) fn read(record: &EndpointRecord) -> Shown {
         let to_thread = record.flags & layout::ENDPOINT_TO_THREAD != 0;
-        Shown { signo: record.signo, to_thread }
+        Shown {
+            signo: record.signo,
+            to_thread,
+        }
     }
 }

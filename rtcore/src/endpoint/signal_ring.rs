@@ -1,7 +1,8 @@
-//! A signal endpoint whose payloads are longer than a signal's value: they go into a ring of the owner's session, and one
-//! signal says that they are there.
+//! A signal endpoint whose payloads are longer than a signal's value: they go into a ring of the
+//! owner's session, and one signal says that they are there.
 //!
-//! Invariant: a receiver that sleeps is signalled for what is in its ring, or the signal is owed and tried again.
+//! Invariant: a receiver that sleeps is signalled for what is in its ring, or the signal is owed
+//! and tried again.
 
 use super::ring::Sink as RingSink;
 use super::sink::{Refusal, SinkOps};
@@ -22,17 +23,25 @@ pub struct SignalRing {
 impl SignalRing {
     /// Fed by the control thread; slots of `bytes_max`.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> SignalRing {
-        SignalRing { ring: RingSink::new(ring_slot, bytes_max), last: Ok(()) }
+        SignalRing {
+            ring: RingSink::new(ring_slot, bytes_max),
+            last: Ok(()),
+        }
     }
 
     /// Puts the message in; true if the receiver waits for a signal. `None` if there is no ring.
     #[inline]
-    pub(super) fn push(&mut self, message: &Message<'_>, signo: i32) -> Option<Result<bool, Refusal>> {
+    pub(super) fn push(
+        &mut self,
+        message: &Message<'_>,
+        signo: i32,
+    ) -> Option<Result<bool, Refusal>> {
         self.renew();
         self.ring.push(message, Some(signo))
     }
 
-    /// Moves on to the newest ring. The receiver of the old one is gone and is owed nothing any more.
+    /// Moves on to the newest ring. The receiver of the old one is gone and is owed nothing any
+    /// more.
     #[inline]
     pub(super) fn renew(&mut self) {
         if self.ring.take_newest() {

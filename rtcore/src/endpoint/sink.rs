@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 /// What a kind of sink does. What a kind does not have is left to the defaults.
 pub(super) trait SinkOps {
-    /// Hands the message on, now or not at all. `owner` is there to receive, or nobody registers for it.
+    /// Hands the message on, now or not at all. `owner` is there to receive, or nobody registers
+    /// for it.
     fn send(
         &mut self,
         skin: &Skin,
@@ -24,7 +25,8 @@ pub(super) trait SinkOps {
     /// The system calls that this makes after the seal.
     fn calls(&self) -> Vec<&'static [Allowed]>;
 
-    /// Whether it takes messages also while its owner is not registered: the owner finds them there.
+    /// Whether it takes messages also while its owner is not registered: the owner finds them
+    /// there.
     fn keeps_messages(&self) -> bool {
         false
     }
@@ -91,32 +93,46 @@ pub struct Sink {
     pub told: Option<Errno>,
     /// An expected owner counts as a full receiver; afterwards as a dead one.
     pub rejoins: bool,
-    /// Messages wait because the owner was expected when they came. The lane clears it only after it has tried to move
-    /// them on, so that no newer message meets a queue that is still full of them.
+    /// Messages wait because the owner was expected when they came. The lane clears it only after
+    /// it has tried to move them on, so that no newer message meets a queue that is still full of
+    /// them.
     pub awaits: bool,
 }
 
 impl Sink {
     /// A new end.
     pub fn new(kind: SinkKind, peer: Option<Arc<Peer>>) -> Sink {
-        Sink { kind, peer, told: None, rejoins: false, awaits: false }
+        Sink {
+            kind,
+            peer,
+            told: None,
+            rejoins: false,
+            awaits: false,
+        }
     }
 
-    /// Whether nobody is there to receive: a dead owner, or a signal or ring whose owner is not registered.
+    /// Whether nobody is there to receive: a dead owner, or a signal or ring whose owner is not
+    /// registered.
     pub fn is_dead(&self) -> bool {
         self.presence() == Presence::Dead
     }
 
-    /// Whether the owner of its signal or ring has not come back since rtd was restarted, and is waited for.
+    /// Whether the owner of its signal or ring has not come back since rtd was restarted, and is
+    /// waited for.
     pub fn is_expected(&self) -> bool {
         self.presence() == Presence::Expected
     }
 
-    /// Alive, expected or dead. A queue takes messages also while its owner is not registered: the owner finds them there.
+    /// Alive, expected or dead. A queue takes messages also while its owner is not registered: the
+    /// owner finds them there.
     #[inline]
     fn presence(&self) -> Presence {
         let keeps_messages = each!(SinkKind, &self.kind, sink => sink.keeps_messages());
-        match self.peer.as_ref().map_or(Presence::Unregistered, |peer| peer.presence()) {
+        match self
+            .peer
+            .as_ref()
+            .map_or(Presence::Unregistered, |peer| peer.presence())
+        {
             Presence::Expected if self.rejoins && !keeps_messages => Presence::Expected,
             Presence::Unregistered | Presence::Expected if keeps_messages => Presence::Alive,
             Presence::Alive => Presence::Alive,
@@ -124,8 +140,8 @@ impl Sink {
         }
     }
 
-    /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no message comes, so that
-    /// receivers may come and go as they like.
+    /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no
+    /// message comes, so that receivers may come and go as they like.
     #[inline]
     pub fn renew(&mut self) {
         each!(SinkKind, &mut self.kind, sink => sink.renew());
@@ -171,8 +187,9 @@ impl Sink {
 
     /// Adds what announces room for the message; false when there is some by now.
     ///
-    /// Nothing is added for what no descriptor announces ([`Sink::is_silent`]); for a dead receiver, whose queue may have room
-    /// for ever; and for a message that never fits: waiting for those would be a busy loop.
+    /// Nothing is added for what no descriptor announces ([`Sink::is_silent`]); for a dead
+    /// receiver, whose queue may have room for ever; and for a message that never fits: waiting for
+    /// those would be a busy loop.
     pub fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
         // For an expected one the control thread wakes the lanes.
         self.presence() != Presence::Alive
@@ -189,10 +206,11 @@ impl Sink {
         each!(SinkKind, &self.kind, sink => sink.generation())
     }
 
-    /// Whether no descriptor, no word and no wake-up announces room. The control thread wakes the lanes when a process gets
-    /// ready for its signals.
+    /// Whether no descriptor, no word and no wake-up announces room. The control thread wakes the
+    /// lanes when a process gets ready for its signals.
     pub fn is_silent(&self) -> bool {
-        each!(SinkKind, &self.kind, sink => sink.is_silent(self.peer.as_deref())) && !self.is_expected()
+        each!(SinkKind, &self.kind, sink => sink.is_silent(self.peer.as_deref()))
+            && !self.is_expected()
     }
 
     /// The system calls that it makes after the seal.

@@ -12,7 +12,8 @@ use crate::wait::Timeout;
 
 /// What a kind of source does. What a kind does not have is left to the defaults.
 pub(super) trait SourceOps {
-    /// Takes the next message. EAGAIN or ETIMEDOUT if none came in time, EINTR when the control thread woke the lane.
+    /// Takes the next message. EAGAIN or ETIMEDOUT if none came in time, EINTR when the control
+    /// thread woke the lane.
     fn take(&mut self, skin: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure>;
 
     /// The system calls that this makes after the seal.
@@ -40,12 +41,14 @@ pub(super) trait SourceOps {
         false
     }
 
-    /// Whether the next message comes from a sender that is gone and brings nothing of it to the next daemon.
+    /// Whether the next message comes from a sender that is gone and brings nothing of it to the
+    /// next daemon.
     fn is_orphaned(&self) -> bool {
         false
     }
 
-    /// Whether messages come without a call, many at a time, and stay with their sender until they are released.
+    /// Whether messages come without a call, many at a time, and stay with their sender until they
+    /// are released.
     fn is_ring(&self) -> bool {
         false
     }
@@ -119,32 +122,39 @@ pub struct Source {
     /// Numbers what comes without a number: the last one given, and the counter's epoch.
     sequence: u64,
     epoch: u32,
-    /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is safe.
+    /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is
+    /// safe.
     pub drain_at_stop: bool,
 }
 
 impl Source {
-    /// A source; `bytes_max` is the queue's msgsize (0 for signals, the whole pool for datagrams: there a message that is
-    /// longer than the buffer would be gone).
+    /// A source; `bytes_max` is the queue's msgsize (0 for signals, the whole pool for datagrams:
+    /// there a message that is longer than the buffer would be gone).
     pub fn new(kind: SourceKind, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
-        Source { kind, buffer, sequence: 0, epoch: new_epoch(), drain_at_stop }
+        Source {
+            kind,
+            buffer,
+            sequence: 0,
+            epoch: new_epoch(),
+            drain_at_stop,
+        }
     }
 
-    /// Waits for a message. EAGAIN or ETIMEDOUT if none came in time, EINTR when woken by the control thread.
+    /// Waits for a message. EAGAIN or ETIMEDOUT if none came in time, EINTR when woken by the
+    /// control thread.
     #[inline]
     pub fn receive(&mut self, skin: &Skin, timeout: Timeout) -> Result<Message<'_>, Failure> {
-        let taken =
-            each!(SourceKind, &mut self.kind, source => source.take(skin, &mut self.buffer, timeout))?;
+        let taken = each!(SourceKind, &mut self.kind, source => source.take(skin, &mut self.buffer, timeout))?;
         let dequeued_ns = (skin.now_ns)();
         let body = match taken.content {
             Content::Bytes(len) => Body::Bytes(&self.buffer[..len]),
             Content::Signal { signo, value } => Body::Signal { signo, value },
         };
         let (meta, since_ns) = match taken.meta {
-            // The stamp is the sender's: one that is missing or lies in the future counts as now. On a clock of the
-            // skin's own it says nothing.
+            // The stamp is the sender's: one that is missing or lies in the future counts as now.
+            // On a clock of the skin's own it says nothing.
             Some(meta) if skin.caps.linux_clock => (meta, dequeued_ns - meta.age_ns(dequeued_ns)),
             Some(meta) => (meta, dequeued_ns),
             None => {
@@ -152,11 +162,21 @@ impl Source {
                 (arrived(self.epoch, self.sequence, dequeued_ns), dequeued_ns)
             }
         };
-        let Taken { priority, origin, .. } = taken;
-        Ok(Message { body, priority, origin, dequeued_ns, since_ns, meta })
+        let Taken {
+            priority, origin, ..
+        } = taken;
+        Ok(Message {
+            body,
+            priority,
+            origin,
+            dequeued_ns,
+            since_ns,
+            meta,
+        })
     }
 
-    /// The message that was taken last is settled or queued: its slot in a ring is the sender's again.
+    /// The message that was taken last is settled or queued: its slot in a ring is the sender's
+    /// again.
     #[inline]
     pub fn release(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.release());
@@ -167,14 +187,15 @@ impl Source {
         each!(SourceKind, &mut self.kind, source => source.put_back());
     }
 
-    /// Gives back a ring whose owner continues in another one, without taking a message: for a source that is left unread.
+    /// Gives back a ring whose owner continues in another one, without taking a message: for a
+    /// source that is left unread.
     #[inline]
     pub fn let_go(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.let_go());
     }
 
-    /// The daemon ends: what is in a ring stays there for the next one, and its sender sends nothing more into it. Messages of
-    /// a sender that has ended are taken all the same.
+    /// The daemon ends: what is in a ring stays there for the next one, and its sender sends
+    /// nothing more into it. Messages of a sender that has ended are taken all the same.
     pub fn stop(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.stop());
     }
@@ -184,13 +205,14 @@ impl Source {
         each!(SourceKind, &mut self.kind, source => source.leftover())
     }
 
-    /// Whether what is still in it is lost when the daemon ends: datagrams with their port, pending signals with the
-    /// process, messages with the ring of a sender that has ended.
+    /// Whether what is still in it is lost when the daemon ends: datagrams with their port, pending
+    /// signals with the process, messages with the ring of a sender that has ended.
     pub fn is_lost_at_stop(&self) -> bool {
         each!(SourceKind, &self.kind, source => source.is_lost_at_stop())
     }
 
-    /// Whether the next message comes out of a ring whose sender is gone and brings nothing of it to the next daemon.
+    /// Whether the next message comes out of a ring whose sender is gone and brings nothing of it
+    /// to the next daemon.
     #[inline]
     pub fn is_orphaned(&self) -> bool {
         each!(SourceKind, &self.kind, source => source.is_orphaned())
@@ -202,8 +224,8 @@ impl Source {
         each!(SourceKind, &self.kind, source => source.is_ring())
     }
 
-    /// Adds what to wait for until there is a message; false when there is one already, or an offer of a new end.
-    /// [`Source::disarm`] after the wait.
+    /// Adds what to wait for until there is a message; false when there is one already, or an offer
+    /// of a new end. [`Source::disarm`] after the wait.
     pub fn arm(&mut self, waits: &mut Waits) -> bool {
         each!(SourceKind, &mut self.kind, source => source.arm(waits))
     }
@@ -232,5 +254,11 @@ impl Source {
 
 /// Number and stamps of what came without any.
 fn arrived(epoch: u32, sequence: u64, now_ns: u64) -> Meta {
-    Meta { sequence, intended_ns: now_ns, sent_ns: now_ns, correlation: 0, epoch }
+    Meta {
+        sequence,
+        intended_ns: now_ns,
+        sent_ns: now_ns,
+        correlation: 0,
+        epoch,
+    }
 }

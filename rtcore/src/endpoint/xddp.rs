@@ -24,7 +24,12 @@ impl SourceOps for Source {
     #[inline]
     fn take(&mut self, _: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
         let content = Content::Bytes(self.0.receive(buffer, timeout)?);
-        Ok(Taken { content, priority: 0, origin: Origin::UNKNOWN, meta: None })
+        Ok(Taken {
+            content,
+            priority: 0,
+            origin: Origin::UNKNOWN,
+            meta: None,
+        })
     }
 
     /// The calls are Cobalt's.
@@ -103,6 +108,10 @@ impl Shown {
     }
 
     pub(super) fn read(record: &EndpointRecord) -> Shown {
-        Shown { device: text_of(&record.queue), maxmsg: record.maxmsg, msgsize: record.msgsize }
+        Shown {
+            device: text_of(&record.queue),
+            maxmsg: record.maxmsg,
+            msgsize: record.msgsize,
+        }
     }
 }

@@ -18,7 +18,11 @@ pub(super) struct Lost {
 
 impl Lost {
     pub fn at(end: Option<usize>, outcome: Outcome) -> Lost {
-        Lost { outcome, end, errno: None }
+        Lost {
+            outcome,
+            end,
+            errno: None,
+        }
     }
 }
 
@@ -32,7 +36,11 @@ pub(super) struct Account {
 impl Account {
     /// Delivered later than `deadline_ns` after the dequeue is a deadline miss.
     pub fn new(cell: RouteCell, deadline_ns: u64) -> Account {
-        Account { ledger: Ledger::default(), cell, deadline_ns }
+        Account {
+            ledger: Ledger::default(),
+            cell,
+            deadline_ns,
+        }
     }
 
     /// Takes so many copies of a message in charge.
@@ -41,7 +49,8 @@ impl Account {
         self.ledger.queued += copies;
     }
 
-    /// Takes back the acceptance of so many copies of a message: it stays in its source, and the next daemon accepts it.
+    /// Takes back the acceptance of so many copies of a message: it stays in its source, and the
+    /// next daemon accepts it.
     pub fn hand_back(&mut self, copies: u64) {
         self.ledger.accepted -= copies;
         self.ledger.queued -= copies;

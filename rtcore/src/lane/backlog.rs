@@ -1,10 +1,13 @@
-//! What waits in front of full receivers: one queue for each set of ends of which one takes each message.
+//! What waits in front of full receivers: one queue for each set of ends of which one takes each
+//! message.
 //!
-//! An endpoint, and each member of a group that gets a copy of its own, has a queue to itself. Members of a group `any`
-//! or `round-robin` share one, first in, first out: what leaves it later was sent later, so no member ever gets a
-//! message after a newer one went to the group. (An inbox takes a lower number for a duplicate.) Such a queue does not
-//! depend on any one member; it ends as peer-dead only when all of them are dead. If membership follows a POSIX process group
-//! or session, it is decided when a message arrives; a queued message then waits for that member alone.
+//! An endpoint, and each member of a group that gets a copy of its own, has a queue to itself.
+//! Members of a group `any` or `round-robin` share one, first in, first out: what leaves it later
+//! was sent later, so no member ever gets a message after a newer one went to the group. (An inbox
+//! takes a lower number for a duplicate.) Such a queue does not depend on any one member; it ends
+//! as peer-dead only when all of them are dead. If membership follows a POSIX process group or
+//! session, it is decided when a message arrives; a queued message then waits for that member
+//! alone.
 
 use super::backlog_queue::BacklogQueue;
 use super::target::Target;
@@ -28,7 +31,11 @@ impl Backlog {
     }
 
     /// The queues of a route in the order of its ends, and for each target which of them are its.
-    pub fn of(targets: &[Target], capacity: usize, slot_bytes: usize) -> (Vec<Backlog>, Vec<Range<usize>>) {
+    pub fn of(
+        targets: &[Target],
+        capacity: usize,
+        slot_bytes: usize,
+    ) -> (Vec<Backlog>, Vec<Range<usize>>) {
         let mut all = Vec::new();
         let mut by_target = Vec::with_capacity(targets.len());
         for (number, target) in targets.iter().enumerate() {
@@ -37,7 +44,11 @@ impl Backlog {
             for start in target.ends().step_by(step) {
                 let queue = BacklogQueue::new(capacity, slot_bytes);
                 let ends = start..start + step;
-                all.push(Backlog { ends, target: number, queue });
+                all.push(Backlog {
+                    ends,
+                    target: number,
+                    queue,
+                });
             }
             by_target.push(first..all.len());
         }

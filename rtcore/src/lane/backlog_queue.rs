@@ -1,4 +1,5 @@
-//! The queue of one route in front of one full receiver: fixed slots, first in first out, one thread.
+//! The queue of one route in front of one full receiver: fixed slots, first in first out, one
+//! thread.
 //!
 //! Allocated and touched at setup; nothing here allocates afterwards.
 
@@ -49,7 +50,13 @@ impl BacklogQueue {
         };
         let mut bytes = vec![0; capacity * slot_bytes];
         memory::touch(&mut bytes);
-        BacklogQueue { slots: vec![empty; capacity], bytes, slot_bytes, head: 0, len: 0 }
+        BacklogQueue {
+            slots: vec![empty; capacity],
+            bytes,
+            slot_bytes,
+            head: 0,
+            len: 0,
+        }
     }
 
     /// Nothing queued.
@@ -87,8 +94,22 @@ impl BacklogQueue {
             }
             Body::Bytes(_) => return false,
         };
-        let Message { priority, origin, dequeued_ns, since_ns, meta, .. } = *message;
-        self.slots[at] = Slot { kind, priority, origin, dequeued_ns, since_ns, meta };
+        let Message {
+            priority,
+            origin,
+            dequeued_ns,
+            since_ns,
+            meta,
+            ..
+        } = *message;
+        self.slots[at] = Slot {
+            kind,
+            priority,
+            origin,
+            dequeued_ns,
+            since_ns,
+            meta,
+        };
         self.len += 1;
         true
     }
@@ -106,14 +127,33 @@ impl BacklogQueue {
                 Body::Bytes(&self.bytes[start..start + len])
             }
         };
-        let Slot { priority, origin, dequeued_ns, since_ns, meta, .. } = *slot;
-        Some(Message { body, priority, origin, dequeued_ns, since_ns, meta })
+        let Slot {
+            priority,
+            origin,
+            dequeued_ns,
+            since_ns,
+            meta,
+            ..
+        } = *slot;
+        Some(Message {
+            body,
+            priority,
+            origin,
+            dequeued_ns,
+            since_ns,
+            meta,
+        })
     }
 
     /// Whether the newest is a copy of this message.
     pub fn ends_with(&self, message: &Message<'_>) -> bool {
-        let newest = self.len.checked_sub(1).map(|last| &self.slots[(self.head + last) % self.slots.len()]);
-        newest.is_some_and(|slot| slot.dequeued_ns == message.dequeued_ns && slot.meta == message.meta)
+        let newest = self
+            .len
+            .checked_sub(1)
+            .map(|last| &self.slots[(self.head + last) % self.slots.len()]);
+        newest.is_some_and(|slot| {
+            slot.dequeued_ns == message.dequeued_ns && slot.meta == message.meta
+        })
     }
 
     /// Drops the oldest.
@@ -142,7 +182,10 @@ mod tests {
     use std::collections::VecDeque;
 
     fn bytes(b: &[u8], dequeued_ns: u64) -> Message<'_> {
-        let meta = Meta { sequence: dequeued_ns, ..Meta::default() };
+        let meta = Meta {
+            sequence: dequeued_ns,
+            ..Meta::default()
+        };
         Message {
             body: Body::Bytes(b),
             priority: 3,

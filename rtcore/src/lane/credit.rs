@@ -1,14 +1,16 @@
 //! In-flight credits of a signal endpoint.
 //!
-//! RLIMIT_SIGPENDING counts the queued signals of a whole uid: one receiver that does not take its signals
-//! would use it up and blind all the others. So each endpoint gets a share, and what is past it waits in
-//! the route's queue as if the kernel had said EAGAIN. Nobody tells rtd that a signal was taken; when the
-//! share is used up, the kernel's own figures say how much of it is free again.
+//! RLIMIT_SIGPENDING counts the queued signals of a whole uid: one receiver that does not take its
+//! signals would use it up and blind all the others. So each endpoint gets a share, and what is
+//! past it waits in the route's queue as if the kernel had said EAGAIN. Nobody tells rtd that a
+//! signal was taken; when the share is used up, the kernel's own figures say how much of it is free
+//! again.
 //!
-//! No lock: a lane that is preempted while it looks holds up no other; of two looks at once one counts.
+//! No lock: a lane that is preempted while it looks holds up no other; of two looks at once one
+//! counts.
 //!
-//! Invariant: no more than the share of one endpoint is pending because of rtd (plus one per lane thread that
-//! sends at the very moment of a look).
+//! Invariant: no more than the share of one endpoint is pending because of rtd (plus one per lane
+//! thread that sends at the very moment of a look).
 
 use crate::sys::sigqueue::SignalQueue;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,7 +18,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// A look that found no credit is repeated after this long at the earliest.
 const LOOK_NS: u64 = 500_000;
 
-/// The credit. Writers: every lane thread that sends to the endpoint; the control thread at a registration.
+/// The credit. Writers: every lane thread that sends to the endpoint; the control thread at a
+/// registration.
 #[derive(Debug)]
 pub struct Credit {
     signo: i32,
@@ -71,11 +74,13 @@ impl Credit {
     pub fn give_back(&self, n: u32) {
         // Saturating: a reset may have come in between.
         let less = |old: u32| Some(old.saturating_sub(n));
-        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self
+            .in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked at most
-    /// every `LOOK_NS`.
+    /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked
+    /// at most every `LOOK_NS`.
     pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
         if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
             return;
@@ -85,10 +90,19 @@ impl Credit {
         let sent = self.in_flight.load(Ordering::Relaxed);
         let Some(queue) = look() else { return };
         // What was sent before the look is either taken or among what is queued for the uid.
-        let pending = if queue.has(self.signo) { queue.queued } else { 0 };
-        // If another look ended meanwhile, its result covers the same signals: giving back twice is too much.
-        let mine =
-            self.looks.compare_exchange(looks, looks.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        let pending = if queue.has(self.signo) {
+            queue.queued
+        } else {
+            0
+        };
+        // If another look ended meanwhile, its result covers the same signals: giving back twice is
+        // too much.
+        let mine = self.looks.compare_exchange(
+            looks,
+            looks.wrapping_add(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
         if mine.is_ok() {
             self.give_back(sent.saturating_sub(pending));
         }
@@ -103,7 +117,11 @@ mod tests {
 
     fn queue(queued: u32, pending: bool) -> Option<SignalQueue> {
         // Another signal of the same process is always pending: it says nothing about this one.
-        Some(SignalQueue { queued, limit: 100, pending: u64::from(pending) << (SIGNO - 1) | 1 << 50 })
+        Some(SignalQueue {
+            queued,
+            limit: 100,
+            pending: u64::from(pending) << (SIGNO - 1) | 1 << 50,
+        })
     }
 
     fn takes(credit: &Credit) -> usize {
@@ -127,7 +145,11 @@ mod tests {
         credit.refill(LOOK_NS, || queue(4, true));
         assert_eq!(takes(&credit), 6);
         credit.refill(LOOK_NS * 2, || queue(50, true));
-        assert_eq!(takes(&credit), 0, "more is queued for the uid than we sent: nothing is known to be free");
+        assert_eq!(
+            takes(&credit),
+            0,
+            "more is queued for the uid than we sent: nothing is known to be free"
+        );
         credit.refill(LOOK_NS * 3, || queue(50, false));
         assert_eq!(
             takes(&credit),

@@ -1,11 +1,14 @@
-//! What lane threads report to the log: `Copy` values through a ring per thread, written by nobody else.
+//! What lane threads report to the log: `Copy` values through a ring per thread, written by nobody
+//! else.
 //!
-//! Losses are not among them: the control thread finds those in the ledgers on the page, however many there are.
+//! Losses are not among them: the control thread finds those in the ledgers on the page, however
+//! many there are.
 
 use crate::ring::Corrupt;
 use crate::sys::Errno;
 
-/// Something worth a line in the log. A thread that cannot log emits it; the control thread formats it.
+/// Something worth a line in the log. A thread that cannot log emits it; the control thread formats
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// CLOCK_MONOTONIC.
@@ -17,9 +20,9 @@ pub struct Event {
 /// The kinds. `route` is the plan's index, `sink` the position among the route's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// The kernel refused the signal for a payload that was delivered; emitted once per errno until one goes through.
+    /// The kernel refused the signal for a payload that was delivered; emitted once per errno until
+    /// one goes through.
     SignalFailed {
-        /// Route.
         route: u32,
         /// Endpoint of the route.
         sink: u32,
@@ -33,7 +36,8 @@ pub enum EventKind {
         /// Why.
         errno: Errno,
     },
-    /// The process at the other end of a ring wrote what no honest one writes; its ring is not used any more.
+    /// The process at the other end of a ring wrote what no honest one writes; its ring is not used
+    /// any more.
     Corrupt {
         /// Route (the first that reads the source).
         route: u32,

@@ -1,9 +1,9 @@
-//! Handing a ring's end to a running lane thread, and taking the old one back, without a lock and without a heap
-//! call on the thread's side.
+//! Handing a ring's end to a running lane thread, and taking the old one back, without a lock and
+//! without a heap call on the thread's side.
 //!
-//! The control thread makes and destroys; the lane thread takes what is offered when it is ready to (a source only
-//! when it has emptied what it had) and gives back what it had. Memory of a peer that is gone is so unmapped by the
-//! control thread.
+//! The control thread makes and destroys; the lane thread takes what is offered when it is ready to
+//! (a source only when it has emptied what it had) and gives back what it had. Memory of a peer
+//! that is gone is so unmapped by the control thread.
 
 use crate::message::Origin;
 use crate::sys::futex;
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Ends that may wait to be taken.
 const ENDS_MAX: usize = 8;
-/// Ends that may wait to be collected: all that waited when the feeder last did so, and the one it offered then. So
-/// a thread that is offered something can always take it, and never runs on with an offer in front of it.
+/// Ends that may wait to be collected: all that waited when the feeder last did so, and the one it
+/// offered then. So a thread that is offered something can always take it, and never runs on with
+/// an offer in front of it.
 const RETIRED_MAX: usize = ENDS_MAX + 1;
 
 /// What is offered: an end, or none any more.
 #[derive(Debug)]
 pub struct HandOffItem<T> {
-    /// The end.
     pub end: Option<T>,
     /// Which registration it belongs to, for events.
     pub generation: u64,
@@ -53,21 +53,44 @@ pub fn hand_off<T>() -> (HandOff<T>, HandOffSlot<T>) {
     let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
     let (given_back, retired) = rtrb::RingBuffer::new(RETIRED_MAX);
     let park = Arc::new(AtomicU32::new(0));
-    let current = Box::new(HandOffItem { end: None, generation: 0, origin: Origin::UNKNOWN });
+    let current = Box::new(HandOffItem {
+        end: None,
+        generation: 0,
+        origin: Origin::UNKNOWN,
+    });
     let leave = Arc::new(AtomicU64::new(0));
-    let hand_off = HandOff { offers, retired, park: Arc::clone(&park), leave: Arc::clone(&leave) };
-    (hand_off, HandOffSlot { offers: taken, retired: given_back, park, leave, current, given_up: false })
+    let hand_off = HandOff {
+        offers,
+        retired,
+        park: Arc::clone(&park),
+        leave: Arc::clone(&leave),
+    };
+    (
+        hand_off,
+        HandOffSlot {
+            offers: taken,
+            retired: given_back,
+            park,
+            leave,
+            current,
+            given_up: false,
+        },
+    )
 }
 
 impl<T> HandOff<T> {
-    /// Offers an end (or none) that replaces what the thread has; the thread is woken if it parks. Handed back when
-    /// too many wait: the thread has not run since.
+    /// Offers an end (or none) that replaces what the thread has; the thread is woken if it parks.
+    /// Handed back when too many wait: the thread has not run since.
     ///
-    /// A thread that sleeps at a ring's bell has to be rung there by the caller ([`crate::ring::Bells::ring`]).
+    /// A thread that sleeps at a ring's bell has to be rung there by the caller
+    /// ([`crate::ring::Bells::ring`]).
     pub fn offer(&mut self, offer: HandOffItem<T>) -> Result<(), HandOffItem<T>> {
         self.collect();
-        self.offers.push(Box::new(offer)).map_err(|rtrb::PushError::Full(offer)| *offer)?;
-        // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word makes the sleeper look.
+        self.offers
+            .push(Box::new(offer))
+            .map_err(|rtrb::PushError::Full(offer)| *offer)?;
+        // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word makes the
+        // sleeper look.
         self.nudge();
         Ok(())
     }
@@ -84,8 +107,8 @@ impl<T> HandOff<T> {
         futex::wake_all(&self.park);
     }
 
-    /// The thread must not empty the end of this registration, for which a replacement was offered: its sender moves the
-    /// rest into another ring once the thread has let go of it.
+    /// The thread must not empty the end of this registration, for which a replacement was offered:
+    /// its sender moves the rest into another ring once the thread has let go of it.
     pub fn leave(&self, generation: u64) {
         self.leave.store(generation, Ordering::Relaxed);
     }
@@ -106,12 +129,20 @@ impl<T> HandOffSlot<T> {
     /// The end it has.
     #[inline]
     pub fn current(&mut self) -> Option<&mut T> {
-        if self.given_up { None } else { self.current.end.as_mut() }
+        if self.given_up {
+            None
+        } else {
+            self.current.end.as_mut()
+        }
     }
 
     /// The end it has, to look at.
     pub fn peek(&self) -> Option<&T> {
-        if self.given_up { None } else { self.current.end.as_ref() }
+        if self.given_up {
+            None
+        } else {
+            self.current.end.as_ref()
+        }
     }
 
     /// Which registration the end belongs to.
@@ -142,23 +173,37 @@ impl<T> HandOffSlot<T> {
         if self.retired.is_full() {
             return false;
         }
-        let Ok(next) = self.offers.pop() else { return false };
+        let Ok(next) = self.offers.pop() else {
+            return false;
+        };
         let old = std::mem::replace(&mut self.current, next);
         self.given_up = false;
-        // There is room: looked above, and nobody else pushes. (Dropping it here would be a heap call.)
+        // There is room: looked above, and nobody else pushes. (Dropping it here would be a heap
+        // call.)
         self.retired.push(old).map_err(std::mem::forget).ok();
         true
     }
 
-    /// The end it has is not to be used any more: its peer lies. It is unmapped when the next offer is taken.
+    /// The end it has is not to be used any more: its peer lies. It is unmapped when the next offer
+    /// is taken.
     pub fn give_up(&mut self) {
         self.given_up = true;
     }
 
     /// The end it has, and beside it what is offered.
     pub fn current_and_offers(&mut self) -> (Option<&mut T>, Offers<'_, T>) {
-        let current = if self.given_up { None } else { self.current.end.as_mut() };
-        (current, Offers { offers: &self.offers, park: &self.park })
+        let current = if self.given_up {
+            None
+        } else {
+            self.current.end.as_mut()
+        };
+        (
+            current,
+            Offers {
+                offers: &self.offers,
+                park: &self.park,
+            },
+        )
     }
 }
 
@@ -196,7 +241,11 @@ mod tests {
     use super::*;
 
     fn offer(end: u32) -> HandOffItem<u32> {
-        HandOffItem { end: Some(end), generation: end.into(), origin: Origin::UNKNOWN }
+        HandOffItem {
+            end: Some(end),
+            generation: end.into(),
+            origin: Origin::UNKNOWN,
+        }
     }
 
     #[test]
@@ -206,7 +255,10 @@ mod tests {
         hand_off.offer(offer(1)).unwrap();
         hand_off.offer(offer(2)).unwrap();
         assert!(ring_slot.take());
-        assert_eq!((ring_slot.current().copied(), ring_slot.generation()), (Some(1), 1));
+        assert_eq!(
+            (ring_slot.current().copied(), ring_slot.generation()),
+            (Some(1), 1)
+        );
         ring_slot.give_up();
         assert!(
             ring_slot.current().is_none()
@@ -230,8 +282,9 @@ mod tests {
         hand_off.offer(offer(8)).unwrap();
     }
 
-    /// The thread takes all that waits right after the feeder has collected and before it offers one more: the thread
-    /// must not be left with an offer that it cannot take, or it would look for it again and again.
+    /// The thread takes all that waits right after the feeder has collected and before it offers
+    /// one more: the thread must not be left with an offer that it cannot take, or it would look
+    /// for it again and again.
     #[test]
     fn whatever_is_offered_can_be_taken() {
         let (mut hand_off, mut ring_slot) = hand_off();

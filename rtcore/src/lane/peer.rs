@@ -1,9 +1,9 @@
 //! One registered process as the lanes see it: a fixed slot that the control thread writes and the
 //! lane threads read without a lock.
 //!
-//! The pidfd's *number* never changes while the daemon runs: a new registration is `dup3`ed over it, so
-//! a lane thread can use the number at any time and reaches the old incarnation, the new one, or ESRCH,
-//! never a stranger that inherited the pid.
+//! The pidfd's *number* never changes while the daemon runs: a new registration is `dup3`ed over
+//! it, so a lane thread can use the number at any time and reaches the old incarnation, the new
+//! one, or ESRCH, never a stranger that inherited the pid.
 
 use super::credit::Credit;
 use crate::skin::{SignalAddress, Skin};
@@ -22,11 +22,13 @@ pub enum PeerState {
     Unregistered = 0,
     /// Registered and alive.
     Alive = 1,
-    /// Was registered and died; messages for it end as peer-dead until somebody takes the name over.
+    /// Was registered and died; messages for it end as peer-dead until somebody takes the name
+    /// over.
     Dead = 2,
 }
 
-/// What a lane makes of a process: [`PeerState`], and whether one that is not registered is on its way back.
+/// What a lane makes of a process: [`PeerState`], and whether one that is not registered is on its
+/// way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     /// Not registered, and nothing is known of a process that would be.
@@ -48,7 +50,8 @@ const EXPECTED: u32 = 3;
 pub enum Reception {
     /// A handler, sigwaitinfo(2) or signalfd(2) takes it.
     Takes = 0,
-    /// It neither blocks nor handles the signal: sent now, the signal would end it. Sent later, when it does.
+    /// It neither blocks nor handles the signal: sent now, the signal would end it. Sent later,
+    /// when it does.
     NotReady = 1,
     /// It throws the signal away (SIG_IGN).
     Ignores = 2,
@@ -94,7 +97,8 @@ impl Receptions {
     }
 }
 
-/// How long after its death a signal from its pid is still taken for its own: what was sent just before.
+/// How long after its death a signal from its pid is still taken for its own: what was sent just
+/// before.
 const LAST_WORDS_NS: u64 = 1_000_000_000;
 
 /// The slot. Writer: the control thread. Readers: lane threads.
@@ -108,7 +112,8 @@ pub struct Peer {
     pgid: AtomicI32,
     sid: AtomicI32,
     died_ns: AtomicU64,
-    /// Signals to the process, and to the registered thread, that must not be sent: not ready, ignored.
+    /// Signals to the process, and to the registered thread, that must not be sent: not ready,
+    /// ignored.
     held: [[AtomicU64; 2]; 2],
     /// Slots: each keeps its number, what is behind it is replaced.
     process: OwnedFd,
@@ -123,8 +128,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// An empty slot that reserves its descriptor numbers. `sharers` signal endpoints may receive as one user:
-    /// each gets such a part of RLIMIT_SIGPENDING, or of what the skin has in its place.
+    /// An empty slot that reserves its descriptor numbers. `sharers` signal endpoints may receive
+    /// as one user: each gets such a part of RLIMIT_SIGPENDING, or of what the skin has in its
+    /// place.
     pub fn new(sharers: u32, skin: &'static Skin) -> io::Result<Peer> {
         let empty = || std::fs::File::open("/dev/null").map(OwnedFd::from);
         Ok(Peer {
@@ -164,15 +170,27 @@ impl Peer {
         if let Some(thread) = &thread {
             pidfd::replace(thread.as_fd(), &self.thread)?;
         }
-        self.thread_has_pidfd.store(thread.is_some(), Ordering::Relaxed);
+        self.thread_has_pidfd
+            .store(thread.is_some(), Ordering::Relaxed);
         let readable = replace_status(&format!("/proc/{pid}/status"), &self.process_status)?
-            && replace_status(&format!("/proc/{pid}/task/{tid}/status"), &self.thread_status)?;
+            && replace_status(
+                &format!("/proc/{pid}/task/{tid}/status"),
+                &self.thread_status,
+            )?;
         // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
-        let queue = if readable { (self.skin.signal_backlog)(self.process_status.as_fd()) } else { None };
+        let queue = if readable {
+            (self.skin.signal_backlog)(self.process_status.as_fd())
+        } else {
+            None
+        };
         let limit = queue.map_or(u32::MAX, |queue| queue.limit / self.sharers);
         for credit in &self.credits {
             // The same process under its name again has not taken what is pending.
-            if again { credit.set_limit(limit) } else { credit.reset(limit) }
+            if again {
+                credit.set_limit(limit)
+            } else {
+                credit.reset(limit)
+            }
         }
         self.pid.store(pid, Ordering::Relaxed);
         self.tid.store(tid, Ordering::Relaxed);
@@ -182,8 +200,8 @@ impl Peer {
         Ok(())
     }
 
-    /// The process had a session with the last rtd and will open one with this rtd: until [`Peer::take`], [`Peer::died`] or
-    /// [`Peer::left`] lanes wait for it. Control thread only.
+    /// The process had a session with the last rtd and will open one with this rtd: until
+    /// [`Peer::take`], [`Peer::died`] or [`Peer::left`] lanes wait for it. Control thread only.
     pub fn expect(&self, pid: i32, tid: i32, uid: u32) {
         self.pid.store(pid, Ordering::Relaxed);
         self.tid.store(tid, Ordering::Relaxed);
@@ -192,15 +210,15 @@ impl Peer {
         self.state.store(EXPECTED, Ordering::Release);
     }
 
-    /// Its POSIX process group and session; unknown numbers are 0. Before [`Peer::take`], so that who sees it alive
-    /// sees them, and again when they may have changed. Control thread only.
+    /// Its POSIX process group and session; unknown numbers are 0. Before [`Peer::take`], so that
+    /// who sees it alive sees them, and again when they may have changed. Control thread only.
     pub fn set_groups(&self, pgid: i32, sid: i32) {
         self.pgid.store(pgid, Ordering::Relaxed);
         self.sid.store(sid, Ordering::Relaxed);
     }
 
-    /// What becomes of signals to the process, or to the registered thread. Before [`Peer::take`], so that a lane that sees
-    /// it alive sees this, and again at each look. Control thread only.
+    /// What becomes of signals to the process, or to the registered thread. Before [`Peer::take`],
+    /// so that a lane that sees it alive sees this, and again at each look. Control thread only.
     pub fn set_receptions(&self, to_thread: bool, now: Receptions) {
         let [not_ready, ignored] = &self.held[usize::from(to_thread)];
         not_ready.store(now.not_ready, Ordering::Relaxed);
@@ -210,17 +228,25 @@ impl Peer {
     /// What would become of this signal, as of the last look.
     #[inline]
     pub fn reception(&self, signo: i32, to_thread: bool) -> Reception {
-        let [not_ready, ignored] =
-            self.held[usize::from(to_thread)].each_ref().map(|m| m.load(Ordering::Relaxed));
+        let [not_ready, ignored] = self.held[usize::from(to_thread)]
+            .each_ref()
+            .map(|m| m.load(Ordering::Relaxed));
         Receptions { not_ready, ignored }.of(signo)
     }
 
-    /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is in flight.
+    /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is
+    /// in flight.
     #[inline]
     pub fn take_credit(&self, credit: &Credit) -> bool {
         credit.take() || {
-            let status = if credit.to_thread() { &self.thread_status } else { &self.process_status };
-            credit.refill((self.skin.now_ns)(), || (self.skin.signal_backlog)(status.as_fd()));
+            let status = if credit.to_thread() {
+                &self.thread_status
+            } else {
+                &self.process_status
+            };
+            credit.refill((self.skin.now_ns)(), || {
+                (self.skin.signal_backlog)(status.as_fd())
+            });
             credit.take()
         }
     }
@@ -229,13 +255,22 @@ impl Peer {
     #[inline]
     pub fn address(&self, to_thread: bool) -> SignalAddress {
         let pidfd_is_thread = to_thread && self.thread_has_pidfd.load(Ordering::Relaxed);
-        let slot = if pidfd_is_thread { &self.thread } else { &self.process };
+        let slot = if pidfd_is_thread {
+            &self.thread
+        } else {
+            &self.process
+        };
         let tid = if to_thread { self.tid() } else { 0 };
-        SignalAddress { pidfd: slot.as_raw_fd(), pid: self.pid(), tid, pidfd_is_thread }
+        SignalAddress {
+            pidfd: slot.as_raw_fd(),
+            pid: self.pid(),
+            tid,
+            pidfd_is_thread,
+        }
     }
 
-    /// Whether a signal that names this pid as its sender may be the owner's: it is alive, or it was a moment
-    /// ago and this was among its last words. Later the pid may be somebody else's.
+    /// Whether a signal that names this pid as its sender may be the owner's: it is alive, or it
+    /// was a moment ago and this was among its last words. Later the pid may be somebody else's.
     pub fn may_have_sent(&self, pid: u32, now_ns: u64) -> bool {
         let recent = || now_ns.saturating_sub(self.died_ns.load(Ordering::Relaxed)) < LAST_WORDS_NS;
         self.pid().unsigned_abs() == pid
@@ -254,7 +289,8 @@ impl Peer {
 
     /// The process gave the name up and lives on. Control thread only.
     pub fn left(&self) {
-        self.state.store(PeerState::Unregistered as u32, Ordering::Release);
+        self.state
+            .store(PeerState::Unregistered as u32, Ordering::Release);
     }
 
     /// Current state. A process that is expected is not registered yet.
@@ -278,7 +314,8 @@ impl Peer {
         }
     }
 
-    /// Whether the process of the last registration is known to live: it is registered, or expected.
+    /// Whether the process of the last registration is known to live: it is registered, or
+    /// expected.
     #[inline]
     pub(crate) fn lives(&self) -> bool {
         matches!(self.presence(), Presence::Alive | Presence::Expected)
@@ -294,7 +331,8 @@ impl Peer {
         self.tid.load(Ordering::Relaxed)
     }
 
-    /// POSIX process group (getpgid(2)) as last seen, 0 where unknown; read for who belongs to some dynamic group.
+    /// POSIX process group (getpgid(2)) as last seen, 0 where unknown; read for who belongs to some
+    /// dynamic group.
     #[inline]
     pub fn pgid(&self) -> i32 {
         self.pgid.load(Ordering::Relaxed)
@@ -316,7 +354,14 @@ impl Peer {
 fn replace_status(path: &str, slot: &OwnedFd) -> io::Result<bool> {
     match std::fs::File::open(path) {
         Ok(file) => pidfd::replace(file.as_fd(), slot).map(|()| true),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(false),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(false)
+        }
         Err(e) => Err(crate::sys::context::named(path, e)),
     }
 }

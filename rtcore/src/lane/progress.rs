@@ -1,11 +1,12 @@
 //! What a lane thread is at, told by the thread itself for whoever watches over it from outside.
 //!
-//! Two words on a cache line of the thread's own, written with plain single-writer stores: two stores for a message, and
-//! no reading of a clock that was not read anyway, but one for a message that nobody got. The watchdog looks at them some
-//! ten times a second.
+//! Two words on a cache line of the thread's own, written with plain single-writer stores: two
+//! stores for a message, and no reading of a clock that was not read anyway, but one for a message
+//! that nobody got. The watchdog looks at them some ten times a second.
 //!
-//! Invariant: the number of turns is odd exactly while the thread has a message in hand and does not wait for anybody. A
-//! dispatch that a full receiver holds (`block`) is even meanwhile: that wait has a bound of its own.
+//! Invariant: the number of turns is odd exactly while the thread has a message in hand and does
+//! not wait for anybody. A dispatch that a full receiver holds (`block`) is even meanwhile: that
+//! wait has a bound of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +75,9 @@ impl ProgressCell {
     #[inline]
     pub fn done(&mut self, duty_ns: u64) {
         self.worked_ns = self.worked_ns.wrapping_add(duty_ns);
-        self.shared.worked_ns.store(self.worked_ns, Ordering::Relaxed);
+        self.shared
+            .worked_ns
+            .store(self.worked_ns, Ordering::Relaxed);
         self.rest();
     }
 }
@@ -101,7 +104,10 @@ mod tests {
             assert!(!seen.turns().is_busy());
             numbers.push(seen.turns());
         }
-        assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] != pair[1]),
+            "{numbers:?}"
+        );
         assert_eq!(seen.worked_ns(), 21);
     }
 

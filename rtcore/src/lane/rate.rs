@@ -1,5 +1,6 @@
-//! A route's rate limit: a token bucket kept as the time at which the next message is due (the generic cell
-//! rate algorithm, ITU-T I.371 annex A). One multiplication at setup, two comparisons a message.
+//! A route's rate limit: a token bucket kept as the time at which the next message is due (the
+//! generic cell rate algorithm, ITU-T I.371 annex A). One multiplication at setup, two comparisons
+//! a message.
 
 use super::policy::Rate;
 
@@ -15,7 +16,11 @@ impl Bucket {
     /// A full bucket.
     pub fn new(rate: Rate) -> Bucket {
         let interval_ns = 1_000_000_000 / u64::from(rate.per_second.max(1));
-        Bucket { interval_ns, tolerance_ns: interval_ns * u64::from(rate.burst.max(1) - 1), due_ns: 0 }
+        Bucket {
+            interval_ns,
+            tolerance_ns: interval_ns * u64::from(rate.burst.max(1) - 1),
+            due_ns: 0,
+        }
     }
 
     /// From when on a message is within the rate.
@@ -40,19 +45,30 @@ mod tests {
 
     #[test]
     fn a_bucket_admits_its_burst_and_then_its_rate() {
-        let mut bucket = Bucket::new(Rate { per_second: 1000, burst: 3 });
+        let mut bucket = Bucket::new(Rate {
+            per_second: 1000,
+            burst: 3,
+        });
         let start = 5_000_000_000;
         let burst = (0..10).filter(|_| bucket.admit(start)).count();
         assert_eq!(burst, 3);
         assert!(!bucket.admit(bucket.next_ns() - 1));
-        let second = (1..=1000).filter(|ms| bucket.admit(start + ms * 1_000_000)).count();
+        let second = (1..=1000)
+            .filter(|ms| bucket.admit(start + ms * 1_000_000))
+            .count();
         assert_eq!(second, 1000);
     }
 
     #[test]
     fn a_bucket_refills_to_its_burst_only() {
-        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 2 });
+        let mut bucket = Bucket::new(Rate {
+            per_second: 10,
+            burst: 2,
+        });
         assert!(bucket.admit(0));
-        assert_eq!((0..10).filter(|_| bucket.admit(3_600_000_000_000)).count(), 2);
+        assert_eq!(
+            (0..10).filter(|_| bucket.admit(3_600_000_000_000)).count(),
+            2
+        );
     }
 }

@@ -3,6 +3,8 @@
 //! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
 //! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
 
+mod overflow;
+
 use super::account::{Account, Lost};
 use super::backlog::Backlog;
 use super::event::{EventKind, EventSink};
@@ -21,9 +23,10 @@ use crate::stats::cells::RouteCell;
 use crate::sys::Errno;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-/// How long a lane waits at most before it looks again at a full receiver that no descriptor announces.
+/// How long a lane waits at most before it looks again at a full receiver that no descriptor
+/// announces.
 const SIGNAL_RETRY_NS: u64 = 1_000_000;
 /// The same bound where a descriptor does announce it: only for expiry and peer death.
 const QUEUE_RETRY_NS: u64 = 10_000_000;
@@ -43,17 +46,19 @@ pub struct Context<'a> {
     pub last_ns: u64,
     /// What a stop does with the message in hand while it waits for room.
     pub at_stop: AtStop,
-    /// The message in hand is in its sender's ring until the last route has dealt with it: if rtd is killed before that,
-    /// the next rtd takes it again.
+    /// The message in hand is in its sender's ring until the last route has dealt with it: if rtd
+    /// is killed before that, the next rtd takes it again.
     pub stays: bool,
 }
 
 /// What becomes of a message in hand that waits for room (`block`) when the daemon stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtStop {
-    /// It waits until the stop gives up, and is rejected then: it cannot go back to where it came from.
+    /// It waits until the stop gives up, and is rejected then: it cannot go back to where it came
+    /// from.
     Wait,
-    /// It stays in its source for the next daemon: no copy was handed on or queued yet, so nothing comes twice.
+    /// It stays in its source for the next daemon: no copy was handed on or queued yet, so nothing
+    /// comes twice.
     Leave,
     /// It was left there.
     Left,
@@ -82,8 +87,9 @@ pub struct Rules {
     pub deadline_ns: u64,
     /// Longest payload.
     pub payload_bytes_max: usize,
-    /// Messages queued in front of a full receiver (of a group of which one member takes each message: in front of all
-    /// of them). `conflate` queues one whatever this says: the latest value.
+    /// Messages queued in front of a full receiver (of a group of which one member takes each
+    /// message: in front of all of them). `conflate` queues one whatever this says: the latest
+    /// value.
     pub capacity: usize,
     /// What happens past the capacity.
     pub overflow: Overflow,
@@ -98,7 +104,8 @@ pub struct Rules {
 pub enum OriginRule {
     /// Whoever can write the source's queue: the queue's mode decides.
     Channel,
-    /// Signals: from the owner when there is one; queued ones, whose pid is a claim, only if said so.
+    /// Signals: from the owner when there is one; queued ones, whose pid is a claim, only if said
+    /// so.
     Signal {
         /// Take claims.
         accept_claimed: bool,
@@ -123,7 +130,8 @@ pub struct Route {
     filtered: bool,
     /// Of the message in hand.
     copies: u64,
-    /// Of the message in hand: copies that are lost as soon as it leaves its sender's ring, see `Route::lose`.
+    /// Of the message in hand: copies that are lost as soon as it leaves its sender's ring, see
+    /// `Route::lose`.
     losing: Vec<Lost>,
     account: Account,
     /// What a blocked dispatch waits for; room for every end.
@@ -137,7 +145,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route over `sinks`, which `targets` divides into consecutive runs; see [`Waits::with_room_for`] for `doorbell`.
+    /// A route over `sinks`, which `targets` divides into consecutive runs; see
+    /// [`Waits::with_room_for`] for `doorbell`.
     pub fn new(
         rules: Rules,
         rate: Option<Rate>,
@@ -147,7 +156,11 @@ impl Route {
         doorbell: Option<Arc<Semaphore>>,
     ) -> Route {
         let copies = targets.iter().map(|target| target.copies(target.len)).sum();
-        let capacity = if rules.overflow == Overflow::Conflate { 1 } else { rules.capacity };
+        let capacity = if rules.overflow == Overflow::Conflate {
+            1
+        } else {
+            rules.capacity
+        };
         let (backlogs, backlogs_of) = Backlog::of(&targets, capacity, rules.payload_bytes_max);
         Route {
             bucket: rate.map(Bucket::new),
@@ -169,7 +182,8 @@ impl Route {
         }
     }
 
-    /// Has it wait for receivers that were there when rtd was restarted, so long from `Route::start` on.
+    /// Has it wait for receivers that were there when rtd was restarted, so long from
+    /// `Route::start` on.
     pub fn rejoin(mut self, rejoin_ns: u64) -> Route {
         self.rejoin_ns = rejoin_ns;
         self
@@ -177,8 +191,14 @@ impl Route {
 
     /// The lane begins to read.
     pub(super) fn start(&mut self, now_ns: u64) {
-        self.rejoin_until_ns = if self.rejoin_ns > 0 { now_ns.saturating_add(self.rejoin_ns) } else { 0 };
-        self.sinks.iter_mut().for_each(|sink| sink.rejoins = self.rejoin_ns > 0);
+        self.rejoin_until_ns = if self.rejoin_ns > 0 {
+            now_ns.saturating_add(self.rejoin_ns)
+        } else {
+            0
+        };
+        self.sinks
+            .iter_mut()
+            .for_each(|sink| sink.rejoins = self.rejoin_ns > 0);
     }
 
     /// From here on a receiver that has not come back counts as dead.
@@ -189,21 +209,28 @@ impl Route {
         }
     }
 
-    /// Whether the next message could be lost for no other reason than that a receiver has not come back yet: it is
-    /// expected, and the queue in front of it is full. Then the source is not read. `conflate` loses nothing that it
-    /// would not lose otherwise: it keeps the latest message.
+    /// Whether the next message could be lost for no other reason than that a receiver has not come
+    /// back yet: it is expected, and the queue in front of it is full. Then the source is not read.
+    /// `conflate` loses nothing that it would not lose otherwise: it keeps the latest message.
     #[inline]
     pub(super) fn holds_source(&self) -> bool {
         self.rejoin_until_ns != 0
             && self.rules.overflow != Overflow::Conflate
-            && self.backlogs.iter().any(|backlog| backlog.queue.is_full() && self.awaits_receiver(backlog))
+            && self
+                .backlogs
+                .iter()
+                .any(|backlog| backlog.queue.is_full() && self.awaits_receiver(backlog))
     }
 
     #[cold]
     fn awaits_receiver(&self, backlog: &Backlog) -> bool {
         let target = &self.targets[backlog.target];
         // In a group of which one member takes each message, any of them may be the one.
-        let ends = if target.mode == GroupMode::All { backlog.ends.clone() } else { target.ends() };
+        let ends = if target.mode == GroupMode::All {
+            backlog.ends.clone()
+        } else {
+            target.ends()
+        };
         self.sinks[ends].iter().any(|sink| sink.awaits)
     }
 
@@ -224,7 +251,11 @@ impl Route {
 
     /// Whether some message waits for room.
     pub fn has_backlog(&self) -> bool {
-        self.owes_signal || self.backlogs.iter().any(|backlog| !backlog.queue.is_empty())
+        self.owes_signal
+            || self
+                .backlogs
+                .iter()
+                .any(|backlog| !backlog.queue.is_empty())
     }
 
     /// Where every message is.
@@ -237,8 +268,8 @@ impl Route {
         matches!(self.rules.overflow, Overflow::Block { .. })
     }
 
-    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst; `hand_back` if the
-    /// context says that the message was left.
+    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst;
+    /// `hand_back` if the context says that the message was left.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
         self.end_losses();
         if self.rejoin_until_ns != 0 {
@@ -275,12 +306,17 @@ impl Route {
 
     /// Copies of the message in hand that are in no queue.
     fn in_hand(&self) -> u64 {
-        let queued: usize = self.backlogs.iter().map(|backlog| backlog.queue.len()).sum();
+        let queued: usize = self
+            .backlogs
+            .iter()
+            .map(|backlog| backlog.queue.len())
+            .sum();
         self.account.ledger.queued - queued as u64
     }
 
-    /// A copy of the message in hand cannot be delivered. While the message stays in its sender's ring, it can still be
-    /// the next daemon's, which would account for it again: the copy counts as queued until the message is done.
+    /// A copy of the message in hand cannot be delivered. While the message stays in its sender's
+    /// ring, it can still be the next daemon's, which would account for it again: the copy counts
+    /// as queued until the message is done.
     fn lose(&mut self, lost: Lost, ctx: &Context<'_>) {
         if ctx.stays && self.losing.len() < self.losing.capacity() {
             self.losing.push(lost);
@@ -298,7 +334,9 @@ impl Route {
     /// The message that was in hand is done.
     #[inline]
     fn end_losses(&mut self) {
-        self.losing.drain(..).for_each(|lost| self.account.lost(lost));
+        self.losing
+            .drain(..)
+            .for_each(|lost| self.account.lost(lost));
     }
 
     /// Moves queued messages on as far as there is room.
@@ -307,11 +345,20 @@ impl Route {
         self.publish();
     }
 
-    /// Shows the ledger while a message is held. Its copies count as queued; if rtd is killed now they are not lost, as far
-    /// as no receiver has them: the message is still in its sender's ring.
+    /// Shows the ledger while a message is held. Its copies count as queued; if rtd is killed now
+    /// they are not lost, as far as no receiver has them: the message is still in its sender's
+    /// ring.
     fn publish_held(&mut self, message: &Message<'_>, ctx: &Context<'_>) {
-        let in_queues = self.backlogs.iter().filter(|backlog| backlog.queue.ends_with(message)).count();
-        let held = if ctx.stays { self.in_hand() + in_queues as u64 } else { 0 };
+        let in_queues = self
+            .backlogs
+            .iter()
+            .filter(|backlog| backlog.queue.ends_with(message))
+            .count();
+        let held = if ctx.stays {
+            self.in_hand() + in_queues as u64
+        } else {
+            0
+        };
         self.account.publish(held);
     }
 
@@ -325,7 +372,9 @@ impl Route {
             let is_expected = self.sinks[ends.clone()].iter().any(Sink::is_expected);
             self.pump_backlog(at, ctx);
             if !is_expected {
-                self.sinks[ends].iter_mut().for_each(|sink| sink.awaits = false);
+                self.sinks[ends]
+                    .iter_mut()
+                    .for_each(|sink| sink.awaits = false);
             }
         }
         // Also those that came to owe one just now, or while a dispatch was blocked.
@@ -354,7 +403,10 @@ impl Route {
     pub fn abandon(&mut self) {
         for backlog in &mut self.backlogs {
             for _ in 0..backlog.queue.clear() {
-                self.account.lost(Lost::at(backlog.only_end(), Outcome::Rejected(Reject::Stopped)));
+                self.account.lost(Lost::at(
+                    backlog.only_end(),
+                    Outcome::Rejected(Reject::Stopped),
+                ));
             }
         }
         self.publish();
@@ -364,16 +416,24 @@ impl Route {
     pub fn lose_orphaned(&mut self, messages: u64) {
         for _ in 0..messages.saturating_mul(self.copies) {
             self.account.accept(1);
-            self.account.lost(Lost::at(None, Outcome::Rejected(Reject::Stopped)));
+            self.account
+                .lost(Lost::at(None, Outcome::Rejected(Reject::Stopped)));
         }
         self.publish();
     }
 
-    /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when there is room by now.
+    /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when
+    /// there is room by now.
     pub fn await_room(&mut self, waits: &mut Waits) -> u64 {
-        let mut bound_ns = if self.owes_signal { SIGNAL_RETRY_NS } else { QUEUE_RETRY_NS };
+        let mut bound_ns = if self.owes_signal {
+            SIGNAL_RETRY_NS
+        } else {
+            QUEUE_RETRY_NS
+        };
         for backlog in &self.backlogs {
-            let Some(first) = backlog.queue.front() else { continue };
+            let Some(first) = backlog.queue.front() else {
+                continue;
+            };
             for sink in &mut self.sinks[backlog.ends.clone()] {
                 // The vectors were made for every end of every route: no allocation here.
                 if !sink.await_room(&first, waits) {
@@ -402,12 +462,15 @@ impl Route {
         {
             return Some(Reject::TooLarge);
         }
-        let admitted = self.bucket.as_mut().is_none_or(|b| b.admit(message.dequeued_ns));
+        let admitted = self
+            .bucket
+            .as_mut()
+            .is_none_or(|b| b.admit(message.dequeued_ns));
         (!admitted).then_some(Reject::Rate)
     }
 
-    /// Settles who counts for the message in hand: once, so that what is accepted is what is dealt with, although
-    /// members come and go meanwhile.
+    /// Settles who counts for the message in hand: once, so that what is accepted is what is dealt
+    /// with, although members come and go meanwhile.
     fn choose(&mut self) {
         self.copies = 0;
         for target in &self.targets {
@@ -446,18 +509,22 @@ impl Route {
                     self.lose(Lost::at(None, Outcome::PeerDead), ctx);
                 }
             }
-            GroupMode::RoundRobin | GroupMode::Any => self.deliver_to_a_member(number, message, ctx),
+            GroupMode::RoundRobin | GroupMode::Any => {
+                self.deliver_to_a_member(number, message, ctx)
+            }
         }
     }
 
-    /// Where membership is decided for each message: the first living member that has room takes it, beginning with the
-    /// one whose turn it is; when none has, the first living one queues it. A member that can never take it is passed
-    /// over as well.
+    /// Where membership is decided for each message: the first living member that has room takes
+    /// it, beginning with the one whose turn it is; when none has, the first living one queues it.
+    /// A member that can never take it is passed over as well.
     fn deliver_to_a_member(&mut self, number: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         let target = &mut self.targets[number];
         let (first, len) = (target.first, target.len);
         // A turn of a process that is no member would give the next one two.
-        let start = (0..len).map(|n| (target.start() + n) % len).find(|n| self.members[first + n]);
+        let start = (0..len)
+            .map(|n| (target.start() + n) % len)
+            .find(|n| self.members[first + n]);
         let start = start.unwrap_or(target.start());
         target.end_turn(start);
         let (mut full, mut never) = (None, (None, Refusal::PeerDead));
@@ -505,8 +572,8 @@ impl Route {
         queued
     }
 
-    /// Hands a new message to an end of a backlog, and answers to which; full while older ones wait there, so that order
-    /// is kept.
+    /// Hands a new message to an end of a backlog, and answers to which; full while older ones wait
+    /// there, so that order is kept.
     #[inline]
     fn try_send(
         &mut self,
@@ -518,7 +585,14 @@ impl Route {
         if !backlog.queue.is_empty() {
             if let Some(end) = backlog.only_end() {
                 let is_dead = self.sinks[end].is_dead();
-                return Err((Some(end), if is_dead { Refusal::PeerDead } else { Refusal::Full }));
+                return Err((
+                    Some(end),
+                    if is_dead {
+                        Refusal::PeerDead
+                    } else {
+                        Refusal::Full
+                    },
+                ));
             }
             // Another member than the one that was full may have room by now.
             self.pump_backlog(at, ctx);
@@ -550,120 +624,11 @@ impl Route {
     #[cold]
     fn report_signal(&mut self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
         if self.sinks[end].told.replace(errno) != Some(errno) {
-            ctx.emit(EventKind::SignalFailed { route: self.rules.index, sink: number(end), errno });
-        }
-    }
-
-    /// Queues the message in front of full receivers; past the capacity the policy decides.
-    fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
-        let end = self.backlogs[at].only_end();
-        if self.rules.overflow == Overflow::Conflate {
-            for _ in 0..self.backlogs[at].queue.clear() {
-                self.account.lost(Lost::at(end, Outcome::Displaced));
-            }
-        }
-        if self.queue(at, message, ctx) {
-            return;
-        }
-        // A receiver may have made room since the queued messages were last tried.
-        self.pump_backlog(at, ctx);
-        if self.queue(at, message, ctx) {
-            return;
-        }
-        let queue = &mut self.backlogs[at].queue;
-        match self.rules.overflow {
-            Overflow::DisplaceOldest if queue.capacity() > 0 => queue.pop_front(),
-            Overflow::DisplaceNewest if queue.capacity() > 0 => queue.pop_back(),
-            Overflow::Block { limit_ns } => return self.block(at, message, limit_ns, ctx),
-            _ => return self.lose(Lost::at(end, Outcome::Rejected(Reject::Full)), ctx),
-        }
-        self.account.lost(Lost::at(end, Outcome::Displaced));
-        self.queue(at, message, ctx);
-    }
-
-    /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages stay in
-    /// its own queue meanwhile, and at a stop the one in hand does too where it can ([`AtStop`]).
-    fn block(&mut self, at: usize, message: &Message<'_>, limit_ns: u64, ctx: &mut Context<'_>) {
-        let (until, end) = (ctx.now().saturating_add(limit_ns), self.backlogs[at].only_end());
-        loop {
-            // All of them, so that this one does not hold up what waits for other receivers.
-            self.pump_all(ctx);
-            self.publish_held(message, ctx);
-            if self.backlogs[at].queue.is_empty() {
-                // Room, or nobody there any more: the straight way again.
-                match self.offer(at, message, ctx) {
-                    Ok(end) => {
-                        self.sent(at, end, ctx);
-                        return self.delivered(end, message, ctx);
-                    }
-                    Err((_, Refusal::Full)) => {}
-                    Err((end, refusal)) => return self.lose(refused(end, refusal), ctx),
-                }
-            }
-            if self.queue(at, message, ctx) {
-                return;
-            }
-            let stop_at_ns = ctx.stop_at_ns.load(Ordering::Relaxed);
-            if stop_at_ns != 0 && ctx.at_stop == AtStop::Leave {
-                ctx.at_stop = AtStop::Left;
-                return;
-            }
-            let now = ctx.now();
-            if now.saturating_sub(message.since_ns) > self.rules.ttl_ns {
-                return self.lose(Lost::at(end, Outcome::Expired), ctx);
-            }
-            let (give_up, reason) = match stop_at_ns {
-                stop_at if stop_at != 0 && stop_at < until => (stop_at, Reject::Stopped),
-                _ => (until, Reject::Full),
-            };
-            if now >= give_up {
-                return self.lose(Lost::at(end, Outcome::Rejected(reason)), ctx);
-            }
-            self.wait_for_room(give_up - now, ctx);
-        }
-    }
-
-    /// Sleeps until some queued message may move on, at most so long.
-    fn wait_for_room(&mut self, limit_ns: u64, ctx: &mut Context<'_>) {
-        let mut waits = std::mem::take(&mut self.waits);
-        waits.clear();
-        let bound_ns = self.await_room(&mut waits).min(limit_ns);
-        if bound_ns > 0 {
-            ctx.progress.rest();
-            // SAFETY: the words are those of rings that this route holds.
-            // An interrupted wait only means to look again.
-            let _ = unsafe { waits.wait(ctx.skin, bound_ns) };
-            ctx.progress.work();
-        }
-        self.waits = waits;
-    }
-
-    /// Hands a message to the first end of a backlog that takes it, beginning with the one whose turn it is; answers
-    /// which did. Dead only when all of them are; otherwise full where one is.
-    fn offer(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> Result<usize, Refused> {
-        let Route { rules, targets, sinks, backlogs, .. } = self;
-        offer_to(rules, targets, sinks, &backlogs[at], message, ctx)
-    }
-
-    fn pump_backlog(&mut self, at: usize, ctx: &mut Context<'_>) {
-        // The message in front is in the backlog's memory while a sink takes it: the fields are borrowed one by one.
-        while let Some(message) = self.backlogs[at].queue.front() {
-            let since_ns = message.since_ns;
-            if ctx.now().saturating_sub(since_ns) > self.rules.ttl_ns {
-                self.account.lost(Lost::at(self.backlogs[at].only_end(), Outcome::Expired));
-            } else {
-                let backlog = &self.backlogs[at];
-                match offer_to(&self.rules, &self.targets, &mut self.sinks, backlog, &message, ctx) {
-                    Ok(end) => {
-                        crate::fault_point!("after_queued_delivery_before_ledger");
-                        self.sent(at, end, ctx);
-                        self.account.delivered(end, since_ns, ctx.now());
-                    }
-                    Err((_, Refusal::Full)) => return,
-                    Err((end, refusal)) => self.account.lost(refused(end, refusal)),
-                }
-            }
-            self.backlogs[at].queue.pop_front();
+            ctx.emit(EventKind::SignalFailed {
+                route: self.rules.index,
+                sink: number(end),
+                errno,
+            });
         }
     }
 }
@@ -679,7 +644,11 @@ fn offer_to(
     ctx: &mut Context<'_>,
 ) -> Result<usize, Refused> {
     let (first, len) = (backlog.ends.start, backlog.ends.len());
-    let start = if len == 1 { 0 } else { targets[backlog.target].start() };
+    let start = if len == 1 {
+        0
+    } else {
+        targets[backlog.target].start()
+    };
     let mut refused = (backlog.only_end(), Refusal::PeerDead);
     for n in 0..len {
         let turn = start + n;
@@ -702,8 +671,19 @@ fn offer_to(
 
 /// Reports that the process at an end broke its ring: also where another member takes the message.
 #[cold]
-fn report_corrupt(route: u32, end: usize, generation: u64, corrupt: Corrupt, ctx: &mut Context<'_>) {
-    ctx.emit(EventKind::Corrupt { route, sink: Some(number(end)), generation, corrupt });
+fn report_corrupt(
+    route: u32,
+    end: usize,
+    generation: u64,
+    corrupt: Corrupt,
+    ctx: &mut Context<'_>,
+) {
+    ctx.emit(EventKind::Corrupt {
+        route,
+        sink: Some(number(end)),
+        generation,
+        corrupt,
+    });
 }
 
 /// Why no end took a message, and which one is at fault, where it is one alone.
@@ -718,8 +698,16 @@ fn refused(end: Option<usize>, refusal: Refusal) -> Lost {
         Refusal::Full => Outcome::Rejected(Reject::Full),
         Refusal::Ignored => Outcome::Rejected(Reject::Ignored),
     };
-    let errno = if let Refusal::Failed(errno) = refusal { Some(errno) } else { None };
-    Lost { outcome, end, errno }
+    let errno = if let Refusal::Failed(errno) = refusal {
+        Some(errno)
+    } else {
+        None
+    };
+    Lost {
+        outcome,
+        end,
+        errno,
+    }
 }
 
 /// An end's number in events.
@@ -729,7 +717,13 @@ fn number(end: usize) -> u32 {
 
 impl OriginRule {
     fn accepts(&self, message: &Message<'_>) -> bool {
-        let OriginRule::Signal { accept_claimed, owner } = self else { return true };
+        let OriginRule::Signal {
+            accept_claimed,
+            owner,
+        } = self
+        else {
+            return true;
+        };
         if !message.origin.verified && !accept_claimed {
             return false;
         }

@@ -1,8 +1,10 @@
-//! The system calls that a lane thread makes after the seal: the written list, each with its reason.
+//! The system calls that a lane thread makes after the seal: the written list, each with its
+//! reason.
 //!
-//! A thread's list is made of what its own sources and routes need and nothing else; the kernel holds it to that
-//! ([`crate::seal::confine`]). Constraint: what stands in the way of every message has no condition on an argument (see
-//! [`crate::sys::seccomp`]). Invariant: nothing here opens, maps, starts or replaces anything.
+//! A thread's list is made of what its own sources and routes need and nothing else; the kernel
+//! holds it to that ([`crate::seal::confine`]). Constraint: what stands in the way of every message
+//! has no condition on an argument (see [`crate::sys::seccomp`]). Invariant: nothing here opens,
+//! maps, starts or replaces anything.
 
 use super::worker::Input;
 use crate::skin::Skin;
@@ -11,16 +13,34 @@ use std::io;
 
 /// Every lane thread.
 const EVERY: &[Allowed] = &[
-    allow(Call::PPOLL, "waits for room in a full receiver and for its source at once"),
-    allow(Call::SCHED_YIELD, "lets the lane's other threads run between bursts of a flooded source"),
-    allow(Call::CLOCK_NANOSLEEP, "the pause after a receive that failed"),
-    allow(Call::CLOCK_GETTIME, "the time, where the machine's clock has no vDSO"),
+    allow(
+        Call::PPOLL,
+        "waits for room in a full receiver and for its source at once",
+    ),
+    allow(
+        Call::SCHED_YIELD,
+        "lets the lane's other threads run between bursts of a flooded source",
+    ),
+    allow(
+        Call::CLOCK_NANOSLEEP,
+        "the pause after a receive that failed",
+    ),
+    allow(
+        Call::CLOCK_GETTIME,
+        "the time, where the machine's clock has no vDSO",
+    ),
     allow(
         Call::SIGRETURN,
         "the end of a signal handler: of the wake-up, and of the one that counts refused calls",
     ),
-    allow(Call::RESTART, "a wait goes on that SIGSTOP and SIGCONT interrupted"),
-    allow(Call::GETRUSAGE, "its faults and switches since the seal, when it has drained"),
+    allow(
+        Call::RESTART,
+        "a wait goes on that SIGSTOP and SIGCONT interrupted",
+    ),
+    allow(
+        Call::GETRUSAGE,
+        "its faults and switches since the seal, when it has drained",
+    ),
 ];
 
 /// Reads a message queue.
@@ -31,9 +51,15 @@ pub(crate) const SIGNAL_SOURCE: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes 
 
 /// Reads the ring of a session.
 pub(crate) const RING_SOURCE: &[Allowed] = &[
-    allow(Call::FUTEX, "sleeps at the bell of an empty ring, and rings for who waits for room in it"),
+    allow(
+        Call::FUTEX,
+        "sleeps at the bell of an empty ring, and rings for who waits for room in it",
+    ),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
-    allow(Call::EPOLL_PWAIT, "silences the descriptor of a ring that it waited for beside others"),
+    allow(
+        Call::EPOLL_PWAIT,
+        "silences the descriptor of a ring that it waited for beside others",
+    ),
 ];
 
 /// Writes a message queue.
@@ -41,23 +67,44 @@ pub(crate) const MQ_SINK: &[Allowed] = &[allow(Call::MQ_SEND, "hands a message o
 
 /// Sends a signal.
 pub(crate) const SIGNAL_SINK: &[Allowed] = &[
-    allow(Call::PIDFD_SEND_SIGNAL, "signals a process, or a thread that has a descriptor (Linux 6.9)"),
-    allow(Call::SIGQUEUE_TO_THREAD, "signals a thread by its number before that"),
-    allow(Call::PREAD, "how many signals wait for the receiver, from its open status file"),
+    allow(
+        Call::PIDFD_SEND_SIGNAL,
+        "signals a process, or a thread that has a descriptor (Linux 6.9)",
+    ),
+    allow(
+        Call::SIGQUEUE_TO_THREAD,
+        "signals a thread by its number before that",
+    ),
+    allow(
+        Call::PREAD,
+        "how many signals wait for the receiver, from its open status file",
+    ),
 ];
 
 /// Writes the ring of a session.
 pub(crate) const RING_SINK: &[Allowed] = &[
     allow(Call::FUTEX, "rings for who sleeps at its bell"),
     allow(Call::FUTEX_WAITV, "sleeps until a full ring has room"),
-    allow(Call::WRITE, "rings the eventfd of who waits for that; its number changes with the session"),
+    allow(
+        Call::WRITE,
+        "rings the eventfd of who waits for that; its number changes with the session",
+    ),
 ];
 
 /// Any thread that ends, as the standard library and the C library end one.
 pub const WAY_OUT: &[Allowed] = &[
-    allow(Call::FUTEX, "wakes who waits for its end; the lock of the heap"),
-    allow(Call::MUNMAP, "its alternate stack, and what the last user of something lets go"),
-    allow(Call::CLOSE, "descriptors whose last holder it is, where the daemon ended without waiting for it"),
+    allow(
+        Call::FUTEX,
+        "wakes who waits for its end; the lock of the heap",
+    ),
+    allow(
+        Call::MUNMAP,
+        "its alternate stack, and what the last user of something lets go",
+    ),
+    allow(
+        Call::CLOSE,
+        "descriptors whose last holder it is, where the daemon ended without waiting for it",
+    ),
     allow(Call::SIGALTSTACK, "takes its alternate stack away"),
     allow(Call::SIGPROCMASK, "no signal any more"),
     allow(Call::MADVISE, "gives the pages of its stack back"),
@@ -66,7 +113,10 @@ pub const WAY_OUT: &[Allowed] = &[
 
 /// A defect: the thread says so and ends the process, or goes on.
 pub const LAST_WORDS: &[Allowed] = &[
-    allow(Call::WRITE_STDERR, "the line of a panic, or of the guard in tests"),
+    allow(
+        Call::WRITE_STDERR,
+        "the line of a panic, or of the guard in tests",
+    ),
     allow(Call::GETPID, "abort(3)"),
     allow(Call::GETTID, "abort(3)"),
     allow(Call::SIGPROCMASK, "abort(3)"),
@@ -76,7 +126,10 @@ pub const LAST_WORDS: &[Allowed] = &[
         "a fault ends the process: the standard library's handler sets the default and returns into the fault, and would \
          come back for ever",
     ),
-    allow(Call::ACTION_OF_BUS, "the same for memory behind which there is nothing any more"),
+    allow(
+        Call::ACTION_OF_BUS,
+        "the same for memory behind which there is nothing any more",
+    ),
     allow(
         Call::BRK,
         "a heap call after the seal is counted as such; refused memory would end the daemon instead",
@@ -85,8 +138,9 @@ pub const LAST_WORDS: &[Allowed] = &[
     allow(Call::KILL, "a fault point ends the process"),
 ];
 
-/// What a thread over these inputs may call, ready to be installed; none where the skin's calls are not Linux's, so that
-/// a filter of those would see nothing of the path and cost each refused call the thread's mode.
+/// What a thread over these inputs may call, ready to be installed; none where the skin's calls are
+/// not Linux's, so that a filter of those would see nothing of the path and cost each refused call
+/// the thread's mode.
 ///
 /// Errors as [`Program::compile`].
 pub fn program(skin: &Skin, inputs: &[Input]) -> io::Result<Option<Program>> {
@@ -98,9 +152,15 @@ pub fn program(skin: &Skin, inputs: &[Input]) -> io::Result<Option<Program>> {
 
 fn list(inputs: &[Input]) -> impl Iterator<Item = &'static Allowed> {
     let sources = inputs.iter().map(|input| input.source.calls());
-    let sinks = inputs.iter().flat_map(|input| &input.routes).flat_map(|route| route.sinks());
+    let sinks = inputs
+        .iter()
+        .flat_map(|input| &input.routes)
+        .flat_map(|route| route.sinks());
     let own: Vec<&[Allowed]> = sources.chain(sinks.flat_map(|sink| sink.calls())).collect();
-    [EVERY, WAY_OUT, LAST_WORDS].into_iter().chain(own).flatten()
+    [EVERY, WAY_OUT, LAST_WORDS]
+        .into_iter()
+        .chain(own)
+        .flatten()
 }
 
 #[cfg(test)]
@@ -130,8 +190,9 @@ mod tests {
             assert!(why.len() > 5, "{name}");
         }
         // What the hot calls of a path are is allowed whatever the arguments.
-        for Allowed { call, .. } in
-            [MQ_SOURCE, MQ_SINK, RING_SOURCE, RING_SINK, SIGNAL_SINK].into_iter().flatten()
+        for Allowed { call, .. } in [MQ_SOURCE, MQ_SINK, RING_SOURCE, RING_SINK, SIGNAL_SINK]
+            .into_iter()
+            .flatten()
         {
             assert!(!call.has_condition(), "{}", call.name());
         }

@@ -1,8 +1,10 @@
-//! Some ends of a route, chosen together; and who of them counts, where a POSIX process group or session says so.
+//! Some ends of a route, chosen together; and who of them counts, where a POSIX process group or
+//! session says so.
 //!
-//! Constraint: asking costs a lane a few loads from `Peer`, never a system call; what the kernel says is read by the
-//! control thread, at registration and then every tick (100 ms). So a setpgid(2) or setsid(2) of a registered process
-//! is seen within a tick; a registration, a death or a departure at once.
+//! Constraint: asking costs a lane a few loads from `Peer`, never a system call; what the kernel
+//! says is read by the control thread, at registration and then every tick (100 ms). So a
+//! setpgid(2) or setsid(2) of a registered process is seen within a tick; a registration, a death
+//! or a departure at once.
 
 use super::peer::Peer;
 use super::policy::GroupMode;
@@ -38,15 +40,19 @@ impl Target {
         }
     }
 
-    /// Whether what is queued waits for any of its ends. It does not where each gets a copy of its own, nor where
-    /// membership is decided when a message arrives.
+    /// Whether what is queued waits for any of its ends. It does not where each gets a copy of its
+    /// own, nor where membership is decided when a message arrives.
     pub fn is_one_queue(&self) -> bool {
         self.mode != GroupMode::All && self.filter.is_none()
     }
 
     /// The end, counted from the first, that is asked first.
     pub fn start(&self) -> usize {
-        if self.mode == GroupMode::RoundRobin { self.cursor } else { 0 }
+        if self.mode == GroupMode::RoundRobin {
+            self.cursor
+        } else {
+            0
+        }
     }
 
     /// That end, counted from the first, had its turn, also where another one took the message.
@@ -55,8 +61,8 @@ impl Target {
     }
 }
 
-/// Those whose owner is registered, alive and in the same POSIX process group or session as `of`, which has to be
-/// registered too (credentials(7)).
+/// Those whose owner is registered, alive and in the same POSIX process group or session as `of`,
+/// which has to be registered too (credentials(7)).
 #[derive(Clone, Debug)]
 pub struct Membership {
     /// What they have in common.
@@ -81,13 +87,15 @@ impl Membership {
         self.number(&self.of)
     }
 
-    /// Whether the owner of an end is a member; `wanted` is what [`Membership::wanted`] said for this message.
+    /// Whether the owner of an end is a member; `wanted` is what [`Membership::wanted`] said for
+    /// this message.
     #[inline]
     pub fn includes(&self, owner: Option<&Peer>, wanted: Option<i32>) -> bool {
         wanted.is_some() && owner.and_then(|peer| self.number(peer)) == wanted
     }
 
-    /// None for who is not there, and where the kernel did not say: two unknown groups are not the same group.
+    /// None for who is not there, and where the kernel did not say: two unknown groups are not the
+    /// same group.
     fn number(&self, peer: &Peer) -> Option<i32> {
         if !peer.lives() {
             return None;

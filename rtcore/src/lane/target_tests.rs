@@ -1,4 +1,5 @@
-//! Who counts for a message, and that the books show it: three queues behind one target, narrowed to a process group.
+//! Who counts for a message, and that the books show it: three queues behind one target, narrowed
+//! to a process group.
 
 use super::*;
 use crate::endpoint::sink::Sink;
@@ -26,7 +27,8 @@ fn alive(pgid: i32, sid: i32) -> Arc<Peer> {
     let peer = Peer::new(1, skin::posix()).unwrap();
     peer.set_groups(pgid, sid);
     let pid = i32::try_from(std::process::id()).unwrap();
-    peer.take(PidFd::open(pid).unwrap().as_fd(), pid, pid, 0).unwrap();
+    peer.take(PidFd::open(pid).unwrap().as_fd(), pid, pid, 0)
+        .unwrap();
     Arc::new(peer)
 }
 
@@ -43,7 +45,11 @@ struct Bench {
 impl Bench {
     fn new(mode: GroupMode, kin: Kin) -> Bench {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("target{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "target{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let queues: [_; 3] = std::array::from_fn(|i| {
             let queue = CString::new(format!("/rtd-{name}.{i}")).unwrap();
             drop(Queue::create(&queue, 2, 8, 0o600).unwrap());
@@ -52,11 +58,18 @@ impl Bench {
         });
         let of = alive(GROUP, GROUP);
         let members = std::array::from_fn(|_| alive(GROUP, GROUP));
-        let sinks = queues.iter().zip(&members).map(|((queue, _), peer): (_, &Arc<Peer>)| {
-            let queue = OpenQueue::open(skin::posix(), queue, Access::Send, true).unwrap();
-            let sink = endpoint::mqueue::Sink { queue, bytes_max: 8, announces_room: true };
-            Sink::new(SinkKind::Mqueue(sink), Some(Arc::clone(peer)))
-        });
+        let sinks = queues
+            .iter()
+            .zip(&members)
+            .map(|((queue, _), peer): (_, &Arc<Peer>)| {
+                let queue = OpenQueue::open(skin::posix(), queue, Access::Send, true).unwrap();
+                let sink = endpoint::mqueue::Sink {
+                    queue,
+                    bytes_max: 8,
+                    announces_room: true,
+                };
+                Sink::new(SinkKind::Mqueue(sink), Some(Arc::clone(peer)))
+            });
         let rules = Rules {
             index: 0,
             ttl_ns: u64::MAX,
@@ -67,8 +80,17 @@ impl Bench {
             mq_priority: None,
             origin: OriginRule::Channel,
         };
-        let filter = Some(Membership { kin, of: Arc::clone(&of) });
-        let target = Target { mode, first: 0, len: 3, cursor: 0, filter };
+        let filter = Some(Membership {
+            kin,
+            of: Arc::clone(&of),
+        });
+        let target = Target {
+            mode,
+            first: 0,
+            len: 3,
+            cursor: 0,
+            filter,
+        };
         let route = RouteSpec {
             name: "r".into(),
             lane: 0,
@@ -77,10 +99,28 @@ impl Bench {
             ends: vec![0, 1, 2],
             direct: false,
         };
-        let page = Page::create(&PageSpec { name: name.clone(), routes: vec![route], ..PageSpec::default() })
-            .unwrap();
-        let route = Route::new(rules, None, vec![target], sinks.collect(), page.route(0), None);
-        Bench { route, of, members, queues, name, _page: page }
+        let page = Page::create(&PageSpec {
+            name: name.clone(),
+            routes: vec![route],
+            ..PageSpec::default()
+        })
+        .unwrap();
+        let route = Route::new(
+            rules,
+            None,
+            vec![target],
+            sinks.collect(),
+            page.route(0),
+            None,
+        );
+        Bench {
+            route,
+            of,
+            members,
+            queues,
+            name,
+            _page: page,
+        }
     }
 
     /// Puts each member into a process group of that number.
@@ -127,20 +167,34 @@ impl Bench {
     /// Takes all messages of a queue: the first byte of each.
     fn take(&self, end: usize) -> Vec<u8> {
         let mut buffer = [0; 8];
-        let mut receive =
-            || mqueue::receive(self.queues[end].1.as_raw_fd(), &mut buffer).ok().map(|_| buffer[0]);
+        let mut receive = || {
+            mqueue::receive(self.queues[end].1.as_raw_fd(), &mut buffer)
+                .ok()
+                .map(|_| buffer[0])
+        };
         std::iter::from_fn(&mut receive).collect()
     }
 
     fn ledger_is(&self, ledger: Ledger) {
-        assert_eq!(Ledger { deadline_misses: 0, ..*self.route.ledger() }, ledger);
+        assert_eq!(
+            Ledger {
+                deadline_misses: 0,
+                ..*self.route.ledger()
+            },
+            ledger
+        );
     }
 
     /// What the page says that each end got.
     fn delivered(&self) -> [u64; 3] {
         let read = Reader::open(&self.name).unwrap().snapshot().unwrap();
         let targets = &read.routes[0].targets;
-        assert!(targets.iter().all(|t| (t.delivered > 0) == t.last_ns.is_some()), "{targets:?}");
+        assert!(
+            targets
+                .iter()
+                .all(|t| (t.delivered > 0) == t.last_ns.is_some()),
+            "{targets:?}"
+        );
         std::array::from_fn(|end| targets[end].delivered)
     }
 }
@@ -156,7 +210,10 @@ impl Drop for Bench {
 #[test]
 fn kin_are_those_who_are_there_with_the_same_known_number() {
     let of = alive(7, 8);
-    let by = |kin| Membership { kin, of: Arc::clone(&of) };
+    let by = |kin| Membership {
+        kin,
+        of: Arc::clone(&of),
+    };
     let is = |filter: &Membership, peer: &Arc<Peer>| filter.includes(Some(peer), filter.wanted());
     let (group, session) = (by(Kin::ProcessGroup), by(Kin::Session));
     let same = alive(7, 80);
@@ -164,13 +221,22 @@ fn kin_are_those_who_are_there_with_the_same_known_number() {
     let housemate = alive(70, 8);
     assert!(!is(&group, &housemate) && is(&session, &housemate));
     assert!(is(&group, &of), "it is in its own group");
-    assert!(!group.includes(None, group.wanted()), "an end that nobody owns");
-    assert!(!is(&group, &Arc::new(Peer::new(1, skin::posix()).unwrap())), "nobody registered");
+    assert!(
+        !group.includes(None, group.wanted()),
+        "an end that nobody owns"
+    );
+    assert!(
+        !is(&group, &Arc::new(Peer::new(1, skin::posix()).unwrap())),
+        "nobody registered"
+    );
     same.died();
     assert!(!is(&group, &same));
     of.set_groups(0, -1);
     let unknown = alive(0, -1);
-    assert!(!is(&group, &unknown) && !is(&session, &unknown), "two unknowns are not the same");
+    assert!(
+        !is(&group, &unknown) && !is(&session, &unknown),
+        "two unknowns are not the same"
+    );
     of.set_groups(7, 8);
     of.left();
     assert_eq!((group.wanted(), is(&session, &housemate)), (None, false));
@@ -188,8 +254,16 @@ fn all_is_as_many_copies_as_there_are_members() {
     bench.groups([GROUP; 3]);
     bench.of.left();
     bench.send(&[3]);
-    bench.ledger_is(Ledger { accepted: 7, delivered: 5, peer_dead: 2, ..Ledger::default() });
-    assert_eq!([0, 1, 2].map(|end| bench.take(end)), [vec![0, 1], vec![0], vec![0, 1]]);
+    bench.ledger_is(Ledger {
+        accepted: 7,
+        delivered: 5,
+        peer_dead: 2,
+        ..Ledger::default()
+    });
+    assert_eq!(
+        [0, 1, 2].map(|end| bench.take(end)),
+        [vec![0, 1], vec![0], vec![0, 1]]
+    );
     assert_eq!(bench.delivered(), [2, 1, 2]);
 }
 
@@ -200,7 +274,11 @@ fn a_refused_message_is_refused_for_each_member() {
     bench.send(&[0; 9]);
     let mut rejected = [0; Reject::COUNT];
     rejected[Reject::TooLarge as usize] = 2;
-    bench.ledger_is(Ledger { accepted: 2, rejected, ..Ledger::default() });
+    bench.ledger_is(Ledger {
+        accepted: 2,
+        rejected,
+        ..Ledger::default()
+    });
 }
 
 #[test]
@@ -210,15 +288,26 @@ fn members_take_turns_and_the_others_have_none() {
     for n in 0..4 {
         bench.send(&[n]);
     }
-    assert_eq!([0, 1, 2].map(|end| bench.take(end)), [vec![0, 2], vec![], vec![1, 3]]);
+    assert_eq!(
+        [0, 1, 2].map(|end| bench.take(end)),
+        [vec![0, 2], vec![], vec![1, 3]]
+    );
     bench.members[1].set_groups(41, GROUP);
     for n in 4..7 {
         bench.send(&[n]);
     }
-    assert_eq!([0, 1, 2].map(|end| bench.take(end)), [vec![4], vec![5], vec![6]]);
+    assert_eq!(
+        [0, 1, 2].map(|end| bench.take(end)),
+        [vec![4], vec![5], vec![6]]
+    );
     bench.of.died();
     bench.send(&[7]);
-    bench.ledger_is(Ledger { accepted: 8, delivered: 7, peer_dead: 1, ..Ledger::default() });
+    bench.ledger_is(Ledger {
+        accepted: 8,
+        delivered: 7,
+        peer_dead: 1,
+        ..Ledger::default()
+    });
     assert_eq!(bench.delivered(), [3, 1, 3]);
 }
 
@@ -229,8 +318,15 @@ fn any_is_the_first_member_with_room() {
     for n in 0..3 {
         bench.send(&[n]);
     }
-    assert_eq!([0, 1, 2].map(|end| bench.take(end)), [vec![], vec![0, 1], vec![2]]);
-    bench.ledger_is(Ledger { accepted: 3, delivered: 3, ..Ledger::default() });
+    assert_eq!(
+        [0, 1, 2].map(|end| bench.take(end)),
+        [vec![], vec![0, 1], vec![2]]
+    );
+    bench.ledger_is(Ledger {
+        accepted: 3,
+        delivered: 3,
+        ..Ledger::default()
+    });
 }
 
 #[test]
@@ -240,7 +336,12 @@ fn what_is_queued_stays_with_the_end_it_is_queued_for() {
     for n in 0..4 {
         bench.send(&[n]);
     }
-    let waiting = Ledger { accepted: 4, delivered: 2, queued: 2, ..Ledger::default() };
+    let waiting = Ledger {
+        accepted: 4,
+        delivered: 2,
+        queued: 2,
+        ..Ledger::default()
+    };
     bench.ledger_is(waiting);
     // The others have room and are members now; the one it waits for is no longer.
     bench.groups([41, GROUP, GROUP]);
@@ -248,8 +349,15 @@ fn what_is_queued_stays_with_the_end_it_is_queued_for() {
     bench.ledger_is(waiting);
     assert_eq!(bench.take(0), [0, 1]);
     bench.pump();
-    bench.ledger_is(Ledger { accepted: 4, delivered: 4, ..Ledger::default() });
-    assert_eq!([0, 1, 2].map(|end| bench.take(end)), [vec![2, 3], vec![], vec![]]);
+    bench.ledger_is(Ledger {
+        accepted: 4,
+        delivered: 4,
+        ..Ledger::default()
+    });
+    assert_eq!(
+        [0, 1, 2].map(|end| bench.take(end)),
+        [vec![2, 3], vec![], vec![]]
+    );
     assert_eq!(bench.delivered(), [4, 0, 0]);
     // And goes down with it.
     bench.groups([41, GROUP, 41]);
@@ -258,7 +366,12 @@ fn what_is_queued_stays_with_the_end_it_is_queued_for() {
     }
     bench.members[1].died();
     bench.pump();
-    bench.ledger_is(Ledger { accepted: 7, delivered: 6, peer_dead: 1, ..Ledger::default() });
+    bench.ledger_is(Ledger {
+        accepted: 7,
+        delivered: 6,
+        peer_dead: 1,
+        ..Ledger::default()
+    });
     assert_eq!(bench.delivered(), [4, 2, 0]);
 }
 
@@ -291,7 +404,13 @@ fn the_books_balance_while_members_come_and_go() {
             taken
         });
         let ledger = *bench.route.ledger();
-        assert_eq!((bench.delivered(), ledger.delivered), (taken, taken.iter().sum()));
-        assert!(ledger.accepted >= 3000 && ledger.rejected_total() == 0 && ledger.queued == 0, "{ledger:?}");
+        assert_eq!(
+            (bench.delivered(), ledger.delivered),
+            (taken, taken.iter().sum())
+        );
+        assert!(
+            ledger.accepted >= 3000 && ledger.rejected_total() == 0 && ledger.queued == 0,
+            "{ledger:?}"
+        );
     }
 }

@@ -1,11 +1,13 @@
-//! What a lane thread waits for while something is queued in front of a full receiver, or when it has several
-//! sources: descriptors and futex words, in two vectors that were allocated before the seal.
+//! What a lane thread waits for while something is queued in front of a full receiver, or when it
+//! has several sources: descriptors and futex words, in two vectors that were allocated before the
+//! seal.
 //!
-//! The kernel has no call that waits for both kinds at once. Where there are descriptors, rings of sources ring their
-//! eventfd, and room in a ring is looked for every [`ROOM_LOOK_NS`].
+//! The kernel has no call that waits for both kinds at once. Where there are descriptors, rings of
+//! sources ring their eventfd, and room in a ring is looked for every [`ROOM_LOOK_NS`].
 //!
-//! On a skin whose threads must not make Linux's calls there is neither: every ring of the thread, at whichever end, rings
-//! one semaphore, the thread's own. What no ring announces is looked for within the bound.
+//! On a skin whose threads must not make Linux's calls there is neither: every ring of the thread,
+//! at whichever end, rings one semaphore, the thread's own. What no ring announces is looked for
+//! within the bound.
 
 use crate::ring::Bells;
 use crate::ring::producer::ROOM_LOOK_NS;
@@ -26,15 +28,21 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Room for so many of each, their memory touched; or the semaphore that all rings of the thread ring.
+    /// Room for so many of each, their memory touched; or the semaphore that all rings of the
+    /// thread ring.
     pub fn with_room_for(count: usize, doorbell: Option<Arc<Semaphore>>) -> Waits {
         let mut words = vec![Word::NONE; count];
         words.clear();
-        Waits { interests: poll::room_for(count), words, room: false, doorbell }
+        Waits {
+            interests: poll::room_for(count),
+            words,
+            room: false,
+            doorbell,
+        }
     }
 
-    /// Nothing to wait for. First of all: a doorbell that is rung from now on ends the wait, what was rung before does
-    /// not.
+    /// Nothing to wait for. First of all: a doorbell that is rung from now on ends the wait, what
+    /// was rung before does not.
     pub fn clear(&mut self) {
         self.interests.clear();
         self.words.clear();
@@ -71,15 +79,20 @@ impl Waits {
         self.doorbell.is_some() || self.interests.is_empty() && self.words.len() < futex::WORDS_MAX
     }
 
-    /// Whether a thread that has nothing to wait for but an offer parks at the word of its feed; else its doorbell is
-    /// rung.
+    /// Whether a thread that has nothing to wait for but an offer parks at the word of its feed;
+    /// else its doorbell is rung.
     pub fn parks(&self) -> bool {
         self.doorbell.is_none() && self.is_by_bells()
     }
 
-    /// What is waited for elsewhere, at most so long: less where a ring's consumer may miss that room is wanted.
+    /// What is waited for elsewhere, at most so long: less where a ring's consumer may miss that
+    /// room is wanted.
     pub fn bound(&self, bound_ns: u64) -> u64 {
-        if self.room { bound_ns.min(ROOM_LOOK_NS) } else { bound_ns }
+        if self.room {
+            bound_ns.min(ROOM_LOOK_NS)
+        } else {
+            bound_ns
+        }
     }
 
     /// Waits for any of it, at most so long.
@@ -91,9 +104,14 @@ impl Waits {
             return doorbell.wait(self.bound(bound_ns));
         }
         let by_words = self.interests.is_empty() && !self.words.is_empty();
-        // Words beside descriptors are not waited for, and neither are those past the kernel's number.
+        // Words beside descriptors are not waited for, and neither are those past the kernel's
+        // number.
         let unheard = !by_words && !self.words.is_empty() || self.words.len() > futex::WORDS_MAX;
-        let bound_ns = if unheard { bound_ns.min(ROOM_LOOK_NS) } else { self.bound(bound_ns) };
+        let bound_ns = if unheard {
+            bound_ns.min(ROOM_LOOK_NS)
+        } else {
+            self.bound(bound_ns)
+        };
         if by_words {
             let words = &self.words[..self.words.len().min(futex::WORDS_MAX)];
             // SAFETY: the caller's contract.

@@ -23,13 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A receive error that does not go away must not turn into a busy loop at FIFO priority.
 const ERROR_PAUSE_NS: u64 = 1_000_000;
-/// Messages of one source that are taken before anything else is looked at, or runs: the lane's other threads, which
-/// share its CPU at equal priority.
+/// Messages of one source that are taken before anything else is looked at, or runs: the lane's
+/// other threads, which share its CPU at equal priority.
 const BURST_MAX: usize = 32;
 /// How often a thread that only its source can wake looks whether receivers have come or gone.
 const RECEIVERS_LOOK_NS: u64 = 100_000_000;
-/// While stopping: messages of one source that are taken after the time is up. More than RLIMIT_SIGPENDING usually
-/// allows; a bound, because a sender may go on for ever.
+/// While stopping: messages of one source that are taken after the time is up. More than
+/// RLIMIT_SIGPENDING usually allows; a bound, because a sender may go on for ever.
 const LEFT_MAX: usize = 262_144;
 /// While stopping: how long to wait at most for room before looking at the time again.
 const STOP_WAIT_NS: u64 = 1_000_000;
@@ -54,30 +54,48 @@ impl Input {
         self.routes.iter().any(Route::holds_source)
     }
 
-    /// Messages that one turn takes at most. Those of a ring come without a call. If one route may hold the thread, the page
-    /// must show first what the others did with the messages before that one: so it is one message a turn.
+    /// Messages that one turn takes at most. Those of a ring come without a call. If one route may
+    /// hold the thread, the page must show first what the others did with the messages before that
+    /// one: so it is one message a turn.
     fn burst(&self) -> usize {
         let hides = self.routes.len() > 1 && self.routes.iter().any(Route::may_hold);
-        if self.source.is_ring() && !hides { BURST_MAX } else { 1 }
+        if self.source.is_ring() && !hides {
+            BURST_MAX
+        } else {
+            1
+        }
     }
 
-    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux signal may wake has
-    /// them look up where no ring's doorbell does.
+    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux
+    /// signal may wake has them look up where no ring's doorbell does.
     fn idle(&self, skin: &Skin) -> Timeout {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
         let looks = !is_woken && self.routes.iter().any(Route::has_rings);
-        if looks { Timeout(RECEIVERS_LOOK_NS) } else { Timeout::FOREVER }
+        if looks {
+            Timeout(RECEIVERS_LOOK_NS)
+        } else {
+            Timeout::FOREVER
+        }
     }
 
-    /// How long the source is left unread, none if a message can be taken now. A ring is, while every route that it
-    /// feeds is above its rate: the sender sees it fill, and the lane does not work for messages that it rejects. What
-    /// comes by queue or signal is read and rejected: a full queue would hold up its other writers, and programs that
-    /// block in mq_send(3); pending signals count against the limit of rtd's user.
+    /// How long the source is left unread, none if a message can be taken now. A ring is, while
+    /// every route that it feeds is above its rate: the sender sees it fill, and the lane does not
+    /// work for messages that it rejects. What comes by queue or signal is read and rejected: a
+    /// full queue would hold up its other writers, and programs that block in mq_send(3); pending
+    /// signals count against the limit of rtd's user.
     #[inline]
     fn rest_ns(&self, skin: &Skin) -> Option<u64> {
-        let due_ns = if self.source.is_ring() { self.routes.iter().map(Route::due_ns).min()? } else { 0 };
+        let due_ns = if self.source.is_ring() {
+            self.routes.iter().map(Route::due_ns).min()?
+        } else {
+            0
+        };
         // Without a limit there is no clock to read.
-        let rest_ns = if due_ns == 0 { 0 } else { due_ns.saturating_sub((skin.now_ns)()) };
+        let rest_ns = if due_ns == 0 {
+            0
+        } else {
+            due_ns.saturating_sub((skin.now_ns)())
+        };
         (rest_ns > 0).then_some(rest_ns)
     }
 }
@@ -91,7 +109,6 @@ pub struct Worker {
     pub skin: &'static Skin,
     /// SCHED_FIFO priority.
     pub priority: u8,
-    /// CPU.
     pub cpu: usize,
     /// How to wait.
     pub wait: Wait,
@@ -107,7 +124,8 @@ pub struct Worker {
     pub stop_at_ns: Arc<AtomicU64>,
     /// Empty, with room for every source and every end ([`Worker::waits_for`]).
     pub waits: Waits,
-    /// The system calls it may make after the seal ([`super::syscalls::program`]); none where no filter would see them.
+    /// The system calls it may make after the seal ([`super::syscalls::program`]); none where no
+    /// filter would see them.
     pub calls: Option<Program>,
 }
 
@@ -129,13 +147,13 @@ pub struct Granted {
 /// What a worker leaves behind.
 #[derive(Debug)]
 pub struct Report {
-    /// Its name.
     pub name: String,
     /// Final counters.
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
     pub since_seal: Option<ThreadUsage>,
-    /// What it worked on: closing descriptors and unmapping rings is for who takes the report, the thread may not.
+    /// What it worked on: closing descriptors and unmapping rings is for who takes the report, the
+    /// thread may not.
     pub inputs: Vec<Input>,
 }
 
@@ -143,21 +161,32 @@ impl Report {
     /// The report of a thread that never ran.
     pub fn empty(name: &str) -> Report {
         let counters = WorkerCounters::default();
-        Report { name: name.to_owned(), counters, since_seal: None, inputs: Vec::new() }
+        Report {
+            name: name.to_owned(),
+            counters,
+            since_seal: None,
+            inputs: Vec::new(),
+        }
     }
 
     /// Route index and ledger, of each of its routes.
     pub fn ledgers(&self) -> impl Iterator<Item = (u32, Ledger)> + '_ {
-        self.inputs.iter().flat_map(|input| &input.routes).map(|route| (route.index(), *route.ledger()))
+        self.inputs
+            .iter()
+            .flat_map(|input| &input.routes)
+            .map(|route| (route.index(), *route.ledger()))
     }
 
-    /// Accounts for what is left in the rings that it read, and answers it for each source: the index of its first route,
-    /// and how many messages stay for the next daemon.
+    /// Accounts for what is left in the rings that it read, and answers it for each source: the
+    /// index of its first route, and how many messages stay for the next daemon.
     pub fn leftovers(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.inputs.iter_mut().filter_map(|input| {
             let Leftover { kept, orphaned } = input.source.leftover();
             if orphaned > 0 {
-                input.routes.iter_mut().for_each(|route| route.lose_orphaned(orphaned));
+                input
+                    .routes
+                    .iter_mut()
+                    .for_each(|route| route.lose_orphaned(orphaned));
             }
             Some((input.routes.first()?.index(), kept)).filter(|_| kept > 0)
         })
@@ -179,9 +208,19 @@ impl Worker {
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
         memory::prefault_stack();
-        let confined = self.calls.as_ref().map_or(Ok(()), seal::try_confine).map_err(|e| e.to_string());
+        let confined = self
+            .calls
+            .as_ref()
+            .map_or(Ok(()), seal::try_confine)
+            .map_err(|e| e.to_string());
         let clock = CpuClock::of_this_thread().map_err(|e| e.to_string());
-        Granted { tid: sched::gettid(), fifo, pinned, confined, clock }
+        Granted {
+            tid: sched::gettid(),
+            fifo,
+            pinned,
+            confined,
+            clock,
+        }
     }
 
     /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
@@ -202,9 +241,13 @@ impl Worker {
             draining: false,
         };
         let now_ns = (run.skin.now_ns)();
-        self.inputs.iter_mut().flat_map(|input| &mut input.routes).for_each(|route| route.start(now_ns));
+        self.inputs
+            .iter_mut()
+            .flat_map(|input| &mut input.routes)
+            .for_each(|route| route.start(now_ns));
         if let Err(errno) = confined {
-            run.events.emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
+            run.events
+                .emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
         }
         // What led here were Linux calls; a lane that polls makes no call that would end that.
         run.regain_mode();
@@ -216,8 +259,16 @@ impl Worker {
         let usage = memory::thread_usage();
         seal::unseal();
         let counters = run.counters;
-        let since_seal = sealed_at.ok().zip(usage.ok()).map(|(from, to)| to.since(&from));
-        Report { name: self.name, counters, since_seal, inputs: self.inputs }
+        let since_seal = sealed_at
+            .ok()
+            .zip(usage.ok())
+            .map(|(from, to)| to.since(&from));
+        Report {
+            name: self.name,
+            counters,
+            since_seal,
+            inputs: self.inputs,
+        }
     }
 }
 
@@ -286,7 +337,9 @@ impl Running<'_> {
     /// Sleeps until there may be work; true if it has done some.
     fn sleep_for_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> bool {
         let timeout = match &*inputs {
-            [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => input.idle(self.skin),
+            [input] if !input.has_backlog() && input.rest_ns(self.skin).is_none() => {
+                input.idle(self.skin)
+            }
             _ => self.await_work(inputs, waits),
         };
         match (inputs, timeout) {
@@ -295,7 +348,8 @@ impl Running<'_> {
         }
     }
 
-    /// Takes one message, or a burst of those that lie in a ring, and brings them through their routes; answers how many.
+    /// Takes one message, or a burst of those that lie in a ring, and brings them through their
+    /// routes; answers how many.
     #[inline]
     fn turn(&mut self, input: &mut Input, timeout: Timeout) -> usize {
         let burst = input.burst();
@@ -323,8 +377,9 @@ impl Running<'_> {
         taken
     }
 
-    /// Whether a message may be taken. At a stop one that stays where it is belongs to the next daemon; a drain accounts
-    /// for the others in its own time, so it waits for no receiver to come back.
+    /// Whether a message may be taken. At a stop one that stays where it is belongs to the next
+    /// daemon; a drain accounts for the others in its own time, so it waits for no receiver to come
+    /// back.
     #[inline]
     fn may_take(&self, input: &Input) -> bool {
         (self.draining || !input.is_held())
@@ -335,7 +390,8 @@ impl Running<'_> {
     #[inline]
     fn take(&mut self, input: &mut Input, timeout: Timeout) -> bool {
         let source = &mut input.source;
-        // Its slot is not released before the dispatch. A sender that is gone replays nothing to the next daemon.
+        // Its slot is not released before the dispatch. A sender that is gone replays nothing to
+        // the next daemon.
         let stays = source.is_ring() && !source.is_orphaned();
         match source.receive(self.skin, timeout) {
             Ok(message) => {
@@ -362,12 +418,18 @@ impl Running<'_> {
                 }
                 let left = ctx.at_stop == AtStop::Left;
                 // Who delivers has read the clock; a message that nobody got was work too.
-                let ended_ns = if ctx.last_ns == dequeued_ns { (self.skin.now_ns)() } else { ctx.last_ns };
+                let ended_ns = if ctx.last_ns == dequeued_ns {
+                    (self.skin.now_ns)()
+                } else {
+                    ctx.last_ns
+                };
                 let duty_ns = ended_ns.saturating_sub(dequeued_ns);
                 self.counters.duty_max_ns = self.counters.duty_max_ns.max(duty_ns);
                 self.progress.done(duty_ns);
                 if left {
-                    input.routes[..dispatched].iter_mut().for_each(Route::hand_back);
+                    input.routes[..dispatched]
+                        .iter_mut()
+                        .for_each(Route::hand_back);
                     input.source.put_back();
                     return false;
                 }
@@ -398,14 +460,22 @@ impl Running<'_> {
             Failure::Corrupt(corrupt) => {
                 // The ring is given up: there is nothing that could fail again.
                 let generation = input.source.generation();
-                let kind = EventKind::Corrupt { route, sink: None, generation, corrupt };
+                let kind = EventKind::Corrupt {
+                    route,
+                    sink: None,
+                    generation,
+                    corrupt,
+                };
                 self.events.emit((self.skin.now_ns)(), kind);
                 return self.publish();
             }
         };
         if self.told != Some(errno) {
             self.told = Some(errno);
-            self.events.emit((self.skin.now_ns)(), EventKind::ReceiveFailed { route, errno });
+            self.events.emit(
+                (self.skin.now_ns)(),
+                EventKind::ReceiveFailed { route, errno },
+            );
         }
         self.publish();
         (self.skin.sleep_until)((self.skin.now_ns)() + ERROR_PAUSE_NS);
@@ -414,11 +484,12 @@ impl Running<'_> {
     #[cold]
     fn tell_torn(&mut self, input: &Input) {
         let route = input.routes.first().map_or(u32::MAX, Route::index);
-        self.events.emit((self.skin.now_ns)(), EventKind::Torn { route });
+        self.events
+            .emit((self.skin.now_ns)(), EventKind::Torn { route });
     }
 
-    /// Notices that something cost the thread its real-time mode: what was dispatched just now did, since a blocking
-    /// receive gives it back. Whether it did.
+    /// Notices that something cost the thread its real-time mode: what was dispatched just now did,
+    /// since a blocking receive gives it back. Whether it did.
     #[inline]
     fn watch_mode(&mut self) -> bool {
         let is_relaxed = self.skin.is_relaxed.is_some_and(|is_relaxed| is_relaxed());
@@ -428,8 +499,9 @@ impl Running<'_> {
         is_relaxed
     }
 
-    /// After a wait that brought no message: a Linux signal, SIGSTOP or ptrace(2) may have ended it, which costs the thread
-    /// its mode. The wake-up of a stop is the daemon's own signal and does not count.
+    /// After a wait that brought no message: a Linux signal, SIGSTOP or ptrace(2) may have ended
+    /// it, which costs the thread its mode. The wake-up of a stop is the daemon's own signal and
+    /// does not count.
     #[inline]
     fn woken(&mut self) {
         if !self.stopping() && self.watch_mode() {
@@ -443,13 +515,15 @@ impl Running<'_> {
         let times = self.counters.mode_switches;
         // The first time, and then ever more rarely: the counter has them all.
         if times.is_power_of_two() {
-            self.events.emit((self.skin.now_ns)(), EventKind::Relaxed { times });
+            self.events
+                .emit((self.skin.now_ns)(), EventKind::Relaxed { times });
         }
         self.regain_mode();
     }
 
-    /// Takes the thread back to its real-time mode, as each call that may block does: here a sleep that is over. Rings of
-    /// a busy lane, or of one that polls, need no such call, and it would stay with Linux.
+    /// Takes the thread back to its real-time mode, as each call that may block does: here a sleep
+    /// that is over. Rings of a busy lane, or of one that polls, need no such call, and it would
+    /// stay with Linux.
     fn regain_mode(&self) {
         if self.skin.is_relaxed.is_some() {
             (self.skin.sleep_until)((self.skin.now_ns)());
@@ -478,32 +552,54 @@ impl Running<'_> {
         self.publish();
     }
 
-    /// Something waits in front of a full receiver: waits until there may be room, or a source has a message. Returns
-    /// how long to wait in the source itself, where its skin cannot wait for both. Rings ring one doorbell, at whichever
-    /// end of the thread they are.
+    /// Something waits in front of a full receiver: waits until there may be room, or a source has
+    /// a message. Returns how long to wait in the source itself, where its skin cannot wait for
+    /// both. Rings ring one doorbell, at whichever end of the thread they are.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Timeout {
         let all_held = inputs.iter().all(Input::is_held);
-        if self.skin.caps.pollable_mq || all_held || inputs.iter().all(|input| input.source.is_ring()) {
+        if self.skin.caps.pollable_mq
+            || all_held
+            || inputs.iter().all(|input| input.source.is_ring())
+        {
             self.await_room(inputs, true, u64::MAX, waits);
             return Timeout::NOW;
         }
         waits.clear();
-        let backlog = inputs.iter_mut().flat_map(|input| &mut input.routes).filter(|r| r.has_backlog());
-        let bound_ns = backlog.map(|route| route.await_room(waits)).min().unwrap_or(0);
+        let backlog = inputs
+            .iter_mut()
+            .flat_map(|input| &mut input.routes)
+            .filter(|r| r.has_backlog());
+        let bound_ns = backlog
+            .map(|route| route.await_room(waits))
+            .min()
+            .unwrap_or(0);
         Timeout(waits.bound(bound_ns))
     }
 
-    /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a bound.
-    fn await_room(&mut self, inputs: &mut [Input], sources: bool, limit_ns: u64, waits: &mut Waits) {
+    /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a
+    /// bound.
+    fn await_room(
+        &mut self,
+        inputs: &mut [Input],
+        sources: bool,
+        limit_ns: u64,
+        waits: &mut Waits,
+    ) {
         waits.clear();
         let mut bound_ns = limit_ns;
-        for route in inputs.iter_mut().flat_map(|input| &mut input.routes).filter(|r| r.has_backlog()) {
+        for route in inputs
+            .iter_mut()
+            .flat_map(|input| &mut input.routes)
+            .filter(|r| r.has_backlog())
+        {
             bound_ns = bound_ns.min(route.await_room(waits));
         }
-        // Descriptors first: whether a ring is waited for by its word or by its descriptor depends on them.
+        // Descriptors first: whether a ring is waited for by its word or by its descriptor depends
+        // on them.
         let (rings, others) = (true, false);
         for kind in [others, rings] {
-            let read = |input: &&mut Input| sources && input.source.is_ring() == kind && !input.is_held();
+            let read =
+                |input: &&mut Input| sources && input.source.is_ring() == kind && !input.is_held();
             for input in inputs.iter_mut().filter(read) {
                 // What is left unread is no reason to wake up before it is due.
                 match input.rest_ns(self.skin) {
@@ -514,7 +610,8 @@ impl Running<'_> {
             }
         }
         if bound_ns > 0 {
-            // SAFETY: the words are those of rings that these inputs hold, which nobody else replaces.
+            // SAFETY: the words are those of rings that these inputs hold, which nobody else
+            // replaces.
             let woken = unsafe { waits.wait(self.skin, bound_ns) };
             self.woken();
             match woken {
@@ -531,8 +628,8 @@ impl Running<'_> {
         inputs.iter_mut().for_each(|input| input.source.disarm());
     }
 
-    /// The way down: what is still in signals (and in queues that go) is routed, what is queued gets its
-    /// chance, and the rest is accounted.
+    /// The way down: what is still in signals (and in queues that go) is routed, what is queued
+    /// gets its chance, and the rest is accounted.
     fn drain(&mut self, inputs: &mut [Input], waits: &mut Waits) {
         self.draining = true;
         loop {
@@ -554,8 +651,12 @@ impl Running<'_> {
                 self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), waits);
             }
         }
-        // No time is left to deliver it, but to account for it: nobody else can say what was in there.
-        for input in inputs.iter_mut().filter(|input| input.source.is_lost_at_stop()) {
+        // No time is left to deliver it, but to account for it: nobody else can say what was in
+        // there.
+        for input in inputs
+            .iter_mut()
+            .filter(|input| input.source.is_lost_at_stop())
+        {
             let mut bound = LEFT_MAX;
             while bound > 0 && self.turn(input, Timeout::NOW) > 0 {
                 bound -= 1;
@@ -592,7 +693,10 @@ impl Running<'_> {
         self.counters.set_refused_call(refused.last);
         // The first time, and then ever more rarely: the counter has them all.
         if refused.calls.next_power_of_two() > told.next_power_of_two() || told == 0 {
-            let kind = EventKind::Refused { call: refused.last, times: refused.calls };
+            let kind = EventKind::Refused {
+                call: refused.last,
+                times: refused.calls,
+            };
             self.events.emit((self.skin.now_ns)(), kind);
         }
     }

@@ -1,4 +1,5 @@
-//! Sleeping and waking: who sleeps raises a flag in its own memory, who has news and sees the flag rings.
+//! Sleeping and waking: who sleeps raises a flag in its own memory, who has news and sees the flag
+//! rings.
 //!
 //! The handshake, both ways (consumer waits for messages, producer for room):
 //!
@@ -12,16 +13,18 @@
 //!   flag = 0
 //! ```
 //!
-//! Of two SeqCst fences one comes first: either the sleeper sees the news, or the waker sees the flag. The bell
-//! has changed before the wake call, so a sleeper that is not asleep yet does not fall asleep. One ring is enough for a
-//! turn: the sleeper raises its flag again with the next number before it sleeps again; so a burst of messages to
-//! somebody who has not run yet costs one system call. The number goes on where the end before this one stopped, and it
-//! never comes round, so that a flag that was rung for is never met again.
+//! Of two SeqCst fences one comes first: either the sleeper sees the news, or the waker sees the
+//! flag. The bell has changed before the wake call, so a sleeper that is not asleep yet does not
+//! fall asleep. One ring is enough for a turn: the sleeper raises its flag again with the next
+//! number before it sleeps again; so a burst of messages to somebody who has not run yet costs one
+//! system call. The number goes on where the end before this one stopped, and it never comes round,
+//! so that a flag that was rung for is never met again.
 //!
-//! A bell is a futex, or a semaphore of a skin whose threads must not make Linux's calls. There the first step takes back
-//! what was rung for turns that are over, so a ring that comes after it ends the sleep, and one for each turn at most is
-//! left over. Several bells may be one semaphore: then it is one thread that sleeps there, it takes back before it
-//! raises the first flag, and looks for news of all.
+//! A bell is a futex, or a semaphore of a skin whose threads must not make Linux's calls. There the
+//! first step takes back what was rung for turns that are over, so a ring that comes after it ends
+//! the sleep, and one for each turn at most is left over. Several bells may be one semaphore: then
+//! it is one thread that sleeps there, it takes back before it raises the first flag, and looks for
+//! news of all.
 //!
 //! How, where and in which turn are one word: whoever sees a sleeper sees all of it.
 
@@ -36,8 +39,8 @@ pub const BELLS: usize = 256;
 /// Most channels of a session: half of its bells are the session's, the other the daemon's.
 pub const CHANNELS_MAX: usize = BELLS / 2;
 
-/// Where the daemon's end of a session's channel sleeps; the session's own is the one with the channel's number, or one
-/// of a channel that ends at the same thread.
+/// Where the daemon's end of a session's channel sleeps; the session's own is the one with the
+/// channel's number, or one of a channel that ends at the same thread.
 pub const fn daemon_bell(channel: u32) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "128")]
     let first = CHANNELS_MAX as u32;
@@ -48,10 +51,9 @@ pub const fn daemon_bell(channel: u32) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Doorbell {
-    /// By its bell.
     Bell = 1,
-    /// By the ring's eventfd(2), which an epoll set watches. Not where bells are semaphores: who rings there makes none
-    /// of Linux's calls.
+    /// By the ring's eventfd(2), which an epoll set watches. Not where bells are semaphores: who
+    /// rings there makes none of Linux's calls.
     EventFd = 2,
     /// By the signal of the endpoint: the daemon's to send.
     Signal = 3,
@@ -121,11 +123,13 @@ impl Bell {
 
     #[cfg(not(loom))]
     fn wake(&self) {
-        // All: an end has one sleeper, but a bell that several inboxes were pointed at must not wake the wrong one.
+        // All: an end has one sleeper, but a bell that several inboxes were pointed at must not
+        // wake the wrong one.
         crate::sys::futex::wake_all(&self.count);
     }
 
-    /// Sleeps while it shows `seen`, at most so long. Whatever ends the sleep, the caller looks again.
+    /// Sleeps while it shows `seen`, at most so long. Whatever ends the sleep, the caller looks
+    /// again.
     #[cfg(not(loom))]
     pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         crate::sys::futex::wait(&self.count, seen, timeout_ns)
@@ -136,7 +140,8 @@ impl Bell {
         self.model.wake();
     }
 
-    /// A sleep without a bound: a wake-up that is lost shows as a deadlock. One with a bound ends at any time.
+    /// A sleep without a bound: a wake-up that is lost shows as a deadlock. One with a bound ends
+    /// at any time.
     #[cfg(loom)]
     pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         if timeout_ns == u64::MAX {
@@ -181,20 +186,28 @@ impl Bells {
         if map.len() < Bells::BYTES {
             return Err(std::io::Error::other("the page of bells is too small"));
         }
-        Ok(Bells { page: Arc::new(BellPage::Shared(map)) })
+        Ok(Bells {
+            page: Arc::new(BellPage::Shared(map)),
+        })
     }
 
     /// By number; nobody sleeps where there is none. At most [`BELLS`].
     #[cfg(not(loom))]
     pub fn semaphores(by_number: Vec<Option<Arc<Semaphore>>>) -> Bells {
-        Bells { page: Arc::new(BellPage::Semaphores(by_number.into())) }
+        Bells {
+            page: Arc::new(BellPage::Semaphores(by_number.into())),
+        }
     }
 
     /// For ends in one process.
     pub fn local() -> Bells {
         // The model explores every one of them; two are enough there.
         let count = if cfg!(loom) { 2 } else { BELLS };
-        Bells { page: Arc::new(BellPage::Local((0..count).map(|_| Bell::default()).collect())) }
+        Bells {
+            page: Arc::new(BellPage::Local(
+                (0..count).map(|_| Bell::default()).collect(),
+            )),
+        }
     }
 
     /// The bell a peer alleges to sleep at.
@@ -203,8 +216,8 @@ impl Bells {
             #[cfg(not(loom))]
             BellPage::Shared(map) => {
                 let at = index as usize % BELLS;
-                // SAFETY: the mapping has BYTES bytes (`shared`) and lives as long as `self`; `at` is below BELLS; a
-                // Bell is an atomic, so other writers are no data race.
+                // SAFETY: the mapping has BYTES bytes (`shared`) and lives as long as `self`; `at`
+                // is below BELLS; a Bell is an atomic, so other writers are no data race.
                 At::Word(unsafe { &*map.start().as_ptr().cast::<Bell>().add(at) })
             }
             BellPage::Local(bells) => At::Word(&bells[index as usize % bells.len()]),
@@ -228,8 +241,8 @@ impl Bells {
         }
     }
 
-    /// The first step of a sleeper: what the bell shows, for [`Bells::sleep`]. What was rung at a semaphore until now is
-    /// taken back.
+    /// The first step of a sleeper: what the bell shows, for [`Bells::sleep`]. What was rung at a
+    /// semaphore until now is taken back.
     pub fn seen(&self, index: u32) -> u32 {
         match self.at(index) {
             At::Word(bell) => bell.seen(),
@@ -243,8 +256,8 @@ impl Bells {
         }
     }
 
-    /// Sleeps while the bell shows what was seen before all flags were raised and all news were looked for.
-    /// Returns on a ring, a signal, the end of the time, or for no reason.
+    /// Sleeps while the bell shows what was seen before all flags were raised and all news were
+    /// looked for. Returns on a ring, a signal, the end of the time, or for no reason.
     pub fn sleep(&self, index: u32, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         match self.at(index) {
             At::Word(bell) => bell.wait(seen, timeout_ns),
@@ -256,8 +269,8 @@ impl Bells {
         }
     }
 
-    /// The same as one of several words; none where the bell is no word but a semaphore, which keeps what is rung. The
-    /// page must outlive the wait.
+    /// The same as one of several words; none where the bell is no word but a semaphore, which
+    /// keeps what is rung. The page must outlive the wait.
     #[cfg(not(loom))]
     pub fn word(&self, index: u32) -> Option<crate::sys::futex::Word> {
         match self.at(index) {
@@ -266,7 +279,8 @@ impl Bells {
         }
     }
 
-    /// Whether the bells are semaphores: then whoever sleeps or rings there makes none of Linux's calls.
+    /// Whether the bells are semaphores: then whoever sleeps or rings there makes none of Linux's
+    /// calls.
     pub fn are_semaphores(&self) -> bool {
         match *self.page {
             #[cfg(not(loom))]
@@ -295,7 +309,10 @@ mod model {
 
     impl Default for Sleepers {
         fn default() -> Sleepers {
-            Sleepers { lock: Mutex::new(()), condvar: Condvar::new() }
+            Sleepers {
+                lock: Mutex::new(()),
+                condvar: Condvar::new(),
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 use super::Corrupt;
 use super::bell::{self, Bells, Doorbell};
 use super::layout::{
-    Claims, Envelope, GIVEN_UP, Geometry, LEFT, STOPPED, complete, copy_out, in_progress, message_of,
+    Claims, Envelope, GIVEN_UP, Geometry, LEFT, STOPPED, complete, copy_out, in_progress,
+    message_of,
 };
 use super::memory::View;
 use crate::sync::{Ordering, fence};
@@ -11,8 +12,8 @@ use crate::sys::eventfd::Listener;
 
 /// The receiving end. One thread at a time.
 ///
-/// Taking a message and giving its slot back are two steps ([`Consumer::take`], [`Consumer::release`]): what was
-/// taken and not released when this end dies is still in the ring.
+/// Taking a message and giving its slot back are two steps ([`Consumer::take`],
+/// [`Consumer::release`]): what was taken and not released when this end dies is still in the ring.
 #[derive(Debug)]
 pub struct Consumer {
     view: View,
@@ -28,7 +29,8 @@ pub struct Consumer {
     turn: u64,
     /// The flag for which the producer's bell was rung last.
     rung: u64,
-    /// The producer displaces, and of what is there only the newest so many are taken; 0 = it waits for room.
+    /// The producer displaces, and of what is there only the newest so many are taken; 0 = it waits
+    /// for room.
     keep: u64,
     /// Messages that the last [`Consumer::take`] passed over.
     passed: u64,
@@ -48,7 +50,9 @@ impl Consumer {
         let head = view.consumer().head.load(Ordering::Relaxed);
         // The producer may have rung for the last turn of the consumer before.
         let turn = bell::turn(view.consumer().sleep.load(Ordering::Relaxed));
-        view.consumer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        view.consumer()
+            .sleep
+            .store(bell::awake(turn), Ordering::Relaxed);
         let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
         let claims = Claims::default();
         Consumer {
@@ -67,7 +71,8 @@ impl Consumer {
         }
     }
 
-    /// Takes only the newest `keep` messages, from a producer that displaces; 0 = all, from one that does not.
+    /// Takes only the newest `keep` messages, from a producer that displaces; 0 = all, from one
+    /// that does not.
     #[must_use]
     pub fn keeping(mut self, keep: u32) -> Consumer {
         self.keep = u64::from(keep.min(self.view.geometry.slots()));
@@ -103,32 +108,42 @@ impl Consumer {
         // SYNC POINT with `Producer::announce`.
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         let slots = self.view.geometry.slots();
-        // Untrusted: no more than there are slots behind what was given back (one that displaces has no such bound), and
-        // not backwards.
-        let most = if self.keep > 0 { AHEAD_MAX } else { u64::from(slots) };
+        // Untrusted: no more than there are slots behind what was given back (one that displaces
+        // has no such bound), and not backwards.
+        let most = if self.keep > 0 {
+            AHEAD_MAX
+        } else {
+            u64::from(slots)
+        };
         if tail.wrapping_sub(self.head) > most || tail.wrapping_sub(self.next) > most {
-            return Err(Corrupt::Indices { tail, head: self.head, slots });
+            return Err(Corrupt::Indices {
+                tail,
+                head: self.head,
+                slots,
+            });
         }
         self.tail = tail;
         Ok(tail.wrapping_sub(self.next).min(u64::from(slots)))
     }
 
-    /// Copies the next message into `buffer`, which has to be as long as a slot's payload (what is beyond a shorter
-    /// one is cut off). The slot stays taken until [`Consumer::release`].
+    /// Copies the next message into `buffer`, which has to be as long as a slot's payload (what is
+    /// beyond a shorter one is cut off). The slot stays taken until [`Consumer::release`].
     #[inline]
     pub fn take(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
         if self.keep > 0 {
             return self.take_kept(buffer);
         }
-        let Some(envelope) = self.peek()? else { return Ok(None) };
+        let Some(envelope) = self.peek()? else {
+            return Ok(None);
+        };
         let len = (envelope.len as usize).min(buffer.len());
         copy_out(&mut buffer[..len], self.view.slot(self.next).payload());
         self.next = self.next.wrapping_add(1);
         Ok(Some(envelope))
     }
 
-    /// [`Consumer::take`] where the producer displaces. None also where it wrote over each message that was tried: then
-    /// [`Consumer::available`] says that there are more.
+    /// [`Consumer::take`] where the producer displaces. None also where it wrote over each message
+    /// that was tried: then [`Consumer::available`] says that there are more.
     fn take_kept(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
         for attempt in 0..READS_MAX {
             // What is there now, not what was there at the last look.
@@ -136,7 +151,8 @@ impl Consumer {
             if self.available()? == 0 {
                 return Ok(None);
             }
-            // The oldest message is the next to be written over: the longer that takes, the newer the one that is tried.
+            // The oldest message is the next to be written over: the longer that takes, the newer
+            // the one that is tried.
             let keep = (self.keep >> attempt).max(1);
             let index = match self.tail.wrapping_sub(self.next) {
                 ahead if ahead > keep => self.tail.wrapping_sub(keep),
@@ -162,7 +178,8 @@ impl Consumer {
             let len = (envelope.len as usize).min(buffer.len());
             copy_out(&mut buffer[..len], slot.payload());
         }
-        // SYNC POINT with the fence in `Producer::begin`: a word of a later message was read only where its mark is seen.
+        // SYNC POINT with the fence in `Producer::begin`: a word of a later message was read only
+        // where its mark is seen.
         fence(Ordering::Acquire);
         if slot.state().load(Ordering::Relaxed) != complete(index) {
             return self.displaced(index);
@@ -170,12 +187,17 @@ impl Consumer {
         let envelope = read.map_err(|flags| Corrupt::Flags { index, flags })?;
         let max = self.view.geometry.payload_bytes();
         if envelope.len > max {
-            return Err(Corrupt::Length { index, len: envelope.len, max });
+            return Err(Corrupt::Length {
+                index,
+                len: envelope.len,
+                max,
+            });
         }
         Ok(Some(envelope))
     }
 
-    /// That the slot of message `index` has a later one; anything else is no state that an honest producer leaves.
+    /// That the slot of message `index` has a later one; anything else is no state that an honest
+    /// producer leaves.
     fn displaced(&self, index: u64) -> Result<Option<Envelope>, Corrupt> {
         let state = self.view.slot(index).state().load(Ordering::Relaxed);
         let later = message_of(state).wrapping_sub(index);
@@ -193,7 +215,11 @@ impl Consumer {
 
     /// Counts the outcomes of messages that were given back, for a [`Watch`](super::Watch).
     pub fn count(&mut self, more: Claims) {
-        let Claims { expired, superseded, late } = &mut self.claims;
+        let Claims {
+            expired,
+            superseded,
+            late,
+        } = &mut self.claims;
         *expired += more.expired;
         *superseded += more.superseded;
         *late += more.late;
@@ -215,19 +241,30 @@ impl Consumer {
         if state != complete(index) {
             return Err(Corrupt::State { index, state });
         }
-        let envelope = slot.read().map_err(|flags| Corrupt::Flags { index, flags })?;
+        let envelope = slot
+            .read()
+            .map_err(|flags| Corrupt::Flags { index, flags })?;
         let max = self.view.geometry.payload_bytes();
         if envelope.len > max {
-            return Err(Corrupt::Length { index, len: envelope.len, max });
+            return Err(Corrupt::Length {
+                index,
+                len: envelope.len,
+                max,
+            });
         }
         Ok(Some(envelope))
     }
 
     /// The next message in place; its slot is given back when the [`Front`] is dropped.
     pub fn front(&mut self) -> Result<Option<Front<'_>>, Corrupt> {
-        let Some(envelope) = self.peek()? else { return Ok(None) };
+        let Some(envelope) = self.peek()? else {
+            return Ok(None);
+        };
         self.next = self.next.wrapping_add(1);
-        Ok(Some(Front { consumer: self, envelope }))
+        Ok(Some(Front {
+            consumer: self,
+            envelope,
+        }))
     }
 
     /// Passes over the next message, unread, and gives its slot back; nothing when there is none.
@@ -248,7 +285,10 @@ impl Consumer {
     pub fn release(&mut self) {
         self.head = self.next;
         // SYNC POINT with `Producer::room`: what was read is read.
-        self.view.consumer().head.store(self.head, Ordering::Release);
+        self.view
+            .consumer()
+            .head
+            .store(self.head, Ordering::Release);
         // No fence here: every message would pay for it, see `Producer::wait_for_room`.
         let flag = self.view.producer().sleep.load(Ordering::Relaxed);
         if bell::is_raised(flag) && flag != self.rung {
@@ -262,7 +302,8 @@ impl Consumer {
         self.view.bells.ring(bell::bell(flag));
     }
 
-    /// Raises the flag: the producer rings from now on. The caller looks for messages once more before it sleeps.
+    /// Raises the flag: the producer rings from now on. The caller looks for messages once more
+    /// before it sleeps.
     #[inline]
     pub fn arm(&mut self, how: Doorbell) {
         self.raise(how);
@@ -270,30 +311,38 @@ impl Consumer {
         fence(Ordering::SeqCst);
     }
 
-    /// Raises the flag alone. For who has several rings: one `fence(SeqCst)` after the last of them makes it an
-    /// [`Consumer::arm`] of each.
+    /// Raises the flag alone. For who has several rings: one `fence(SeqCst)` after the last of them
+    /// makes it an [`Consumer::arm`] of each.
     #[inline]
     pub fn raise(&mut self, how: Doorbell) {
         self.turn = self.turn.wrapping_add(1);
         self.asks_eventfd = how == Doorbell::EventFd;
-        self.view.consumer().sleep.store(bell::flag(how, self.bell, self.turn), Ordering::Relaxed);
+        self.view
+            .consumer()
+            .sleep
+            .store(bell::flag(how, self.bell, self.turn), Ordering::Relaxed);
     }
 
-    /// Lowers the flag: awake. Answers whether the eventfd may have been rung meanwhile, and has to be read.
+    /// Lowers the flag: awake. Answers whether the eventfd may have been rung meanwhile, and has to
+    /// be read.
     #[inline]
     pub fn disarm(&mut self) -> bool {
-        self.view.consumer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
+        self.view
+            .consumer()
+            .sleep
+            .store(bell::awake(self.turn), Ordering::Relaxed);
         std::mem::take(&mut self.asks_eventfd)
     }
 
-    /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for another reason, or
-    /// EINTR: look.
+    /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for
+    /// another reason, or EINTR: look.
     #[inline]
     pub fn wait(&mut self, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         self.wait_unless(timeout_ns, || false)
     }
 
-    /// The same, unless there are other news by now: whoever has some makes them visible and then rings this bell.
+    /// The same, unless there are other news by now: whoever has some makes them visible and then
+    /// rings this bell.
     #[inline]
     pub fn wait_unless(
         &mut self,
@@ -322,7 +371,8 @@ impl Consumer {
         self.bell = bell;
     }
 
-    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`]; none where bells are semaphores.
+    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`]; none where
+    /// bells are semaphores.
     pub fn eventfd(&self) -> Option<&Listener> {
         self.eventfd.as_ref()
     }
@@ -331,14 +381,19 @@ impl Consumer {
     pub fn backlog(&self) -> u64 {
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         let backlog = tail.wrapping_sub(self.head);
-        if backlog > u64::from(self.view.geometry.slots()) { 0 } else { backlog }
+        if backlog > u64::from(self.view.geometry.slots()) {
+            0
+        } else {
+            backlog
+        }
     }
 
-    /// Whether the producer has said that nothing more comes; what has come before can still be taken.
+    /// Whether the producer has said that nothing more comes; what has come before can still be
+    /// taken.
     ///
-    /// Who sleeps with [`Consumer::wait_unless`] or after [`Consumer::arm`] looks at it like at any other news, once
-    /// the flag is up: a close that came before rings nobody. [`Consumer::wait`] does not look, or a producer that
-    /// closes and stays would keep its waiter from sleeping.
+    /// Who sleeps with [`Consumer::wait_unless`] or after [`Consumer::arm`] looks at it like at any
+    /// other news, once the flag is up: a close that came before rings nobody. [`Consumer::wait`]
+    /// does not look, or a producer that closes and stays would keep its waiter from sleeping.
     pub fn is_closed(&self) -> bool {
         // SYNC POINT with `Producer::close`.
         self.view.producer().closed.load(Ordering::Acquire) != 0
@@ -346,11 +401,15 @@ impl Consumer {
 
     /// Takes nothing more out of this ring, for whoever adds up what became of the messages.
     pub fn give_up(&mut self) {
-        self.view.consumer().given_up.store(GIVEN_UP, Ordering::Release);
+        self.view
+            .consumer()
+            .given_up
+            .store(GIVEN_UP, Ordering::Release);
     }
 
-    /// This end is let go of while the ring may hold messages: the producer's process then knows that nobody takes
-    /// them, and moves them to the next ring. In a forked child it does nothing: the ring is its parent's.
+    /// This end is let go of while the ring may hold messages: the producer's process then knows
+    /// that nobody takes them, and moves them to the next ring. In a forked child it does nothing:
+    /// the ring is its parent's.
     pub fn leave(&mut self) {
         if !self.view.is_mapped() {
             return;
@@ -362,18 +421,22 @@ impl Consumer {
         }
     }
 
-    /// rtd ends and takes nothing more out of this ring. Returns how many messages stay in it: exactly those whose send
-    /// succeeded, because the producer refuses the others ([`Producer::stopped`](super::Producer::stopped)). A later call
-    /// returns what is left of them.
+    /// rtd ends and takes nothing more out of this ring. Returns how many messages stay in it:
+    /// exactly those whose send succeeded, because the producer refuses the others
+    /// ([`Producer::stopped`](super::Producer::stopped)). A later call returns what is left of
+    /// them.
     pub fn stop(&mut self) -> u64 {
         let words = self.view.consumer();
         if words.given_up.load(Ordering::Relaxed) == 0 {
             words.given_up.store(STOPPED, Ordering::Relaxed);
-            // SYNC POINT with `Producer::ring`: each side writes, then reads what the other writes. Either the producer sees
-            // that this end has stopped, or its message is below the tail that is read here.
+            // SYNC POINT with `Producer::ring`: each side writes, then reads what the other writes.
+            // Either the producer sees that this end has stopped, or its message is below the tail
+            // that is read here.
             fence(Ordering::SeqCst);
             let bound = self.head.wrapping_add(self.backlog());
-            words.stopped_at.store(bound.wrapping_add(1), Ordering::Release);
+            words
+                .stopped_at
+                .store(bound.wrapping_add(1), Ordering::Release);
         }
         match words.stopped_at.load(Ordering::Relaxed) {
             0 => 0,
@@ -381,7 +444,8 @@ impl Consumer {
         }
     }
 
-    /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to be dead.
+    /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to
+    /// be dead.
     pub fn torn(&self) -> bool {
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         self.view.slot(tail).state().load(Ordering::Relaxed) == in_progress(tail)
@@ -393,8 +457,8 @@ impl Consumer {
     }
 }
 
-/// A message in place. Its slot is the producer's again when this is dropped. Without bytes in a forked child, which does not
-/// have the memory.
+/// A message in place. Its slot is the producer's again when this is dropped. Without bytes in a
+/// forked child, which does not have the memory.
 #[derive(Debug)]
 pub struct Front<'a> {
     consumer: &'a mut Consumer,
@@ -420,15 +484,19 @@ impl Front<'_> {
     /// The payload where it lies.
     ///
     /// # Safety
-    /// 1. The producer does not write the slot while the slice is alive. An honest one does not, as the slot is not
-    ///    given back; the daemon is honest. Another process that may lie can change the bytes under the reader.
+    /// 1. The producer does not write the slot while the slice is alive. An honest one does not, as
+    ///    the slot is not given back; the daemon is honest. Another process that may lie can change
+    ///    the bytes under the reader.
     pub unsafe fn bytes(&self) -> &[u8] {
         if !self.consumer.view.is_mapped() {
             return &[];
         }
-        let start = self.consumer.view.payload_start(self.consumer.next.wrapping_sub(1));
-        // SAFETY: `len` was checked against the slot (`peek`); the slot is not given back while `self` lives; that
-        // nobody writes it is the caller's contract.
+        let start = self
+            .consumer
+            .view
+            .payload_start(self.consumer.next.wrapping_sub(1));
+        // SAFETY: `len` was checked against the slot (`peek`); the slot is not given back while
+        // `self` lives; that nobody writes it is the caller's contract.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.envelope.len as usize) }
     }
 

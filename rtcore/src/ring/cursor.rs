@@ -1,4 +1,5 @@
-//! A producer's ring as another thread of its process sees it: what to do with its messages when its consumer is gone.
+//! A producer's ring as another thread of its process sees it: what to do with its messages when
+//! its consumer is gone.
 
 use super::layout::{LEFT, copy_out};
 use super::memory::View;
@@ -34,8 +35,8 @@ impl RecoveryCursor {
         self.0.producer().tail.load(Ordering::Acquire)
     }
 
-    /// How many of the first `tail` messages the consumer took, as far as its head can be true: a head that cannot be
-    /// counts as one that has taken nothing, so that no message is lost by it.
+    /// How many of the first `tail` messages the consumer took, as far as its head can be true: a
+    /// head that cannot be counts as one that has taken nothing, so that no message is lost by it.
     pub fn taken(&self, tail: u64) -> u64 {
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let announced = self.tail();
@@ -44,10 +45,15 @@ impl RecoveryCursor {
             return tail.saturating_sub(slots);
         }
         // A consumer that lives may have taken what was announced after `tail`.
-        if tail.wrapping_sub(head) <= slots { head } else { tail }
+        if tail.wrapping_sub(head) <= slots {
+            head
+        } else {
+            tail
+        }
     }
 
-    /// Nothing more counts in this ring: its producer was refused for good, and may never look at it again.
+    /// Nothing more counts in this ring: its producer was refused for good, and may never look at
+    /// it again.
     pub fn close(&self) {
         // SYNC POINT with `Consumer::is_closed`, as `Producer::close`.
         self.0.producer().closed.store(1, Ordering::Release);
@@ -64,11 +70,11 @@ impl RecoveryCursor {
         self.0.producer().moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer. What is further back
-    /// than there are slots has been overwritten since and is left out.
+    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer. What
+    /// is further back than there are slots has been overwritten since and is left out.
     ///
-    /// They must be announced and not taken: then the producer, who may be at work on a later slot, does not touch
-    /// theirs.
+    /// They must be announced and not taken: then the producer, who may be at work on a later slot,
+    /// does not touch theirs.
     pub fn move_to(&self, from: u64, until: u64, other: &mut Producer) -> Moved {
         let mut buffer = vec![0; self.0.geometry.payload_bytes() as usize];
         let mut result = Moved::default();
@@ -76,11 +82,16 @@ impl RecoveryCursor {
         for back in (1..=count).rev() {
             let slot = self.0.slot(until.wrapping_sub(back));
             let moved = slot.read().is_ok_and(|envelope| {
-                let payload = &mut buffer[..envelope.len.min(self.0.geometry.payload_bytes()) as usize];
+                let payload =
+                    &mut buffer[..envelope.len.min(self.0.geometry.payload_bytes()) as usize];
                 copy_out(payload, slot.payload());
                 other.push_quietly(&envelope, payload).is_ok()
             });
-            if moved { result.moved += 1 } else { result.lost += 1 }
+            if moved {
+                result.moved += 1
+            } else {
+                result.lost += 1
+            }
         }
         other.ring();
         result

@@ -1,4 +1,5 @@
-//! Rings whose producer writes over old messages, and what consumers report; the model is in `rtcore/tests/loom.rs`.
+//! Rings whose producer writes over old messages, and what consumers report; the model is in
+//! `rtcore/tests/loom.rs`.
 
 use super::*;
 use crate::message::{Meta, Origin};
@@ -6,8 +7,16 @@ use crate::sys::memfd::Memory;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, ..Meta::default() };
-    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        ..Meta::default()
+    };
+    Envelope {
+        meta,
+        origin: Origin::UNKNOWN,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 fn displacing(slots: u32, keep: u32) -> (Producer, Consumer) {
@@ -27,15 +36,21 @@ fn take_all(consumer: &mut Consumer) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_consumer_takes_only_the_newest_of_what_is_there() {
-    for (keep, expected) in
-        [(1, vec![(10, 9)]), (2, vec![(9, 8), (10, 0)]), (9, vec![(7, 6), (8, 0), (9, 0), (10, 0)])]
-    {
+    for (keep, expected) in [
+        (1, vec![(10, 9)]),
+        (2, vec![(9, 8), (10, 0)]),
+        (9, vec![(7, 6), (8, 0), (9, 0), (10, 0)]),
+    ] {
         let (mut producer, mut consumer) = displacing(4, keep);
         for sequence in 1..=10 {
             producer.push(&envelope(sequence), &[]).unwrap();
         }
         assert_eq!(consumer.available(), Ok(4));
-        assert_eq!(take_all(&mut consumer), expected, "the newest {keep} of 4 slots");
+        assert_eq!(
+            take_all(&mut consumer),
+            expected,
+            "the newest {keep} of 4 slots"
+        );
         assert_eq!((consumer.available(), consumer.head()), (Ok(0), 10));
         producer.push(&envelope(11), &[]).unwrap();
         assert_eq!(take_all(&mut consumer), [(11, 0)]);
@@ -53,7 +68,8 @@ fn a_ring_of_one_slot_holds_the_latest_message() {
     }
 }
 
-/// Each message is full of its own number: a copy with two numbers in it would be two messages' bytes.
+/// Each message is full of its own number: a copy with two numbers in it would be two messages'
+/// bytes.
 #[test]
 fn a_message_that_is_written_over_while_it_is_read_is_never_handed_out() {
     for (slots, keep) in [(1, 1), (2, 1), (2, 2), (8, 8)] {
@@ -65,7 +81,9 @@ fn a_message_that_is_written_over_while_it_is_read_is_never_handed_out() {
                 while !stop.load(Ordering::Relaxed) {
                     sequence += 1;
                     let payload = [sequence.to_ne_bytes(); 8];
-                    producer.push_quietly(&envelope(sequence), payload.as_flattened()).unwrap();
+                    producer
+                        .push_quietly(&envelope(sequence), payload.as_flattened())
+                        .unwrap();
                 }
                 sequence
             });
@@ -77,10 +95,16 @@ fn a_message_that_is_written_over_while_it_is_read_is_never_handed_out() {
                     stop.store(true, Ordering::Relaxed);
                     stopped = true;
                 }
-                let Some(got) = consumer.take(&mut buffer).unwrap() else { continue };
+                let Some(got) = consumer.take(&mut buffer).unwrap() else {
+                    continue;
+                };
                 consumer.release();
                 let sequence = got.meta.sequence;
-                assert_eq!(buffer, [sequence.to_ne_bytes(); 8].as_flattened(), "{slots} slots, {sequence}");
+                assert_eq!(
+                    buffer,
+                    [sequence.to_ne_bytes(); 8].as_flattened(),
+                    "{slots} slots, {sequence}"
+                );
                 assert!(sequence > last, "{sequence} after {last}");
                 (last, taken, passed) = (sequence, taken + 1, passed + consumer.passed());
             }
@@ -89,7 +113,11 @@ fn a_message_that_is_written_over_while_it_is_read_is_never_handed_out() {
             let left = take_all(&mut consumer);
             taken += left.len() as u64;
             passed += left.iter().map(|(_, passed)| passed).sum::<u64>();
-            assert_eq!(taken + passed, sent, "every message is taken or counted as passed over");
+            assert_eq!(
+                taken + passed,
+                sent,
+                "every message is taken or counted as passed over"
+            );
         });
     }
 }
@@ -100,21 +128,39 @@ fn a_state_that_no_later_message_leaves_is_corrupt() {
     let mut producer = ring.producer(&bells, 1).unwrap().displacing();
     let mut consumer = ring.consumer(&bells, 0).unwrap().keeping(4);
     producer.push(&envelope(1), &[]).unwrap();
-    // A loan that is given up leaves no message behind, and the tail of an honest producer is past none of those.
+    // A loan that is given up leaves no message behind, and the tail of an honest producer is past
+    // none of those.
     let state = producer.view().slot(0).state();
     for wrong in [0, 3, 2 + 2 * 4 - 1 - 2, u64::MAX] {
         state.store(wrong, crate::sync::Ordering::Relaxed);
         let taken = consumer.take(&mut [0; 64]);
-        assert_eq!(taken, Err(Corrupt::State { index: 0, state: wrong }), "{wrong}");
+        assert_eq!(
+            taken,
+            Err(Corrupt::State {
+                index: 0,
+                state: wrong
+            }),
+            "{wrong}"
+        );
     }
-    producer.view().producer().tail.store(u64::MAX / 2 + 9, crate::sync::Ordering::Relaxed);
-    assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })), "backwards");
+    producer
+        .view()
+        .producer()
+        .tail
+        .store(u64::MAX / 2 + 9, crate::sync::Ordering::Relaxed);
+    assert!(
+        matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })),
+        "backwards"
+    );
 }
 
 fn made(slots: u32) -> (Shared, Bells) {
     let memory = Memory::new("rtd-bells", Bells::BYTES).unwrap();
     let geometry = Geometry::new(slots, 64).unwrap().timed();
-    (Shared::create("rtd-ring", geometry).unwrap(), Bells::shared(memory.map_writable().unwrap()).unwrap())
+    (
+        Shared::create("rtd-ring", geometry).unwrap(),
+        Bells::shared(memory.map_writable().unwrap()).unwrap(),
+    )
 }
 
 #[test]
@@ -124,7 +170,11 @@ fn what_a_consumer_reports_is_seen_as_far_as_it_can_be_true() {
     let mut producer = ring.producer(&bells, 1).unwrap();
     let mut consumer = ring.consumer(&bells, 0).unwrap();
     let watch = producer.watch();
-    let claims = Claims { expired: 1, superseded: 1, late: 1 };
+    let claims = Claims {
+        expired: 1,
+        superseded: 1,
+        late: 1,
+    };
     consumer.count(claims);
     assert_eq!(watch.claims(), None, "two discarded, none taken");
     for sequence in 1..=2 {
@@ -133,9 +183,15 @@ fn what_a_consumer_reports_is_seen_as_far_as_it_can_be_true() {
         consumer.release();
     }
     assert_eq!(watch.claims(), Some(claims));
-    consumer.count(Claims { late: 2, ..Claims::default() });
+    consumer.count(Claims {
+        late: 2,
+        ..Claims::default()
+    });
     assert_eq!(watch.claims(), None, "three late of two");
-    consumer.count(Claims { expired: u64::MAX - 1, ..Claims::default() });
+    consumer.count(Claims {
+        expired: u64::MAX - 1,
+        ..Claims::default()
+    });
     assert_eq!(watch.claims(), None, "no sum overflows");
 }
 
@@ -150,7 +206,10 @@ fn a_timed_ring_has_room_for_latencies() {
     }
     let seen = watch.latencies().unwrap();
     let word = |word: &std::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
-    assert_eq!((word(&seen.count), word(&seen.min_ns), word(&seen.max_ns)), (4, 5, 1 << 40));
+    assert_eq!(
+        (word(&seen.count), word(&seen.min_ns), word(&seen.max_ns)),
+        (4, 5, 1 << 40)
+    );
     assert_eq!(seen.counts.iter().map(word).sum::<u64>(), 4);
     let plain = Shared::create("rtd-ring", Geometry::new(4, 64).unwrap()).unwrap();
     assert!(plain.consumer(&bells, 0).unwrap().recorder().is_none());

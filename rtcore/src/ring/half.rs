@@ -11,12 +11,15 @@ use crate::sys::memfd::Map;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// One end whose own memory is mapped and whose other's is yet to come: see [`crate::wire::Notice::Join`].
+/// One end whose own memory is mapped and whose other's is yet to come: see
+/// [`crate::wire::Notice::Join`].
 ///
-/// The other end may be complete already, so a half that is dropped leaves a mark in its own memory:
+/// The other end may be complete already, so a half that is dropped leaves a mark in its own
+/// memory:
 ///
 /// - A producer's half closes the ring, and the consumer goes on to the next one.
-/// - A consumer's half marks the ring as left, and the producer moves its unread messages into the next one.
+/// - A consumer's half marks the ring as left, and the producer moves its unread messages into the
+///   next one.
 #[derive(Debug)]
 pub struct Half {
     geometry: Geometry,
@@ -40,7 +43,12 @@ impl Half {
             Side::Consumer => geometry.consumer_bytes(),
         };
         let own = Map::of(own.as_fd(), len, true)?;
-        Ok(Half { geometry, side, own: Some((own, eventfd)), bells })
+        Ok(Half {
+            geometry,
+            side,
+            own: Some((own, eventfd)),
+            bells,
+        })
     }
 
     /// Its bells.
@@ -65,7 +73,11 @@ impl Half {
     }
 
     fn complete(&mut self, side: Side) -> io::Result<(Map, OwnedFd)> {
-        let own = if self.side == side { self.own.take() } else { None };
+        let own = if self.side == side {
+            self.own.take()
+        } else {
+            None
+        };
         own.ok_or_else(|| io::Error::other("the half of a ring is the other side's"))
     }
 }
@@ -73,13 +85,21 @@ impl Half {
 impl Drop for Half {
     fn drop(&mut self) {
         // In a forked child the end is its parent's, and so is the mark.
-        let Some((own, _)) = self.own.as_ref().filter(|(own, _)| own.creator().is_current()) else { return };
+        let Some((own, _)) = self
+            .own
+            .as_ref()
+            .filter(|(own, _)| own.creator().is_current())
+        else {
+            return;
+        };
         match self.side {
             Side::Producer => {
-                // SAFETY: `new` checked that the mapping has the bytes of a producer's piece, which begins with its words;
-                // a mapping starts on a page; the words are atomics, and all bytes are valid ones.
+                // SAFETY: `new` checked that the mapping has the bytes of a producer's piece, which
+                // begins with its words; a mapping starts on a page; the words are atomics, and all
+                // bytes are valid ones.
                 let words = unsafe { own.start().cast::<ProducerWords>().as_ref() };
-                // Nobody sleeps for this alone: the consumer looks again when it is given the next ring.
+                // Nobody sleeps for this alone: the consumer looks again when it is given the next
+                // ring.
                 words.closed.store(1, Ordering::Release);
             }
             Side::Consumer => {

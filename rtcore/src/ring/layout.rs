@@ -31,18 +31,26 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `slots` is a power of two up to [`SLOTS_MAX`], `payload_bytes` up to [`PAYLOAD_BYTES_MAX`]; none when it is
-    /// not, or when the whole would be larger than 512 MiB.
+    /// `slots` is a power of two up to [`SLOTS_MAX`], `payload_bytes` up to [`PAYLOAD_BYTES_MAX`];
+    /// none when it is not, or when the whole would be larger than 512 MiB.
     pub fn new(slots: u32, payload_bytes: u32) -> Option<Geometry> {
-        let fits = slots.is_power_of_two() && slots <= SLOTS_MAX && payload_bytes <= PAYLOAD_BYTES_MAX;
-        let geometry = Geometry { slots, payload_bytes, timed: false };
+        let fits =
+            slots.is_power_of_two() && slots <= SLOTS_MAX && payload_bytes <= PAYLOAD_BYTES_MAX;
+        let geometry = Geometry {
+            slots,
+            payload_bytes,
+            timed: false,
+        };
         (fits && geometry.producer_bytes() <= RING_BYTES_MAX).then_some(geometry)
     }
 
     /// With room in the consumer's memory for the latencies that the consumer measures.
     #[must_use]
     pub fn timed(self) -> Geometry {
-        Geometry { timed: true, ..self }
+        Geometry {
+            timed: true,
+            ..self
+        }
     }
 
     /// Whether the consumer's memory has that room.
@@ -82,7 +90,10 @@ impl Geometry {
 
     /// The slot that message `index` is in.
     pub(super) fn slot_of(&self, index: u64) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of slots, which is a u32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below the number of slots, which is a u32"
+        )]
         let slot = (index & u64::from(self.slots - 1)) as usize;
         slot
     }
@@ -99,7 +110,8 @@ pub(super) struct ProducerWords {
     pub sleep: AtomicU64,
     /// 1 when nothing more comes: the producer has moved on to another ring.
     pub closed: AtomicU64,
-    /// Messages that the consumer had not taken when it left, and that the producer put into its next ring.
+    /// Messages that the consumer had not taken when it left, and that the producer put into its
+    /// next ring.
     pub moved: AtomicU64,
     pad2: [u64; 5],
 }
@@ -115,7 +127,8 @@ pub(super) struct ConsumerWords {
     pub sleep: AtomicU64,
     /// Not 0 when it takes nothing more: [`GIVEN_UP`], [`LEFT`] or [`STOPPED`].
     pub given_up: AtomicU64,
-    /// After [`STOPPED`]: 1 + the index below which announced messages count; 0 until that is decided.
+    /// After [`STOPPED`]: 1 + the index below which announced messages count; 0 until that is
+    /// decided.
     pub stopped_at: AtomicU64,
     pad2: [u64; 5],
     /// [`Claims`]: what became of messages after they were taken.
@@ -144,7 +157,8 @@ pub struct Claims {
     pub expired: u64,
     /// Discarded: the route keeps newer messages only.
     pub superseded: u64,
-    /// Handed out later than the route's deadline after the time at which they should have been sent.
+    /// Handed out later than the route's deadline after the time at which they should have been
+    /// sent.
     pub late: u64,
 }
 
@@ -208,7 +222,12 @@ impl<'a> Slot<'a> {
     }
 
     pub fn write(self, envelope: &Envelope) {
-        let Envelope { meta, origin, kind, len } = envelope;
+        let Envelope {
+            meta,
+            origin,
+            kind,
+            len,
+        } = envelope;
         let (kind_flag, number) = match kind {
             Kind::Bytes { priority } => (0, *priority),
             Kind::Signal { signo } => (FLAG_SIGNAL, signo.cast_unsigned()),
@@ -229,7 +248,8 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// What stands there; the flags that are not known are handed back as an error. Lengths are the caller's to check.
+    /// What stands there; the flags that are not known are handed back as an error. Lengths are the
+    /// caller's to check.
     pub fn read(self) -> Result<Envelope, u32> {
         let word = |n: usize| self.0[n].load(Ordering::Relaxed);
         #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
@@ -240,19 +260,35 @@ impl<'a> Slot<'a> {
         }
         let (pid, uid) = halves(6);
         let (epoch, number) = halves(7);
-        let meta =
-            Meta { sequence: word(2), intended_ns: word(3), sent_ns: word(4), correlation: word(5), epoch };
+        let meta = Meta {
+            sequence: word(2),
+            intended_ns: word(3),
+            sent_ns: word(4),
+            correlation: word(5),
+            epoch,
+        };
         let kind = if flags & FLAG_SIGNAL == 0 {
             Kind::Bytes { priority: number }
         } else {
-            Kind::Signal { signo: number.cast_signed() }
+            Kind::Signal {
+                signo: number.cast_signed(),
+            }
         };
-        Ok(Envelope { meta, origin: Origin { pid, uid, verified: flags & FLAG_VERIFIED != 0 }, kind, len })
+        Ok(Envelope {
+            meta,
+            origin: Origin {
+                pid,
+                uid,
+                verified: flags & FLAG_VERIFIED != 0,
+            },
+            kind,
+            len,
+        })
     }
 }
 
-/// Copies bytes into words of shared memory. Word by word and atomic, so that whatever the other side does at the
-/// same time, nothing here is undefined.
+/// Copies bytes into words of shared memory. Word by word and atomic, so that whatever the other
+/// side does at the same time, nothing here is undefined.
 #[inline]
 pub(super) fn copy_in(to: &[AtomicU64], from: &[u8]) {
     let (chunks, rest) = from.as_chunks::<8>();

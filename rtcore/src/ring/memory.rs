@@ -35,11 +35,11 @@ unsafe impl Send for View {}
 
 impl View {
     /// # Safety
-    /// 1. `producer` and `slots` point at `geometry`'s words and slots, `consumer` at consumer words, all of which live
-    ///    as long as `keep` and are only ever read and written as atomics.
+    /// 1. `producer` and `slots` point at `geometry`'s words and slots, `consumer` at consumer
+    ///    words, all of which live as long as `keep` and are only ever read and written as atomics.
     /// 2. `histogram` points at a `HistogramRecord` of the consumer's, likewise, or nowhere.
-    /// 3. The pieces may be mapped read-only; then nobody calls what writes there: a producer writes the producer's
-    ///    piece only, a consumer the consumer's.
+    /// 3. The pieces may be mapped read-only; then nobody calls what writes there: a producer
+    ///    writes the producer's piece only, a consumer the consumer's.
     pub unsafe fn new(
         producer: NonNull<ProducerWords>,
         consumer: NonNull<ConsumerWords>,
@@ -63,8 +63,9 @@ impl View {
         }
     }
 
-    /// Whether the memory is there: a forked child has the pointers and not the memory. What is called with an end of a ring
-    /// that a child may have inherited (drops, mostly) asks first; who sends or receives has asked before.
+    /// Whether the memory is there: a forked child has the pointers and not the memory. What is
+    /// called with an end of a ring that a child may have inherited (drops, mostly) asks first; who
+    /// sends or receives has asked before.
     #[inline]
     pub fn is_mapped(&self) -> bool {
         #[cfg(not(loom))]
@@ -113,10 +114,17 @@ pub fn local(geometry: Geometry) -> (Producer, Consumer) {
         consumer: ConsumerWords::default(),
         slots: (0..words).map(|_| AtomicU64::new(0)).collect(),
     });
-    let (producer, consumer) = (NonNull::from(&memory.producer), NonNull::from(&memory.consumer));
+    let (producer, consumer) = (
+        NonNull::from(&memory.producer),
+        NonNull::from(&memory.consumer),
+    );
     let slots = NonNull::from(memory.slots.as_slice()).cast();
     let bells = Bells::local();
-    // SAFETY: all three point into `memory`, which is handed over to keep, and nobody has any of it but as atomics.
+    // SAFETY: all three point into `memory`, which is handed over to keep, and nobody has any of it
+    // but as atomics.
     let view = unsafe { View::new(producer, consumer, slots, None, geometry, bells, memory) };
-    (Producer::new(view.clone(), None, 1), Consumer::new(view, None, 0))
+    (
+        Producer::new(view.clone(), None, 1),
+        Consumer::new(view, None, 0),
+    )
 }

@@ -47,17 +47,33 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// At the beginning of a ring, or (a ring that another producer left) where that one stopped. Sleeps at `bell`.
+    /// At the beginning of a ring, or (a ring that another producer left) where that one stopped.
+    /// Sleeps at `bell`.
     pub(super) fn new(view: View, eventfd: Option<EventFd>, bell: u32) -> Producer {
         let tail = view.producer().tail.load(Ordering::Relaxed);
         let head = view.consumer().head.load(Ordering::Acquire);
         // An allegation; what cannot be is found out when room is looked for.
-        let head = if tail.wrapping_sub(head) <= u64::from(view.geometry.slots()) { head } else { tail };
+        let head = if tail.wrapping_sub(head) <= u64::from(view.geometry.slots()) {
+            head
+        } else {
+            tail
+        };
         // The consumer may have rung for the last turn of the producer before.
         let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
-        view.producer().sleep.store(bell::awake(turn), Ordering::Relaxed);
+        view.producer()
+            .sleep
+            .store(bell::awake(turn), Ordering::Relaxed);
         let eventfd = eventfd.filter(|_| !view.bells.are_semaphores());
-        Producer { view, eventfd, tail, head, rung: 0, bell, turn, displaces: false }
+        Producer {
+            view,
+            eventfd,
+            tail,
+            head,
+            rung: 0,
+            bell,
+            turn,
+            displaces: false,
+        }
     }
 
     /// Puts messages over the oldest ones where the ring is full, for a consumer that takes them as
@@ -87,15 +103,16 @@ impl Producer {
         self.tail
     }
 
-    /// Puts a message in and wakes the consumer if it sleeps; true if it waits for a signal, which is the caller's
-    /// to send. `len` of the envelope is set here.
+    /// Puts a message in and wakes the consumer if it sleeps; true if it waits for a signal, which
+    /// is the caller's to send. `len` of the envelope is set here.
     #[inline]
     pub fn push(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<bool, PushError> {
         self.push_quietly(envelope, payload)?;
         Ok(self.ring())
     }
 
-    /// Puts a message in and leaves the consumer asleep: [`Producer::ring`] follows after the last of a burst.
+    /// Puts a message in and leaves the consumer asleep: [`Producer::ring`] follows after the last
+    /// of a burst.
     #[inline]
     pub fn push_quietly(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<(), PushError> {
         let len = self.check(payload.len())?;
@@ -114,7 +131,10 @@ impl Producer {
         let checked = self.check(len)?;
         self.room()?;
         self.begin();
-        Ok(Loan { producer: self, len: checked })
+        Ok(Loan {
+            producer: self,
+            len: checked,
+        })
     }
 
     /// Whether there is room for one more message.
@@ -128,7 +148,10 @@ impl Producer {
 
     fn check(&self, len: usize) -> Result<u32, PushError> {
         let max = self.view.geometry.payload_bytes();
-        u32::try_from(len).ok().filter(|len| *len <= max).ok_or(PushError::TooLarge { len, max })
+        u32::try_from(len)
+            .ok()
+            .filter(|len| *len <= max)
+            .ok_or(PushError::TooLarge { len, max })
     }
 
     /// Looks at the consumer's head only when the ring seems full by what was seen of it before.
@@ -143,29 +166,47 @@ impl Producer {
         let (tail, used) = (self.tail, self.tail.wrapping_sub(head));
         // It only grows, and never past the tail.
         if used > slots || head.wrapping_sub(self.head) > slots {
-            return Err(Corrupt::Indices { tail, head, slots: self.view.geometry.slots() }.into());
+            return Err(Corrupt::Indices {
+                tail,
+                head,
+                slots: self.view.geometry.slots(),
+            }
+            .into());
         }
         self.head = head;
-        if used < slots { Ok(()) } else { Err(PushError::Full) }
+        if used < slots {
+            Ok(())
+        } else {
+            Err(PushError::Full)
+        }
     }
 
     #[inline]
     fn begin(&self) {
-        self.view.slot(self.tail).state().store(in_progress(self.tail), Ordering::Relaxed);
+        self.view
+            .slot(self.tail)
+            .state()
+            .store(in_progress(self.tail), Ordering::Relaxed);
         // The mark before the first byte: a producer that is killed half-way leaves it behind.
         fence(Ordering::Release);
     }
 
     #[inline]
     fn announce(&mut self) {
-        self.view.slot(self.tail).state().store(complete(self.tail), Ordering::Relaxed);
+        self.view
+            .slot(self.tail)
+            .state()
+            .store(complete(self.tail), Ordering::Relaxed);
         self.tail = self.tail.wrapping_add(1);
         // SYNC POINT with `Consumer::available`: the slot is written.
-        self.view.producer().tail.store(self.tail, Ordering::Release);
+        self.view
+            .producer()
+            .tail
+            .store(self.tail, Ordering::Release);
     }
 
-    /// Wakes the consumer if it sleeps and was not woken since it fell asleep; true if it is the caller who has to
-    /// send it a signal.
+    /// Wakes the consumer if it sleeps and was not woken since it fell asleep; true if it is the
+    /// caller who has to send it a signal.
     #[inline]
     pub fn ring(&mut self) -> bool {
         // SYNC POINT with `Consumer::arm`, see the module `bell`.
@@ -191,19 +232,24 @@ impl Producer {
         }
     }
 
-    /// None while the consumer takes messages. If rtd has stopped reading the ring, the index below which announced messages
-    /// count; it refuses none that was announced before `before`. After [`Producer::ring`], whose fence this needs.
+    /// None while the consumer takes messages. If rtd has stopped reading the ring, the index below
+    /// which announced messages count; it refuses none that was announced before `before`. After
+    /// [`Producer::ring`], whose fence this needs.
     #[inline]
     pub fn stopped(&self, before: u64) -> Option<u64> {
         // On the cache line that `ring` has read.
         let stopped = self.view.consumer().given_up.load(Ordering::Relaxed) == STOPPED;
-        if stopped { Some(self.stopped_at(before)) } else { None }
+        if stopped {
+            Some(self.stopped_at(before))
+        } else {
+            None
+        }
     }
 
     #[cold]
     fn stopped_at(&self, before: u64) -> u64 {
-        // SYNC POINT with `Consumer::stop`. Between its two stores the bound is not known: the message is refused then, and
-        // may arrive.
+        // SYNC POINT with `Consumer::stop`. Between its two stores the bound is not known: the
+        // message is refused then, and may arrive.
         match self.view.consumer().stopped_at.load(Ordering::Acquire) {
             0 => before,
             at => at.wrapping_sub(1).clamp(before, self.tail.max(before)),
@@ -222,7 +268,8 @@ impl Producer {
         self.rung = 0;
     }
 
-    /// Nothing more comes in this ring. In a forked child it does nothing: the ring is its parent's.
+    /// Nothing more comes in this ring. In a forked child it does nothing: the ring is its
+    /// parent's.
     pub fn close(&mut self) {
         if !self.view.is_mapped() {
             return;
@@ -234,8 +281,9 @@ impl Producer {
 
     /// Sleeps until there may be room, at most so long; true when there is.
     ///
-    /// The consumer looks for sleepers without a fence, which every message would pay for; should it miss this one,
-    /// its next message does not, and at the latest the sleep ends after [`ROOM_LOOK_NS`].
+    /// The consumer looks for sleepers without a fence, which every message would pay for; should
+    /// it miss this one, its next message does not, and at the latest the sleep ends after
+    /// [`ROOM_LOOK_NS`].
     pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
         self.wait_until(timeout_ns, Producer::has_room)
     }
@@ -254,10 +302,16 @@ impl Producer {
         self.want_room();
         let mut over = is_over(self);
         if over == Ok(false) {
-            let _ = self.view.bells.sleep(self.bell, seen, timeout_ns.min(ROOM_LOOK_NS));
+            let _ = self
+                .view
+                .bells
+                .sleep(self.bell, seen, timeout_ns.min(ROOM_LOOK_NS));
             over = is_over(self);
         }
-        self.view.producer().sleep.store(bell::awake(self.turn), Ordering::Relaxed);
+        self.view
+            .producer()
+            .sleep
+            .store(bell::awake(self.turn), Ordering::Relaxed);
         over
     }
 
@@ -265,7 +319,9 @@ impl Producer {
     pub fn pending(&self) -> u64 {
         // SYNC POINT with `Consumer::release`: what it did with them, it has done.
         let head = self.view.consumer().head.load(Ordering::Acquire);
-        self.tail.wrapping_sub(head).min(self.view.geometry.slots().into())
+        self.tail
+            .wrapping_sub(head)
+            .min(self.view.geometry.slots().into())
     }
 
     /// Where this end sleeps.
@@ -273,10 +329,14 @@ impl Producer {
         (&self.view.bells, self.bell)
     }
 
-    /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a message.
+    /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a
+    /// message.
     pub fn want_room(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.view.producer().sleep.store(bell::flag(Doorbell::Bell, self.bell, self.turn), Ordering::Relaxed);
+        self.view.producer().sleep.store(
+            bell::flag(Doorbell::Bell, self.bell, self.turn),
+            Ordering::Relaxed,
+        );
         // SYNC POINT with `Consumer::release`, see the module `bell`.
         fence(Ordering::SeqCst);
     }
@@ -285,8 +345,8 @@ impl Producer {
 /// A sleeping producer looks again after this long at the latest.
 pub const ROOM_LOOK_NS: u64 = 1_000_000;
 
-/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent. Empty in a forked child, which
-/// does not have the memory.
+/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent. Empty
+/// in a forked child, which does not have the memory.
 #[derive(Debug)]
 pub struct Loan<'a> {
     producer: &'a mut Producer,
@@ -294,13 +354,17 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Sends it, and answers what [`Producer::stopped`] says then. For a consumer that asks for no signal.
+    /// Sends it, and answers what [`Producer::stopped`] says then. For a consumer that asks for no
+    /// signal.
     pub fn commit(self, envelope: &Envelope) -> Option<u64> {
         let mut loan = ManuallyDrop::new(self);
         let len = loan.len;
         let producer = &mut *loan.producer;
         let before = producer.tail;
-        producer.view.slot(before).write(&Envelope { len, ..*envelope });
+        producer
+            .view
+            .slot(before)
+            .write(&Envelope { len, ..*envelope });
         producer.announce();
         producer.ring();
         producer.stopped(before)
@@ -316,7 +380,11 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if self.producer.view.is_mapped() {
             // Nobody is at work on the slot any more.
-            self.producer.view.slot(self.producer.tail).state().store(0, Ordering::Relaxed);
+            self.producer
+                .view
+                .slot(self.producer.tail)
+                .state()
+                .store(0, Ordering::Relaxed);
         }
     }
 }
@@ -329,8 +397,9 @@ impl Deref for Loan<'_> {
             return &[];
         }
         let start = self.producer.view.payload_start(self.producer.tail);
-        // SAFETY: `len` is at most the payload of a slot (`check`); the slot is the producer's until it is announced,
-        // the consumer's mapping cannot write it, and `self` borrows the only producer.
+        // SAFETY: `len` is at most the payload of a slot (`check`); the slot is the producer's
+        // until it is announced, the consumer's mapping cannot write it, and `self` borrows the
+        // only producer.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len as usize) }
     }
 }

@@ -1,8 +1,9 @@
-//! How far rtd has accounted for a direct ring, beside the ring's bells: the ring outlives rtd, and the next one goes on
-//! from there.
+//! How far rtd has accounted for a direct ring, beside the ring's bells: the ring outlives rtd, and
+//! the next one goes on from there.
 //!
-//! Constraint: both ends have mapped the page for writing, as it holds their bells. Who changes these words falsifies the
-//! ledger of its own route, which is added up from what both ends write in any case.
+//! Constraint: both ends have mapped the page for writing, as it holds their bells. Who changes
+//! these words falsifies the ledger of its own route, which is added up from what both ends write
+//! in any case.
 
 use super::Bells;
 use crate::sync::{AtomicU64, Ordering};
@@ -36,13 +37,21 @@ impl Receipt {
 
     /// Of a ring that another daemon made, by the page's descriptor that one of its ends sent.
     pub fn of_stranger(page: BorrowedFd<'_>) -> io::Result<Receipt> {
-        Receipt::new(Map::of_stranger(page, Receipt::PAGE_BYTES, Receipt::PAGE_BYTES, true)?)
+        Receipt::new(Map::of_stranger(
+            page,
+            Receipt::PAGE_BYTES,
+            Receipt::PAGE_BYTES,
+            true,
+        )?)
     }
 
     /// Messages taken and messages lost that are in a ledger.
     pub fn read(&self) -> (u64, u64) {
         let words = self.words();
-        (words.delivered.load(Ordering::Acquire), words.lost.load(Ordering::Acquire))
+        (
+            words.delivered.load(Ordering::Acquire),
+            words.lost.load(Ordering::Acquire),
+        )
     }
 
     /// So many are in a ledger now, which has been published.
@@ -53,8 +62,9 @@ impl Receipt {
     }
 
     fn words(&self) -> &Words {
-        // SAFETY: the mapping has PAGE_BYTES bytes (`new`) and lives as long as `self`; the bells before the words are
-        // 16 bytes each, so the words are aligned; they are atomics, so other writers are no data race.
+        // SAFETY: the mapping has PAGE_BYTES bytes (`new`) and lives as long as `self`; the bells
+        // before the words are 16 bytes each, so the words are aligned; they are atomics, so other
+        // writers are no data race.
         unsafe { &*self.0.start().as_ptr().add(Bells::BYTES).cast::<Words>() }
     }
 }

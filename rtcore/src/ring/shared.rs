@@ -31,15 +31,16 @@ pub struct Shared {
     eventfd: EventFd,
 }
 
-/// The descriptors that one end needs: the producer's memory, the consumer's (its own writable, the other's not),
-/// and the eventfd, of which the consumer only gets to listen.
+/// The descriptors that one end needs: the producer's memory, the consumer's (its own writable, the
+/// other's not), and the eventfd, of which the consumer only gets to listen.
 #[derive(Debug)]
 pub struct Handles {
     /// The producer's memory.
     pub producer: OwnedFd,
     /// The consumer's memory.
     pub consumer: OwnedFd,
-    /// Rung for a consumer that asks for it: an [`EventFd`] for the producer, a [`Listener`] for the consumer.
+    /// Rung for a consumer that asks for it: an [`EventFd`] for the producer, a [`Listener`] for
+    /// the consumer.
     pub eventfd: OwnedFd,
 }
 
@@ -88,48 +89,87 @@ impl Shared {
 
     /// The sending end in this process.
     pub fn producer(&self, bells: &Bells, bell: u32) -> io::Result<Producer> {
-        let view = view(self.geometry, bells, self.producer.map_writable()?, self.consumer.map_read_only()?);
+        let view = view(
+            self.geometry,
+            bells,
+            self.producer.map_writable()?,
+            self.consumer.map_read_only()?,
+        );
         Ok(Producer::new(view, Some(self.eventfd.try_clone()?), bell))
     }
 
     /// The receiving end in this process.
     pub fn consumer(&self, bells: &Bells, bell: u32) -> io::Result<Consumer> {
-        let view = view(self.geometry, bells, self.producer.map_read_only()?, self.consumer.map_writable()?);
+        let view = view(
+            self.geometry,
+            bells,
+            self.producer.map_read_only()?,
+            self.consumer.map_writable()?,
+        );
         Ok(Consumer::new(view, Some(self.eventfd.listen()?), bell))
     }
 
     /// A look at the indices from outside.
     pub fn watch(&self, bells: &Bells) -> io::Result<Watch> {
-        let (producer, consumer) = (self.producer.map_read_only()?, self.consumer.map_read_only()?);
+        let (producer, consumer) = (
+            self.producer.map_read_only()?,
+            self.consumer.map_read_only()?,
+        );
         Ok(Watch(view(self.geometry, bells, producer, consumer)))
     }
 }
 
 impl Handles {
     /// Maps the sending end.
-    pub fn into_producer(self, geometry: Geometry, bells: &Bells, bell: u32) -> io::Result<Producer> {
+    pub fn into_producer(
+        self,
+        geometry: Geometry,
+        bells: &Bells,
+        bell: u32,
+    ) -> io::Result<Producer> {
         let producer = Map::of(self.producer.as_fd(), geometry.producer_bytes(), true)?;
         let consumer = Map::of(self.consumer.as_fd(), geometry.consumer_bytes(), false)?;
         let eventfd = EventFd::from_fd(self.eventfd);
-        Ok(Producer::new(view(geometry, bells, producer, consumer), Some(eventfd), bell))
+        Ok(Producer::new(
+            view(geometry, bells, producer, consumer),
+            Some(eventfd),
+            bell,
+        ))
     }
 
     /// Maps the receiving end.
-    pub fn into_consumer(self, geometry: Geometry, bells: &Bells, bell: u32) -> io::Result<Consumer> {
+    pub fn into_consumer(
+        self,
+        geometry: Geometry,
+        bells: &Bells,
+        bell: u32,
+    ) -> io::Result<Consumer> {
         let producer = Map::of(self.producer.as_fd(), geometry.producer_bytes(), false)?;
         let consumer = Map::of(self.consumer.as_fd(), geometry.consumer_bytes(), true)?;
         let eventfd = Listener::from_fd(self.eventfd);
-        Ok(Consumer::new(view(geometry, bells, producer, consumer), Some(eventfd), bell))
+        Ok(Consumer::new(
+            view(geometry, bells, producer, consumer),
+            Some(eventfd),
+            bell,
+        ))
     }
 
     /// In the order in which they travel.
     pub fn as_fds(&self) -> [BorrowedFd<'_>; 3] {
-        [self.producer.as_fd(), self.consumer.as_fd(), self.eventfd.as_fd()]
+        [
+            self.producer.as_fd(),
+            self.consumer.as_fd(),
+            self.eventfd.as_fd(),
+        ]
     }
 
     /// From that order.
     pub fn from_fds([producer, consumer, eventfd]: [OwnedFd; 3]) -> Handles {
-        Handles { producer, consumer, eventfd }
+        Handles {
+            producer,
+            consumer,
+            eventfd,
+        }
     }
 }
 
@@ -137,15 +177,18 @@ pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: M
     let locked = producer.is_locked() && consumer.is_locked();
     let creator = producer.creator();
     let words = producer.start().cast();
-    // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where it was mapped).
+    // SAFETY: the mapping is at least SLOTS_OFFSET long (`Geometry::producer_bytes`, checked where
+    // it was mapped).
     let slots = unsafe { producer.start().add(SLOTS_OFFSET) }.cast();
     let consumer_words = consumer.start().cast();
     let histogram = geometry.is_timed().then(|| {
-        // SAFETY: the mapping of a timed ring has the record at this offset (`Geometry::consumer_bytes`, likewise).
+        // SAFETY: the mapping of a timed ring has the record at this offset
+        // (`Geometry::consumer_bytes`, likewise).
         unsafe { consumer.start().add(HISTOGRAM_OFFSET) }
     });
-    // SAFETY: the lengths are those of the geometry: `Memory::new` made them so, `Map::of` checked it; a mapping starts
-    // on a page, so everything is aligned; both live as long as the Arc. Zero bytes are valid atomics, and so are all.
+    // SAFETY: the lengths are those of the geometry: `Memory::new` made them so, `Map::of` checked
+    // it; a mapping starts on a page, so everything is aligned; both live as long as the Arc. Zero
+    // bytes are valid atomics, and so are all.
     let mut view = unsafe {
         View::new(
             words,
@@ -192,7 +235,8 @@ impl View {
 }
 
 impl Producer {
-    /// Brings back pages that the consumer took away before its memory was sealed; see [`Map::lock_again`].
+    /// Brings back pages that the consumer took away before its memory was sealed; see
+    /// [`Map::lock_again`].
     pub fn lock_again(&self) {
         self.view().lock_again();
     }
@@ -204,7 +248,8 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Brings back pages that the producer took away before its memory was sealed; see [`Map::lock_again`].
+    /// Brings back pages that the producer took away before its memory was sealed; see
+    /// [`Map::lock_again`].
     pub fn lock_again(&self) {
         self.view().lock_again();
     }
@@ -213,14 +258,16 @@ impl Consumer {
     pub fn recorder(&self) -> Option<Recorder> {
         let view = self.view();
         let histogram = view.histogram?.cast();
-        // SAFETY: the record lives as long as `keep`, it is this end's to write, and this end asks once.
+        // SAFETY: the record lives as long as `keep`, it is this end's to write, and this end asks
+        // once.
         Some(unsafe { Recorder::new(histogram, Arc::clone(&view.keep)) })
     }
 }
 
 impl Watch {
-    /// Of a ring that another daemon made, by the descriptors that one of its ends sent: the producer's memory and the
-    /// consumer's. Of the producer's only the words are mapped, not the slots.
+    /// Of a ring that another daemon made, by the descriptors that one of its ends sent: the
+    /// producer's memory and the consumer's. Of the producer's only the words are mapped, not the
+    /// slots.
     ///
     /// Errors: the descriptors are those of other memory.
     pub fn of_stranger(
@@ -236,7 +283,8 @@ impl Watch {
         Ok(Watch(view(geometry, bells, producer, consumer)))
     }
 
-    /// What the receiver's library reports of the messages that it took; `None` when that cannot be.
+    /// What the receiver's library reports of the messages that it took; `None` when that cannot
+    /// be.
     pub fn claims(&self) -> Option<Claims> {
         use crate::sync::Ordering::Acquire;
         let words = self.0.consumer();
@@ -247,15 +295,24 @@ impl Watch {
         // A message that is read in place is late before it is given back.
         let tail = self.0.producer().tail.load(Acquire);
         let discarded = expired.checked_add(superseded)?;
-        (discarded <= head && late <= tail).then_some(Claims { expired, superseded, late })
+        (discarded <= head && late <= tail).then_some(Claims {
+            expired,
+            superseded,
+            late,
+        })
     }
 
     /// Whether the consumer says that it has let go of its end: it takes nothing more.
     pub fn has_left(&self) -> bool {
-        self.0.consumer().given_up.load(crate::sync::Ordering::Acquire) == LEFT
+        self.0
+            .consumer()
+            .given_up
+            .load(crate::sync::Ordering::Acquire)
+            == LEFT
     }
 
-    /// Messages announced and not taken; in a ring that displaces, also those written over. An allegation of both ends.
+    /// Messages announced and not taken; in a ring that displaces, also those written over. An
+    /// allegation of both ends.
     pub fn left(&self) -> u64 {
         use crate::sync::Ordering::Acquire;
         // The head first: it never overtakes a tail that is read later.
@@ -264,11 +321,13 @@ impl Watch {
         tail.saturating_sub(head)
     }
 
-    /// The latencies that the receiver's library measured, as it wrote them: any number may stand there. None where the
-    /// ring has none.
+    /// The latencies that the receiver's library measured, as it wrote them: any number may stand
+    /// there. None where the ring has none.
     pub fn latencies(&self) -> Option<&HistogramRecord> {
         // SAFETY: point 2 of `View::new`.
-        self.0.histogram.map(|histogram| unsafe { histogram.cast::<HistogramRecord>().as_ref() })
+        self.0
+            .histogram
+            .map(|histogram| unsafe { histogram.cast::<HistogramRecord>().as_ref() })
     }
 
     /// What both ends allege, or `None` when it cannot be.
@@ -279,15 +338,29 @@ impl Watch {
         // The head first: it never overtakes a tail that is read later.
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let tail = self.0.producer().tail.load(Ordering::Acquire);
-        // Between the two reads the ring may have moved on by any number, as whoever reads here may be preempted: a
-        // second look at the head bounds how far the tail was ahead. Nothing bounds that head from above.
+        // Between the two reads the ring may have moved on by any number, as whoever reads here may
+        // be preempted: a second look at the head bounds how far the tail was ahead. Nothing bounds
+        // that head from above.
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());
-        let possible = head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
+        let possible =
+            head <= tail && head <= later && tail - head <= slots.saturating_add(later - head);
         let end = self.0.consumer().given_up.load(Ordering::Acquire);
         let (given_up, left) = (end == GIVEN_UP, end == LEFT);
         let head = later.min(tail);
-        let moved = self.0.producer().moved.load(Ordering::Relaxed).min(tail - head);
-        possible.then_some(Indices { tail, head, closed, given_up, left, moved })
+        let moved = self
+            .0
+            .producer()
+            .moved
+            .load(Ordering::Relaxed)
+            .min(tail - head);
+        possible.then_some(Indices {
+            tail,
+            head,
+            closed,
+            given_up,
+            left,
+            moved,
+        })
     }
 }

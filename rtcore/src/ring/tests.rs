@@ -1,4 +1,5 @@
-//! What a ring promises, between threads and between mappings; the model is in `rtcore/tests/loom.rs`.
+//! What a ring promises, between threads and between mappings; the model is in
+//! `rtcore/tests/loom.rs`.
 
 use super::*;
 use crate::message::{Meta, Origin};
@@ -16,9 +17,24 @@ fn geometry(slots: u32, payload: u32) -> Geometry {
 }
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, intended_ns: 1, sent_ns: 2, correlation: 3, epoch: 4 };
-    let origin = Origin { pid: 5, uid: 6, verified: true };
-    Envelope { meta, origin, kind: Kind::Bytes { priority: 7 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        intended_ns: 1,
+        sent_ns: 2,
+        correlation: 3,
+        epoch: 4,
+    };
+    let origin = Origin {
+        pid: 5,
+        uid: 6,
+        verified: true,
+    };
+    Envelope {
+        meta,
+        origin,
+        kind: Kind::Bytes { priority: 7 },
+        len: 0,
+    }
 }
 
 fn bells() -> Bells {
@@ -26,31 +42,50 @@ fn bells() -> Bells {
     Bells::shared(memory.map_writable().unwrap()).unwrap()
 }
 
-/// A ring over real shared memory, both ends mapped as two processes would; in ordinary memory under Miri, which knows
-/// no memfd.
+/// A ring over real shared memory, both ends mapped as two processes would; in ordinary memory
+/// under Miri, which knows no memfd.
 fn shared(slots: u32, payload: u32) -> (Producer, Consumer) {
     if cfg!(miri) {
         return local(geometry(slots, payload));
     }
-    let (ring, bells) = (Shared::create("rtd-ring", geometry(slots, payload)).unwrap(), bells());
+    let (ring, bells) = (
+        Shared::create("rtd-ring", geometry(slots, payload)).unwrap(),
+        bells(),
+    );
     let end = |side| {
-        let [producer, consumer, eventfd] =
-            ring.handles(side).unwrap().as_fds().map(|fd| fd.try_clone_to_owned().unwrap());
+        let [producer, consumer, eventfd] = ring
+            .handles(side)
+            .unwrap()
+            .as_fds()
+            .map(|fd| fd.try_clone_to_owned().unwrap());
         Handles::from_fds([producer, consumer, eventfd])
     };
-    let producer = end(Side::Producer).into_producer(geometry(slots, payload), &bells, 1).unwrap();
+    let producer = end(Side::Producer)
+        .into_producer(geometry(slots, payload), &bells, 1)
+        .unwrap();
     ring.seal(Side::Producer).unwrap();
-    let consumer = end(Side::Consumer).into_consumer(geometry(slots, payload), &bells, 0).unwrap();
+    let consumer = end(Side::Consumer)
+        .into_consumer(geometry(slots, payload), &bells, 0)
+        .unwrap();
     ring.seal(Side::Consumer).unwrap();
-    assert!(end(Side::Producer).into_producer(geometry(slots, payload), &bells, 1).is_err(), "sealed");
+    assert!(
+        end(Side::Producer)
+            .into_producer(geometry(slots, payload), &bells, 1)
+            .is_err(),
+        "sealed"
+    );
     (producer, consumer)
 }
 
 #[test]
 fn sizes_that_no_ring_has_are_refused() {
-    for (slots, payload) in
-        [(0, 8), (3, 8), (SLOTS_MAX * 2, 8), (8, PAYLOAD_BYTES_MAX + 1), (SLOTS_MAX, 1 << 20)]
-    {
+    for (slots, payload) in [
+        (0, 8),
+        (3, 8),
+        (SLOTS_MAX * 2, 8),
+        (8, PAYLOAD_BYTES_MAX + 1),
+        (SLOTS_MAX, 1 << 20),
+    ] {
         assert_eq!(Geometry::new(slots, payload), None, "{slots} x {payload}");
     }
     assert!(Geometry::new(1, 0).is_some());
@@ -60,15 +95,27 @@ fn sizes_that_no_ring_has_are_refused() {
 fn what_goes_in_comes_out_with_its_envelope() {
     let (mut producer, mut consumer) = shared(4, 100);
     for sequence in 1..=1000 {
-        let payload: Vec<u8> = (0..sequence % 101).map(|n| u8::try_from(n).unwrap()).collect();
+        let payload: Vec<u8> = (0..sequence % 101)
+            .map(|n| u8::try_from(n).unwrap())
+            .collect();
         producer.push(&envelope(sequence), &payload).unwrap();
         let mut buffer = [0; 100];
         let got = consumer.take(&mut buffer).unwrap().unwrap();
-        assert_eq!(got, Envelope { len: u32::try_from(payload.len()).unwrap(), ..envelope(sequence) });
+        assert_eq!(
+            got,
+            Envelope {
+                len: u32::try_from(payload.len()).unwrap(),
+                ..envelope(sequence)
+            }
+        );
         assert_eq!(&buffer[..got.len as usize], &payload);
         consumer.release();
     }
-    let signal = Envelope { kind: Kind::Signal { signo: 37 }, len: 0, ..envelope(9) };
+    let signal = Envelope {
+        kind: Kind::Signal { signo: 37 },
+        len: 0,
+        ..envelope(9)
+    };
     producer.push(&signal, b"ticket").unwrap();
     let front = consumer.front().unwrap().unwrap();
     assert_eq!(*front.envelope(), Envelope { len: 6, ..signal });
@@ -106,7 +153,11 @@ fn a_full_ring_and_a_payload_too_long_are_refused_and_change_nothing() {
     assert!(matches!(producer.loan(1), Err(PushError::Full)));
     let mut buffer = [0; 8];
     consumer.take(&mut buffer).unwrap();
-    assert_eq!(producer.push(&envelope(3), b"c"), Err(PushError::Full), "taken is not given back");
+    assert_eq!(
+        producer.push(&envelope(3), b"c"),
+        Err(PushError::Full),
+        "taken is not given back"
+    );
     consumer.release();
     producer.push(&envelope(3), b"c").unwrap();
 }
@@ -139,7 +190,10 @@ fn what_was_not_taken_moves_to_another_ring() {
         reader.release();
     }
     let cursor = old.recovery_cursor();
-    assert_eq!(cursor.move_to(cursor.taken(5), 5, &mut new), Moved { moved: 3, lost: 0 });
+    assert_eq!(
+        cursor.move_to(cursor.taken(5), 5, &mut new),
+        Moved { moved: 3, lost: 0 }
+    );
     for n in 3..=5 {
         assert_eq!(next.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
         assert_eq!(u64::from(buffer[0]), n);
@@ -150,7 +204,10 @@ fn what_was_not_taken_moves_to_another_ring() {
 fn a_loan_that_is_dropped_leaves_no_torn_slot() {
     let (mut producer, consumer) = shared(2, 8);
     drop(producer.loan(8).unwrap());
-    assert!(!consumer.torn(), "an idle producer that ends was not at work");
+    assert!(
+        !consumer.torn(),
+        "an idle producer that ends was not at work"
+    );
 }
 
 #[test]
@@ -174,9 +231,20 @@ fn a_half_that_is_dropped_closes_or_leaves_the_ring() {
     let (size, bells) = (geometry(1024, 64), bells());
     let ring = Shared::create("rtd-ring", size).unwrap();
     let half = |side| {
-        let Handles { producer, consumer, eventfd } = ring.handles(side).unwrap();
-        let (own, other) = if side == Side::Producer { (producer, consumer) } else { (consumer, producer) };
-        (Half::new(side, size, &own, eventfd, bells.clone()).unwrap(), other)
+        let Handles {
+            producer,
+            consumer,
+            eventfd,
+        } = ring.handles(side).unwrap();
+        let (own, other) = if side == Side::Producer {
+            (producer, consumer)
+        } else {
+            (consumer, producer)
+        };
+        (
+            Half::new(side, size, &own, eventfd, bells.clone()).unwrap(),
+            other,
+        )
     };
     let consumer = ring.consumer(&bells, 0).unwrap();
     let (lost, _) = half(Side::Producer);
@@ -186,14 +254,27 @@ fn a_half_that_is_dropped_closes_or_leaves_the_ring() {
     let producer = ring.producer(&bells, 1).unwrap();
     let (whole, other) = half(Side::Consumer);
     let mut whole = whole.into_consumer(&other, 0).unwrap();
-    assert!(!producer.recovery_cursor().has_left(), "an end that was completed is not dropped");
+    assert!(
+        !producer.recovery_cursor().has_left(),
+        "an end that was completed is not dropped"
+    );
     whole.give_up();
     whole.leave();
-    assert!(!producer.recovery_cursor().has_left(), "what cannot be read is not moved");
+    assert!(
+        !producer.recovery_cursor().has_left(),
+        "what cannot be read is not moved"
+    );
     let ring = Shared::create("rtd-ring", size).unwrap();
     let own = ring.handles(Side::Consumer).unwrap();
     let producer = ring.producer(&bells, 1).unwrap();
-    let lost = Half::new(Side::Consumer, size, &own.consumer, own.eventfd, bells.clone()).unwrap();
+    let lost = Half::new(
+        Side::Consumer,
+        size,
+        &own.consumer,
+        own.eventfd,
+        bells.clone(),
+    )
+    .unwrap();
     // The other's memory cannot be mapped: too small.
     assert!(lost.into_consumer(&own.consumer, 0).is_err());
     assert!(producer.recovery_cursor().has_left());
@@ -209,7 +290,10 @@ fn what_has_been_overwritten_is_not_moved() {
             reader.release();
         }
     }
-    assert_eq!(old.recovery_cursor().move_to(0, 5, &mut new), Moved { moved: 2, lost: 0 });
+    assert_eq!(
+        old.recovery_cursor().move_to(0, 5, &mut new),
+        Moved { moved: 2, lost: 0 }
+    );
     for n in 4..=5 {
         assert_eq!(next.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n);
     }
@@ -221,15 +305,38 @@ fn descriptors_that_are_no_ring_are_refused() {
     let (g, bells) = (geometry(64, 64), bells());
     let ring = Shared::create("rtd-ring", g).unwrap();
     let file = || -> OwnedFd { std::fs::File::open("/proc/self/exe").unwrap().into() };
-    let page = || Memory::new("small", 1).unwrap().as_fd().try_clone_to_owned().unwrap();
-    let large = || Memory::new("large", 1 << 20).unwrap().as_fd().try_clone_to_owned().unwrap();
+    let page = || {
+        Memory::new("small", 1)
+            .unwrap()
+            .as_fd()
+            .try_clone_to_owned()
+            .unwrap()
+    };
+    let large = || {
+        Memory::new("large", 1 << 20)
+            .unwrap()
+            .as_fd()
+            .try_clone_to_owned()
+            .unwrap()
+    };
     let event = || OwnedFd::from(EventFd::new().unwrap().listen().unwrap());
     // The consumer's words are one page long, so a page is memory for them.
-    let wrong: [(usize, &dyn Fn() -> OwnedFd); 7] =
-        [(0, &file), (0, &page), (0, &large), (0, &event), (1, &file), (1, &large), (1, &event)];
+    let wrong: [(usize, &dyn Fn() -> OwnedFd); 7] = [
+        (0, &file),
+        (0, &page),
+        (0, &large),
+        (0, &event),
+        (1, &file),
+        (1, &large),
+        (1, &event),
+    ];
     for (at, wrong) in wrong {
         for side in [Side::Producer, Side::Consumer] {
-            let Handles { producer, consumer, eventfd } = ring.handles(side).unwrap();
+            let Handles {
+                producer,
+                consumer,
+                eventfd,
+            } = ring.handles(side).unwrap();
             let mut fds = [producer, consumer, eventfd];
             fds[at] = wrong();
             let handles = Handles::from_fds(fds);
@@ -241,8 +348,18 @@ fn descriptors_that_are_no_ring_are_refused() {
         }
     }
     // What should be its own memory, and is open for reading only.
-    assert!(ring.handles(Side::Producer).unwrap().into_consumer(g, &bells, 0).is_err());
-    assert!(ring.handles(Side::Consumer).unwrap().into_producer(g, &bells, 1).is_err());
+    assert!(
+        ring.handles(Side::Producer)
+            .unwrap()
+            .into_consumer(g, &bells, 0)
+            .is_err()
+    );
+    assert!(
+        ring.handles(Side::Consumer)
+            .unwrap()
+            .into_producer(g, &bells, 1)
+            .is_err()
+    );
 }
 
 /// Numbers near the end of 64 bits: an end that goes on where another stopped begins anywhere.
@@ -254,7 +371,11 @@ fn indices_wrap_round() {
         let (ring, bells) = (Shared::create("rtd-ring", g).unwrap(), bells());
         for side in [Side::Producer, Side::Consumer] {
             let handles = ring.handles(side).unwrap();
-            let fd = if side == Side::Producer { handles.producer } else { handles.consumer };
+            let fd = if side == Side::Producer {
+                handles.producer
+            } else {
+                handles.consumer
+            };
             hostile::write(&Map::of(fd.as_fd(), 4096, true).unwrap(), 0, start);
         }
         let mut producer = ring.producer(&bells, 1).unwrap();
@@ -265,12 +386,24 @@ fn indices_wrap_round() {
             }
             assert_eq!(producer.push(&envelope(0), b""), Err(PushError::Full));
             let (cursor, tail) = (producer.recovery_cursor(), producer.tail());
-            assert_eq!((consumer.backlog(), tail.wrapping_sub(cursor.taken(tail))), (4, 4));
+            assert_eq!(
+                (consumer.backlog(), tail.wrapping_sub(cursor.taken(tail))),
+                (4, 4)
+            );
             let (mut new, mut moved) = local(g);
-            assert_eq!(cursor.move_to(cursor.taken(tail), tail, &mut new), Moved { moved: 4, lost: 0 });
-            assert_eq!(moved.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4);
+            assert_eq!(
+                cursor.move_to(cursor.taken(tail), tail, &mut new),
+                Moved { moved: 4, lost: 0 }
+            );
+            assert_eq!(
+                moved.take(&mut [0; 8]).unwrap().unwrap().meta.sequence,
+                n * 4
+            );
             for m in 0..4 {
-                assert_eq!(consumer.take(&mut [0; 8]).unwrap().unwrap().meta.sequence, n * 4 + m);
+                assert_eq!(
+                    consumer.take(&mut [0; 8]).unwrap().unwrap().meta.sequence,
+                    n * 4 + m
+                );
             }
             assert_eq!(consumer.take(&mut [0; 8]), Ok(None));
             consumer.release();
@@ -329,7 +462,8 @@ fn who_watches_is_preempted_and_still_takes_an_honest_ring_for_one() {
             }
         });
         let (mut last, mut lies) = (Indices::default(), 0);
-        // Three threads on what may be fewer CPUs: the watcher loses its own between two looks, again and again.
+        // Three threads on what may be fewer CPUs: the watcher loses its own between two looks,
+        // again and again.
         while std::time::Instant::now() < end {
             for _ in 0..10_000 {
                 match watch.read() {

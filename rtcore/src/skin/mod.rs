@@ -1,11 +1,13 @@
 //! The real-time calls as one table. Everything on the real-time path goes through it.
 //!
-//! Required of a skin: each call below with the semantics of the man page named, errors as a positive
-//! errno in [`crate::sys::Errno`], no allocation, no lock that is not priority-inheriting. What differs between skins
-//! is a capability in [`Caps`], never an `if` on the skin's name. The calls of [`Setup`] may allocate and block; they
-//! come before the seal, or from threads that are not a lane's.
+//! Required of a skin: each call below with the semantics of the man page named, errors as a
+//! positive errno in [`crate::sys::Errno`], no allocation, no lock that is not priority-inheriting.
+//! What differs between skins is a capability in [`Caps`], never an `if` on the skin's name. The
+//! calls of [`Setup`] may allocate and block; they come before the seal, or from threads that are
+//! not a lane's.
 //!
-//! Invariant: every time a lane compares is of its skin's clock, [`Skin::now_ns`], also where the control thread wrote it.
+//! Invariant: every time a lane compares is of its skin's clock, [`Skin::now_ns`], also where the
+//! control thread wrote it.
 
 pub mod cobalt;
 mod posix;
@@ -43,16 +45,18 @@ pub struct Caps {
     pub doorbell: Doorbell,
     /// A signal can go to a process as a whole; else it goes to one thread.
     pub process_signals: bool,
-    /// A signal that is passed on carries the origin it is given; else that of the thread which sends it.
+    /// A signal that is passed on carries the origin it is given; else that of the thread which
+    /// sends it.
     pub passes_origin: bool,
     /// A thread without its priority makes the calls all the same.
     pub unpromoted_threads: bool,
     /// The calls are Linux system calls, so that a filter of those holds a thread to its list.
     pub linux_calls: bool,
-    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its limits and its scheduler
-    /// calls reach them.
+    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its
+    /// limits and its scheduler calls reach them.
     pub linux_threads: bool,
-    /// Its clock is CLOCK_MONOTONIC as every Linux program reads it: ages of stamps from other programs can be taken.
+    /// Its clock is CLOCK_MONOTONIC as every Linux program reads it: ages of stamps from other
+    /// programs can be taken.
     pub linux_clock: bool,
 }
 
@@ -105,29 +109,32 @@ pub struct Skin {
     pub signal_wait_within: fn(&SignalSet, u64) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
     pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
-    /// Queues a signal to the process which says that a message lies in its ring: address, number, ticket.
+    /// Queues a signal to the process which says that a message lies in its ring: address, number,
+    /// ticket.
     pub signal_announce: fn(SignalAddress, i32, u64) -> Call<()>,
-    /// How many signals wait where the receiver's do, of at most how many; its open /proc/PID/status says so where the
-    /// kernel keeps count there. None where nobody knows.
+    /// How many signals wait where the receiver's do, of at most how many; its open
+    /// /proc/PID/status says so where the kernel keeps count there. None where nobody knows.
     pub signal_backlog: fn(BorrowedFd<'_>) -> Option<SignalQueue>,
-    /// Waits for readiness with a bound in nanoseconds; just sleeps where there is nothing to wait for.
-    /// Queues only where `pollable_mq`.
+    /// Waits for readiness with a bound in nanoseconds; just sleeps where there is nothing to wait
+    /// for. Queues only where `pollable_mq`.
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
     /// What can be done with an open semaphore, for [`Semaphore`].
     pub sem: SemaphoreCalls,
     /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
     pub is_relaxed: Option<fn() -> bool>,
-    /// Kernel id of a thread that the skin's own watchdog has reported, once for each report; none where there is no such
-    /// watchdog. [`Setup::watch_runaways`] comes first.
+    /// Kernel id of a thread that the skin's own watchdog has reported, once for each report; none
+    /// where there is no such watchdog. [`Setup::watch_runaways`] comes first.
     pub take_runaway: Option<fn() -> Option<i32>>,
-    /// Datagrams to and from plain Linux programs; none where the skin or its library has no such thing.
+    /// Datagrams to and from plain Linux programs; none where the skin or its library has no such
+    /// thing.
     pub xddp: Option<xddp::Xddp>,
 }
 
 /// Calls for threads that are not real-time yet. Errors name the object.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Makes the calling thread a real-time thread of this SCHED_FIFO priority, or one of the skin's without priority: 0.
+    /// Makes the calling thread a real-time thread of this SCHED_FIFO priority, or one of the
+    /// skin's without priority: 0.
     pub promote: fn(u8) -> io::Result<()>,
     /// Opens an existing queue (mq_open(3)): name, which half, non-blocking.
     pub mq_open: fn(&CStr, Access, bool) -> io::Result<Mqd>,
@@ -139,14 +146,17 @@ pub struct Setup {
     pub mq_unlink: fn(&CStr) -> io::Result<()>,
     /// Size and fill.
     pub mq_attributes: fn(Mqd) -> io::Result<Attributes>,
-    /// The only user besides root whose programs may send to the queue; none when there are more, or nobody says.
+    /// The only user besides root whose programs may send to the queue; none when there are more,
+    /// or nobody says.
     pub mq_sole_writer: fn(Mqd) -> io::Result<Option<u32>>,
-    /// Opens a semaphore by its name (sem_open(3)), or makes one, at zero, that was not there before: true.
+    /// Opens a semaphore by its name (sem_open(3)), or makes one, at zero, that was not there
+    /// before: true.
     pub sem_open: fn(&CStr, bool) -> io::Result<RawSemaphore>,
     /// Removes the name of one (sem_unlink(3)).
     pub sem_unlink: fn(&CStr) -> io::Result<()>,
-    /// Takes over the signal by which the skin's own watchdog would end the process. Does nothing where there is no such
-    /// watchdog. For a program that acts on [`Skin::take_runaway`]; others keep the skin's default.
+    /// Takes over the signal by which the skin's own watchdog would end the process. Does nothing
+    /// where there is no such watchdog. For a program that acts on [`Skin::take_runaway`]; others
+    /// keep the skin's default.
     pub watch_runaways: fn() -> io::Result<()>,
 }
 

@@ -23,7 +23,9 @@ pub(super) static SKIN: Skin = Skin {
     },
     setup: Setup {
         promote,
-        mq_open: |name, access, nonblocking| Queue::open(name, access, nonblocking).map(Queue::into_raw),
+        mq_open: |name, access, nonblocking| {
+            Queue::open(name, access, nonblocking).map(Queue::into_raw)
+        },
         mq_create,
         mq_close: mqueue::close,
         mq_unlink: Queue::unlink,
@@ -61,10 +63,15 @@ pub(super) static SKIN: Skin = Skin {
 };
 
 fn promote(priority: u8) -> io::Result<()> {
-    if priority == 0 { sched::set_ordinary() } else { sched::set_fifo(priority) }
+    if priority == 0 {
+        sched::set_ordinary()
+    } else {
+        sched::set_fifo(priority)
+    }
 }
 
-/// Permission bits of a queue made by way of the table; the daemon's own queues have a configured mode.
+/// Permission bits of a queue made by way of the table; the daemon's own queues have a configured
+/// mode.
 const MODE: u32 = 0o600;
 
 fn mq_create(name: &CStr, maxmsg: usize, msgsize: usize) -> io::Result<(Mqd, bool)> {
@@ -76,8 +83,8 @@ fn signal_send(to: SignalAddress, signo: i32, value: u64, pid: u32, uid: u32) ->
     if to.tid == 0 || to.pidfd_is_thread {
         return rtsignal::queue_to_pidfd(to.pidfd, signo, value, pid, uid);
     }
-    // Before Linux 6.9 a thread is addressed by number. That its process was alive a moment ago leaves the
-    // smallest window in which the numbers can have become a stranger's.
+    // Before Linux 6.9 a thread is addressed by number. That its process was alive a moment ago
+    // leaves the smallest window in which the numbers can have become a stranger's.
     rtsignal::probe(to.pidfd)?;
     rtsignal::queue_to_thread(to.pid, to.tid, signo, value, pid, uid)
 }

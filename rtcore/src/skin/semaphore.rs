@@ -1,10 +1,12 @@
 //! Semaphores with names, by which the programs on a skin wake each other where no futex can.
 //!
-//! Opening, closing and unlinking are for setup: on Cobalt they hand the thread to Linux. A name stays until it is
-//! unlinked, also after the end of who made it, so whoever makes some removes what an earlier life has left.
+//! Opening, closing and unlinking are for setup: on Cobalt they hand the thread to Linux. A name
+//! stays until it is unlinked, also after the end of who made it, so whoever makes some removes
+//! what an earlier life has left.
 //!
-//! Invariant: who takes back what was posted ([`Semaphore::clear`]), then says that it is about to sleep, then looks for
-//! news and only then waits, misses nothing: a post that comes after the first step is kept.
+//! Invariant: who takes back what was posted ([`Semaphore::clear`]), then says that it is about to
+//! sleep, then looks for news and only then waits, misses nothing: a post that comes after the
+//! first step is kept.
 
 use super::Skin;
 use crate::sys::Call;
@@ -15,8 +17,8 @@ use std::ptr::NonNull;
 /// Longest name that every skin takes, with its slash: Cobalt's.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// Posts that [`Semaphore::clear`] takes back at most: an honest waker posts once in a turn, and one that posts for ever
-/// must not hold up a real-time thread.
+/// Posts that [`Semaphore::clear`] takes back at most: an honest waker posts once in a turn, and
+/// one that posts for ever must not hold up a real-time thread.
 const CLEARED_MAX: u32 = 64;
 
 /// A semaphore as the skin's calls take it.
@@ -35,9 +37,11 @@ pub struct SemaphoreCalls {
     pub post: unsafe fn(RawSemaphore) -> Call<()>,
     /// Takes one, or EAGAIN (sem_trywait(3)).
     pub try_wait: unsafe fn(RawSemaphore) -> Call<()>,
-    /// Takes one, waits for it at most so many nanoseconds (`u64::MAX` = no bound), then ETIMEDOUT (sem_timedwait(3)).
+    /// Takes one, waits for it at most so many nanoseconds (`u64::MAX` = no bound), then ETIMEDOUT
+    /// (sem_timedwait(3)).
     ///
-    /// An error other than ETIMEDOUT and EINTR has cost a millisecond: whoever looks again and again does not spin.
+    /// An error other than ETIMEDOUT and EINTR has cost a millisecond: whoever looks again and
+    /// again does not spin.
     pub wait_within: unsafe fn(RawSemaphore, u64) -> Call<()>,
     /// Closes it (sem_close(3)).
     pub close: unsafe fn(RawSemaphore),
@@ -62,11 +66,14 @@ impl Semaphore {
     }
 
     fn open_as(skin: &Skin, name: &CStr, create: bool) -> io::Result<Semaphore> {
-        Ok(Semaphore { raw: (skin.setup.sem_open)(name, create)?, calls: skin.sem })
+        Ok(Semaphore {
+            raw: (skin.setup.sem_open)(name, create)?,
+            calls: skin.sem,
+        })
     }
 
-    /// Wakes who waits, or who waits next. An error would be a count that no honest waker reaches: there is more than
-    /// enough to wake up for.
+    /// Wakes who waits, or who waits next. An error would be a count that no honest waker reaches:
+    /// there is more than enough to wake up for.
     #[inline]
     pub fn post(&self) {
         // SAFETY: open as long as `self` is there.
@@ -81,7 +88,8 @@ impl Semaphore {
         (0..CLEARED_MAX).all(|_| taken());
     }
 
-    /// Waits for a post, at most so long (`u64::MAX` = no bound). Whatever ends it, the caller looks again.
+    /// Waits for a post, at most so long (`u64::MAX` = no bound). Whatever ends it, the caller
+    /// looks again.
     ///
     /// Errors: ETIMEDOUT, EINTR; others after a pause.
     #[inline]
@@ -125,10 +133,16 @@ mod tests {
         assert!(!unlink(posix(), &name).unwrap());
         let made = Semaphore::create(posix(), &name).unwrap();
         let again = Semaphore::create(posix(), &name).unwrap_err();
-        assert!(again.kind() == io::ErrorKind::AlreadyExists && again.to_string().contains(part), "{again}");
+        assert!(
+            again.kind() == io::ErrorKind::AlreadyExists && again.to_string().contains(part),
+            "{again}"
+        );
         let opened = Semaphore::open(posix(), &name).unwrap();
         assert!(unlink(posix(), &name).unwrap() && !unlink(posix(), &name).unwrap());
-        assert_eq!(Semaphore::open(posix(), &name).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            Semaphore::open(posix(), &name).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         (made, opened)
     }
 

@@ -1,10 +1,11 @@
-//! Datagrams between a lane and plain Linux programs, on a skin that has them: a port, whose other end is a device file
-//! (Xenomai's XDDP; `xenomai::rtipc` has what the core does).
+//! Datagrams between a lane and plain Linux programs, on a skin that has them: a port, whose other
+//! end is a device file (Xenomai's XDDP; `xenomai::rtipc` has what the core does).
 //!
-//! Constraint: a port is bound once, so its source and its sinks share one socket; any thread may use it.
+//! Constraint: a port is bound once, so its source and its sinks share one socket; any thread may
+//! use it.
 //!
-//! Invariant: a message that [`Port::send`] accepted is in the port's pool. What becomes of it there is the Linux
-//! program's business: it reads it, or drops it by closing the device.
+//! Invariant: a message that [`Port::send`] accepted is in the port's pool. What becomes of it
+//! there is the Linux program's business: it reads it, or drops it by closing the device.
 
 use crate::sys::{Call, Errno};
 use crate::wait::Timeout;
@@ -26,11 +27,13 @@ pub struct Xddp {
     pub open: fn(&PortSpec) -> io::Result<RawFd>,
     /// Closes it; what nobody read is dropped.
     pub close: fn(RawFd),
-    /// Takes a message; EAGAIN when there is none and `blocks` is false, EINTR also when the Linux program went.
+    /// Takes a message; EAGAIN when there is none and `blocks` is false, EINTR also when the Linux
+    /// program went.
     pub receive: fn(RawFd, &mut [u8], bool) -> Call<usize>,
     /// The same for at most so many nanoseconds, then ETIMEDOUT.
     pub receive_within: fn(RawFd, &mut [u8], u64) -> Call<usize>,
-    /// Adds a message; EAGAIN when the pool is full, EINVAL for one of no bytes, which the device cannot carry.
+    /// Adds a message; EAGAIN when the pool is full, EINVAL for one of no bytes, which the device
+    /// cannot carry.
     pub send: fn(RawFd, &[u8]) -> Call<()>,
 }
 
@@ -60,7 +63,10 @@ pub struct Port {
 impl Port {
     /// Binds it.
     pub fn open(calls: Xddp, spec: &PortSpec) -> io::Result<Port> {
-        Ok(Port { socket: (calls.open)(spec)?, calls })
+        Ok(Port {
+            socket: (calls.open)(spec)?,
+            calls,
+        })
     }
 
     /// Takes a message. EAGAIN if none is there now, ETIMEDOUT if none came in time.

@@ -1,10 +1,11 @@
 //! The cells of the page: each has the words of one record that one thread writes.
 //!
-//! Nothing here allocates, locks or calls the kernel; a store is a plain store, no read-modify-write. Records whose words
-//! belong together are written under a sequence number, see `write_whole`.
+//! Nothing here allocates, locks or calls the kernel; a store is a plain store, no
+//! read-modify-write. Records whose words belong together are written under a sequence number, see
+//! `write_whole`.
 //!
-//! **Invariant:** a cell is the only writer of its words, and takes `&mut self` to write. [`super::writer::Page`] makes each cell
-//! once.
+//! **Invariant:** a cell is the only writer of its words, and takes `&mut self` to write.
+//! [`super::writer::Page`] makes each cell once.
 
 use super::layout::{self, HistogramRecord, RouteRecord, TargetRecord, WorkerRecord};
 use super::loss::Loss;
@@ -17,8 +18,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// One route's counters and histogram. Writer: the thread that reads the route's source, or the control thread
-/// for a route that no thread reads.
+/// One route's counters and histogram. Writer: the thread that reads the route's source, or the
+/// control thread for a route that no thread reads.
 #[derive(Debug)]
 pub struct RouteCell {
     pub(super) record: NonNull<RouteRecord>,
@@ -32,7 +33,8 @@ pub struct RouteCell {
 /// Records latencies into a histogram in shared memory, with one writer.
 pub struct Recorder {
     pub(super) histogram: NonNull<HistogramRecord>,
-    // Copies of words that only this recorder writes: the hot path stores them without loading them.
+    // Copies of words that only this recorder writes: the hot path stores them without loading
+    // them.
     pub(super) count: u64,
     pub(super) sum_ns: u64,
     pub(super) min_ns: u64,
@@ -48,8 +50,8 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// What a receiver's library reports of the messages that rtd handed to it through one end of a route. Writer: the
-/// control thread.
+/// What a receiver's library reports of the messages that rtd handed to it through one end of a
+/// route. Writer: the control thread.
 #[derive(Debug)]
 pub struct ClaimsCell {
     pub(super) record: NonNull<TargetRecord>,
@@ -79,8 +81,8 @@ pub struct WorkerCell {
     pub(super) _map: Arc<Mapping>,
 }
 
-// SAFETY: the pointers are into `_map`, which is Send + Sync and lives as long as the cell; what they reach
-// is atomics and bytes that never change.
+// SAFETY: the pointers are into `_map`, which is Send + Sync and lives as long as the cell; what
+// they reach is atomics and bytes that never change.
 unsafe impl Send for RouteCell {}
 // SAFETY: as for RouteCell.
 unsafe impl Send for WorkerCell {}
@@ -100,25 +102,31 @@ impl RouteCell {
         self.latency.record(ns);
     }
 
-    /// Adds what a receiver's library has measured since the last call, of which `seen` is the record.
+    /// Adds what a receiver's library has measured since the last call, of which `seen` is the
+    /// record.
     pub fn add_latencies(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
         self.latency.add(measured, seen);
     }
 
-    /// Counts a message handed to the route's n-th end at `now_ns`. Before the ledger that includes it is
-    /// published, see [`TargetRecord`].
+    /// Counts a message handed to the route's n-th end at `now_ns`. Before the ledger that includes
+    /// it is published, see [`TargetRecord`].
     #[inline]
     pub fn record_delivery(&mut self, end: usize, now_ns: u64) {
-        // Every end of the plan has a record; an index of no end would be a defect and is not worth a panic here.
-        let Some(target) = self.targets.get(end) else { return };
+        // Every end of the plan has a record; an index of no end would be a defect and is not worth
+        // a panic here.
+        let Some(target) = self.targets.get(end) else {
+            return;
+        };
         self.show_deliveries(end, target.delivered + 1, now_ns);
     }
 
-    /// The same where somebody else delivers and the number is read off: so many by now, the last one seen at
-    /// `now_ns`.
+    /// The same where somebody else delivers and the number is read off: so many by now, the last
+    /// one seen at `now_ns`.
     #[inline]
     pub fn show_deliveries(&mut self, end: usize, delivered: u64, now_ns: u64) {
-        let Some(target) = self.targets.get_mut(end) else { return };
+        let Some(target) = self.targets.get_mut(end) else {
+            return;
+        };
         if target.delivered == delivered {
             return;
         }
@@ -129,11 +137,13 @@ impl RouteCell {
         record.delivered.store(target.delivered, Ordering::Relaxed);
     }
 
-    /// Counts a message lost at the route's n-th end. Before the ledger that includes it is published, see
-    /// [`TargetRecord`].
+    /// Counts a message lost at the route's n-th end. Before the ledger that includes it is
+    /// published, see [`TargetRecord`].
     #[cold]
     pub fn record_loss(&mut self, end: usize, loss: Loss) {
-        let Some(target) = self.targets.get(end) else { return };
+        let Some(target) = self.targets.get(end) else {
+            return;
+        };
         // SAFETY: points into `_map`, made from a reference in `Page::route`.
         let lost = unsafe { &target.record.as_ref().lost[loss.index()] };
         lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -142,9 +152,13 @@ impl RouteCell {
     /// Why the kernel refused a message at the route's n-th end.
     #[cold]
     pub fn record_errno(&mut self, end: usize, errno: i32) {
-        let Some(target) = self.targets.get(end) else { return };
+        let Some(target) = self.targets.get(end) else {
+            return;
+        };
         // SAFETY: points into `_map`, made from a reference in `Page::route`.
-        unsafe { target.record.as_ref() }.errno.store(errno.cast_unsigned(), Ordering::Relaxed);
+        unsafe { target.record.as_ref() }
+            .errno
+            .store(errno.cast_unsigned(), Ordering::Relaxed);
     }
 
     #[inline]
@@ -164,9 +178,12 @@ impl RouteCell {
 
 impl Recorder {
     /// # Safety
-    /// 1. `histogram` points at a record that lives as long as `keep`, is only ever read and written as atomics, and has
-    ///    no other writer as long as this one lives.
-    pub unsafe fn new(histogram: NonNull<HistogramRecord>, keep: Arc<dyn Any + Send + Sync>) -> Recorder {
+    /// 1. `histogram` points at a record that lives as long as `keep`, is only ever read and
+    ///    written as atomics, and has no other writer as long as this one lives.
+    pub unsafe fn new(
+        histogram: NonNull<HistogramRecord>,
+        keep: Arc<dyn Any + Send + Sync>,
+    ) -> Recorder {
         // SAFETY: point 1.
         let record = unsafe { histogram.as_ref() };
         let count = record.count.load(Ordering::Relaxed);
@@ -174,7 +191,11 @@ impl Recorder {
             histogram,
             count,
             sum_ns: record.sum_ns.load(Ordering::Relaxed),
-            min_ns: if count == 0 { u64::MAX } else { record.min_ns.load(Ordering::Relaxed) },
+            min_ns: if count == 0 {
+                u64::MAX
+            } else {
+                record.min_ns.load(Ordering::Relaxed)
+            },
             max_ns: record.max_ns.load(Ordering::Relaxed),
             saturated: record.saturated.load(Ordering::Relaxed),
             _keep: keep,
@@ -192,8 +213,9 @@ impl Recorder {
         self.saturated += u64::from(ns > layout::HISTOGRAM_HIGH_NS);
         // SAFETY: point 1 of `new`.
         let histogram = unsafe { self.histogram.as_ref() };
-        // No sequence here, it would cost as much as the recording: a reader takes the sum of the counts
-        // for the count, and bucket bounds when minimum or maximum do not fit the counts yet.
+        // No sequence here, it would cost as much as the recording: a reader takes the sum of the
+        // counts for the count, and bucket bounds when minimum or maximum do not fit the counts
+        // yet.
         if let Some(slot) = histogram.counts.get(index) {
             slot.store(slot.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
@@ -211,8 +233,8 @@ impl Recorder {
         histogram.count.store(self.count, Ordering::Relaxed);
     }
 
-    /// Adds what another writer, who may write anything, has recorded since the last call. A count that went back adds
-    /// nothing; sums saturate.
+    /// Adds what another writer, who may write anything, has recorded since the last call. A count
+    /// that went back adds nothing; sums saturate.
     fn add(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
         let count = measured.count.load(Ordering::Relaxed);
         if count == seen.count {
@@ -222,20 +244,32 @@ impl Recorder {
         // SAFETY: point 1 of `new`.
         let histogram = unsafe { self.histogram.as_ref() };
         let mut added: u64 = 0;
-        for ((slot, from), seen) in histogram.counts.iter().zip(&measured.counts).zip(&mut seen.counts) {
+        for ((slot, from), seen) in histogram
+            .counts
+            .iter()
+            .zip(&measured.counts)
+            .zip(&mut seen.counts)
+        {
             let now = from.load(Ordering::Relaxed);
             let more = now.saturating_sub(*seen);
             *seen = now;
             if more > 0 {
-                slot.store(slot.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
+                slot.store(
+                    slot.load(Ordering::Relaxed).saturating_add(more),
+                    Ordering::Relaxed,
+                );
                 added = added.saturating_add(more);
             }
         }
-        let (sum_ns, saturated) =
-            (measured.sum_ns.load(Ordering::Relaxed), measured.saturated.load(Ordering::Relaxed));
+        let (sum_ns, saturated) = (
+            measured.sum_ns.load(Ordering::Relaxed),
+            measured.saturated.load(Ordering::Relaxed),
+        );
         self.count = self.count.saturating_add(added);
         self.sum_ns = self.sum_ns.wrapping_add(sum_ns.wrapping_sub(seen.sum_ns));
-        self.saturated = self.saturated.saturating_add(saturated.saturating_sub(seen.saturated));
+        self.saturated = self
+            .saturated
+            .saturating_add(saturated.saturating_sub(seen.saturated));
         (seen.sum_ns, seen.saturated) = (sum_ns, saturated);
         self.min_ns = self.min_ns.min(measured.min_ns.load(Ordering::Relaxed));
         self.max_ns = self.max_ns.max(measured.max_ns.load(Ordering::Relaxed));
@@ -269,15 +303,29 @@ impl Default for Seen {
     /// Of an empty one.
     fn default() -> Seen {
         let counts = vec![0; layout::HISTOGRAM_COUNTS].into_boxed_slice();
-        Seen { count: 0, sum_ns: 0, saturated: 0, counts }
+        Seen {
+            count: 0,
+            sum_ns: 0,
+            saturated: 0,
+            counts,
+        }
     }
 }
 
 impl ClaimsCell {
     /// Shows them; they only grow.
     pub fn show(&mut self, claims: &Claims) {
-        let Claims { expired, superseded, late } = *claims;
-        self.update(|shown| ReceiverCounters { expired, superseded, late, ..shown });
+        let Claims {
+            expired,
+            superseded,
+            late,
+        } = *claims;
+        self.update(|shown| ReceiverCounters {
+            expired,
+            superseded,
+            late,
+            ..shown
+        });
     }
 
     /// Shows how many messages receivers that died had not read; they only grow.
@@ -304,14 +352,24 @@ impl WorkerCell {
         self.seq = write_whole(&record.seq, self.seq, &record.counters, counters.words());
     }
 
-    /// Says what the thread had used when it was sealed, once; nothing where the kernel did not say. What /proc shows
-    /// for the thread beyond that came after.
+    /// Says what the thread had used when it was sealed, once; nothing where the kernel did not
+    /// say. What /proc shows for the thread beyond that came after.
     pub fn sealed(&self, usage: Option<&ThreadUsage>) {
         let Some(usage) = usage else { return };
         // SAFETY: points into `_map`, made from a reference in `Page::worker`.
         let words = unsafe { &self.record.as_ref().sealed };
-        let ThreadUsage { minor_faults, major_faults, voluntary_switches, involuntary_switches } = *usage;
-        let counts = [minor_faults, major_faults, voluntary_switches, involuntary_switches];
+        let ThreadUsage {
+            minor_faults,
+            major_faults,
+            voluntary_switches,
+            involuntary_switches,
+        } = *usage;
+        let counts = [
+            minor_faults,
+            major_faults,
+            voluntary_switches,
+            involuntary_switches,
+        ];
         // In no order: a reader waits until none of them is what it was at first.
         for (word, count) in words.iter().zip(counts) {
             word.store(count.cast_unsigned(), Ordering::Relaxed);
@@ -319,7 +377,8 @@ impl WorkerCell {
     }
 }
 
-/// Writes `values` so that a reader takes all of them or knows that it did not; returns the new sequence.
+/// Writes `values` so that a reader takes all of them or knows that it did not; returns the new
+/// sequence.
 ///
 /// `seq` is even and only this thread writes it.
 #[inline]
@@ -330,15 +389,15 @@ pub(super) fn write_whole<const N: usize>(
     values: [u64; N],
 ) -> u64 {
     seq.store(now.wrapping_add(1), Ordering::Relaxed);
-    // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of the stores
-    // below sees the odd number (or a later one) when it reads the sequence again.
+    // SYNC POINT with the acquire fence behind the words in `reader::read_whole`: who saw one of
+    // the stores below sees the odd number (or a later one) when it reads the sequence again.
     fence(Ordering::Release);
     for (word, value) in words.iter().zip(values) {
         word.store(value, Ordering::Relaxed);
     }
     let whole = now.wrapping_add(2);
-    // SYNC POINT with the acquire fence in front of the words in `reader::read_whole`: who saw this number
-    // sees the stores above.
+    // SYNC POINT with the acquire fence in front of the words in `reader::read_whole`: who saw this
+    // number sees the stores above.
     seq.store(whole, Ordering::Release);
     whole
 }

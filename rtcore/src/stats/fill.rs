@@ -1,8 +1,8 @@
-//! What the page says before it has its name: everything that never changes, and the first values of what
-//! does.
+//! What the page says before it has its name: everything that never changes, and the first values
+//! of what does.
 //!
-//! Invariant: names are stored whole or refused, because tools find things by them; only a list for human
-//! eyes is cut.
+//! Invariant: names are stored whole or refused, because tools find things by them; only a list for
+//! human eyes is cut.
 
 use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
 use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
@@ -23,8 +23,9 @@ pub(super) fn fill(
     bytes: usize,
 ) -> io::Result<()> {
     put(page, 0, header_record(spec, sections, bytes)?)?;
-    let at =
-        |section: usize, index: usize| sections[section].offset + (layout::STRIDES[section] * index) as u64;
+    let at = |section: usize, index: usize| {
+        sections[section].offset + (layout::STRIDES[section] * index) as u64
+    };
     for (i, lane) in spec.lanes.iter().enumerate() {
         let record = LaneRecord {
             name: text("lane name", &lane.name)?,
@@ -50,11 +51,25 @@ pub(super) fn fill(
         };
         put(page, at(layout::ROUTES, i), record)?;
         // The other words of an empty histogram are the zeros of a new file.
-        put(page, at(layout::HISTOGRAMS, i) + offset_of!(HistogramRecord, min_ns) as u64, u64::MAX)?;
+        put(
+            page,
+            at(layout::HISTOGRAMS, i) + offset_of!(HistogramRecord, min_ns) as u64,
+            u64::MAX,
+        )?;
     }
-    let ends = (0u32..).zip(&spec.routes).flat_map(|(i, route)| route.ends.iter().map(move |&end| (i, end)));
+    let ends = (0u32..)
+        .zip(&spec.routes)
+        .flat_map(|(i, route)| route.ends.iter().map(move |&end| (i, end)));
     for (i, (route, endpoint)) in ends.enumerate() {
-        put(page, at(layout::TARGETS, i), TargetRecord { route, endpoint, ..TargetRecord::new_zeroed() })?;
+        put(
+            page,
+            at(layout::TARGETS, i),
+            TargetRecord {
+                route,
+                endpoint,
+                ..TargetRecord::new_zeroed()
+            },
+        )?;
     }
     for (i, worker) in spec.workers.iter().enumerate() {
         let record = WorkerRecord {
@@ -69,8 +84,17 @@ pub(super) fn fill(
         put(page, at(layout::WORKERS, i), record)?;
     }
     for (i, name) in spec.processes.iter().enumerate() {
-        let words = [u64::from(PeerState::Unregistered as u32), 0, u64::from(u32::MAX)].map(AtomicU64::new);
-        let record = ProcessRecord { seq: 0.into(), words, name: text("process name", name)? };
+        let words = [
+            u64::from(PeerState::Unregistered as u32),
+            0,
+            u64::from(u32::MAX),
+        ]
+        .map(AtomicU64::new);
+        let record = ProcessRecord {
+            seq: 0.into(),
+            words,
+            name: text("process name", name)?,
+        };
         put(page, at(layout::PROCESSES, i), record)?;
     }
     for (i, endpoint) in spec.endpoints.iter().enumerate() {
@@ -79,9 +103,15 @@ pub(super) fn fill(
     Ok(())
 }
 
-fn header_record(spec: &PageSpec, sections: [Section; layout::SECTIONS], bytes: usize) -> io::Result<Header> {
+fn header_record(
+    spec: &PageSpec,
+    sections: [Section; layout::SECTIONS],
+    bytes: usize,
+) -> io::Result<Header> {
     let start_ns = monotonic_ns();
-    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let unix = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(Header {
         magic: layout::MAGIC,
         version: layout::VERSION,
@@ -136,7 +166,8 @@ fn flag(on: bool, bit: u32) -> u32 {
 fn put<T: IntoBytes + FromBytes>(page: &mut [u8], at: u64, mut record: T) -> io::Result<()> {
     let at = usize::try_from(at).map_err(io::Error::other)?;
     let room = page.get_mut(at..at + size_of::<T>());
-    room.ok_or_else(|| io::Error::other("a record outside its page"))?.copy_from_slice(record.as_mut_bytes());
+    room.ok_or_else(|| io::Error::other("a record outside its page"))?
+        .copy_from_slice(record.as_mut_bytes());
     Ok(())
 }
 
@@ -149,14 +180,22 @@ pub(crate) fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]
     let mut bytes = [0; N];
     match bytes.get_mut(..name.len()) {
         Some(room) => room.copy_from_slice(name.as_bytes()),
-        None => return Err(invalid(format!("{what} {name:?} has {} bytes, the limit is {N}", name.len()))),
+        None => {
+            return Err(invalid(format!(
+                "{what} {name:?} has {} bytes, the limit is {N}",
+                name.len()
+            )));
+        }
     }
     Ok(bytes)
 }
 
 /// As much of a list for human eyes as fits.
 fn cut(text: &str, bytes_max: usize) -> &str {
-    let end = (0..=bytes_max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=bytes_max.min(text.len()))
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or(0);
     &text[..end]
 }
 

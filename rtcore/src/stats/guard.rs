@@ -1,7 +1,7 @@
 //! What the watchdog says about each lane thread: its state, and the cell that writes the record.
 //!
-//! Writer: the watchdog thread, which is sealed as a lane is. The records are a section of their own, apart from what the
-//! lane threads write.
+//! Writer: the watchdog thread, which is sealed as a lane is. The records are a section of their
+//! own, apart from what the lane threads write.
 
 use super::Guard;
 use super::cells::{even, write_whole};
@@ -65,13 +65,18 @@ pub struct GuardCell {
     _map: Arc<Mapping>,
 }
 
-// SAFETY: the pointer is into `_map`, which is Send + Sync and lives as long as the cell; what it reaches is atomics.
+// SAFETY: the pointer is into `_map`, which is Send + Sync and lives as long as the cell; what it
+// reaches is atomics.
 unsafe impl Send for GuardCell {}
 
 impl GuardCell {
     pub(super) fn new(record: &GuardRecord, map: &Arc<Mapping>) -> GuardCell {
         let seq = even(record.seq.load(Ordering::Relaxed));
-        GuardCell { record: record.into(), seq, _map: Arc::clone(map) }
+        GuardCell {
+            record: record.into(),
+            seq,
+            _map: Arc::clone(map),
+        }
     }
 
     /// Shows it.
@@ -99,7 +104,10 @@ mod tests {
             wait: "block".into(),
             confined: false,
         };
-        let worker = |lane, name: &str| WorkerSpec { lane, name: name.into() };
+        let worker = |lane, name: &str| WorkerSpec {
+            lane,
+            name: name.into(),
+        };
         let page = Page::create(&PageSpec {
             name: name.clone(),
             lanes: vec![lane("estop"), lane("telemetry")],
@@ -107,7 +115,13 @@ mod tests {
             ..PageSpec::default()
         })
         .unwrap();
-        let log = Guard { stalls: 2, duty_permille: 400, demoted: true, cpu_ns: 5, ..Guard::default() };
+        let log = Guard {
+            stalls: 2,
+            duty_permille: 400,
+            demoted: true,
+            cpu_ns: 5,
+            ..Guard::default()
+        };
         let video = Guard {
             state: GuardState::Stalled,
             stalls: 1,
@@ -122,10 +136,25 @@ mod tests {
         page.guard(1).publish(&log);
         page.guard(2).publish(&video);
         let read = Reader::open(&name).unwrap().snapshot().unwrap();
-        assert_eq!(read.workers.iter().map(|w| w.guard).collect::<Vec<_>>(), [Guard::default(), log, video]);
-        let both = Guard { stalls: 3, duty_permille: 400, demoted: true, cpu_ns: 12, ..video };
-        assert_eq!((read.lanes[0].guard, read.lanes[1].guard), (Guard::default(), both));
-        assert_eq!((read.lanes[0].degraded(), read.lanes[1].degraded()), (vec![], vec!["demoted"]));
+        assert_eq!(
+            read.workers.iter().map(|w| w.guard).collect::<Vec<_>>(),
+            [Guard::default(), log, video]
+        );
+        let both = Guard {
+            stalls: 3,
+            duty_permille: 400,
+            demoted: true,
+            cpu_ns: 12,
+            ..video
+        };
+        assert_eq!(
+            (read.lanes[0].guard, read.lanes[1].guard),
+            (Guard::default(), both)
+        );
+        assert_eq!(
+            (read.lanes[0].degraded(), read.lanes[1].degraded()),
+            (vec![], vec!["demoted"])
+        );
         assert!(read.is_degraded());
     }
 }

@@ -1,8 +1,8 @@
 //! Latencies on the reading side: counts taken from the page, merged, subtracted, and turned into
 //! quantiles by the `hdrhistogram` crate.
 //!
-//! Invariant: the counts' sum is at most 2^53, so that no quantile computation overflows or loses a unit in
-//! an f64, whatever the page said.
+//! Invariant: the counts' sum is at most 2^53, so that no quantile computation overflows or loses a
+//! unit in an f64, whatever the page said.
 
 use super::layout::{self, count_bounds, count_index};
 use hdrhistogram::Histogram;
@@ -31,11 +31,8 @@ pub struct LatencySummary {
     pub min_ns: u64,
     /// Median.
     pub p50_ns: u64,
-    /// 90 %.
     pub p90_ns: u64,
-    /// 99 %.
     pub p99_ns: u64,
-    /// 99.9 %.
     pub p999_ns: u64,
     /// Highest.
     pub max_ns: u64,
@@ -53,20 +50,35 @@ pub(super) struct Extremes {
 }
 
 impl Latency {
-    /// From a page's words. Minimum and maximum are taken when they agree with the counts, which they may
-    /// not while a writer is between two stores, or when the page lies.
+    /// From a page's words. Minimum and maximum are taken when they agree with the counts, which
+    /// they may not while a writer is between two stores, or when the page lies.
     pub(super) fn new(counts: impl IntoIterator<Item = u64>, said: Extremes) -> Latency {
-        let mut this = Latency { sum_ns: said.sum_ns, saturated: said.saturated, ..Latency::default() };
+        let mut this = Latency {
+            sum_ns: said.sum_ns,
+            saturated: said.saturated,
+            ..Latency::default()
+        };
         let mut sum = 0;
-        this.counts.extend(counts.into_iter().take(layout::HISTOGRAM_COUNTS).map(|count| {
-            let count = count.min(COUNT_MAX - sum);
-            sum += count;
-            count
-        }));
+        this.counts.extend(
+            counts
+                .into_iter()
+                .take(layout::HISTOGRAM_COUNTS)
+                .map(|count| {
+                    let count = count.min(COUNT_MAX - sum);
+                    sum += count;
+                    count
+                }),
+        );
         this.count = sum;
-        let used = this.counts.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
+        let used = this
+            .counts
+            .iter()
+            .rposition(|&count| count > 0)
+            .map_or(0, |last| last + 1);
         this.counts.truncate(used);
-        let Some(first) = this.counts.iter().position(|&count| count > 0) else { return Latency::default() };
+        let Some(first) = this.counts.iter().position(|&count| count > 0) else {
+            return Latency::default();
+        };
         let exact = |ns: Option<u64>, index: usize| {
             ns.filter(|&ns| count_index(ns.min(layout::HISTOGRAM_HIGH_NS)) == index)
         };
@@ -94,16 +106,23 @@ impl Latency {
         let longest = self.counts.len().max(other.counts.len());
         let at = |counts: &[u64], i: usize| counts.get(i).copied().unwrap_or(0);
         // Each count is at most 2^53: the sum of two fits.
-        *self = Latency::new((0..longest).map(|i| at(&self.counts, i) + at(&other.counts, i)), said);
+        *self = Latency::new(
+            (0..longest).map(|i| at(&self.counts, i) + at(&other.counts, i)),
+            said,
+        );
     }
 
     /// What came since `earlier`, an older state of the same set.
     ///
-    /// The maximum is exact when it is new, else the upper bound of its bucket (1 % above at most) or, for
-    /// values beyond the range, the maximum of all times; the minimum likewise.
+    /// The maximum is exact when it is new, else the upper bound of its bucket (1 % above at most)
+    /// or, for values beyond the range, the maximum of all times; the minimum likewise.
     pub fn since(&self, earlier: &Latency) -> Latency {
         let before = |i: usize| earlier.counts.get(i).copied().unwrap_or(0);
-        let counts = self.counts.iter().enumerate().map(|(i, &count)| count.saturating_sub(before(i)));
+        let counts = self
+            .counts
+            .iter()
+            .enumerate()
+            .map(|(i, &count)| count.saturating_sub(before(i)));
         let old = earlier.count > 0;
         let said = Extremes {
             sum_ns: self.sum_ns.wrapping_sub(earlier.sum_ns),
@@ -114,7 +133,11 @@ impl Latency {
         let mut phase = Latency::new(counts, said);
         if phase.count > 0 {
             // The last count has no upper bound once a value beyond the range is in it.
-            phase.max_ns = if phase.saturated > 0 { self.max_ns } else { phase.max_ns.min(self.max_ns) };
+            phase.max_ns = if phase.saturated > 0 {
+                self.max_ns
+            } else {
+                phase.max_ns.min(self.max_ns)
+            };
             phase.min_ns = phase.min_ns.max(self.min_ns).min(phase.max_ns);
         }
         phase
@@ -158,7 +181,11 @@ impl Latency {
         }
         let histogram = self.histogram();
         // A bucket's upper bound may lie above the highest value that is in it.
-        let at = |quantile: f64| histogram.value_at_quantile(quantile).clamp(self.min_ns, self.max_ns);
+        let at = |quantile: f64| {
+            histogram
+                .value_at_quantile(quantile)
+                .clamp(self.min_ns, self.max_ns)
+        };
         LatencySummary {
             count: self.count,
             min_ns: self.min_ns,

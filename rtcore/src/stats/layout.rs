@@ -1,23 +1,25 @@
 //! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
 //!
-//! A header, then nine sections of equal-sized records, each found by (offset, stride, count) in the header.
-//! Numbers have the machine's byte order; the magic shows it. What changes after the page has its name is
-//! an aligned 64- or 32-bit word with one writer. Names are padded with NUL and need not end in one.
+//! A header, then nine sections of equal-sized records, each found by (offset, stride, count) in
+//! the header. Numbers have the machine's byte order; the magic shows it. What changes after the
+//! page has its name is an aligned 64- or 32-bit word with one writer. Names are padded with NUL
+//! and need not end in one.
 //!
-//! Records whose words belong together start with a sequence number: odd while the writer is inside, so a
-//! copy is whole when the number was even and the same before and after.
+//! Records whose words belong together start with a sequence number: odd while the writer is
+//! inside, so a copy is whole when the number was even and the same before and after.
 //!
-//! A route costs its histogram of 28,800 bytes, 512 for its other records and 256 for each of its ends; that is locked
-//! memory, which the plan estimates on the high side (`cost::STATS_ENTRY_BYTES` of rtd).
+//! A route costs its histogram of 28,800 bytes, 512 for its other records and 256 for each of its
+//! ends; that is locked memory, which the plan estimates on the high side
+//! (`cost::STATS_ENTRY_BYTES` of rtd).
 //!
-//! Invariant: a change of anything here changes [`FORMAT`]. A change of the counters ([`super::counters`]) needs no such step:
-//! it changes [`VERSION`] by itself. (2: targets, the path of a route. 3: skin, its clock,
-//! mode switches. 4: refused system calls, what a thread had used at the seal, what the watchdog says. 5: losses by
-//! receiver, and when. 6: what receivers report of a target. 7: a reason for
-//! rejection, what an endpoint waits for, the daemon's namespaces. 8: what the last life
-//! lost. 9: what a full receiver holds of the queued copies. 10: what senders were
-//! refused, what dead receivers had not read. 11: the counters are part of the version; the number of a refused system call
-//! is 1 more.)
+//! Invariant: a change of anything here changes [`FORMAT`]. A change of the counters
+//! ([`super::counters`]) needs no such step: it changes [`VERSION`] by itself. (2: targets, the
+//! path of a route. 3: skin, its clock, mode switches. 4: refused system calls, what a thread had
+//! used at the seal, what the watchdog says. 5: losses by receiver, and when. 6: what receivers
+//! report of a target. 7: a reason for rejection, what an endpoint waits for, the daemon's
+//! namespaces. 8: what the last life lost. 9: what a full receiver holds of the queued copies. 10:
+//! what senders were refused, what dead receivers had not read. 11: the counters are part of the
+//! version; the number of a refused system call is 1 more.)
 
 use super::counters::{self, Guard, Ledger, ReceiverCounters, WorkerCounters};
 use super::loss::Loss;
@@ -29,7 +31,8 @@ use zerocopy::{FromBytes, IntoBytes};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
 /// Version of what is not a counter.
 pub const FORMAT: u32 = 11;
-/// Layout version: [`FORMAT`] in the upper half, and in the lower one a number that changes with the counters.
+/// Layout version: [`FORMAT`] in the upper half, and in the lower one a number that changes with
+/// the counters.
 pub const VERSION: u32 = FORMAT << 16 | counters::FINGERPRINT;
 
 /// A version as error texts have it: `11.5c3e`. Before 11 it was one number.
@@ -73,9 +76,19 @@ pub const LOSSES: usize = 8;
 pub const SECTIONS: usize = 9;
 
 /// Section names for error texts, in section order.
-pub const SECTION_NAMES: [&str; SECTIONS] =
-    ["lanes", "routes", "workers", "processes", "endpoints", "histograms", "targets", "guards", "losses"];
-/// Whether the first word of a record is a sequence number over all of it that changes, in section order.
+pub const SECTION_NAMES: [&str; SECTIONS] = [
+    "lanes",
+    "routes",
+    "workers",
+    "processes",
+    "endpoints",
+    "histograms",
+    "targets",
+    "guards",
+    "losses",
+];
+/// Whether the first word of a record is a sequence number over all of it that changes, in section
+/// order.
 pub const SEQUENCED: [bool; SECTIONS] = [false, true, true, true, false, false, false, true, false];
 /// Bytes of one record, in section order.
 pub const STRIDES: [usize; SECTIONS] = [
@@ -96,7 +109,8 @@ pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 409
 pub const HISTOGRAM_DIGITS: u8 = 2;
 /// Lowest value a histogram tells from 0, in ns.
 pub const HISTOGRAM_LOW_NS: u64 = 1;
-/// Highest value a histogram takes, in ns (17 s); more is recorded as this and counted as saturated.
+/// Highest value a histogram takes, in ns (17 s); more is recorded as this and counted as
+/// saturated.
 pub const HISTOGRAM_HIGH_NS: u64 = (1 << 34) - 1;
 /// log2 of the linear steps of the first bucket: the power of two above 2 x 10^digits.
 const SUB_BUCKET_BITS: u32 = 8;
@@ -120,7 +134,8 @@ pub const ENDPOINT_TO_THREAD: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
-/// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary switches, involuntary ones.
+/// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary
+/// switches, involuntary ones.
 pub const SEALED_WORDS: usize = 4;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
@@ -169,7 +184,6 @@ pub struct Header {
     pub ready_ns: AtomicU64,
     /// Last sign of life, CLOCK_MONOTONIC.
     pub heartbeat_ns: AtomicU64,
-    /// Instance.
     pub instance: [u8; NAME_BYTES],
     /// Control socket.
     pub socket: [u8; SOCKET_BYTES],
@@ -177,14 +191,17 @@ pub struct Header {
     pub rtd_version: [u8; NAME_BYTES],
     /// The lanes' real-time calls: `posix`, `cobalt`.
     pub skin: [u8; NAME_BYTES],
-    /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that lanes write.
+    /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that
+    /// lanes write.
     pub clock_ahead_ns: AtomicU64,
-    /// Inode of the daemon's IPC namespace (namespaces(7)), in which its message queues are; 0 where it is unknown.
+    /// Inode of the daemon's IPC namespace (namespaces(7)), in which its message queues are; 0
+    /// where it is unknown.
     pub ipc_namespace: u64,
-    /// Inode of the daemon's pid namespace, whose numbers stand on this page; 0 where it is unknown.
+    /// Inode of the daemon's pid namespace, whose numbers stand on this page; 0 where it is
+    /// unknown.
     pub pid_namespace: u64,
-    /// How much the daemon's CLOCK_MONOTONIC, which all times here are of, is ahead of the machine's, two's complement: other
-    /// than 0 in a time namespace (time_namespaces(7)).
+    /// How much the daemon's CLOCK_MONOTONIC, which all times here are of, is ahead of the
+    /// machine's, two's complement: other than 0 in a time namespace (time_namespaces(7)).
     pub monotonic_offset_ns: u64,
     /// Zero.
     pub padding: [u8; 32],
@@ -194,13 +211,11 @@ pub struct Header {
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct LaneRecord {
-    /// Name.
     pub name: [u8; NAME_BYTES],
     /// `block`, `spin:<us>`, `poll`.
     pub wait: [u8; NAME_BYTES],
     /// SCHED_FIFO priority.
     pub priority: u32,
-    /// CPU.
     pub cpu: u32,
     /// [`super::degraded`].
     pub degraded: AtomicU32,
@@ -208,7 +223,8 @@ pub struct LaneRecord {
     pub flags: u32,
 }
 
-/// Bytes that fill up a pair of cache lines, of which so many are used: what follows has another writer.
+/// Bytes that fill up a pair of cache lines, of which so many are used: what follows has another
+/// writer.
 const fn padding(used: usize) -> usize {
     used.next_multiple_of(128) - used
 }
@@ -227,13 +243,13 @@ pub struct RouteRecord {
     pub lane: u32,
     /// Index of its source endpoint.
     pub from: u32,
-    /// Name.
     pub name: [u8; ROUTE_NAME_BYTES],
     /// Targets.
     pub to: [u8; TO_BYTES],
     /// [`ROUTE_DIRECT`].
     pub flags: u32,
-    /// Messages that the instance's last daemon had queued here when it was killed. Written once, before any message.
+    /// Messages that the instance's last daemon had queued here when it was killed. Written once,
+    /// before any message.
     pub lost_in_last_life: AtomicU32,
 }
 
@@ -251,7 +267,6 @@ pub struct WorkerRecord {
     pub tid: AtomicU32,
     /// Index of its lane.
     pub lane: u32,
-    /// Name.
     pub name: [u8; NAME_BYTES],
     /// Zero; keeps the next record's words off this one's cache lines.
     pub padding: [u8; padding(16 + 8 * (WorkerCounters::WORDS + SEALED_WORDS) + NAME_BYTES)],
@@ -265,7 +280,6 @@ pub struct ProcessRecord {
     pub seq: AtomicU64,
     /// See [`PROCESS_WORDS`].
     pub words: [AtomicU64; PROCESS_WORDS],
-    /// Name.
     pub name: [u8; NAME_BYTES],
 }
 
@@ -273,7 +287,6 @@ pub struct ProcessRecord {
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct EndpointRecord {
-    /// Name.
     pub name: [u8; NAME_BYTES],
     /// Queue, or path of a device; empty for a signal.
     pub queue: [u8; QUEUE_BYTES],
@@ -321,24 +334,24 @@ pub struct HistogramRecord {
 
 /// One end of one route.
 ///
-/// The words have no sequence number in front of them: each is right alone, nothing is added up from several, and a
-/// copy in which one of them is a message ahead of another misleads nobody. They are written before the route's ledger
-/// is published: a reader that reads the ledger first finds here all that the ledger calls delivered or, at this end,
-/// lost.
+/// The words have no sequence number in front of them: each is right alone, nothing is added up
+/// from several, and a copy in which one of them is a message ahead of another misleads nobody.
+/// They are written before the route's ledger is published: a reader that reads the ledger first
+/// finds here all that the ledger calls delivered or, at this end, lost.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct TargetRecord {
     /// Messages handed to it.
     pub delivered: AtomicU64,
-    /// When the last one was, on the lanes' clock ([`Header::clock_ahead_ns`]), of a direct route CLOCK_MONOTONIC; 0 before
-    /// the first.
+    /// When the last one was, on the lanes' clock ([`Header::clock_ahead_ns`]), of a direct route
+    /// CLOCK_MONOTONIC; 0 before the first.
     pub last_delivery_ns: AtomicU64,
     /// Index of the route.
     pub route: u32,
     /// Index of the endpoint.
     pub endpoint: u32,
-    /// Messages lost at this end, by [`Loss`]. Losses that are no receiver's (origin, rate, a group without members)
-    /// are in the ledger only.
+    /// Messages lost at this end, by [`Loss`]. Losses that are no receiver's (origin, rate, a group
+    /// without members) are in the ledger only.
     pub lost: [AtomicU64; Loss::COUNT],
     /// errno of the last message that the kernel refused here; 0 before the first.
     pub errno: AtomicU32,
@@ -352,7 +365,8 @@ pub struct TargetRecord {
 
 /// When a route lost its last message, for each kind of loss.
 ///
-/// Written by the control thread, which compares the ledgers about ten times a second; so it costs lane threads nothing.
+/// Written by the control thread, which compares the ledgers about ten times a second; so it costs
+/// lane threads nothing.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct LossRecord {
@@ -381,8 +395,9 @@ const _: () = assert!(std::mem::offset_of!(RouteRecord, lane).is_multiple_of(128
 const _: () = assert!(size_of::<WorkerRecord>().is_multiple_of(128));
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<EndpointRecord>() == 384);
-const _: () =
-    assert!(size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128));
+const _: () = assert!(
+    size_of::<HistogramRecord>() == 28_800 && size_of::<HistogramRecord>().is_multiple_of(128)
+);
 const _: () = assert!(size_of::<TargetRecord>().is_multiple_of(128));
 const _: () = assert!(std::mem::offset_of!(TargetRecord, receiver).is_multiple_of(128));
 const _: () = assert!(size_of::<GuardRecord>().is_multiple_of(128));
@@ -391,14 +406,17 @@ const _: () = assert!(std::mem::offset_of!(HistogramRecord, counts) == COUNTS_OF
 
 /// The count that a value belongs to: HdrHistogram's index for lowest value 1 and two digits.
 ///
-/// Values below 2^8 have a count each. Above, the top 8 bits of the value select one of 128 steps of its
-/// power of two: the shift that leaves 8 bits, times 128, plus those 8 bits.
+/// Values below 2^8 have a count each. Above, the top 8 bits of the value select one of 128 steps
+/// of its power of two: the shift that leaves 8 bits, times 128, plus those 8 bits.
 #[inline]
 pub fn count_index(ns: u64) -> usize {
     let low_mask = (1u64 << SUB_BUCKET_BITS) - 1;
     let shift = (u64::BITS - SUB_BUCKET_BITS) - (ns | low_mask).leading_zeros();
     let step = ns >> shift;
-    #[expect(clippy::cast_possible_truncation, reason = "below 2^8, and the machine has 64 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below 2^8, and the machine has 64 bits"
+    )]
     let index = ((shift as usize) << (SUB_BUCKET_BITS - 1)) + step as usize;
     index
 }
@@ -411,8 +429,8 @@ pub fn count_bounds(index: usize) -> (u64, u64) {
     (low, low + (1u64 << shift) - 1)
 }
 
-/// Where the sections lie for these record counts, and the bytes of the page; `Err` names the section that
-/// has more than [`COUNTS_MAX`].
+/// Where the sections lie for these record counts, and the bytes of the page; `Err` names the
+/// section that has more than [`COUNTS_MAX`].
 pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize), &'static str> {
     let mut sections = [Section::default(); SECTIONS];
     let mut at = size_of::<Header>();
@@ -420,16 +438,24 @@ pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize
         if counts[i] > COUNTS_MAX[i] {
             return Err(SECTION_NAMES[i]);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "both bounded by constants of this file")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "both bounded by constants of this file"
+        )]
         let (stride, count) = (STRIDES[i] as u32, counts[i] as u32);
-        *section = Section { offset: at as u64, stride, count };
+        *section = Section {
+            offset: at as u64,
+            stride,
+            count,
+        };
         // Sections start on their own pair of cache lines.
         at = (at + STRIDES[i] * counts[i]).next_multiple_of(128);
     }
     Ok((sections, at.next_multiple_of(4096)))
 }
 
-/// Whether an instance may be called so: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file name.
+/// Whether an instance may be called so: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file
+/// name.
 pub fn instance_name_ok(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)

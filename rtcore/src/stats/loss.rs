@@ -1,12 +1,13 @@
 //! The ways in which an accepted message can end without being delivered, as one list.
 //!
-//! The ledger counts them, the page holds the time of the last one of each route, and log, tools and JSON call them by
-//! these names.
+//! The ledger counts them, the page holds the time of the last one of each route, and log, tools
+//! and JSON call them by these names.
 
 use super::Ledger;
 use crate::message::{Outcome, Reject};
 
-/// A message counts as being lost now for so long: `losing` is shown from the first loss to this long after the last.
+/// A message counts as being lost now for so long: `losing` is shown from the first loss to this
+/// long after the last.
 pub const LOSING_NS: u64 = 10_000_000_000;
 
 /// An outcome other than delivered.
@@ -69,8 +70,8 @@ impl Loss {
         }
     }
 
-    /// The configuration asked for it: `conflate`, `displace-oldest` and `displace-newest` are the only policies that
-    /// displace. Such messages are counted, and are no trouble of the route.
+    /// The configuration asked for it: `conflate`, `displace-oldest` and `displace-newest` are the
+    /// only policies that displace. Such messages are counted, and are no trouble of the route.
     pub fn is_requested(self) -> bool {
         self == Loss::Displaced
     }
@@ -94,17 +95,32 @@ mod tests {
     fn every_loss_has_its_own_place_and_name() {
         for (at, loss) in Loss::ALL.into_iter().enumerate() {
             assert_eq!(loss.index(), at);
-            assert_eq!(Loss::ALL.iter().filter(|other| other.name() == loss.name()).count(), 1, "{loss:?}");
+            assert_eq!(
+                Loss::ALL
+                    .iter()
+                    .filter(|other| other.name() == loss.name())
+                    .count(),
+                1,
+                "{loss:?}"
+            );
         }
     }
 
     #[test]
     fn losses_are_what_the_ledger_counts() {
-        let ledger = Ledger { expired: 1, displaced: 2, peer_dead: 3, ..Ledger::default() };
+        let ledger = Ledger {
+            expired: 1,
+            displaced: 2,
+            peer_dead: 3,
+            ..Ledger::default()
+        };
         let mut rejected = ledger;
         rejected.rejected[Reject::Rate as usize] = 4;
         let count = |ledger: &Ledger, loss: Loss| ledger.losses()[loss.index()];
-        assert_eq!([Loss::Expired, Loss::Displaced, Loss::PeerDead].map(|l| count(&ledger, l)), [1, 2, 3]);
+        assert_eq!(
+            [Loss::Expired, Loss::Displaced, Loss::PeerDead].map(|l| count(&ledger, l)),
+            [1, 2, 3]
+        );
         assert_eq!(count(&rejected, Loss::Rejected(Reject::Rate)), 4);
         assert_eq!(rejected.losses().iter().sum::<u64>(), 10);
     }

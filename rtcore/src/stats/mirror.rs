@@ -1,11 +1,12 @@
 //! A second copy of the page for readers, for a daemon whose page was removed.
 //!
-//! A removed file cannot get a name again (linkat(2) refuses an inode without links), and lanes must not be made to write
-//! into other memory: replacing their mapping would let them fault. So lanes go on writing into the memory they have, and
-//! the control thread copies it to a new file at each heartbeat. Readers see figures that are up to a tick old.
+//! A removed file cannot get a name again (linkat(2) refuses an inode without links), and lanes
+//! must not be made to write into other memory: replacing their mapping would let them fault. So
+//! lanes go on writing into the memory they have, and the control thread copies it to a new file at
+//! each heartbeat. Readers see figures that are up to a tick old.
 //!
-//! What holds for the page holds for the copy: a record under a sequence number is copied whole or not at all, and a
-//! target has counted at least what its route's ledger calls delivered.
+//! What holds for the page holds for the copy: a record under a sequence number is copied whole or
+//! not at all, and a target has counted at least what its route's ledger calls delivered.
 
 use super::layout::{self, Header, Section};
 use crate::sys::shm::Mapping;
@@ -29,8 +30,14 @@ impl Mirror {
         let mut plain = vec![(0, size_of::<Header>() / WORD)];
         let mut records = Vec::new();
         for (index, section) in sections.iter().enumerate() {
-            #[expect(clippy::cast_possible_truncation, reason = "offset inside a mapping, 64-bit machine")]
-            let (first, stride) = (section.offset as usize / WORD, section.stride as usize / WORD);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "offset inside a mapping, 64-bit machine"
+            )]
+            let (first, stride) = (
+                section.offset as usize / WORD,
+                section.stride as usize / WORD,
+            );
             let count = section.count as usize;
             if layout::SEQUENCED[index] {
                 records.extend((0..count).map(|i| (first + i * stride, stride)));
@@ -38,7 +45,11 @@ impl Mirror {
                 plain.push((first, count * stride));
             }
         }
-        Mirror { words: vec![0; bytes / WORD].into(), records: records.into(), plain: plain.into() }
+        Mirror {
+            words: vec![0; bytes / WORD].into(),
+            records: records.into(),
+            plain: plain.into(),
+        }
     }
 
     /// The first copy, into memory that no reader has seen.
@@ -75,12 +86,14 @@ impl Mirror {
         }
     }
 
-    /// Takes everything from the page: records first, so that what their writers stored before is seen too.
+    /// Takes everything from the page: records first, so that what their writers stored before is
+    /// seen too.
     fn gather(&mut self, from: &Mapping) {
         for &(first, count) in &self.records {
             let seq = word(from, first).load(Ordering::Acquire);
-            let taken: Vec<u64> =
-                (first..first + count).map(|at| word(from, at).load(Ordering::Relaxed)).collect();
+            let taken: Vec<u64> = (first..first + count)
+                .map(|at| word(from, at).load(Ordering::Relaxed))
+                .collect();
             fence(Ordering::Acquire);
             // One that is being written is taken at the next heartbeat.
             if seq.is_multiple_of(2) && word(from, first).load(Ordering::Relaxed) == seq {
@@ -97,7 +110,7 @@ impl Mirror {
 }
 
 fn word(map: &Mapping, at: usize) -> &AtomicU64 {
-    // SAFETY: all words of the page that change after it was published are viewed as atomics, here and in `writer`; the
-    // reference does not outlive the mapping (its lifetime says so).
+    // SAFETY: all words of the page that change after it was published are viewed as atomics, here
+    // and in `writer`; the reference does not outlive the mapping (its lifetime says so).
     unsafe { map.view(at * WORD) }
 }

@@ -51,11 +51,9 @@ pub struct PageSpec {
 /// A lane, as outsiders see it.
 #[derive(Clone, Debug)]
 pub struct LaneSpec {
-    /// Name.
     pub name: String,
     /// SCHED_FIFO priority.
     pub priority: u8,
-    /// CPU.
     pub cpu: u32,
     /// As in the configuration: `block`, `spin:<us>`, `poll`.
     pub wait: String,
@@ -66,7 +64,6 @@ pub struct LaneSpec {
 /// A route, as outsiders see it.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
-    /// Name.
     pub name: String,
     /// Index of its lane.
     pub lane: u32,
@@ -83,7 +80,6 @@ pub struct RouteSpec {
 /// An endpoint, as outsiders see it; enough for `rtctl send` and `rtctl listen` to work on it.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
-    /// Name.
     pub name: String,
     /// Index of the owning process.
     pub owner: Option<u32>,
@@ -118,7 +114,8 @@ pub mod degraded {
     pub const UNCONFINED: u32 = 16;
     /// The watchdog has no priority above it.
     pub const WATCHDOG: u32 = 32;
-    /// The watchdog took a thread of it its priority. Seen by a reader, from [`super::Guard::demoted`].
+    /// The watchdog took a thread of it its priority. Seen by a reader, from
+    /// [`super::Guard::demoted`].
     pub const DEMOTED: u32 = 64;
     /// The scheduling of a thread of it, or of the watchdog, was changed from outside.
     pub const TAMPERED: u32 = 128;

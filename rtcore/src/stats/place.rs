@@ -1,15 +1,16 @@
-//! Where statistics pages are: `NAME.page` in a directory in memory that only the daemon's user can write, so that no
-//! stranger can occupy an instance's name or put another page there.
+//! Where statistics pages are: `NAME.page` in a directory in memory that only the daemon's user can
+//! write, so that no stranger can occupy an instance's name or put another page there.
 //!
 //! A daemon takes the first of these that it owns or can make:
 //!
 //! 1. `/run/rtd`
 //! 2. `$XDG_RUNTIME_DIR/rtd`
-//! 3. `/dev/shm/rtd-UID`, for a machine without a run directory for this user, or with one on a disk (containers); if
-//!    somebody else has made an entry of that name, `/dev/shm/rtd-UID.` and a random number
+//! 3. `/dev/shm/rtd-UID`, for a machine without a run directory for this user, or with one on a
+//!    disk (containers); if somebody else has made an entry of that name, `/dev/shm/rtd-UID.` and a
+//!    random number
 //!
-//! Readers go by the owner of a directory, not by its name. They look in those of users that may give them orders
-//! ([`may_order`]), then in those of others.
+//! Readers go by the owner of a directory, not by its name. They look in those of users that may
+//! give them orders ([`may_order`]), then in those of others.
 
 use super::layout::instance_name_ok;
 use super::reader::{DaemonState, ReadError, Reader};
@@ -46,10 +47,18 @@ pub fn may_order(uid: u32) -> bool {
 pub(super) fn choose() -> io::Result<PathBuf> {
     let uid = effective_uid();
     let mut reasons = Vec::new();
-    let own = shm_dirs().into_iter().filter(|(_, owner)| *owner == uid).map(|(dir, _)| dir);
+    let own = shm_dirs()
+        .into_iter()
+        .filter(|(_, owner)| *owner == uid)
+        .map(|(dir, _)| dir);
     let first = shm_name(uid);
     let further = (0..SHM_ATTEMPTS_MAX).map(|_| unused_name(&first));
-    for dir in run_dirs(uid).into_iter().chain(own).chain([first.clone()]).chain(further) {
+    for dir in run_dirs(uid)
+        .into_iter()
+        .chain(own)
+        .chain([first.clone()])
+        .chain(further)
+    {
         match memdir::ensure(&dir) {
             Ok(()) => return Ok(dir),
             Err(e) => reasons.push(e.to_string()),
@@ -65,8 +74,11 @@ pub(super) fn choose() -> io::Result<PathBuf> {
 
 /// Whether `path` is the page of a daemon that is gone.
 pub fn is_left_behind(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| *extension == SUFFIX[1..])
-        && Shared::open(path).and_then(|page| page.owner_alive()).is_ok_and(|alive| !alive)
+    path.extension()
+        .is_some_and(|extension| *extension == SUFFIX[1..])
+        && Shared::open(path)
+            .and_then(|page| page.owner_alive())
+            .is_ok_and(|alive| !alive)
 }
 
 /// The file name of an instance's page.
@@ -76,21 +88,31 @@ pub fn file_name(instance: &str) -> String {
 
 /// Where pages of this instance may be that count here, in the order in which they are looked for.
 pub fn trusted_paths(instance: &str) -> Vec<PathBuf> {
-    trusted_dirs().into_iter().map(|dir| dir.join(file_name(instance))).collect()
+    trusted_dirs()
+        .into_iter()
+        .map(|dir| dir.join(file_name(instance)))
+        .collect()
 }
 
-/// Removes what killed daemons of this user left in the other places for a page of `instance`, which has `own`.
+/// Removes what killed daemons of this user left in the other places for a page of `instance`,
+/// which has `own`.
 ///
 /// Errors, with the page: a daemon of that name runs there, of a user that may give orders.
 pub(super) fn clear_others(instance: &str, own: &Path) -> Result<(), (PublishError, PathBuf)> {
     let uid = effective_uid();
     // Before the pages had a directory of their own.
     let former = Path::new(shm::DIR).join(format!("rtd.{instance}"));
-    for path in trusted_paths(instance).into_iter().chain([former]).filter(|path| path != own) {
+    for path in trusted_paths(instance)
+        .into_iter()
+        .chain([former])
+        .filter(|path| path != own)
+    {
         match shm::remove_stale(&path, uid) {
             Err(PublishError::Locked) => return Err((PublishError::Locked, path)),
             Err(PublishError::Foreign(other)) if may_order(other) => {
-                let runs = Shared::open(&path).and_then(|page| page.owner_alive()).unwrap_or(false);
+                let runs = Shared::open(&path)
+                    .and_then(|page| page.owner_alive())
+                    .unwrap_or(false);
                 if runs {
                     return Err((PublishError::Locked, path));
                 }
@@ -102,8 +124,8 @@ pub(super) fn clear_others(instance: &str, own: &Path) -> Result<(), (PublishErr
     Ok(())
 }
 
-/// The page of an instance: one of a user that may give orders before one of another user, and among those one of a
-/// running daemon before one that a killed daemon left.
+/// The page of an instance: one of a user that may give orders before one of another user, and
+/// among those one of a running daemon before one that a killed daemon left.
 pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
     if !instance_name_ok(instance) {
         return Err(ReadError::Name(instance.to_owned()));
@@ -113,7 +135,11 @@ pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
         let mut left = None;
         for dir in dirs {
             match Reader::open_path(&dir.join(file_name(instance))) {
-                Ok(page) if page.daemon_state().is_ok_and(|state| state != DaemonState::Stopped) => {
+                Ok(page)
+                    if page
+                        .daemon_state()
+                        .is_ok_and(|state| state != DaemonState::Stopped) =>
+                {
                     return Ok(page);
                 }
                 Ok(page) => drop(left.get_or_insert(page)),
@@ -125,7 +151,10 @@ pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
             return Ok(page);
         }
     }
-    Err(error.unwrap_or_else(|| ReadError::NoInstance { instance: instance.to_owned(), places: places() }))
+    Err(error.unwrap_or_else(|| ReadError::NoInstance {
+        instance: instance.to_owned(),
+        places: places(),
+    }))
 }
 
 /// The file of the instance's page, of any owner.
@@ -137,10 +166,20 @@ pub fn file_of(instance: &str) -> Option<PathBuf> {
 pub fn instances() -> Vec<String> {
     let names_in = |dir: PathBuf| {
         let entries = std::fs::read_dir(dir).into_iter().flatten();
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX).map(str::to_owned))
+        entries.filter_map(|entry| {
+            entry
+                .ok()?
+                .file_name()
+                .to_str()?
+                .strip_suffix(SUFFIX)
+                .map(str::to_owned)
+        })
     };
     let dirs = trusted_dirs().into_iter().chain(other_dirs());
-    let mut names: Vec<String> = dirs.flat_map(names_in).filter(|name| instance_name_ok(name)).collect();
+    let mut names: Vec<String> = dirs
+        .flat_map(names_in)
+        .filter(|name| instance_name_ok(name))
+        .collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -148,17 +187,29 @@ pub fn instances() -> Vec<String> {
 
 /// The directories in which a page that counts may be, for an error text.
 pub fn places() -> String {
-    let dirs: Vec<String> = trusted_dirs().iter().map(|dir| dir.display().to_string()).collect();
+    let dirs: Vec<String> = trusted_dirs()
+        .iter()
+        .map(|dir| dir.display().to_string())
+        .collect();
     dirs.join(", ")
 }
 
 fn run_dirs(uid: u32) -> Vec<PathBuf> {
-    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let given = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute());
     let default = Path::new(USER_DIRS).join(uid.to_string());
     let given = given.filter(|dir| *dir != default);
     // Only in a directory of this user's own: the owner of the parent can rename what is in it.
-    let own = |dir: &PathBuf| dir.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);
-    let users = given.into_iter().chain([default]).filter(own).map(|dir| dir.join("rtd"));
+    let own = |dir: &PathBuf| {
+        dir.symlink_metadata()
+            .is_ok_and(|found| found.is_dir() && found.uid() == uid)
+    };
+    let users = given
+        .into_iter()
+        .chain([default])
+        .filter(own)
+        .map(|dir| dir.join("rtd"));
     [PathBuf::from(RUN_DIR)].into_iter().chain(users).collect()
 }
 
@@ -175,7 +226,11 @@ fn unused_name(first: &Path) -> PathBuf {
 fn shm_dirs() -> Vec<(PathBuf, u32)> {
     let owned = |entry: std::fs::DirEntry| {
         entry.file_name().to_str()?.strip_prefix(SHM_PREFIX)?;
-        let found = entry.path().symlink_metadata().ok().filter(Metadata::is_dir)?;
+        let found = entry
+            .path()
+            .symlink_metadata()
+            .ok()
+            .filter(Metadata::is_dir)?;
         Some((entry.path(), found.uid()))
     };
     let mut dirs: Vec<_> = entries(shm::DIR).filter_map(owned).collect();
@@ -188,15 +243,26 @@ fn entries(dir: &str) -> impl Iterator<Item = std::fs::DirEntry> {
 }
 
 fn trusted_dirs() -> Vec<PathBuf> {
-    let shared = shm_dirs().into_iter().filter(|(_, owner)| may_order(*owner)).map(|(dir, _)| dir);
-    run_dirs(effective_uid()).into_iter().chain(shared).collect()
+    let shared = shm_dirs()
+        .into_iter()
+        .filter(|(_, owner)| may_order(*owner))
+        .map(|(dir, _)| dir);
+    run_dirs(effective_uid())
+        .into_iter()
+        .chain(shared)
+        .collect()
 }
 
 /// Those of all other users. Only root can look into most of /run/user.
 fn other_dirs() -> Vec<PathBuf> {
     let own = run_dirs(effective_uid());
-    let users = entries(USER_DIRS).map(|entry| entry.path().join("rtd")).filter(|dir| !own.contains(dir));
-    let shared = shm_dirs().into_iter().filter(|(_, owner)| !may_order(*owner)).map(|(dir, _)| dir);
+    let users = entries(USER_DIRS)
+        .map(|entry| entry.path().join("rtd"))
+        .filter(|dir| !own.contains(dir));
+    let shared = shm_dirs()
+        .into_iter()
+        .filter(|(_, owner)| !may_order(*owner))
+        .map(|(dir, _)| dir);
     users.chain(shared).collect()
 }
 
@@ -209,6 +275,9 @@ mod tests {
         let first = shm_name(7);
         assert_eq!(first, Path::new("/dev/shm/rtd-7"));
         let (one, two) = (unused_name(&first), unused_name(&first));
-        assert!(one != two && one.to_str().unwrap().starts_with("/dev/shm/rtd-7."), "{one:?} {two:?}");
+        assert!(
+            one != two && one.to_str().unwrap().starts_with("/dev/shm/rtd-7."),
+            "{one:?} {two:?}"
+        );
     }
 }

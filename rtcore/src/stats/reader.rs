@@ -1,14 +1,17 @@
 //! The outsider's side of the page: validate, copy, snapshot.
 //!
-//! The page is an allegation of whoever made the file. Its header is checked before each snapshot against
-//! constants of this version and the file's real size; everything is copied with pread(2), so a file that
-//! shrinks meanwhile is an error, where a mapping would be SIGBUS. Nothing is locked and nothing written:
-//! reading works the same when the daemon is running, stopped, hung or killed, and costs it nothing.
+//! The page is an allegation of whoever made the file. Its header is checked before each snapshot
+//! against constants of this version and the file's real size; everything is copied with pread(2),
+//! so a file that shrinks meanwhile is an error, where a mapping would be SIGBUS. Nothing is locked
+//! and nothing written: reading works the same when the daemon is running, stopped, hung or killed,
+//! and costs it nothing.
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
 use super::latency::{Extremes, Latency};
-use super::layout::{self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section};
+use super::layout::{
+    self, EndpointRecord, Header, LaneRecord, ProcessRecord, RouteRecord, Section,
+};
 use super::layout::{GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::place;
 use super::{Guard, Ledger, ReceiverCounters, WorkerCounters, degraded};
@@ -35,15 +38,15 @@ pub use super::snapshot::{
 pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
 /// The largest record that is copied to the stack; histograms are not.
 const RECORD_BYTES_MAX: usize = 512;
-/// Attempts to copy a record between two updates, one right after the other. An attempt is three system calls, about a
-/// microsecond.
+/// Attempts to copy a record between two updates, one right after the other. An attempt is three
+/// system calls, about a microsecond.
 const ATTEMPTS_MAX: usize = 10;
-/// Times that a read waits for a writer that was preempted in the middle of an update. All records of the read share them: a
-/// page whose records are never whole, because its daemon was killed or it is no daemon's, must not delay its reader once
-/// for each record.
+/// Times that a read waits for a writer that was preempted in the middle of an update. All records
+/// of the read share them: a page whose records are never whole, because its daemon was killed or
+/// it is no daemon's, must not delay its reader once for each record.
 const WAITS_MAX: usize = 100;
-/// The last ones of these are pauses: a writer that was preempted by a higher lane, or with its whole virtual CPU, needs more
-/// than all the others together take.
+/// The last ones of these are pauses: a writer that was preempted by a higher lane, or with its
+/// whole virtual CPU, needs more than all the others together take.
 const PAUSES: usize = 25;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -59,7 +62,8 @@ impl Patience {
     fn wait(&mut self) -> bool {
         match self.0 {
             0 => return false,
-            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs the CPU.
+            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs
+            // the CPU.
             left if left > PAUSES => std::thread::yield_now(),
             _ => std::thread::sleep(PAUSE),
         }
@@ -143,9 +147,16 @@ impl Reader {
     pub fn open_path(path: &Path) -> Result<Reader, ReadError> {
         let shared = Shared::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ReadError::Absent(path.to_owned()),
-            _ => ReadError::Io { path: path.to_owned(), source },
+            _ => ReadError::Io {
+                path: path.to_owned(),
+                source,
+            },
         })?;
-        let mut reader = Reader { path: path.to_owned(), shared, pid: 0 };
+        let mut reader = Reader {
+            path: path.to_owned(),
+            shared,
+            pid: 0,
+        };
         reader.pid = reader.header()?.pid;
         Ok(reader)
     }
@@ -160,7 +171,8 @@ impl Reader {
         self.pid
     }
 
-    /// Whether the instance's name still leads to this page; false after the daemon was replaced or ended.
+    /// Whether the instance's name still leads to this page; false after the daemon was replaced or
+    /// ended.
     pub fn is_current(&self) -> bool {
         FileId::at(&self.path).is_ok_and(|id| id == Some(self.shared.id()))
     }
@@ -176,7 +188,11 @@ impl Reader {
         let header = self.header()?;
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
         let state = self.state(heartbeat_ns, now_ns(&header))?;
-        Ok(Address { socket: text_of(&header.socket), uid: self.shared.uid(), state })
+        Ok(Address {
+            socket: text_of(&header.socket),
+            uid: self.shared.uid(),
+            state,
+        })
     }
 
     fn state(&self, heartbeat_ns: u64, now_ns: u64) -> Result<DaemonState, ReadError> {
@@ -184,7 +200,11 @@ impl Reader {
             return Ok(DaemonState::Stopped);
         }
         let fresh = now_ns.saturating_sub(heartbeat_ns) <= HEARTBEAT_AGE_MAX_NS;
-        Ok(if fresh { DaemonState::Running } else { DaemonState::Hung })
+        Ok(if fresh {
+            DaemonState::Running
+        } else {
+            DaemonState::Hung
+        })
     }
 
     /// A route's ledger alone, for a caller that looks again and again.
@@ -193,7 +213,8 @@ impl Reader {
     pub fn ledger(&self, route: usize) -> Result<Ledger, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::ROUTES, route)?;
-        let (words, _) = self.read_whole(at, offset_of!(RouteRecord, ledger), &mut Patience::new())?;
+        let (words, _) =
+            self.read_whole(at, offset_of!(RouteRecord, ledger), &mut Patience::new())?;
         Ok(Ledger::of_words(words))
     }
 
@@ -201,11 +222,13 @@ impl Reader {
     pub fn received(&self, worker: usize) -> Result<u64, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::WORKERS, worker)?;
-        let (words, _) = self.read_whole(at, offset_of!(WorkerRecord, counters), &mut Patience::new())?;
+        let (words, _) =
+            self.read_whole(at, offset_of!(WorkerRecord, counters), &mut Patience::new())?;
         Ok(WorkerCounters::of_words(words).received)
     }
 
-    /// Copies everything. Each record is whole in itself; records follow each other by microseconds.
+    /// Copies everything. Each record is whole in itself; records follow each other by
+    /// microseconds.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let header = self.header()?;
         let taken_ns = now_ns(&header);
@@ -258,7 +281,8 @@ impl Reader {
         for i in 0..sections[layout::ROUTES].count as usize {
             let at = place(&sections[layout::ROUTES], i);
             let record: RouteRecord = self.record(header, layout::ROUTES, i)?;
-            let (words, consistent) = self.read_whole(at, offset_of!(RouteRecord, ledger), patience)?;
+            let (words, consistent) =
+                self.read_whole(at, offset_of!(RouteRecord, ledger), patience)?;
             routes.push(Route {
                 name: text_of(&record.name),
                 lane: index(record.lane, layout::LANES),
@@ -279,7 +303,9 @@ impl Reader {
     fn losses(&self, header: &Header, route: usize) -> Result<LossTimes, ReadError> {
         let record: LossRecord = self.record(header, layout::LOSSES, route)?;
         let time = |ns: AtomicU64| Some(ns.into_inner()).filter(|&ns| ns != 0);
-        Ok(LossTimes { last_ns: record.last_ns.map(time) })
+        Ok(LossTimes {
+            last_ns: record.last_ns.map(time),
+        })
     }
 
     /// Gives each route its targets; one that names no route is nobody's.
@@ -288,7 +314,9 @@ impl Reader {
         let ahead_ns = header.clock_ahead_ns.load(Ordering::Relaxed);
         for i in 0..header.sections[layout::TARGETS].count as usize {
             let record: TargetRecord = self.record(header, layout::TARGETS, i)?;
-            let Some(route) = routes.get_mut(record.route as usize) else { continue };
+            let Some(route) = routes.get_mut(record.route as usize) else {
+                continue;
+            };
             let last_ns = record.last_delivery_ns.into_inner();
             route.targets.push(TargetStats {
                 endpoint: (record.endpoint < endpoints).then_some(record.endpoint as usize),
@@ -322,8 +350,11 @@ impl Reader {
         let mut workers = Vec::with_capacity(section.count as usize);
         for i in 0..section.count as usize {
             let record: WorkerRecord = self.record(header, layout::WORKERS, i)?;
-            let (words, consistent) =
-                self.read_whole(place(section, i), offset_of!(WorkerRecord, counters), patience)?;
+            let (words, consistent) = self.read_whole(
+                place(section, i),
+                offset_of!(WorkerRecord, counters),
+                patience,
+            )?;
             let guard = place(&header.sections[layout::GUARDS], i);
             let (guard, _) = self.read_whole(guard, offset_of!(GuardRecord, words), patience)?;
             let in_bounds = record.lane < header.sections[layout::LANES].count;
@@ -342,17 +373,28 @@ impl Reader {
         Ok(workers)
     }
 
-    fn process(&self, header: &Header, i: usize, patience: &mut Patience) -> Result<Process, ReadError> {
+    fn process(
+        &self,
+        header: &Header,
+        i: usize,
+        patience: &mut Patience,
+    ) -> Result<Process, ReadError> {
         let record: ProcessRecord = self.record(header, layout::PROCESSES, i)?;
         let at = place(&header.sections[layout::PROCESSES], i);
-        let ([state, pid, uid], _) = self.read_whole(at, offset_of!(ProcessRecord, words), patience)?;
+        let ([state, pid, uid], _) =
+            self.read_whole(at, offset_of!(ProcessRecord, words), patience)?;
         let state = match state {
             1 => PeerState::Alive,
             2 => PeerState::Dead,
             _ => PeerState::Unregistered,
         };
         let uid = u32::try_from(uid).ok().filter(|&uid| uid != u32::MAX);
-        Ok(Process { name: text_of(&record.name), state, pid: u32::try_from(pid).unwrap_or(0), uid })
+        Ok(Process {
+            name: text_of(&record.name),
+            state,
+            pid: u32::try_from(pid).unwrap_or(0),
+            uid,
+        })
     }
 
     fn endpoint(&self, header: &Header, i: usize) -> Result<Endpoint, ReadError> {
@@ -371,14 +413,15 @@ impl Reader {
         })
     }
 
-    /// Reads and checks the header: afterwards every record of every section lies inside the file as it
-    /// was a moment ago, and every stride is the one of this version's record.
+    /// Reads and checks the header: afterwards every record of every section lies inside the file
+    /// as it was a moment ago, and every stride is the one of this version's record.
     fn header(&self) -> Result<Header, ReadError> {
         let file_bytes = self.shared.current_len().map_err(|e| self.io(e))?;
         if file_bytes < size_of::<Header>() as u64 {
-            return Err(
-                self.invalid(format!("it has {file_bytes} bytes, a header has {}", size_of::<Header>()))
-            );
+            return Err(self.invalid(format!(
+                "it has {file_bytes} bytes, a header has {}",
+                size_of::<Header>()
+            )));
         }
         let mut bytes = [0; size_of::<Header>()];
         self.read(0, &mut bytes)?;
@@ -391,18 +434,31 @@ impl Reader {
             )));
         }
         if header.version != layout::VERSION {
-            return Err(ReadError::Version { path: self.path.clone(), found: header.version });
+            return Err(ReadError::Version {
+                path: self.path.clone(),
+                found: header.version,
+            });
         }
         if header.total_bytes != file_bytes {
-            return Err(self.invalid(format!("it has {file_bytes} bytes and says {}", header.total_bytes)));
+            return Err(self.invalid(format!(
+                "it has {file_bytes} bytes and says {}",
+                header.total_bytes
+            )));
         }
-        let shape =
-            (header.header_bytes as usize, header.histogram_counts as usize, header.histogram_high_ns);
-        let ours = (size_of::<Header>(), layout::HISTOGRAM_COUNTS, layout::HISTOGRAM_HIGH_NS);
+        let shape = (
+            header.header_bytes as usize,
+            header.histogram_counts as usize,
+            header.histogram_high_ns,
+        );
+        let ours = (
+            size_of::<Header>(),
+            layout::HISTOGRAM_COUNTS,
+            layout::HISTOGRAM_HIGH_NS,
+        );
         if shape != ours || header.histogram_digits != layout::HISTOGRAM_DIGITS.into() {
-            return Err(
-                self.invalid(format!("its header or histograms have the shape {shape:?}, not {ours:?}"))
-            );
+            return Err(self.invalid(format!(
+                "its header or histograms have the shape {shape:?}, not {ours:?}"
+            )));
         }
         for (i, section) in header.sections.iter().enumerate() {
             self.check_section(i, section, file_bytes)?;
@@ -421,7 +477,9 @@ impl Reader {
 
     fn check_section(&self, i: usize, section: &Section, file_bytes: u64) -> Result<(), ReadError> {
         let name = layout::SECTION_NAMES[i];
-        if section.stride as usize != layout::STRIDES[i] || section.count as usize > layout::COUNTS_MAX[i] {
+        if section.stride as usize != layout::STRIDES[i]
+            || section.count as usize > layout::COUNTS_MAX[i]
+        {
             return Err(self.invalid(format!(
                 "section {name} has {} records of {} bytes; wanted at most {} of {}",
                 section.count,
@@ -442,19 +500,24 @@ impl Reader {
         Ok(())
     }
 
-    fn record<T: FromBytes>(&self, header: &Header, section: usize, i: usize) -> Result<T, ReadError> {
+    fn record<T: FromBytes>(
+        &self,
+        header: &Header,
+        section: usize,
+        i: usize,
+    ) -> Result<T, ReadError> {
         let mut bytes = [0; RECORD_BYTES_MAX];
         let bytes = &mut bytes[..size_of::<T>()];
         self.read(place(&header.sections[section], i), bytes)?;
         T::read_from_bytes(bytes).map_err(|_| self.invalid("a record has another size".to_owned()))
     }
 
-    /// Copies words that belong together; false when they could not be had in one piece, then each word is
-    /// right and their sum need not be.
+    /// Copies words that belong together; false when they could not be had in one piece, then each
+    /// word is right and their sum need not be.
     ///
-    /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may copy in
-    /// any order inside one call and the number itself byte by byte: an odd low byte is seen in any case,
-    /// and as numbers only grow, a torn one in front is lower than any behind.
+    /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may
+    /// copy in any order inside one call and the number itself byte by byte: an odd low byte is
+    /// seen in any case, and as numbers only grow, a torn one in front is lower than any behind.
     fn read_whole<const N: usize>(
         &self,
         record: u64,
@@ -500,17 +563,27 @@ impl Reader {
     }
 
     fn io(&self, source: io::Error) -> ReadError {
-        ReadError::Io { path: self.path.clone(), source }
+        ReadError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn invalid(&self, what: String) -> ReadError {
-        ReadError::Invalid { path: self.path.clone(), what }
+        ReadError::Invalid {
+            path: self.path.clone(),
+            what,
+        }
     }
 }
 
-/// Now, on the clock of the daemon's time namespace: a container can have one of its own, whose CLOCK_MONOTONIC differs.
+/// Now, on the clock of the daemon's time namespace: a container can have one of its own, whose
+/// CLOCK_MONOTONIC differs.
 fn now_ns(header: &Header) -> u64 {
-    let offset_ns = header.monotonic_offset_ns.cast_signed().wrapping_sub(monotonic_offset_ns());
+    let offset_ns = header
+        .monotonic_offset_ns
+        .cast_signed()
+        .wrapping_sub(monotonic_offset_ns());
     monotonic_ns().saturating_add_signed(offset_ns)
 }
 
@@ -542,7 +615,11 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
         lane.counters.merge(&worker.counters);
         lane.guard.merge(&worker.guard);
     }
-    lane.degraded_bits |= if lane.guard.demoted { degraded::DEMOTED } else { 0 };
+    lane.degraded_bits |= if lane.guard.demoted {
+        degraded::DEMOTED
+    } else {
+        0
+    };
     lane
 }
 
@@ -579,7 +656,9 @@ pub(crate) fn text_of(bytes: &[u8]) -> String {
 }
 
 // The room in `record`.
-const _: () =
-    assert!(size_of::<RouteRecord>() <= RECORD_BYTES_MAX && size_of::<EndpointRecord>() <= RECORD_BYTES_MAX);
-const _: () =
-    assert!(size_of::<WorkerRecord>() <= RECORD_BYTES_MAX && size_of::<TargetRecord>() <= RECORD_BYTES_MAX);
+const _: () = assert!(
+    size_of::<RouteRecord>() <= RECORD_BYTES_MAX && size_of::<EndpointRecord>() <= RECORD_BYTES_MAX
+);
+const _: () = assert!(
+    size_of::<WorkerRecord>() <= RECORD_BYTES_MAX && size_of::<TargetRecord>() <= RECORD_BYTES_MAX
+);

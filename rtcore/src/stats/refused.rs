@@ -15,14 +15,17 @@ pub struct RefusedCell {
     _map: Arc<Mapping>,
 }
 
-// SAFETY: the pointer is into `_map`, which is Send + Sync and lives as long as the cell; what it reaches is atomics and
-// bytes that never change.
+// SAFETY: the pointer is into `_map`, which is Send + Sync and lives as long as the cell; what it
+// reaches is atomics and bytes that never change.
 unsafe impl Send for RefusedCell {}
 
 impl RefusedCell {
     /// `record` is in `map`.
     pub(super) fn new(record: &EndpointRecord, map: Arc<Mapping>) -> RefusedCell {
-        RefusedCell { record: record.into(), _map: map }
+        RefusedCell {
+            record: record.into(),
+            _map: map,
+        }
     }
 
     /// Shows them.

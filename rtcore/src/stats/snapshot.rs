@@ -1,6 +1,7 @@
 //! The page's content at one moment, owned, checked and resolved; and the difference of two.
 //!
-//! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control characters.
+//! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control
+//! characters.
 
 use super::latency::Latency;
 use super::loss::{LOSING_NS, Loss};
@@ -15,8 +16,8 @@ use crate::sys::memory::ThreadUsage;
 pub enum DaemonState {
     /// Holds the lock, shows signs of life.
     Running,
-    /// Holds the lock, no sign of life for [`super::reader::HEARTBEAT_AGE_MAX_NS`]: hung, or stopped by
-    /// SIGSTOP or a debugger.
+    /// Holds the lock, no sign of life for [`super::reader::HEARTBEAT_AGE_MAX_NS`]: hung, or
+    /// stopped by SIGSTOP or a debugger.
     Hung,
     /// Gone; the page is what it left.
     Stopped,
@@ -36,7 +37,6 @@ impl DaemonState {
 /// Everything the page says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Instance.
     pub instance: String,
     /// Control socket.
     pub socket: String,
@@ -81,11 +81,9 @@ pub struct Snapshot {
 /// A lane, with what its routes and workers add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// Name.
     pub name: String,
     /// SCHED_FIFO priority.
     pub priority: u32,
-    /// CPU.
     pub cpu: u32,
     /// `block`, `spin:<us>`, `poll`.
     pub wait: String,
@@ -126,7 +124,6 @@ impl Lane {
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Name.
     pub name: String,
     /// Index of its lane.
     pub lane: Option<usize>,
@@ -136,19 +133,22 @@ pub struct Route {
     pub to: String,
     /// From process to process, past the lane's threads.
     pub direct: bool,
-    /// One per end, in order. Read after the ledger: while messages flow, their sum may be ahead of `delivered`.
+    /// One per end, in order. Read after the ledger: while messages flow, their sum may be ahead of
+    /// `delivered`.
     pub targets: Vec<TargetStats>,
     /// Where its messages are.
     pub ledger: Ledger,
-    /// Messages that the instance's last daemon had queued here when it was killed; no part of the ledger.
+    /// Messages that the instance's last daemon had queued here when it was killed; no part of the
+    /// ledger.
     pub lost_in_last_life: u64,
     /// When it lost its last messages.
     pub losses: LossTimes,
-    /// From the send where the message carries its time (rings), else from the dequeue, until it was handed to the
-    /// receiver; of a direct route from the send until its receiver's library took it, as that library reports.
+    /// From the send where the message carries its time (rings), else from the dequeue, until it
+    /// was handed to the receiver; of a direct route from the send until its receiver's library
+    /// took it, as that library reports.
     pub latency: Latency,
-    /// False when the ledger was caught in the middle of an update at each attempt: its writer was stopped
-    /// there, or publishes faster than a reader copies (above some 10^6 a second).
+    /// False when the ledger was caught in the middle of an update at each attempt: its writer was
+    /// stopped there, or publishes faster than a reader copies (above some 10^6 a second).
     pub consistent: bool,
 }
 
@@ -175,11 +175,12 @@ pub struct LossTimes {
 }
 
 impl LossTimes {
-    /// The losses of the last ten seconds before `taken_ns` ([`Snapshot::taken_ns`]) that the configuration did not ask
-    /// for; empty = all is well.
+    /// The losses of the last ten seconds before `taken_ns` ([`Snapshot::taken_ns`]) that the
+    /// configuration did not ask for; empty = all is well.
     pub fn losing(&self, taken_ns: u64) -> Vec<Loss> {
-        let recent =
-            |last_ns: Option<u64>| last_ns.is_some_and(|ns| taken_ns.saturating_sub(ns) <= LOSING_NS);
+        let recent = |last_ns: Option<u64>| {
+            last_ns.is_some_and(|ns| taken_ns.saturating_sub(ns) <= LOSING_NS)
+        };
         let now = |loss: &Loss| !loss.is_requested() && recent(self.last_ns[loss.index()]);
         Loss::ALL.into_iter().filter(now).collect()
     }
@@ -197,8 +198,8 @@ impl LossTimes {
 }
 
 impl TargetStats {
-    /// Time from the last delivery to `taken_ns`, [`Snapshot::taken_ns`]; none before the first. One that came
-    /// while the snapshot was taken is new-born.
+    /// Time from the last delivery to `taken_ns`, [`Snapshot::taken_ns`]; none before the first.
+    /// One that came while the snapshot was taken is new-born.
     pub fn age_ns(&self, taken_ns: u64) -> Option<u64> {
         self.last_ns.map(|last_ns| taken_ns.saturating_sub(last_ns))
     }
@@ -213,9 +214,9 @@ pub struct Worker {
     pub lane: Option<usize>,
     /// Kernel thread id, 0 before it runs.
     pub tid: u32,
-    /// Its counters.
     pub counters: WorkerCounters,
-    /// What the thread had used when it was sealed; none before that, or where the kernel did not say.
+    /// What the thread had used when it was sealed; none before that, or where the kernel did not
+    /// say.
     pub sealed_at: Option<ThreadUsage>,
     /// What the watchdog says of it.
     pub guard: Guard,
@@ -226,7 +227,6 @@ pub struct Worker {
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Name.
     pub name: String,
     /// Whether anybody stands behind the name.
     pub state: PeerState,
@@ -239,7 +239,6 @@ pub struct Process {
 /// An endpoint, with what `rtctl send` and `rtctl listen` need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Name.
     pub name: String,
     /// Index of the owning process.
     pub owner: Option<usize>,
@@ -249,7 +248,8 @@ pub struct Endpoint {
     pub is_sink: bool,
     /// What becomes of a signal that is sent to its owner now.
     pub reception: Reception,
-    /// Messages that the library of its owner refused to send, as it reports, by [`Refused`](crate::refusals::Refused).
+    /// Messages that the library of its owner refused to send, as it reports, by
+    /// [`Refused`](crate::refusals::Refused).
     pub refused: Counts,
     /// What it is.
     pub kind: Shown,
@@ -257,9 +257,10 @@ pub struct Endpoint {
 
 /// What happened between two snapshots of one instance.
 ///
-/// Counters are differences or the later snapshot's values, as their tables say ([`super::counters`]), so these ledgers need
-/// not balance; latencies are those of the interval; `last_ns` and `losses` are the last delivery and losses of all times;
-/// `guard` is the later snapshot's.
+/// Counters are differences or the later snapshot's values, as their tables say
+/// ([`super::counters`]), so these ledgers need not balance; latencies are those of the interval;
+/// `last_ns` and `losses` are the last delivery and losses of all times; `guard` is the later
+/// snapshot's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// Between the snapshots (when the daemon was restarted: since its start).
@@ -275,14 +276,22 @@ pub struct Diff {
 impl Diff {
     /// A count of this interval as events per second.
     pub fn per_second(&self, count: u64) -> f64 {
-        if self.interval_ns == 0 { 0.0 } else { count as f64 * 1e9 / self.interval_ns as f64 }
+        if self.interval_ns == 0 {
+            0.0
+        } else {
+            count as f64 * 1e9 / self.interval_ns as f64
+        }
     }
 }
 
 impl Snapshot {
     /// Time since the daemon's start, until now or (when it is gone or hung) its last sign of life.
     pub fn uptime_ns(&self) -> u64 {
-        let until = if self.state == DaemonState::Running { self.taken_ns } else { self.heartbeat_ns };
+        let until = if self.state == DaemonState::Running {
+            self.taken_ns
+        } else {
+            self.heartbeat_ns
+        };
         until.saturating_sub(self.start_ns)
     }
 
@@ -294,7 +303,11 @@ impl Snapshot {
     /// What happened since `earlier`. When the daemon was restarted in between: since its start.
     pub fn diff(&self, earlier: &Snapshot) -> Diff {
         let same = self.pid == earlier.pid && self.start_ns == earlier.start_ns;
-        let since = if same { earlier.taken_ns } else { self.start_ns };
+        let since = if same {
+            earlier.taken_ns
+        } else {
+            self.start_ns
+        };
         let mut diff = Diff {
             interval_ns: self.taken_ns.saturating_sub(since),
             lanes: self.lanes.clone(),

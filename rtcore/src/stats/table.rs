@@ -1,11 +1,12 @@
-//! What is known of one counter, and how a table of counters becomes words of the page, sums, differences and figures.
+//! What is known of one counter, and how a table of counters becomes words of the page, sums,
+//! differences and figures.
 //!
-//! `counters!` turns each table of [`super::counters`] into a struct with a field for each counter. The words of the page,
-//! their order, the merging of several threads or routes, the difference of two snapshots, the keys of the JSON and the
-//! columns of `rtctl stats` follow from the table.
+//! `counters!` turns each table of [`super::counters`] into a struct with a field for each counter.
+//! The words of the page, their order, the merging of several threads or routes, the difference of
+//! two snapshots, the keys of the JSON and the columns of `rtctl stats` follow from the table.
 //!
-//! Invariant: `fingerprint` of the tables is part of the layout's version, so a page whose counters differ from those of the
-//! reader is never read.
+//! Invariant: `fingerprint` of the tables is part of the layout's version, so a page whose counters
+//! differ from those of the reader is never read.
 
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +32,9 @@ pub struct Counter {
 /// The head of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Title {
-    /// Text.
     pub text: &'static str,
-    /// 0: the column is always there. The higher the rank, the earlier the column is left out where there is no room.
+    /// 0: the column is always there. The higher the rank, the earlier the column is left out where
+    /// there is no room.
     pub rank: u8,
 }
 
@@ -57,7 +58,8 @@ pub enum Unit {
     Count,
     /// Messages by reason ([`crate::message::Reject`]), a word each; their sum is shown.
     Rejects,
-    /// System calls that a filter refused. The number is unknown if no filter sees the thread's calls.
+    /// System calls that a filter refused. The number is unknown if no filter sees the thread's
+    /// calls.
     RefusedCalls,
     /// 1 + the number of a system call; 0 for none.
     SystemCall,
@@ -74,17 +76,33 @@ pub enum Unit {
 impl Counter {
     /// A counter that becomes one value in this way.
     pub(super) const fn new(merge: Merge, unit: Unit) -> Counter {
-        Counter { name: "", words: 1, merge, unit, key: "", is_shown: true, of_lane: false, column: None }
+        Counter {
+            name: "",
+            words: 1,
+            merge,
+            unit,
+            key: "",
+            is_shown: true,
+            of_lane: false,
+            column: None,
+        }
     }
 
     /// `rtctl stats` has a column for it.
     pub(super) const fn column(self, text: &'static str, rank: u8) -> Counter {
-        Counter { column: Some(Title { text, rank }), of_lane: true, ..self }
+        Counter {
+            column: Some(Title { text, rank }),
+            of_lane: true,
+            ..self
+        }
     }
 
     /// The JSON of a lane has it, too.
     pub(super) const fn of_lane(self) -> Counter {
-        Counter { of_lane: true, ..self }
+        Counter {
+            of_lane: true,
+            ..self
+        }
     }
 
     /// The JSON has it under this key.
@@ -94,11 +112,19 @@ impl Counter {
 
     /// For rtd alone.
     pub(super) const fn hidden(self) -> Counter {
-        Counter { is_shown: false, ..self }
+        Counter {
+            is_shown: false,
+            ..self
+        }
     }
 
     pub(super) const fn named(self, name: &'static str, words: usize) -> Counter {
-        Counter { name, words, key: if self.key.is_empty() { name } else { self.key }, ..self }
+        Counter {
+            name,
+            words,
+            key: if self.key.is_empty() { name } else { self.key },
+            ..self
+        }
     }
 }
 
@@ -236,7 +262,11 @@ pub(super) fn merged<const N: usize>(table: &[Counter], mut a: [u64; N], b: [u64
 }
 
 /// See [`Merge`].
-pub(super) fn difference<const N: usize>(table: &[Counter], mut now: [u64; N], before: [u64; N]) -> [u64; N] {
+pub(super) fn difference<const N: usize>(
+    table: &[Counter],
+    mut now: [u64; N],
+    before: [u64; N],
+) -> [u64; N] {
     for ((now, before), merge) in now.iter_mut().zip(before).zip(by_word(table)) {
         if merge == Merge::Sum {
             *now = now.saturating_sub(before);
@@ -246,7 +276,9 @@ pub(super) fn difference<const N: usize>(table: &[Counter], mut now: [u64; N], b
 }
 
 fn by_word(table: &[Counter]) -> impl Iterator<Item = Merge> + '_ {
-    table.iter().flat_map(|counter| std::iter::repeat_n(counter.merge, counter.words))
+    table
+        .iter()
+        .flat_map(|counter| std::iter::repeat_n(counter.merge, counter.words))
 }
 
 /// Each counter with the sum of its words.
@@ -261,8 +293,8 @@ pub(super) fn values<const N: usize>(
     })
 }
 
-/// A number that stands for the names, sizes and order of all counters and of the lists of names that arrays go by
-/// (FNV-1a, folded to 16 bits).
+/// A number that stands for the names, sizes and order of all counters and of the lists of names
+/// that arrays go by (FNV-1a, folded to 16 bits).
 pub(super) const fn fingerprint(tables: &[&[Counter]], lists: &[&[&str]]) -> u32 {
     let mut hash = 0x811c_9dc5;
     let (mut at, mut row, mut word) = (0, 0, 0);

@@ -1,17 +1,19 @@
 //! The daemon's side of the page: create, and write with single-writer stores.
 //!
-//! Nothing here allocates, locks or calls the kernel after [`Page::create`]; a store is a plain store, no
-//! read-modify-write.
+//! Nothing here allocates, locks or calls the kernel after [`Page::create`]; a store is a plain
+//! store, no read-modify-write.
 //!
-//! **Invariant:** each word of the page has one writing thread: that of its cell ([`super::cells`]), or the control thread, which
-//! calls the methods of [`Page`] that write.
+//! **Invariant:** each word of the page has one writing thread: that of its cell
+//! ([`super::cells`]), or the control thread, which calls the methods of [`Page`] that write.
 
 use super::cells::{
     ClaimsCell, Recorder, RouteCell, TargetCell, WorkerCell, even, loaded, received, write_whole,
 };
 use super::fill::{fill, invalid};
 use super::guard::GuardCell;
-use super::layout::{self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section};
+use super::layout::{
+    self, Header, HistogramRecord, LaneRecord, ProcessRecord, RouteRecord, Section,
+};
 use super::layout::{EndpointRecord, GuardRecord, LossRecord, TargetRecord, WorkerRecord};
 use super::loss::Loss;
 use super::mirror::Mirror;
@@ -48,7 +50,8 @@ impl Page {
     /// Creates the page in this user's [`place`], complete, faulted in and locked as alive.
     ///
     /// # Errors
-    /// `AddrInUse` when an instance of that name runs, `PermissionDenied` when there is no place for it, `InvalidInput` when something in `spec` does not fit the layout, else the kernel's.
+    /// `AddrInUse` when an instance of that name runs, `PermissionDenied` when there is no place
+    /// for it, `InvalidInput` when something in `spec` does not fit the layout, else the kernel's.
     pub fn create(spec: &PageSpec) -> io::Result<Page> {
         if !layout::instance_name_ok(&spec.name) {
             return Err(invalid(format!(
@@ -78,7 +81,8 @@ impl Page {
         fill(draft.bytes_mut(), spec, sections, bytes)?;
         let path = dir.join(place::file_name(&spec.name));
         let published = draft.publish(&path).map_err(|e| refused(e, spec, &path))?;
-        // After it is published: of two that start at once in two places, at least one sees the other.
+        // After it is published: of two that start at once in two places, at least one sees the
+        // other.
         place::clear_others(&spec.name, &path).map_err(|(e, other)| refused(e, spec, &other))?;
         let mut first = 0;
         let ends = spec.routes.iter().map(|route| {
@@ -87,7 +91,13 @@ impl Page {
             ends
         });
         let memory = Arc::clone(published.mapping());
-        Ok(Page { memory, published, mirror: None, sections, ends: ends.collect() })
+        Ok(Page {
+            memory,
+            published,
+            mirror: None,
+            sections,
+            ends: ends.collect(),
+        })
     }
 
     /// The page's file.
@@ -104,13 +114,20 @@ impl Page {
         let histogram: &HistogramRecord = self.record(layout::HISTOGRAMS, index);
         let target = |index: usize| {
             let record: &TargetRecord = self.record(layout::TARGETS, index);
-            TargetCell { record: record.into(), delivered: record.delivered.load(Ordering::Relaxed) }
+            TargetCell {
+                record: record.into(),
+                delivered: record.delivered.load(Ordering::Relaxed),
+            }
         };
         RouteCell {
             record: record.into(),
-            // SAFETY: the page's record of this route, kept by its mapping; the cell is its one writer.
+            // SAFETY: the page's record of this route, kept by its mapping; the cell is its one
+            // writer.
             latency: unsafe {
-                Recorder::new(histogram.into(), Arc::clone(&self.memory) as Arc<dyn Any + Send + Sync>)
+                Recorder::new(
+                    histogram.into(),
+                    Arc::clone(&self.memory) as Arc<dyn Any + Send + Sync>,
+                )
             },
             targets: self.ends[index].clone().map(target).collect(),
             seq: even(record.seq.load(Ordering::Relaxed)),
@@ -124,7 +141,10 @@ impl Page {
     /// When the page has no such route or the route no such end.
     pub fn claims(&self, route: usize, end: usize) -> ClaimsCell {
         let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
-        ClaimsCell { record: record.into(), _map: Arc::clone(&self.memory) }
+        ClaimsCell {
+            record: record.into(),
+            _map: Arc::clone(&self.memory),
+        }
     }
 
     /// The worker's cell; to be handed to exactly one thread.
@@ -140,19 +160,27 @@ impl Page {
         }
     }
 
-    /// What the lane did not get ([`super::degraded`]), beside what was said before. Control thread only.
+    /// What the lane did not get ([`super::degraded`]), beside what was said before. Control thread
+    /// only.
     pub fn add_degraded(&self, lane: usize, bits: u32) {
-        self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_or(bits, Ordering::Relaxed);
+        self.record::<LaneRecord>(layout::LANES, lane)
+            .degraded
+            .fetch_or(bits, Ordering::Relaxed);
     }
 
     /// Takes back what was said with [`Page::add_degraded`]. Control thread only.
     pub fn remove_degraded(&self, lane: usize, bits: u32) {
-        self.record::<LaneRecord>(layout::LANES, lane).degraded.fetch_and(!bits, Ordering::Relaxed);
+        self.record::<LaneRecord>(layout::LANES, lane)
+            .degraded
+            .fetch_and(!bits, Ordering::Relaxed);
     }
 
     /// Whether the watchdog has taken the thread its priority.
     pub fn is_demoted(&self, worker: usize) -> bool {
-        Guard::of_words(loaded(&self.record::<GuardRecord>(layout::GUARDS, worker).words)).demoted
+        Guard::of_words(loaded(
+            &self.record::<GuardRecord>(layout::GUARDS, worker).words,
+        ))
+        .demoted
     }
 
     /// Where the watchdog shows a worker; to be handed to that one thread.
@@ -160,34 +188,45 @@ impl Page {
     /// # Panics
     /// When the page has no such worker.
     pub fn guard(&self, worker: usize) -> GuardCell {
-        GuardCell::new(self.record::<GuardRecord>(layout::GUARDS, worker), &self.memory)
+        GuardCell::new(
+            self.record::<GuardRecord>(layout::GUARDS, worker),
+            &self.memory,
+        )
     }
 
     /// Messages accepted, delivered and queued, all routes together, as they are at this moment.
     pub fn accounted(&self) -> (u64, u64, u64) {
         let ledgers = (0..self.ends.len()).map(|route| self.ledger(route));
         ledgers.fold((0, 0, 0), |(accepted, delivered, queued), ledger| {
-            (accepted + ledger.accepted, delivered + ledger.delivered, queued + ledger.queued)
+            (
+                accepted + ledger.accepted,
+                delivered + ledger.delivered,
+                queued + ledger.queued,
+            )
         })
     }
 
-    /// A route's ledger. Each counter is right, their sum need not be: they may be copied in the middle of an update.
+    /// A route's ledger. Each counter is right, their sum need not be: they may be copied in the
+    /// middle of an update.
     pub fn ledger(&self, route: usize) -> Ledger {
         let record: &RouteRecord = self.record(layout::ROUTES, route);
         Ledger::of_words(loaded(&record.ledger))
     }
 
-    /// What a route lost at its n-th end, by [`Loss`], and the errno of the last message that the kernel refused there.
+    /// What a route lost at its n-th end, by [`Loss`], and the errno of the last message that the
+    /// kernel refused there.
     pub fn losses_at(&self, route: usize, end: usize) -> ([u64; Loss::COUNT], i32) {
         let record: &TargetRecord = self.record(layout::TARGETS, self.ends[route].start + end);
-        let mut lost: [u64; Loss::COUNT] = std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
+        let mut lost: [u64; Loss::COUNT] =
+            std::array::from_fn(|at| record.lost[at].load(Ordering::Relaxed));
         let expired = &mut lost[Loss::Expired.index()];
         *expired = expired.saturating_add(received(record).expired);
         (lost, record.errno.load(Ordering::Relaxed).cast_signed())
     }
 
-    /// What a route lost, by [`Loss`]: what its ledger counts, and what its receivers' libraries report as expired after it
-    /// was delivered to their rings. The latter is what those processes say.
+    /// What a route lost, by [`Loss`]: what its ledger counts, and what its receivers' libraries
+    /// report as expired after it was delivered to their rings. The latter is what those processes
+    /// say.
     pub fn losses(&self, route: usize) -> [u64; Loss::COUNT] {
         let mut lost = self.ledger(route).losses();
         let expired = &mut lost[Loss::Expired.index()];
@@ -211,28 +250,47 @@ impl Page {
 
     /// Whether some lane does not have all it asked for, from the start or any more.
     pub fn is_degraded(&self) -> bool {
-        let lane =
-            |index| self.record::<LaneRecord>(layout::LANES, index).degraded.load(Ordering::Relaxed) != 0;
+        let lane = |index| {
+            self.record::<LaneRecord>(layout::LANES, index)
+                .degraded
+                .load(Ordering::Relaxed)
+                != 0
+        };
         let demoted = |index| self.is_demoted(index);
         let count = |section: usize| self.sections[section].count as usize;
         (0..count(layout::LANES)).any(lane) || (0..count(layout::GUARDS)).any(demoted)
     }
 
-    /// So many more messages of a route are lost since the instance's last daemon ended. Control thread only.
+    /// So many more messages of a route are lost since the instance's last daemon ended. Control
+    /// thread only.
     ///
     /// # Panics
     /// When the page has no such route.
     pub fn add_lost_in_last_life(&self, route: usize, messages: u64) {
-        let lost = &self.record::<RouteRecord>(layout::ROUTES, route).lost_in_last_life;
+        let lost = &self
+            .record::<RouteRecord>(layout::ROUTES, route)
+            .lost_in_last_life;
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-        lost.store(lost.load(Ordering::Relaxed).saturating_add(messages), Ordering::Relaxed);
+        lost.store(
+            lost.load(Ordering::Relaxed).saturating_add(messages),
+            Ordering::Relaxed,
+        );
     }
 
     /// The process' state. Control thread only.
     pub fn set_process(&self, process: usize, state: PeerState, pid: i32, uid: u32) {
         let record: &ProcessRecord = self.record(layout::PROCESSES, process);
-        let words = [u64::from(state as u32), u64::from(pid.cast_unsigned()), u64::from(uid)];
-        write_whole(&record.seq, even(record.seq.load(Ordering::Relaxed)), &record.words, words);
+        let words = [
+            u64::from(state as u32),
+            u64::from(pid.cast_unsigned()),
+            u64::from(uid),
+        ];
+        write_whole(
+            &record.seq,
+            even(record.seq.load(Ordering::Relaxed)),
+            &record.words,
+            words,
+        );
     }
 
     /// What becomes of a signal to the endpoint's owner. Control thread only.
@@ -243,7 +301,10 @@ impl Page {
 
     /// Where the refused messages of an endpoint are shown. To be called once for each.
     pub fn refused(&self, endpoint: usize) -> RefusedCell {
-        RefusedCell::new(self.record(layout::ENDPOINTS, endpoint), Arc::clone(&self.memory))
+        RefusedCell::new(
+            self.record(layout::ENDPOINTS, endpoint),
+            Arc::clone(&self.memory),
+        )
     }
 
     /// What becomes of a signal to the endpoint's owner, as it was set last.
@@ -265,7 +326,8 @@ impl Page {
         header.ready_ns.store(now_ns, Ordering::Release);
     }
 
-    /// Gives the page a file again if its own was removed; the new file's path. Control thread only.
+    /// Gives the page a file again if its own was removed; the new file's path. Control thread
+    /// only.
     pub fn restore(&mut self) -> io::Result<Option<&Path>> {
         if self.published.is_current() {
             return Ok(None);
@@ -284,11 +346,13 @@ impl Page {
         Ok(Some(self.published.path()))
     }
 
-    /// Sign of life, CLOCK_MONOTONIC, and what the lanes' clock shows at that moment. Control thread, about ten times a
-    /// second.
+    /// Sign of life, CLOCK_MONOTONIC, and what the lanes' clock shows at that moment. Control
+    /// thread, about ten times a second.
     pub fn heartbeat(&mut self, now_ns: u64, lanes_ns: u64) {
         let header = self.header();
-        header.clock_ahead_ns.store(lanes_ns.wrapping_sub(now_ns), Ordering::Relaxed);
+        header
+            .clock_ahead_ns
+            .store(lanes_ns.wrapping_sub(now_ns), Ordering::Relaxed);
         header.heartbeat_ns.store(now_ns, Ordering::Relaxed);
         self.update_mirror();
     }
@@ -306,12 +370,26 @@ impl Page {
 
     fn record<T: FromBytes>(&self, section: usize, index: usize) -> &T {
         let at = self.sections[section];
-        assert_eq!(at.stride as usize, size_of::<T>(), "{}", layout::SECTION_NAMES[section]);
-        assert!(index < at.count as usize, "{} of {}: no {index}", layout::SECTION_NAMES[section], at.count);
-        #[expect(clippy::cast_possible_truncation, reason = "offset inside a mapping, 64-bit machine")]
+        assert_eq!(
+            at.stride as usize,
+            size_of::<T>(),
+            "{}",
+            layout::SECTION_NAMES[section]
+        );
+        assert!(
+            index < at.count as usize,
+            "{} of {}: no {index}",
+            layout::SECTION_NAMES[section],
+            at.count
+        );
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "offset inside a mapping, 64-bit machine"
+        )]
         let offset = at.offset as usize + index * at.stride as usize;
-        // SAFETY: a section is viewed as its one record type (stride asserted above; private, and each caller
-        // names the pair of layout.rs); what is written in those records after publishing are atomics.
+        // SAFETY: a section is viewed as its one record type (stride asserted above; private, and
+        // each caller names the pair of layout.rs); what is written in those records after
+        // publishing are atomics.
         unsafe { self.memory.view(offset) }
     }
 }
@@ -328,8 +406,8 @@ fn refused(e: PublishError, spec: &PageSpec, path: &Path) -> io::Error {
     match e {
         PublishError::Locked => {
             // The page is the other daemon's claim; good enough for a text.
-            let pid =
-                Reader::open_path(path).map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
+            let pid = Reader::open_path(path)
+                .map_or_else(|_| "unknown".to_owned(), |page| page.pid().to_string());
             let text = format!(
                 "instance \"{}\" is running: pid {pid} holds {shown}; stop it (`kill -TERM {pid}`) or give \
                  this one another `name` in [daemon]",
@@ -346,7 +424,9 @@ fn refused(e: PublishError, spec: &PageSpec, path: &Path) -> io::Error {
         }
         PublishError::NotAFile => io::Error::new(
             io::ErrorKind::AlreadyExists,
-            format!("{shown} is not a regular file and not made by rtd; remove it (`rm -r {shown}`)"),
+            format!(
+                "{shown} is not a regular file and not made by rtd; remove it (`rm -r {shown}`)"
+            ),
         ),
         PublishError::Io(e) => e,
     }

@@ -17,7 +17,8 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
 
 /// The primary group of a user; `None` when there is no such user.
 pub fn primary_group(uid: u32) -> io::Result<Option<u32>> {
-    let found = User::from_uid(Uid::from_raw(uid)).map_err(|e| named("uid", &uid.to_string(), e))?;
+    let found =
+        User::from_uid(Uid::from_raw(uid)).map_err(|e| named("uid", &uid.to_string(), e))?;
     Ok(found.map(|user| user.gid.as_raw()))
 }
 

@@ -1,7 +1,8 @@
 //! An alternate stack for the signal handlers of one thread (sigaltstack(2)).
 //!
-//! Constraint: the kernel keeps one per thread, so an [`AltStack`] never leaves its thread (raw pointers make it
-//! `!Send`). Invariant: memory that may still be somebody's signal stack is never unmapped; it is leaked instead.
+//! Constraint: the kernel keeps one per thread, so an [`AltStack`] never leaves its thread (raw
+//! pointers make it `!Send`). Invariant: memory that may still be somebody's signal stack is never
+//! unmapped; it is leaked instead.
 
 use super::memory::touch;
 use super::procfs::named;
@@ -32,18 +33,34 @@ impl AltStack {
         let page = rustix::param::page_size();
         // SAFETY: plain integers; 0 when the kernel has no such entry.
         let kernel_bytes = unsafe { libc::getauxval(AT_MINSIGSTKSZ) };
-        let kernel_bytes = usize::try_from(kernel_bytes).unwrap_or(0).max(libc::MINSIGSTKSZ);
+        let kernel_bytes = usize::try_from(kernel_bytes)
+            .unwrap_or(0)
+            .max(libc::MINSIGSTKSZ);
         let stack_bytes = (HANDLER_STACK_BYTES + kernel_bytes).next_multiple_of(page);
         let mapping_bytes = page + stack_bytes;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new private mapping at an address of the kernel's choice.
-        let mapping = unsafe { libc::mmap(ptr::null_mut(), mapping_bytes, libc::PROT_NONE, flags, -1, 0) };
+        let mapping = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapping_bytes,
+                libc::PROT_NONE,
+                flags,
+                -1,
+                0,
+            )
+        };
         if mapping == libc::MAP_FAILED {
             return Err(named("signal stack", io::Error::last_os_error()));
         }
         let stack = mapping.wrapping_byte_add(page);
         match use_stack(stack, stack_bytes) {
-            Ok(previous) => Ok(AltStack { mapping, mapping_bytes, stack, previous }),
+            Ok(previous) => Ok(AltStack {
+                mapping,
+                mapping_bytes,
+                stack,
+                previous,
+            }),
             Err(e) => {
                 // SAFETY: mapped above, and not in use as it was refused.
                 unsafe { libc::munmap(mapping, mapping_bytes) };
@@ -59,9 +76,14 @@ fn use_stack(stack: *mut libc::c_void, bytes: usize) -> io::Result<libc::stack_t
     if unsafe { libc::mprotect(stack, bytes, libc::PROT_READ | libc::PROT_WRITE) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: readable and writable since the line above, zeroed by the kernel, and nobody else's yet.
+    // SAFETY: readable and writable since the line above, zeroed by the kernel, and nobody else's
+    // yet.
     touch(unsafe { std::slice::from_raw_parts_mut(stack.cast(), bytes) });
-    let new = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: bytes };
+    let new = libc::stack_t {
+        ss_sp: stack,
+        ss_flags: 0,
+        ss_size: bytes,
+    };
     let mut previous = new;
     // SAFETY: both are initialised; the memory stays mapped while the kernel may use it (Drop).
     if unsafe { libc::sigaltstack(&raw const new, &raw mut previous) } < 0 {
@@ -79,7 +101,8 @@ impl Drop for AltStack {
         if current.ss_sp != self.stack {
             return;
         }
-        // SAFETY: the previous stack as the kernel gave it; refused (EPERM) while a handler runs on ours.
+        // SAFETY: the previous stack as the kernel gave it; refused (EPERM) while a handler runs on
+        // ours.
         if unsafe { libc::sigaltstack(&raw const self.previous, ptr::null_mut()) } == 0 {
             // SAFETY: our mapping, and since the line above not the thread's signal stack any more.
             unsafe { libc::munmap(self.mapping, self.mapping_bytes) };
@@ -92,7 +115,11 @@ mod tests {
     use super::*;
 
     fn current() -> *mut libc::c_void {
-        let mut stack = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+        let mut stack = libc::stack_t {
+            ss_sp: ptr::null_mut(),
+            ss_flags: 0,
+            ss_size: 0,
+        };
         // SAFETY: a null new stack only reads.
         assert_eq!(unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) }, 0);
         stack.ss_sp
@@ -128,8 +155,13 @@ mod tests {
         assert!(is_mapped(own));
         drop(upper);
         assert_eq!(current(), own, "as the upper one found it");
-        let back = libc::stack_t { ss_sp: before, ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        let back = libc::stack_t {
+            ss_sp: before,
+            ss_flags: libc::SS_DISABLE,
+            ss_size: 0,
+        };
         // SAFETY: this thread ends with the test and handles no signal.
-        assert_eq!(unsafe { libc::sigaltstack(&raw const back, ptr::null_mut()) }, 0);
+        let result = unsafe { libc::sigaltstack(&raw const back, ptr::null_mut()) };
+        assert_eq!(result, 0);
     }
 }

@@ -1,7 +1,9 @@
-//! Capabilities of the calling thread, and what keeps a process from getting others (capabilities(7), prctl(2)).
+//! Capabilities of the calling thread, and what keeps a process from getting others
+//! (capabilities(7), prctl(2)).
 //!
-//! Constraint: a capability belongs to a thread. A thread starts with those of whoever starts it, and gives up its own
-//! alone; so a process has given one up when each of its threads has ([`super::ids::threads`] reads that back).
+//! Constraint: a capability belongs to a thread. A thread starts with those of whoever starts it,
+//! and gives up its own alone; so a process has given one up when each of its threads has
+//! ([`super::ids::threads`] reads that back).
 
 use super::procfs::named;
 use rustix::process::DumpableBehavior;
@@ -9,7 +11,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::fmt;
 use std::io;
 
-/// Those that something here asks for. The numbers are the kernel's (include/uapi/linux/capability.h).
+/// Those that something here asks for. The numbers are the kernel's
+/// (include/uapi/linux/capability.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// Signals to processes of other users.
@@ -45,7 +48,9 @@ impl Capability {
 
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = Capability::ALL.iter().find(|(capability, _)| capability == self);
+        let found = Capability::ALL
+            .iter()
+            .find(|(capability, _)| capability == self);
         f.write_str(found.map_or("", |(_, name)| name))
     }
 }
@@ -60,7 +65,11 @@ impl Set {
 
     /// These.
     pub fn of(capabilities: impl IntoIterator<Item = Capability>) -> Set {
-        capabilities.into_iter().fold(Set::EMPTY, |set, capability| Set(set.0 | 1 << capability as u32))
+        capabilities
+            .into_iter()
+            .fold(Set::EMPTY, |set, capability| {
+                Set(set.0 | 1 << capability as u32)
+            })
     }
 
     /// As /proc/PID/status shows one: bit n is capability n.
@@ -102,7 +111,9 @@ impl Set {
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Capability::ALL.iter().filter(|(capability, _)| self.has(*capability));
+        let named = Capability::ALL
+            .iter()
+            .filter(|(capability, _)| self.has(*capability));
         let rest = self.without(Set::of(Capability::ALL.map(|(capability, _)| capability)));
         let mut words: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
         words.extend((!rest.is_empty()).then(|| format!("{} others", rest.0.count_ones())));
@@ -121,34 +132,46 @@ pub fn permitted() -> io::Result<Set> {
     Ok(Set(rustix::thread::capabilities(None)?.permitted.bits()))
 }
 
-/// Whether the process is in the machine's first user namespace (user_namespaces(7)). In another one a capability counts for
-/// what belongs to that namespace, and not for SCHED_FIFO, locked memory or the fs.mqueue sysctls.
+/// Whether the process is in the machine's first user namespace (user_namespaces(7)). In another
+/// one a capability counts for what belongs to that namespace, and not for SCHED_FIFO, locked
+/// memory or the fs.mqueue sysctls.
 pub fn in_first_user_namespace() -> bool {
-    // Without user namespaces there is no such file. That of a namespace whose users are not mapped yet is empty.
-    std::fs::read_to_string("/proc/self/uid_map")
-        .map_or(true, |map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+    // Without user namespaces there is no such file. That of a namespace whose users are not mapped
+    // yet is empty.
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| {
+        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    })
 }
 
-/// The calling thread has these, effective, and can never have others: what is not in the set is given up.
+/// The calling thread has these, effective, and can never have others: what is not in the set is
+/// given up.
 ///
 /// Errors: EPERM for one that it is not permitted.
 pub fn hold(set: Set) -> io::Result<()> {
     let bits = CapabilitySet::from_bits_retain(set.0);
-    let sets = CapabilitySets { effective: bits, permitted: bits, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(|e| named(format!("capabilities {set}"), e))
+    let sets = CapabilitySets {
+        effective: bits,
+        permitted: bits,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets)
+        .map_err(|e| named(format!("capabilities {set}"), e))
 }
 
-/// No exec(2) gives this thread, or one that it starts, more than it has: no set-user-id, no file capabilities, nothing
-/// ambient; and nothing in the bounding set, as far as the thread may change that.
+/// No exec(2) gives this thread, or one that it starts, more than it has: no set-user-id, no file
+/// capabilities, nothing ambient; and nothing in the bounding set, as far as the thread may change
+/// that.
 ///
-/// To be called while there is one thread. Whether the bounding set is empty is no error: without new privileges it
-/// bounds nothing that could come.
+/// To be called while there is one thread. Whether the bounding set is empty is no error: without
+/// new privileges it bounds nothing that could come.
 pub fn close_exec() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true).map_err(|e| named("PR_SET_NO_NEW_PRIVS", e))?;
-    rustix::thread::clear_ambient_capability_set().map_err(|e| named("PR_CAP_AMBIENT_CLEAR_ALL", e))?;
+    rustix::thread::clear_ambient_capability_set()
+        .map_err(|e| named("PR_CAP_AMBIENT_CLEAR_ALL", e))?;
     if effective()?.has(Capability::SetPcap) {
         // EINVAL tells where the kernel's capabilities end.
-        let there = |bit: &u32| rustix::thread::capability_is_in_bounding_set(Set::bit(*bit)).is_ok();
+        let there =
+            |bit: &u32| rustix::thread::capability_is_in_bounding_set(Set::bit(*bit)).is_ok();
         for bit in (0..u64::BITS).take_while(there) {
             let dropped = rustix::thread::remove_capability_from_bounding_set(Set::bit(bit));
             dropped.map_err(|e| named(format!("PR_CAPBSET_DROP {bit}"), e))?;
@@ -157,8 +180,9 @@ pub fn close_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody but root traces this process or opens what it holds through /proc, whatever user it has (PR_SET_DUMPABLE).
-/// Where the system writes core dumps that root alone reads (fs.suid_dumpable = 2), that stays so.
+/// Nobody but root traces this process or opens what it holds through /proc, whatever user it has
+/// (PR_SET_DUMPABLE). Where the system writes core dumps that root alone reads (fs.suid_dumpable =
+/// 2), that stays so.
 pub fn deny_tracing() -> io::Result<()> {
     if rustix::process::dumpable_behavior()? == DumpableBehavior::Dumpable {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -174,8 +198,14 @@ mod tests {
     #[test]
     fn a_set_shows_its_names_and_counts_the_others() {
         assert_eq!(Set::EMPTY.to_string(), "none");
-        assert_eq!(Set::of([Capability::SysNice, Capability::Kill]).to_string(), "CAP_KILL, CAP_SYS_NICE");
-        assert_eq!(Set::from_bits(1 << 5 | 1 << 1 | 1 << 40).to_string(), "CAP_KILL, 2 others");
+        assert_eq!(
+            Set::of([Capability::SysNice, Capability::Kill]).to_string(),
+            "CAP_KILL, CAP_SYS_NICE"
+        );
+        assert_eq!(
+            Set::from_bits(1 << 5 | 1 << 1 | 1 << 40).to_string(),
+            "CAP_KILL, 2 others"
+        );
     }
 
     #[test]
@@ -185,7 +215,11 @@ mod tests {
         let after = std::thread::spawn(move || {
             hold(kept).unwrap();
             let beyond = hold(Set::from_bits(kept.0 | 1 << Capability::SetUid as u32));
-            (permitted().unwrap(), effective().unwrap(), beyond.map_err(|e| e.to_string()))
+            (
+                permitted().unwrap(),
+                effective().unwrap(),
+                beyond.map_err(|e| e.to_string()),
+            )
         });
         let (permitted_now, effective_now, beyond) = after.join().unwrap();
         assert_eq!((permitted_now, effective_now), (kept, kept));

@@ -3,17 +3,23 @@
 use rustix::time::Timespec;
 use std::time::Duration;
 
-/// How much CLOCK_MONOTONIC of this process' time namespace is ahead of the machine's (time_namespaces(7)); 0 where there are
-/// no time namespaces.
+/// How much CLOCK_MONOTONIC of this process' time namespace is ahead of the machine's
+/// (time_namespaces(7)); 0 where there are no time namespaces.
 pub fn monotonic_offset_ns() -> i64 {
     let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     let offset = text.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         // The kernel writes the name, older ones the number.
-        words.next().filter(|clock| ["monotonic", "1"].contains(clock))?;
+        words
+            .next()
+            .filter(|clock| ["monotonic", "1"].contains(clock))?;
         let seconds: i64 = words.next()?.parse().ok()?;
         let nanoseconds: i64 = words.next()?.parse().ok()?;
-        Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+        Some(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds),
+        )
     });
     offset.unwrap_or(0)
 }
@@ -40,7 +46,10 @@ pub fn realtime_after(timeout_ns: u64) -> libc::timespec {
 /// Nanoseconds of a time that is not negative (no clock here is) and before the year 2554.
 #[inline]
 pub(crate) fn ns_of(seconds: i64, nanoseconds: i64) -> u64 {
-    seconds.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(nanoseconds.unsigned_abs())
+    seconds
+        .unsigned_abs()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(nanoseconds.unsigned_abs())
 }
 
 /// Nanoseconds; a duration of more than 584 years is cut.
@@ -52,7 +61,10 @@ pub fn nanos(duration: Duration) -> u64 {
 #[inline]
 pub(super) fn rustix_timespec(ns: u64) -> Timespec {
     let time = timespec(ns);
-    Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec }
+    Timespec {
+        tv_sec: time.tv_sec,
+        tv_nsec: time.tv_nsec,
+    }
 }
 
 /// A time in nanoseconds as C has it.
@@ -60,10 +72,14 @@ pub(super) fn rustix_timespec(ns: u64) -> Timespec {
 pub fn timespec(ns: u64) -> libc::timespec {
     #[expect(clippy::cast_possible_wrap, reason = "below 10^9")]
     let tv_nsec = (ns % 1_000_000_000) as i64;
-    libc::timespec { tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX), tv_nsec }
+    libc::timespec {
+        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec,
+    }
 }
 
-/// Sleeps until `deadline_ns` of CLOCK_MONOTONIC (clock_nanosleep(2), absolute; interruptions resume).
+/// Sleeps until `deadline_ns` of CLOCK_MONOTONIC (clock_nanosleep(2), absolute; interruptions
+/// resume).
 pub fn sleep_until(deadline_ns: u64) {
     while !sleep_until_or_signal(deadline_ns) {}
 }

@@ -26,12 +26,19 @@ impl Error for Named {
 /// Puts the object in front of an error's text; kind and number stay.
 pub fn named(object: impl Display, e: impl Into<io::Error>) -> io::Error {
     let source = e.into();
-    io::Error::new(source.kind(), Named { text: format!("{object}: {source}"), source })
+    io::Error::new(
+        source.kind(),
+        Named {
+            text: format!("{object}: {source}"),
+            source,
+        },
+    )
 }
 
 /// The number of the system call's error, also where the object stands in front of its text.
 pub fn errno_of(e: &io::Error) -> Option<i32> {
-    e.raw_os_error().or_else(|| errno_of(&e.get_ref()?.downcast_ref::<Named>()?.source))
+    e.raw_os_error()
+        .or_else(|| errno_of(&e.get_ref()?.downcast_ref::<Named>()?.source))
 }
 
 #[cfg(test)]
@@ -43,7 +50,10 @@ mod tests {
         let plain = io::Error::from_raw_os_error(libc::EMFILE);
         let named = named("lane", named("/proc/1/status", plain));
         assert_eq!(errno_of(&named), Some(libc::EMFILE));
-        assert!(named.to_string().starts_with("lane: /proc/1/status: "), "{named}");
+        assert!(
+            named.to_string().starts_with("lane: /proc/1/status: "),
+            "{named}"
+        );
         assert_eq!(errno_of(&io::Error::other("no number")), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Which CPUs exist, are allowed and are isolated.
 //!
-//! "Allowed" is found by trying: a thread asks for every CPU and reads back what the kernel left of it.
-//! The current mask would not do, because isolated CPUs are missing from it although a thread may
-//! still move there; the kernel's answer also has the cpuset of the control group in it.
+//! "Allowed" is found by trying: a thread asks for every CPU and reads back what the kernel left of
+//! it. The current mask would not do, because isolated CPUs are missing from it although a thread
+//! may still move there; the kernel's answer also has the cpuset of the control group in it.
 
 use super::memory::PROBE_STACK_BYTES;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -45,7 +45,9 @@ pub fn isolated() -> io::Result<Vec<usize>> {
 ///
 /// Asks on a thread of its own, which ends at once: the caller's mask stays as it is.
 pub fn allowed() -> io::Result<Vec<usize>> {
-    let probe = std::thread::Builder::new().name("cpu-probe".to_owned()).stack_size(PROBE_STACK_BYTES);
+    let probe = std::thread::Builder::new()
+        .name("cpu-probe".to_owned())
+        .stack_size(PROBE_STACK_BYTES);
     let join = probe.spawn(|| -> io::Result<Vec<usize>> {
         let this = Pid::from_raw(0);
         let mut all = CpuSet::new();
@@ -54,32 +56,49 @@ pub fn allowed() -> io::Result<Vec<usize>> {
         }
         // A refusal (seccomp, for one) still leaves the current mask as the answer.
         let _ = sched_setaffinity(this, &all);
-        let got = sched_getaffinity(this)
-            .map_err(|e| io::Error::new(io::Error::from(e).kind(), format!("sched_getaffinity: {e}")))?;
-        Ok((0..CPUS_MAX).filter(|cpu| got.is_set(*cpu).unwrap_or(false)).collect())
+        let got = sched_getaffinity(this).map_err(|e| {
+            io::Error::new(io::Error::from(e).kind(), format!("sched_getaffinity: {e}"))
+        })?;
+        Ok((0..CPUS_MAX)
+            .filter(|cpu| got.is_set(*cpu).unwrap_or(false))
+            .collect())
     })?;
-    join.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asks for the CPUs panicked")))
+    join.join().unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "the thread that asks for the CPUs panicked",
+        ))
+    })
 }
 
-/// CPUs to choose from for who names none: the mask the caller was given (taskset(1), a service manager). One that nobody
-/// narrowed lacks the isolated CPUs; then it is all that are [`allowed`].
+/// CPUs to choose from for who names none: the mask the caller was given (taskset(1), a service
+/// manager). One that nobody narrowed lacks the isolated CPUs; then it is all that are [`allowed`].
 pub fn given() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
-    let mask: Vec<usize> = (0..CPUS_MAX).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
+    let mask: Vec<usize> = (0..CPUS_MAX)
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .collect();
     let (allowed, isolated) = (allowed()?, isolated().unwrap_or_default());
-    let is_whole = allowed.iter().all(|cpu| mask.contains(cpu) || isolated.contains(cpu));
+    let is_whole = allowed
+        .iter()
+        .all(|cpu| mask.contains(cpu) || isolated.contains(cpu));
     Ok(if is_whole { allowed } else { mask })
 }
 
-/// CPUs that share a core with this one, itself among them (Documentation/admin-guide/cputopology.rst).
+/// CPUs that share a core with this one, itself among them
+/// (Documentation/admin-guide/cputopology.rst).
 pub fn siblings(cpu: usize) -> io::Result<Vec<usize>> {
-    read_list(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+    read_list(&format!(
+        "/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    ))
 }
 
 fn read_list(path: &str) -> io::Result<Vec<usize>> {
     let text = std::fs::read_to_string(path).map_err(|e| super::context::named(path, e))?;
     parse_list(&text).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is no list of CPUs", text.trim()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{path}: `{}` is no list of CPUs", text.trim()),
+        )
     })
 }
 
@@ -109,8 +128,18 @@ pub fn show_list(cpus: &[usize]) -> String {
             _ => runs.push((cpu, cpu)),
         }
     }
-    let show = |(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
-    if runs.is_empty() { "none".to_owned() } else { runs.iter().map(show).collect::<Vec<_>>().join(",") }
+    let show = |(a, b): &(usize, usize)| {
+        if a == b {
+            a.to_string()
+        } else {
+            format!("{a}-{b}")
+        }
+    };
+    if runs.is_empty() {
+        "none".to_owned()
+    } else {
+        runs.iter().map(show).collect::<Vec<_>>().join(",")
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +148,10 @@ mod tests {
 
     #[test]
     fn lists_are_read_and_written_in_the_kernels_form() {
-        assert_eq!(parse_list("0-3,8,10-11\n"), Some(vec![0, 1, 2, 3, 8, 10, 11]));
+        assert_eq!(
+            parse_list("0-3,8,10-11\n"),
+            Some(vec![0, 1, 2, 3, 8, 10, 11])
+        );
         assert_eq!(parse_list("\n"), Some(vec![]));
         assert_eq!(parse_list("3-1"), None);
         assert_eq!(parse_list("0-99999999999"), None);
@@ -135,7 +167,10 @@ mod tests {
         assert_eq!(before, sched_getaffinity(Pid::from_raw(0)).unwrap());
         assert!(!allowed.is_empty());
         if let Ok(online) = online() {
-            assert!(allowed.iter().all(|cpu| online.contains(cpu)), "{allowed:?} in {online:?}");
+            assert!(
+                allowed.iter().all(|cpu| online.contains(cpu)),
+                "{allowed:?} in {online:?}"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The readiness set of the control thread and of a client's one wait (never on a lane's thread), and a descriptor for
-//! termination signals.
+//! The readiness set of the control thread and of a client's one wait (never on a lane's thread),
+//! and a descriptor for termination signals.
 //!
 //! Invariant: level-triggered throughout, so an event that one turn leaves unserved comes again.
 
@@ -32,13 +32,19 @@ impl Epoll {
 
     /// Reports `token` while `fd` is readable or hung up.
     pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd.as_fd().as_raw_fd(), token, Interest::Readable)
-            .map_err(|e| named("epoll", e))
+        self.control(
+            libc::EPOLL_CTL_ADD,
+            fd.as_fd().as_raw_fd(),
+            token,
+            Interest::Readable,
+        )
+        .map_err(|e| named("epoll", e))
     }
 
     /// Takes `fd` out. Not left to close(2): that removes the entry only with the *last* duplicate.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
-        self.remove_number(fd.as_fd().as_raw_fd()).map_err(|e| named("epoll", e))
+        self.remove_number(fd.as_fd().as_raw_fd())
+            .map_err(|e| named("epoll", e))
     }
 
     /// Fills `tokens` with who is ready; empty after `timeout` or an interruption.
@@ -119,16 +125,17 @@ impl Events {
     }
 }
 
-/// Descriptors by number, for a set whose owner does not own them: they may have been closed meanwhile, and
-/// the number may have become something else's.
+/// Descriptors by number, for a set whose owner does not own them: they may have been closed
+/// meanwhile, and the number may have become something else's.
 impl Epoll {
-    /// Adds the descriptor. EEXIST when it is in the set, EPERM when it is a file that is always ready.
+    /// Adds the descriptor. EEXIST when it is in the set, EPERM when it is a file that is always
+    /// ready.
     pub fn add_number(&self, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
-    /// Whether the number still is the descriptor that was added; an error also when it was closed or has
-    /// become another's. Changes nothing otherwise.
+    /// Whether the number still is the descriptor that was added; an error also when it was closed
+    /// or has become another's. Changes nothing otherwise.
     #[inline]
     pub fn renew_number(&self, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
         // The kernel looks entries up by open file and number, so this says exactly that.
@@ -142,17 +149,25 @@ impl Epoll {
 
     #[inline]
     fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        let mut event = libc::epoll_event { events: interest.bits(), u64: token };
-        // SAFETY: the set is open (owned), the event is initialised; a number that is no descriptor is an error.
+        let mut event = libc::epoll_event {
+            events: interest.bits(),
+            u64: token,
+        };
+        // SAFETY: the set is open (owned), the event is initialised; a number that is no descriptor
+        // is an error.
         let rc = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) };
         if rc < 0 { Err(Errno::last()) } else { Ok(()) }
     }
 
-    /// Fills `events` and returns how many are ready; 0 when `deadline_ns` of CLOCK_MONOTONIC has come (none =
-    /// no bound). Interruptions resume (epoll_pwait2(2), Linux 5.11; where that is refused, ppoll(2) on the set). Does not
-    /// touch the heap.
+    /// Fills `events` and returns how many are ready; 0 when `deadline_ns` of CLOCK_MONOTONIC has
+    /// come (none = no bound). Interruptions resume (epoll_pwait2(2), Linux 5.11; where that is
+    /// refused, ppoll(2) on the set). Does not touch the heap.
     #[inline]
-    pub fn wait_until(&self, events: &mut Events, deadline_ns: Option<u64>) -> Result<usize, Errno> {
+    pub fn wait_until(
+        &self,
+        events: &mut Events,
+        deadline_ns: Option<u64>,
+    ) -> Result<usize, Errno> {
         loop {
             let left_ns = deadline_ns.map(|at| at.saturating_sub(monotonic_ns()));
             match self.wait_once(&mut events.0, left_ns) {
@@ -164,7 +179,11 @@ impl Epoll {
 
     /// The call itself, within so long (none = no bound).
     #[inline]
-    fn wait_once(&self, events: &mut [libc::epoll_event], left_ns: Option<u64>) -> Result<usize, Errno> {
+    fn wait_once(
+        &self,
+        events: &mut [libc::epoll_event],
+        left_ns: Option<u64>,
+    ) -> Result<usize, Errno> {
         if PWAIT2.is_refused() {
             return self.wait_by_poll(events, left_ns);
         }
@@ -172,10 +191,18 @@ impl Epoll {
         let time = left_ns.map(timespec);
         let until = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let (set, no_mask) = (self.0.as_raw_fd(), std::ptr::null::<libc::sigset_t>());
-        // SAFETY: `events` has `room` writable elements; the time is null or points to `time`, which outlives the call;
-        // without a mask its size is not looked at.
+        // SAFETY: `events` has `room` writable elements; the time is null or points to `time`,
+        // which outlives the call; without a mask its size is not looked at.
         let rc = unsafe {
-            libc::syscall(libc::SYS_epoll_pwait2, set, events.as_mut_ptr(), room, until, no_mask, 0usize)
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                set,
+                events.as_mut_ptr(),
+                room,
+                until,
+                no_mask,
+                0usize,
+            )
         };
         match usize::try_from(rc).map_err(|_| Errno::last()) {
             Err(errno) if PWAIT2.refuses(errno) => self.wait_by_poll(events, left_ns),
@@ -184,9 +211,15 @@ impl Epoll {
     }
 
     /// The same by two calls that every kernel has.
-    fn wait_by_poll(&self, events: &mut [libc::epoll_event], left_ns: Option<u64>) -> Result<usize, Errno> {
-        let ready =
-            poll::wait(&mut [poll::Interest::readable(self.0.as_raw_fd())], left_ns.unwrap_or(u64::MAX))?;
+    fn wait_by_poll(
+        &self,
+        events: &mut [libc::epoll_event],
+        left_ns: Option<u64>,
+    ) -> Result<usize, Errno> {
+        let ready = poll::wait(
+            &mut [poll::Interest::readable(self.0.as_raw_fd())],
+            left_ns.unwrap_or(u64::MAX),
+        )?;
         if ready == 0 {
             return Ok(0);
         }
@@ -220,13 +253,18 @@ pub enum StopSignal {
 }
 
 impl StopSignals {
-    /// Blocks the three in the calling thread and in every thread it starts from now on, and opens the
-    /// descriptor. To be called on the main thread before any other thread exists: a thread that does
-    /// not block them would die of them.
+    /// Blocks the three in the calling thread and in every thread it starts from now on, and opens
+    /// the descriptor. To be called on the main thread before any other thread exists: a thread
+    /// that does not block them would die of them.
     pub fn block() -> io::Result<StopSignals> {
-        let bits = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].map(bit).iter().fold(0, |all, bit| all | bit);
+        let bits = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP]
+            .map(bit)
+            .iter()
+            .fold(0, |all, bit| all | bit);
         block_signals(bits)?;
-        let fd = SignalSet::of_bits(bits).descriptor().map_err(|e| named("signalfd", e))?;
+        let fd = SignalSet::of_bits(bits)
+            .descriptor()
+            .map_err(|e| named("signalfd", e))?;
         Ok(StopSignals(fd))
     }
 
@@ -250,15 +288,19 @@ impl AsFd for StopSignals {
     }
 }
 
-/// Adds signals to the calling thread's mask; bit n-1 is signal n. Signals that cannot be blocked and
-/// those that the C library keeps for itself are left alone.
+/// Adds signals to the calling thread's mask; bit n-1 is signal n. Signals that cannot be blocked
+/// and those that the C library keeps for itself are left alone.
 pub fn block_signals(bits: u64) -> io::Result<()> {
-    SignalSet::of_bits(bits).block().map_err(|e| named("signal mask", e))
+    SignalSet::of_bits(bits)
+        .block()
+        .map_err(|e| named("signal mask", e))
 }
 
 /// Replaces the calling thread's mask, as in [`block_signals`].
 pub fn set_blocked_signals(bits: u64) -> io::Result<()> {
-    SignalSet::of_bits(bits).block_exactly().map_err(|e| named("signal mask", e))
+    SignalSet::of_bits(bits)
+        .block_exactly()
+        .map_err(|e| named("signal mask", e))
 }
 
 /// Signals in the calling thread's mask, as in [`block_signals`].
@@ -307,7 +349,8 @@ mod tests {
             let signals = StopSignals::block().unwrap();
             assert_eq!(signals.take(), None);
             // SAFETY: no pointers; the signal is blocked in this thread, which it is sent to.
-            assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGHUP) }, 0);
+            let result = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGHUP) };
+            assert_eq!(result, 0);
             assert_eq!(signals.take(), Some(StopSignal::HangUp));
             assert_eq!(signals.take(), None);
             block_signals(1 << 36).unwrap();

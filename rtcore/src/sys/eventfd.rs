@@ -1,10 +1,12 @@
-//! A counter that makes a descriptor readable (eventfd(2)): the doorbell for programs that live in an epoll loop.
+//! A counter that makes a descriptor readable (eventfd(2)): the doorbell for programs that live in
+//! an epoll loop.
 //!
-//! Between processes the two ends hold different things: who rings has the counter, who listens an epoll set that
-//! watches it ([`Listener`]). O_NONBLOCK belongs to the open file, not to the descriptor: a listener that had the
-//! counter could clear it and fill the counter, and the next ring would block for ever. And a listener that read the
-//! counter would block as soon as the ringing side cleared it. So nobody reads it: the set is edge-triggered, and each
-//! ring is an edge.
+//! Between processes the two ends hold different things: who rings has the counter, who listens an
+//! epoll set that watches it ([`Listener`]). O_NONBLOCK belongs to the open file, not to the
+//! descriptor: a listener that had the counter could clear it and fill the counter, and the next
+//! ring would block for ever. And a listener that read the counter would block as soon as the
+//! ringing side cleared it. So nobody reads it: the set is edge-triggered, and each ring is an
+//! edge.
 
 use super::Errno;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -18,7 +20,10 @@ pub struct EventFd(OwnedFd);
 impl EventFd {
     /// At zero: not readable.
     pub fn new() -> io::Result<EventFd> {
-        Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(EventFd(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?))
     }
 
     /// At zero, for threads and children of this process that wait in [`EventFd::wait`].
@@ -26,8 +31,8 @@ impl EventFd {
         Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC)?))
     }
 
-    /// Waits until it is rung: how often it was, since the last wait. EINTR after a signal handler; EAGAIN at once for
-    /// one that is not [`EventFd::blocking`].
+    /// Waits until it is rung: how often it was, since the last wait. EINTR after a signal handler;
+    /// EAGAIN at once for one that is not [`EventFd::blocking`].
     #[inline]
     pub fn wait(&self) -> Result<u64, Errno> {
         let mut count = [0; 8];
@@ -35,8 +40,8 @@ impl EventFd {
         Ok(u64::from_ne_bytes(count))
     }
 
-    /// Takes one that came from somebody else. It may be anything; writing it never blocks only if it is what it says
-    /// and nobody else has it, so take them from the daemon alone.
+    /// Takes one that came from somebody else. It may be anything; writing it never blocks only if
+    /// it is what it says and nobody else has it, so take them from the daemon alone.
     pub fn from_fd(fd: OwnedFd) -> EventFd {
         EventFd(fd)
     }
@@ -96,7 +101,10 @@ impl Listener {
     #[inline]
     pub fn take(&self) -> bool {
         let mut event = [const { std::mem::MaybeUninit::uninit() }; 1];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         matches!(epoll::wait(&self.0, &mut event, Some(&at_once)), Ok((ready, _)) if !ready.is_empty())
     }
 }
@@ -121,7 +129,10 @@ mod tests {
 
     fn is_readable(fd: impl AsFd) -> bool {
         let mut set = [PollFd::new(&fd, PollFlags::IN)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         poll(&mut set, Some(&at_once)).unwrap() == 1
     }
 
@@ -165,7 +176,10 @@ mod tests {
         let event = EventFd::new().unwrap();
         let listener = event.listen().unwrap();
         fcntl_setfl(&listener, OFlags::empty()).unwrap();
-        assert!(rustix::io::write(&listener, &(u64::MAX - 1).to_ne_bytes()).is_err(), "no way to fill it");
+        assert!(
+            rustix::io::write(&listener, &(u64::MAX - 1).to_ne_bytes()).is_err(),
+            "no way to fill it"
+        );
         assert!(fcntl_getfl(&event).unwrap().contains(OFlags::NONBLOCK));
         event.ring().unwrap();
         assert!(listener.take());
@@ -178,6 +192,9 @@ mod tests {
         fcntl_setfl(&event, OFlags::empty()).unwrap();
         assert!(!listener.take());
         let file = std::fs::File::open("/proc/self/stat").unwrap();
-        assert!(!Listener::from_fd(file.into()).take(), "not even one that is none");
+        assert!(
+            !Listener::from_fd(file.into()).take(),
+            "not even one that is none"
+        );
     }
 }

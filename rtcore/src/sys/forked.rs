@@ -1,12 +1,13 @@
 //! Detects the child of a fork(2).
 //!
-//! A forked child has copies of its parent's values, but not the threads, the ring memory (MADV_DONTFORK) or the sole use of
-//! the descriptors that they need. A [`Creator`] is stored beside such values and says whether they are used in the process
-//! that created them.
+//! A forked child has copies of its parent's values, but not the threads, the ring memory
+//! (MADV_DONTFORK) or the sole use of the descriptors that they need. A [`Creator`] is stored
+//! beside such values and says whether they are used in the process that created them.
 //!
-//! The mark is a page with MADV_WIPEONFORK: the kernel gives a child the page filled with zeros. So the check is one load
-//! from memory. It needs no getpid(2), which would be a system call for each message, and no pthread_atfork(3) handler, which
-//! a raw clone(2) does not run. A child of vfork(2) shares the page and is not detected: it may only exec.
+//! The mark is a page with MADV_WIPEONFORK: the kernel gives a child the page filled with zeros. So
+//! the check is one load from memory. It needs no getpid(2), which would be a system call for each
+//! message, and no pthread_atfork(3) handler, which a raw clone(2) does not run. A child of
+//! vfork(2) shares the page and is not detected: it may only exec.
 
 use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags};
 use std::io;
@@ -18,7 +19,8 @@ const PAGE_BYTES: usize = 4096;
 /// The page with the number of this process; null before the first [`Creator`].
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 
-/// Highest number that a process of this line of ancestors has taken. A child inherits it, so numbers never repeat.
+/// Highest number that a process of this line of ancestors has taken. A child inherits it, so
+/// numbers never repeat.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
 /// The process that created a value.
@@ -37,7 +39,8 @@ pub struct Forked {
 }
 
 impl Creator {
-    /// The calling process. Takes no lock: one that another thread held during a fork would block the child for ever.
+    /// The calling process. Takes no lock: one that another thread held during a fork would block
+    /// the child for ever.
     ///
     /// Errors: ENOMEM; EINVAL where the kernel has no MADV_WIPEONFORK (Linux before 4.14).
     pub fn current() -> io::Result<Creator> {
@@ -53,7 +56,11 @@ impl Creator {
             }
             number => number,
         };
-        Ok(Creator { page, number, pid: std::process::id() })
+        Ok(Creator {
+            page,
+            number,
+            pid: std::process::id(),
+        })
     }
 
     /// Whether the calling process is this one.
@@ -65,16 +72,24 @@ impl Creator {
     /// An error in any other process.
     #[inline]
     pub fn check(&self) -> Result<(), Forked> {
-        if self.is_current() { Ok(()) } else { Err(Forked { creator: self.pid }) }
+        if self.is_current() {
+            Ok(())
+        } else {
+            Err(Forked { creator: self.pid })
+        }
     }
 }
 
 /// The page of this process, made by the first call. Never unmapped.
 fn page() -> io::Result<&'static AtomicU32> {
     let known = PAGE.load(Ordering::Acquire);
-    let page = if known.is_null() { publish(map()?) } else { known };
-    // SAFETY: `map` made the page, which is aligned, zero or an atomic's value, and stays mapped in this process and its
-    // children.
+    let page = if known.is_null() {
+        publish(map()?)
+    } else {
+        known
+    };
+    // SAFETY: `map` made the page, which is aligned, zero or an atomic's value, and stays mapped in
+    // this process and its children.
     Ok(unsafe { &*page })
 }
 
@@ -93,7 +108,8 @@ fn publish(new: *mut AtomicU32) -> *mut AtomicU32 {
 fn map() -> io::Result<*mut AtomicU32> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
-    // SAFETY: a new mapping where the kernel chooses; the two calls below are about this range alone.
+    // SAFETY: a new mapping where the kernel chooses; the two calls below are about this range
+    // alone.
     unsafe {
         let page = rustix::mm::mmap_anonymous(null_mut(), PAGE_BYTES, prot, flags)?;
         if let Err(e) = rustix::mm::madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) {
@@ -113,7 +129,8 @@ mod tests {
     /// What a child and a grandchild find, as the bits of an exit status.
     fn in_child(work: impl FnOnce() -> u8) -> i32 {
         let mut status = 0;
-        // SAFETY: the child only runs `work`, which takes no lock that another thread may hold, and exits.
+        // SAFETY: the child only runs `work`, which takes no lock that another thread may hold, and
+        // exits.
         unsafe {
             match libc::fork() {
                 0 => libc::_exit(work().into()),
@@ -128,10 +145,17 @@ mod tests {
     fn a_value_is_foreign_in_children_and_their_children_and_nowhere_else() {
         let parents = Creator::current().unwrap();
         let found = in_child(|| {
-            let foreign = parents.check() == Err(Forked { creator: parents.pid });
-            let Ok(own) = Creator::current() else { return 0 };
+            let foreign = parents.check()
+                == Err(Forked {
+                    creator: parents.pid,
+                });
+            let Ok(own) = Creator::current() else {
+                return 0;
+            };
             let grandchild = in_child(|| {
-                let Ok(own_of_grandchild) = Creator::current() else { return 0 };
+                let Ok(own_of_grandchild) = Creator::current() else {
+                    return 0;
+                };
                 let current = own_of_grandchild.is_current();
                 u8::from(current && !own.is_current() && !parents.is_current())
             });

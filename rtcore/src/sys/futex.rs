@@ -12,15 +12,28 @@ pub const WORDS_MAX: usize = 128;
 
 /// Sleeps while the word is `expected`, at most `timeout_ns` (`u64::MAX` = no bound).
 ///
-/// Returns also for no reason at all: look again. EAGAIN when the word is another already, EINTR on a wake-up by a
-/// signal, ETIMEDOUT. The word may be in memory that is mapped read-only.
+/// Returns also for no reason at all: look again. EAGAIN when the word is another already, EINTR on
+/// a wake-up by a signal, ETIMEDOUT. The word may be in memory that is mapped read-only.
 #[inline]
 pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: u64) -> Result<(), Errno> {
     let time = timespec(timeout_ns);
-    let time = if timeout_ns == u64::MAX { std::ptr::null() } else { &raw const time };
-    // SAFETY: the word outlives the call (borrowed); the kernel only reads it. The time is null or valid.
+    let time = if timeout_ns == u64::MAX {
+        std::ptr::null()
+    } else {
+        &raw const time
+    };
+    // SAFETY: the word outlives the call (borrowed); the kernel only reads it. The time is null or
+    // valid.
     let rc = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, time, 0usize, 0usize)
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            time,
+            0usize,
+            0usize,
+        )
     };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
@@ -37,9 +50,19 @@ pub fn wake_all(word: &AtomicU32) {
 }
 
 fn wake_at(word: *const u32, count: i32) {
-    // SAFETY: the kernel takes the address as a key and touches nothing; on one that is not mapped it fails,
-    // which wakes nobody, as there is nobody.
-    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count, 0usize, 0usize, 0usize) };
+    // SAFETY: the kernel takes the address as a key and touches nothing; on one that is not mapped
+    // it fails, which wakes nobody, as there is nobody.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE,
+            count,
+            0usize,
+            0usize,
+            0usize,
+        )
+    };
 }
 
 /// One word to wait for and the value it has now (struct futex_waitv).
@@ -59,7 +82,12 @@ pub(super) const SYS_FUTEX_WAITV: libc::c_long = 449;
 
 impl Word {
     /// Not a word: for filling memory. EINVAL when waited for.
-    pub const NONE: Word = Word { value: 0, address: 0, flags: 0, reserved: 0 };
+    pub const NONE: Word = Word {
+        value: 0,
+        address: 0,
+        flags: 0,
+        reserved: 0,
+    };
 
     /// Sleep while `word` is `expected`. Whoever waits keeps the word alive.
     pub fn new(word: &AtomicU32, expected: u32) -> Word {
@@ -74,7 +102,10 @@ impl Word {
     /// # Safety
     /// 1. The word given to [`Word::new`] is still mapped.
     unsafe fn as_atomic<'a>(&self) -> &'a AtomicU32 {
-        #[expect(clippy::cast_possible_truncation, reason = "made of an address (`new`)")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "made of an address (`new`)"
+        )]
         let address = std::ptr::with_exposed_provenance::<AtomicU32>(self.address as usize);
         // SAFETY: the caller's contract; it was made of a reference (`new`), so it is aligned.
         unsafe { &*address }
@@ -97,8 +128,8 @@ impl Word {
 
 static WAITV: Optional = Optional::new();
 
-/// Tries futex_waitv(2): EPERM or ENOSYS where the kernel or a filter of system calls refuses it. Then a wait for several
-/// words ends after [`LOOK_NS`] at the latest.
+/// Tries futex_waitv(2): EPERM or ENOSYS where the kernel or a filter of system calls refuses it.
+/// Then a wait for several words ends after [`LOOK_NS`] at the latest.
 pub fn probe_wait_any() -> Result<(), Errno> {
     let word = AtomicU32::new(1);
     // Another value than the word has: EAGAIN at once.
@@ -109,10 +140,11 @@ pub fn probe_wait_any() -> Result<(), Errno> {
     }
 }
 
-/// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux 5.16).
+/// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux
+/// 5.16).
 ///
-/// Where that call is refused it sleeps at the first word, and looks at the others every [`LOOK_NS`]: it returns then for
-/// no reason.
+/// Where that call is refused it sleeps at the first word, and looks at the others every
+/// [`LOOK_NS`]: it returns then for no reason.
 ///
 /// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`].
 ///
@@ -139,7 +171,11 @@ unsafe fn look_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
         [] => Err(Errno::INVAL),
         words if words.iter().any(changed) => Err(Errno::AGAIN),
         [first, others @ ..] => {
-            let bound_ns = if others.is_empty() { timeout_ns } else { timeout_ns.min(LOOK_NS) };
+            let bound_ns = if others.is_empty() {
+                timeout_ns
+            } else {
+                timeout_ns.min(LOOK_NS)
+            };
             // SAFETY: the caller's contract.
             wait(unsafe { first.as_atomic() }, first.expected(), bound_ns)
         }
@@ -151,11 +187,22 @@ unsafe fn look_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
 unsafe fn waitv(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
     // The call takes an absolute time.
     let until = timespec(super::clock::monotonic_ns().saturating_add(timeout_ns));
-    let until = if timeout_ns == u64::MAX { std::ptr::null() } else { &raw const until };
-    // SAFETY: `words` is a slice of futex_waitv; that the words are mapped is the caller's contract, and where
-    // they are not the kernel says EFAULT.
+    let until = if timeout_ns == u64::MAX {
+        std::ptr::null()
+    } else {
+        &raw const until
+    };
+    // SAFETY: `words` is a slice of futex_waitv; that the words are mapped is the caller's
+    // contract, and where they are not the kernel says EFAULT.
     let rc = unsafe {
-        libc::syscall(SYS_FUTEX_WAITV, words.as_ptr(), words.len(), 0usize, until, libc::CLOCK_MONOTONIC)
+        libc::syscall(
+            SYS_FUTEX_WAITV,
+            words.as_ptr(),
+            words.len(),
+            0usize,
+            until,
+            libc::CLOCK_MONOTONIC,
+        )
     };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
@@ -211,7 +258,10 @@ mod tests {
             (done, super::super::clock::monotonic_ns() - since)
         };
         let (done, slept_ns) = bound(u64::MAX);
-        assert!(done == Err(Errno(libc::ETIMEDOUT)) && slept_ns >= LOOK_NS, "{done:?} after {slept_ns} ns");
+        assert!(
+            done == Err(Errno(libc::ETIMEDOUT)) && slept_ns >= LOOK_NS,
+            "{done:?} after {slept_ns} ns"
+        );
         assert!(bound(100_000).1 >= 100_000);
         words[1].store(1, Ordering::Release);
         assert_eq!(bound(u64::MAX).0, Err(Errno::AGAIN));

@@ -1,4 +1,5 @@
-//! The lines that grant what the kernel refused: one text for the daemon and for whoever links the library.
+//! The lines that grant what the kernel refused: one text for the daemon and for whoever links the
+//! library.
 
 use super::caps;
 
@@ -15,8 +16,8 @@ pub enum Grant {
     Filter,
 }
 
-/// The line that grants it by a capability. In a user namespace none does: the limits of the program that made the namespace
-/// count.
+/// The line that grants it by a capability. In a user namespace none does: the limits of the
+/// program that made the namespace count.
 fn by_capability(program: &str) -> String {
     if caps::in_first_user_namespace() {
         format!("  setcap cap_sys_nice,cap_ipc_lock+ep {program}\n")

@@ -1,4 +1,5 @@
-//! Whose process this is, and how it becomes another user's for good (credentials(7), setresuid(2)).
+//! Whose process this is, and how it becomes another user's for good (credentials(7),
+//! setresuid(2)).
 
 use super::caps::Set;
 use super::procfs::{self, field, mask, named, numbers};
@@ -48,7 +49,13 @@ pub fn threads() -> io::Result<Vec<Thread>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))? {
         let entry = entry.map_err(|e| named(TASKS, e))?;
-        let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(tid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         let path = entry.path().join("status");
         let text = match procfs::text(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -73,15 +80,17 @@ fn parse(tid: i32, text: &str) -> Option<Thread> {
     })
 }
 
-/// Makes the process this account's: real, effective, saved and file-system ids, no supplementary group. There is no way
-/// back but a capability. Capabilities stay permitted and are not effective any more: [`super::caps::hold`] says which.
+/// Makes the process this account's: real, effective, saved and file-system ids, no supplementary
+/// group. There is no way back but a capability. Capabilities stay permitted and are not effective
+/// any more: [`super::caps::hold`] says which.
 ///
 /// To be called while there is one thread.
 ///
 /// Errors: EPERM without CAP_SETGID or CAP_SETUID; the text names the call.
 pub fn become_account(account: Account) -> io::Result<()> {
     let Account { uid, gid } = account;
-    // Whoever started this to end with it still wants that (PR_SET_PDEATHSIG is cleared by a change of ids).
+    // Whoever started this to end with it still wants that (PR_SET_PDEATHSIG is cleared by a change
+    // of ids).
     let ends_with_parent = rustix::process::parent_process_death_signal()?;
     rustix::thread::set_keep_capabilities(true).map_err(|e| named("PR_SET_KEEPCAPS", e))?;
     setgroups(&[]).map_err(|e| named("setgroups to none", e))?;
@@ -102,15 +111,20 @@ mod tests {
     fn every_thread_is_shown_with_its_own_capabilities() {
         let (ready, wait) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::Builder::new().name("bare".to_owned()).spawn(move || {
-            super::super::caps::hold(Set::EMPTY).unwrap();
-            ready.send(super::super::sched::gettid()).unwrap();
-            let _ = ended.recv();
-        });
+        let thread = std::thread::Builder::new()
+            .name("bare".to_owned())
+            .spawn(move || {
+                super::super::caps::hold(Set::EMPTY).unwrap();
+                ready.send(super::super::sched::gettid()).unwrap();
+                let _ = ended.recv();
+            });
         let tid = wait.recv().unwrap();
         let all = threads().unwrap();
         let bare = all.iter().find(|thread| thread.tid == tid).unwrap();
-        assert_eq!((bare.comm.as_str(), bare.permitted, bare.passed_on), ("bare", Set::EMPTY, Set::EMPTY));
+        assert_eq!(
+            (bare.comm.as_str(), bare.permitted, bare.passed_on),
+            ("bare", Set::EMPTY, Set::EMPTY)
+        );
         let own = super::super::sched::gettid();
         let own = all.iter().find(|thread| thread.tid == own).unwrap();
         assert_eq!(own.permitted, super::super::caps::permitted().unwrap());
@@ -125,7 +139,10 @@ mod tests {
                     CapPrm:\t0000000000000020\nCapAmb:\t0000000000000002\nNoNewPrivs:\t1\n";
         let thread = parse(7, full).unwrap();
         assert_eq!((thread.uids, thread.gids), ([1, 2, 3, 4], [5, 6, 7, 8]));
-        assert_eq!((thread.permitted, thread.passed_on), (Set::from_bits(32), Set::from_bits(3)));
+        assert_eq!(
+            (thread.permitted, thread.passed_on),
+            (Set::from_bits(32), Set::from_bits(3))
+        );
         assert!(thread.no_new_privs && !thread.is(Account { uid: 1, gid: 5 }));
         for line in full.lines() {
             assert_eq!(parse(7, &full.replace(line, "")), None, "{line}");

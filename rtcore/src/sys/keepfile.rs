@@ -1,5 +1,5 @@
-//! A small file that a program keeps for its next start: replaced as a whole (rename(2)), and believed only if nobody but
-//! root and the program's own user can have written it.
+//! A small file that a program keeps for its next start: replaced as a whole (rename(2)), and
+//! believed only if nobody but root and the program's own user can have written it.
 //!
 //! Invariant: at its name lies what some call of [`write()`] was given, complete, or nothing.
 
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Reads the file; `None` if there is none.
 ///
-/// Errors: it is no regular file, belongs to neither root nor our effective user, may be written by others, lies in a
-/// directory of a stranger, or has more than `bytes_max` bytes.
+/// Errors: it is no regular file, belongs to neither root nor our effective user, may be written by
+/// others, lies in a directory of a stranger, or has more than `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     // NONBLOCK: a FIFO in its place must not block the open.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -25,7 +25,10 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     };
     trusted(path, &file)?;
     let mut text = String::new();
-    let read = file.take(bytes_max + 1).read_to_string(&mut text).map_err(|e| named(path.display(), e))?;
+    let read = file
+        .take(bytes_max + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| named(path.display(), e))?;
     if u64::try_from(read).unwrap_or(u64::MAX) > bytes_max {
         return Err(not_ours(path, format!("has more than {bytes_max} bytes")));
     }
@@ -35,13 +38,17 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
 /// Puts the text there, in a file of mode 0600 that replaces the one before.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let draft = draft(path);
-    // Left by a process that was killed while it wrote; if something else is in the way, open(2) reports it.
+    // Left by a process that was killed while it wrote; if something else is in the way, open(2)
+    // reports it.
     let _ = std::fs::remove_file(&draft);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd =
-        rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR).map_err(|e| named(draft.display(), e))?;
+    let fd = rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| named(draft.display(), e))?;
     let replaced = File::from(fd).write_all(text.as_bytes()).and_then(|()| {
-        crate::fault_point!("after_draft_before_rename", return Err(io::ErrorKind::StorageFull.into()));
+        crate::fault_point!(
+            "after_draft_before_rename",
+            return Err(io::ErrorKind::StorageFull.into())
+        );
         std::fs::rename(&draft, path)
     });
     replaced.map_err(|e| {
@@ -73,24 +80,39 @@ fn trusted(path: &Path, file: &File) -> io::Result<()> {
         return Err(not_ours(path, "is no regular file".to_owned()));
     }
     if !ours(meta.uid()) {
-        let text = format!("belongs to uid {}, not to root or uid {}", meta.uid(), effective_uid());
+        let text = format!(
+            "belongs to uid {}, not to root or uid {}",
+            meta.uid(),
+            effective_uid()
+        );
         return Err(not_ours(path, text));
     }
     if meta.mode() & 0o022 != 0 {
-        return Err(not_ours(path, format!("may be written by others (mode {:o})", meta.mode() & 0o7777)));
+        return Err(not_ours(
+            path,
+            format!("may be written by others (mode {:o})", meta.mode() & 0o7777),
+        ));
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let dir_meta = dir.symlink_metadata().map_err(|e| named(dir.display(), e))?;
+    let dir_meta = dir
+        .symlink_metadata()
+        .map_err(|e| named(dir.display(), e))?;
     // In a directory with the sticky bit others cannot replace a file of ours.
     let open_to_all = dir_meta.mode() & 0o1002 == 0o002;
     if !dir_meta.is_dir() || !ours(dir_meta.uid()) || open_to_all {
-        return Err(not_ours(path, format!("lies in {}, which strangers may change", dir.display())));
+        return Err(not_ours(
+            path,
+            format!("lies in {}, which strangers may change", dir.display()),
+        ));
     }
     Ok(())
 }
 
 fn not_ours(path: &Path, text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {text}", path.display()))
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{} {text}", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -117,7 +139,11 @@ mod tests {
             assert_eq!(read(&path, 10).unwrap().as_deref(), Some(text));
             assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
         }
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no draft is left");
+        assert_eq!(
+            std::fs::read_dir(&dir).unwrap().count(),
+            1,
+            "no draft is left"
+        );
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(read(&path, 10).unwrap(), None);

@@ -1,7 +1,7 @@
 //! Resource limits and the sysctls that bound message queues and signals.
 //!
-//! Everything here is a reading. A file that is absent or unreadable is an error for the caller to take
-//! as "not known"; it is never read as a limit of 0.
+//! Everything here is a reading. A file that is absent or unreadable is an error for the caller to
+//! take as "not known"; it is never read as a limit of 0.
 
 use super::context::{errno_of, named};
 use super::mqueue::{self, Access};
@@ -59,17 +59,25 @@ impl Kind {
 
 /// Raises every limit a daemon lives on as far as a process may by itself: soft to hard.
 pub fn raise_soft() {
-    for kind in [Kind::MsgQueue, Kind::MemLock, Kind::SigPending, Kind::RtPrio, Kind::OpenFiles] {
+    for kind in [
+        Kind::MsgQueue,
+        Kind::MemLock,
+        Kind::SigPending,
+        Kind::RtPrio,
+        Kind::OpenFiles,
+    ] {
         if let Ok((_, hard)) = getrlimit(kind.resource()) {
-            // Raising soft to hard needs no privilege; should it fail, the check reports the soft limit.
+            // Raising soft to hard needs no privilege; should it fail, the check reports the soft
+            // limit.
             let _ = setrlimit(kind.resource(), hard, hard);
         }
     }
 }
 
-/// How much CPU time a real-time thread of this process may use without waiting once (RLIMIT_RTTIME): past `soft_us` the
-/// process gets [`super::rtsignal::CPU_TIME`] once a second, past `hard_us` the kernel kills it. None keeps the hard limit
-/// that there is; one that is lower stays.
+/// How much CPU time a real-time thread of this process may use without waiting once
+/// (RLIMIT_RTTIME): past `soft_us` the process gets [`super::rtsignal::CPU_TIME`] once a second,
+/// past `hard_us` the kernel kills it. None keeps the hard limit that there is; one that is lower
+/// stays.
 ///
 /// Touches no heap.
 pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
@@ -80,8 +88,9 @@ pub fn set_real_time(soft_us: u64, hard_us: Option<u64>) -> Call<()> {
     setrlimit(resource, soft_us.min(hard), hard).map_err(errno)
 }
 
-/// A warning if a real-time thread of this process may be ended for its CPU time (RLIMIT_RTTIME): the kernel sends SIGXCPU
-/// at the soft limit, which ends a process without a handler, and SIGKILL at the hard one. None: there is no limit.
+/// A warning if a real-time thread of this process may be ended for its CPU time (RLIMIT_RTTIME):
+/// the kernel sends SIGXCPU at the soft limit, which ends a process without a handler, and SIGKILL
+/// at the hard one. None: there is no limit.
 pub fn real_time_warning(program: &str) -> Option<String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_RTTIME).ok()?;
     let us = soft.min(hard);
@@ -110,10 +119,14 @@ pub fn get(kind: Kind) -> io::Result<Limit> {
         named(format_args!("getrlimit {kind:?}"), e)
     })?;
     let finite = |value: u64| (value != RLIM_INFINITY).then_some(value);
-    Ok(Limit { soft: finite(soft), hard: finite(hard) })
+    Ok(Limit {
+        soft: finite(soft),
+        hard: finite(hard),
+    })
 }
 
-/// Whether this process has as many descriptors as RLIMIT_NOFILE admits: EMFILE has other causes too (mq_open(3)).
+/// Whether this process has as many descriptors as RLIMIT_NOFILE admits: EMFILE has other causes
+/// too (mq_open(3)).
 pub fn no_descriptor_left() -> bool {
     let duplicate = nix::fcntl::fcntl(std::io::stderr(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(0));
     match duplicate {
@@ -126,13 +139,15 @@ pub fn no_descriptor_left() -> bool {
     }
 }
 
-/// What to do about a call that failed for want of a resource or of permission; empty for other errors. For the end of a
-/// message about the daemon.
+/// What to do about a call that failed for want of a resource or of permission; empty for other
+/// errors. For the end of a message about the daemon.
 pub fn shortage_hint(e: &io::Error) -> &'static str {
     match errno_of(e) {
         Some(libc::EMFILE) => ": raise LimitNOFILE= of rtd",
         Some(libc::ENFILE) => ": raise fs.file-max",
-        Some(libc::ENOMEM | libc::ENOSPC) => ": give the machine, or the control group of rtd, more memory",
+        Some(libc::ENOMEM | libc::ENOSPC) => {
+            ": give the machine, or the control group of rtd, more memory"
+        }
         Some(libc::EPERM | libc::ENOSYS) => {
             ": the kernel or a seccomp profile refuses the call to rtd (strace -f shows which): allow it"
         }
@@ -160,7 +175,10 @@ pub fn mq_sysctl(which: MqSysctl) -> io::Result<u64> {
     };
     let text = std::fs::read_to_string(path).map_err(|e| named(path, e))?;
     text.trim().parse().map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{}` is not a number", text.trim()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{path}: `{}` is not a number", text.trim()),
+        )
     })
 }
 
@@ -200,9 +218,15 @@ pub struct Queue {
 pub fn queues() -> io::Result<Vec<Queue>> {
     let dir = Path::new("/dev/mqueue");
     // A plain directory of that name would read as "no queues".
-    let mounted = nix::sys::statfs::statfs(dir).map_err(io::Error::from)?.filesystem_type().0;
+    let mounted = nix::sys::statfs::statfs(dir)
+        .map_err(io::Error::from)?
+        .filesystem_type()
+        .0;
     if u64::try_from(mounted) != Ok(MQUEUE_MAGIC) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "/dev/mqueue: mqueue is not mounted there"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "/dev/mqueue: mqueue is not mounted there",
+        ));
     }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -211,28 +235,44 @@ pub fn queues() -> io::Result<Vec<Queue>> {
         let Ok(meta) = entry.metadata() else { continue };
         let mut name = b"/".to_vec();
         name.extend_from_slice(entry.file_name().as_bytes());
-        let size = CString::new(name.clone()).ok().and_then(|name| queue(&name).ok()??.size);
-        found.push(Queue { name: String::from_utf8_lossy(&name).into_owned(), uid: Some(meta.uid()), size });
+        let size = CString::new(name.clone())
+            .ok()
+            .and_then(|name| queue(&name).ok()??.size);
+        found.push(Queue {
+            name: String::from_utf8_lossy(&name).into_owned(),
+            uid: Some(meta.uid()),
+            size,
+        });
     }
     Ok(found)
 }
 
 const MQUEUE_MAGIC: u64 = 0x1980_0202;
 
-/// The queue of this name; `None` when there is none. Needs no mounted mqueue: mq_open(3) finds a queue by name.
+/// The queue of this name; `None` when there is none. Needs no mounted mqueue: mq_open(3) finds a
+/// queue by name.
 ///
-/// Errors: mq_open(3) fails for a reason that does not say whether the queue exists (ENOSYS, EPERM, EMFILE).
+/// Errors: mq_open(3) fails for a reason that does not say whether the queue exists (ENOSYS, EPERM,
+/// EMFILE).
 pub fn queue(name: &CStr) -> io::Result<Option<Queue>> {
     let shown = name.to_string_lossy().into_owned();
     match mqueue::Queue::open(name, Access::Receive, true) {
         Ok(queue) => {
             let found = queue.attributes()?;
             let size = Some((found.maxmsg as u64, found.msgsize as u64));
-            Ok(Some(Queue { name: shown, uid: Some(queue.status()?.uid), size }))
+            Ok(Some(Queue {
+                name: shown,
+                uid: Some(queue.status()?.uid),
+                size,
+            }))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         // EACCES comes after the name was found; EPERM has the same kind and is a filter's.
-        Err(e) if mqueue::is_access(&e) => Ok(Some(Queue { name: shown, uid: None, size: None })),
+        Err(e) if mqueue::is_access(&e) => Ok(Some(Queue {
+            name: shown,
+            uid: None,
+            size: None,
+        })),
         Err(e) => Err(e),
     }
 }

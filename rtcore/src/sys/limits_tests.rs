@@ -9,13 +9,34 @@ use nix::unistd::{Uid, setuid};
 
 #[test]
 fn limits_are_read_and_unlimited_is_not_a_number() {
-    for kind in [Kind::MsgQueue, Kind::MemLock, Kind::SigPending, Kind::RtPrio, Kind::OpenFiles] {
+    for kind in [
+        Kind::MsgQueue,
+        Kind::MemLock,
+        Kind::SigPending,
+        Kind::RtPrio,
+        Kind::OpenFiles,
+    ] {
         let limit = get(kind).unwrap();
-        assert!(limit.hard.is_none() || limit.soft.is_some(), "{kind:?}: soft above hard");
+        assert!(
+            limit.hard.is_none() || limit.soft.is_some(),
+            "{kind:?}: soft above hard"
+        );
         assert!(limit.admits(0));
     }
-    assert!(Limit { soft: None, hard: None }.admits(u64::MAX));
-    assert!(!Limit { soft: Some(5), hard: None }.admits(6));
+    assert!(
+        Limit {
+            soft: None,
+            hard: None
+        }
+        .admits(u64::MAX)
+    );
+    assert!(
+        !Limit {
+            soft: Some(5),
+            hard: None
+        }
+        .admits(6)
+    );
 }
 
 #[test]
@@ -32,15 +53,20 @@ fn the_formula_is_the_manuals() {
 fn create(name: &str, maxmsg: i64, msgsize: i64) -> Result<nix::mqueue::MqdT, Errno> {
     let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
     let attributes = MqAttr::new(0, maxmsg, msgsize, 0);
-    let queue = mq_open(name, flags, Mode::S_IRUSR | Mode::S_IWUSR, Some(&attributes))?;
+    let queue = mq_open(
+        name,
+        flags,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+        Some(&attributes),
+    )?;
     let _ = mq_unlink(name);
     Ok(queue)
 }
 
 /// Sets the limit to what the formula says, and to one byte less.
 ///
-/// The limit belongs to the process and counts all queues of the user. So the test runs itself again in a child, under a uid
-/// that has no other queue.
+/// The limit belongs to the process and counts all queues of the user. So the test runs itself
+/// again in a child, under a uid that has no other queue.
 #[test]
 #[ignore = "needs root, to become a user without message queues, and RLIMIT_MSGQUEUE of 90000 or more"]
 fn the_kernel_refuses_at_the_byte_the_formula_names() {
@@ -52,13 +78,22 @@ fn the_kernel_refuses_at_the_byte_the_formula_names() {
     }
     let this = std::env::current_exe().unwrap();
     let run = std::process::Command::new(this)
-        .args(["--exact", "sys::limits::tests::the_kernel_refuses_at_the_byte_the_formula_names"])
+        .args([
+            "--exact",
+            "sys::limits::tests::the_kernel_refuses_at_the_byte_the_formula_names",
+        ])
         .args(["--nocapture", "--ignored"])
         .env(CHILD, "1")
         .output()
         .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success() && out.contains("compared"), "{out}{err}");
+    let (out, err) = (
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr),
+    );
+    assert!(
+        run.status.success() && out.contains("compared"),
+        "{out}{err}"
+    );
 }
 
 /// 61190 is given to no user and no service by convention, and other tests use lower numbers.
@@ -71,10 +106,17 @@ fn compare_with_kernel() {
     for (maxmsg, msgsize) in [(1_u8, 1_u16), (10, 8192), (10, 100), (7, 333)] {
         let bytes = mq_bytes(u64::from(maxmsg), u64::from(msgsize));
         for (limit, fits) in [(bytes - 1, false), (bytes, true)] {
-            assert!(limit <= hard, "needs RLIMIT_MSGQUEUE of {limit}, the hard limit is {hard}");
+            assert!(
+                limit <= hard,
+                "needs RLIMIT_MSGQUEUE of {limit}, the hard limit is {hard}"
+            );
             setrlimit(Resource::RLIMIT_MSGQUEUE, limit, hard).unwrap();
             let made = create(&name, i64::from(maxmsg), i64::from(msgsize));
-            assert_eq!(made.is_ok(), fits, "{maxmsg} x {msgsize} = {bytes} at {limit}: {made:?}");
+            assert_eq!(
+                made.is_ok(),
+                fits,
+                "{maxmsg} x {msgsize} = {bytes} at {limit}: {made:?}"
+            );
             match made {
                 Ok(queue) => mq_close(queue).unwrap(),
                 Err(e) => assert_eq!(e, Errno::EMFILE),
@@ -89,9 +131,17 @@ fn a_queue_tells_its_size_and_a_missing_one_is_none() {
     let c_name = CString::new(name.clone()).unwrap();
     assert_eq!(queue(&c_name).unwrap(), None);
     let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
-    let open = mq_open(name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR, Some(&MqAttr::new(0, 3, 40, 0)))
-        .unwrap();
-    assert_eq!(queue(&c_name).unwrap().and_then(|queue| queue.size), Some((3, 40)));
+    let open = mq_open(
+        name.as_str(),
+        flags,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+        Some(&MqAttr::new(0, 3, 40, 0)),
+    )
+    .unwrap();
+    assert_eq!(
+        queue(&c_name).unwrap().and_then(|queue| queue.size),
+        Some((3, 40))
+    );
     mq_close(open).unwrap();
     mq_unlink(name.as_str()).unwrap();
 }

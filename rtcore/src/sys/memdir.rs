@@ -1,7 +1,8 @@
 //! Directories on file systems that live in memory, owned by this user and writable by nobody else.
 //!
-//! A real-time thread may write to a shared mapping of a file only if the file is in memory (tmpfs, ramfs): on a disk
-//! file system the kernel write-protects each dirty page for writeback, and the next store faults and may wait for the disk.
+//! A real-time thread may write to a shared mapping of a file only if the file is in memory (tmpfs,
+//! ramfs): on a disk file system the kernel write-protects each dirty page for writeback, and the
+//! next store faults and may wait for the disk.
 
 use super::procfs::{effective_uid, named};
 use rustix::fs::Mode;
@@ -16,12 +17,15 @@ const MEMORY_FILE_SYSTEMS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// Whether files in `dir` are in memory only.
 pub fn in_memory(dir: &Path) -> io::Result<bool> {
     let found = rustix::fs::statfs(dir).map_err(|e| named(dir.display(), e))?;
-    #[expect(clippy::useless_conversion, reason = "the width of f_type depends on the architecture")]
+    #[expect(
+        clippy::useless_conversion,
+        reason = "the width of f_type depends on the architecture"
+    )]
     Ok(MEMORY_FILE_SYSTEMS.contains(&i64::from(found.f_type)))
 }
 
-/// Checks that `dir` is in memory, belongs to this process' user and is closed to others; makes it if only the last
-/// component is missing.
+/// Checks that `dir` is in memory, belongs to this process' user and is closed to others; makes it
+/// if only the last component is missing.
 pub fn ensure(dir: &Path) -> io::Result<()> {
     match entry(dir)? {
         Some(found) => check(dir, &found),
@@ -39,7 +43,10 @@ fn entry(path: &Path) -> io::Result<Option<Metadata>> {
 
 fn parent(dir: &Path) -> io::Result<&Path> {
     dir.parent().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{} has no parent", dir.display()))
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} has no parent", dir.display()),
+        )
     })
 }
 
@@ -68,7 +75,10 @@ fn check(dir: &Path, found: &Metadata) -> io::Result<()> {
         return refuse(format!("{} belongs to uid {}", dir.display(), found.uid()));
     }
     if found.mode() & 0o022 != 0 {
-        return refuse(format!("{0} can be written by others: chmod go-w {0}", dir.display()));
+        return refuse(format!(
+            "{0} can be written by others: chmod go-w {0}",
+            dir.display()
+        ));
     }
     memory_only(dir)
 }

@@ -1,8 +1,9 @@
 //! Memory that is handed to other processes by descriptor (memfd_create(2)).
 //!
-//! Its size is sealed at birth: a peer that could shrink it would make us die of SIGBUS. Who must not write gets
-//! a descriptor that is open for reading; and before a *third* process gets one, [`Memory::deny_writers`] makes sure
-//! that it cannot open the memory anew for writing through /proc (mappings that exist stay as they are).
+//! Its size is sealed at birth: a peer that could shrink it would make us die of SIGBUS. Who must
+//! not write gets a descriptor that is open for reading; and before a *third* process gets one,
+//! [`Memory::deny_writers`] makes sure that it cannot open the memory anew for writing through
+//! /proc (mappings that exist stay as they are).
 
 use super::forked::Creator;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
@@ -26,7 +27,8 @@ impl Memory {
         let len = len.next_multiple_of(PAGE_BYTES);
         let fd = create(name, MemfdFlags::ALLOW_SEALING)?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
-        // Reserved, so that a machine without memory says so here and not by SIGBUS at the first touch.
+        // Reserved, so that a machine without memory says so here and not by SIGBUS at the first
+        // touch.
         rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
         // Nobody opens it anew by its mode but its owner (and root).
@@ -47,18 +49,29 @@ impl Memory {
     /// A descriptor of the same memory that is open for reading only.
     pub fn read_only(&self) -> io::Result<OwnedFd> {
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
     }
 
     /// The same memory once more.
     pub fn try_clone(&self) -> io::Result<Memory> {
-        Ok(Memory { fd: self.fd.try_clone()?, len: self.len })
+        Ok(Memory {
+            fd: self.fd.try_clone()?,
+            len: self.len,
+        })
     }
 
-    /// From now on nobody maps it for writing any more, or takes pages away from it (fallocate(2), madvise(2) MADV_REMOVE),
-    /// also where it is mapped for writing; and nobody adds or removes seals.
+    /// From now on nobody maps it for writing any more, or takes pages away from it (fallocate(2),
+    /// madvise(2) MADV_REMOVE), also where it is mapped for writing; and nobody adds or removes
+    /// seals.
     pub fn deny_writers(&self) -> io::Result<()> {
-        Ok(rustix::fs::fcntl_add_seals(&self.fd, SealFlags::FUTURE_WRITE | SealFlags::SEAL)?)
+        Ok(rustix::fs::fcntl_add_seals(
+            &self.fd,
+            SealFlags::FUTURE_WRITE | SealFlags::SEAL,
+        )?)
     }
 
     /// Maps it for writing.
@@ -83,7 +96,8 @@ pub fn scratch(name: &str) -> io::Result<File> {
     Ok(create(name, MemfdFlags::empty())?.into())
 }
 
-/// Memory that can never be executed: where vm.memfd_noexec is 2, the kernel refuses any other (EACCES).
+/// Memory that can never be executed: where vm.memfd_noexec is 2, the kernel refuses any other
+/// (EACCES).
 fn create(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
     let flags = flags | MemfdFlags::CLOEXEC;
     match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -103,8 +117,9 @@ const PAGE_BYTES: usize = 4096;
 /// statfs(2): tmpfs, which memfd_create(2) without MFD_HUGETLB makes its files on.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
-/// A mapping: present, locked where that is granted, and not inherited by children of fork(2). A child's copy of this value
-/// maps nothing, and dropping it unmaps nothing: the child may have other memory at that address.
+/// A mapping: present, locked where that is granted, and not inherited by children of fork(2). A
+/// child's copy of this value maps nothing, and dropping it unmaps nothing: the child may have
+/// other memory at that address.
 #[derive(Debug)]
 pub struct Map {
     start: NonNull<u8>,
@@ -113,33 +128,42 @@ pub struct Map {
     creator: Creator,
 }
 
-// SAFETY: the mapping belongs to nobody's thread; what is read or written through it is the user's to order.
+// SAFETY: the mapping belongs to nobody's thread; what is read or written through it is the user's
+// to order.
 unsafe impl Send for Map {}
 // SAFETY: as above; `start` hands out a raw pointer only.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps `len` bytes of memory that came by descriptor, after making sure that it is what it has to be: of that
-    /// size, and sealed against becoming smaller.
+    /// Maps `len` bytes of memory that came by descriptor, after making sure that it is what it has
+    /// to be: of that size, and sealed against becoming smaller.
     pub fn of(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
         let len = len.next_multiple_of(PAGE_BYTES);
         let size = File::from(fd.try_clone_to_owned()?).metadata()?.len();
         let sealed = rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK);
         if size != len as u64 || !sealed {
-            let text =
-                format!("memory of {size} bytes (sealed: {sealed}) where {len} sealed bytes were promised");
+            let text = format!(
+                "memory of {size} bytes (sealed: {sealed}) where {len} sealed bytes were promised"
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Map::new(fd, len, writable)
     }
 
-    /// Maps the first `part` bytes of memory of `len` bytes whose descriptor an untrusted process sent. It may be the
-    /// descriptor of anything, and asking it must neither block nor map what could end this process:
+    /// Maps the first `part` bytes of memory of `len` bytes whose descriptor an untrusted process
+    /// sent. It may be the descriptor of anything, and asking it must neither block nor map what
+    /// could end this process:
     ///
-    /// 1. F_GET_SEALS asks no file system: it fails for everything but tmpfs and hugetlbfs. With SHRINK, the size stays.
+    /// 1. F_GET_SEALS asks no file system: it fails for everything but tmpfs and hugetlbfs. With
+    ///    SHRINK, the size stays.
     /// 2. Only tmpfs: a page of hugetlbfs that cannot be had is a SIGBUS.
     /// 3. The size is the promised one, so that what is populated is bounded.
-    pub fn of_stranger(fd: BorrowedFd<'_>, len: usize, part: usize, writable: bool) -> io::Result<Map> {
+    pub fn of_stranger(
+        fd: BorrowedFd<'_>,
+        len: usize,
+        part: usize,
+        writable: bool,
+    ) -> io::Result<Map> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
         if !rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
             return Err(invalid("the size of its memory is not sealed"));
@@ -156,17 +180,28 @@ impl Map {
 
     fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
         let creator = Creator::current()?;
-        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let prot = if writable {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
+        };
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: the kernel chooses a free place; nothing of ours is there.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0)? };
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave null"))?;
-        let mut map = Map { start, len, locked: false, creator };
+        let start =
+            NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave null"))?;
+        let mut map = Map {
+            start,
+            len,
+            locked: false,
+            creator,
+        };
         // SAFETY: the range is this mapping.
         unsafe {
             // A child of fork(2) that shares a ring would be a second producer.
             rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxDontFork)?;
-            map.locked = rustix::mm::mlock_with(start.as_ptr().cast(), len, MlockFlags::empty()).is_ok();
+            map.locked =
+                rustix::mm::mlock_with(start.as_ptr().cast(), len, MlockFlags::empty()).is_ok();
         }
         if writable {
             map.fault_in();
@@ -174,13 +209,14 @@ impl Map {
         Ok(map)
     }
 
-    /// MAP_POPULATE only reads shared pages in; the first write would fault once more. Adding zero changes nothing,
-    /// whatever the other side writes meanwhile.
+    /// MAP_POPULATE only reads shared pages in; the first write would fault once more. Adding zero
+    /// changes nothing, whatever the other side writes meanwhile.
     fn fault_in(&self) {
         for offset in (0..self.len).step_by(PAGE_BYTES) {
             // SAFETY: inside the mapping, aligned to a page, mapped for writing.
-            let word =
-                unsafe { std::sync::atomic::AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) };
+            let word = unsafe {
+                std::sync::atomic::AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast())
+            };
             word.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
         }
     }
@@ -200,12 +236,14 @@ impl Map {
         self.len == 0
     }
 
-    /// Locks it again, which brings back pages that its writer has taken away. After [`Memory::deny_writers`].
+    /// Locks it again, which brings back pages that its writer has taken away. After
+    /// [`Memory::deny_writers`].
     pub fn lock_again(&self) {
         if self.locked {
             // SAFETY: the range is this mapping.
-            let _ =
-                unsafe { rustix::mm::mlock_with(self.start.as_ptr().cast(), self.len, MlockFlags::empty()) };
+            let _ = unsafe {
+                rustix::mm::mlock_with(self.start.as_ptr().cast(), self.len, MlockFlags::empty())
+            };
         }
     }
 
@@ -225,7 +263,8 @@ impl Drop for Map {
         if !self.creator.is_current() {
             return;
         }
-        // SAFETY: the mapping was made in `new`, by this process; who kept pointers kept the Map as well.
+        // SAFETY: the mapping was made in `new`, by this process; who kept pointers kept the Map as
+        // well.
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
     }
@@ -242,11 +281,17 @@ mod tests {
         assert!(rustix::fs::ftruncate(&memory, 0).is_err());
         let writer = memory.map_writable().unwrap();
         let reader = memory.read_only().unwrap();
-        assert!(Map::of(reader.as_fd(), 8192, true).is_err(), "a descriptor for reading");
+        assert!(
+            Map::of(reader.as_fd(), 8192, true).is_err(),
+            "a descriptor for reading"
+        );
         memory.deny_writers().unwrap();
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let again = rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap();
-        assert!(Map::of(again.as_fd(), 8192, true).is_err(), "opened anew through /proc");
+        assert!(
+            Map::of(again.as_fd(), 8192, true).is_err(),
+            "opened anew through /proc"
+        );
         let view = Map::of(reader.as_fd(), 8192, false).unwrap();
         // SAFETY: both mappings have 8192 bytes; nobody else writes.
         unsafe {
@@ -288,13 +333,19 @@ mod tests {
         assert!(Map::of(loose.as_fd(), 4096, false).is_err(), "not sealed");
         let stranger = |fd: BorrowedFd<'_>, len| Map::of_stranger(fd, len, len, false).is_ok();
         assert!(stranger(memory.as_fd(), 4096) && !stranger(memory.as_fd(), 8192));
-        assert!(!stranger(loose.as_fd(), 4096) && !stranger(File::open("/dev/zero").unwrap().as_fd(), 4096));
+        assert!(
+            !stranger(loose.as_fd(), 4096)
+                && !stranger(File::open("/dev/zero").unwrap().as_fd(), 4096)
+        );
         // Where the machine has no huge pages, the kernel makes the file all the same.
         let huge = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
         if let Ok(huge) = rustix::fs::memfd_create("huge", huge) {
             rustix::fs::ftruncate(&huge, 2 << 20).unwrap();
             rustix::fs::fcntl_add_seals(&huge, SealFlags::SHRINK).unwrap();
-            assert!(!stranger(huge.as_fd(), 2 << 20), "a page that cannot be had would be a SIGBUS");
+            assert!(
+                !stranger(huge.as_fd(), 2 << 20),
+                "a page that cannot be had would be a SIGBUS"
+            );
         }
     }
 }

@@ -4,20 +4,20 @@ use std::io;
 
 /// Stack of a lane thread in bytes; all of it is locked, so it is kept small.
 pub const LANE_STACK_BYTES: usize = 256 * 1024;
-/// Stack of a thread that tries one call and ends. The C library keeps the stacks of threads that have ended, and `mlockall`
-/// makes all of them resident: with the default of 2 MiB a start locked up to 24 MiB more, one for each lane thread that
-/// tried its filter at the same time.
+/// Stack of a thread that tries one call and ends. The C library keeps the stacks of threads that
+/// have ended, and `mlockall` makes all of them resident: with the default of 2 MiB a start locked
+/// up to 24 MiB more, one for each lane thread that tried its filter at the same time.
 pub const PROBE_STACK_BYTES: usize = 64 * 1024;
 
 /// Bytes of its stack a lane thread touches before it is sealed.
 const PREFAULT_STACK_BYTES: usize = 96 * 1024;
 const PAGE_BYTES: usize = 4096;
 
-/// Locks everything that is mapped now (mlockall(2) MCL_CURRENT). To be called when all threads stand and
-/// all queues are allocated.
+/// Locks everything that is mapped now (mlockall(2) MCL_CURRENT). To be called when all threads
+/// stand and all queues are allocated.
 ///
-/// Not MCL_FUTURE: the real-time threads map nothing later, and under a finite RLIMIT_MEMLOCK it would make
-/// an innocent allocation of the control thread fail.
+/// Not MCL_FUTURE: the real-time threads map nothing later, and under a finite RLIMIT_MEMLOCK it
+/// would make an innocent allocation of the control thread fail.
 ///
 /// Errors: ENOMEM or EPERM when RLIMIT_MEMLOCK is too small and CAP_IPC_LOCK is missing.
 pub fn lock_all() -> io::Result<()> {
@@ -25,16 +25,20 @@ pub fn lock_all() -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of everything that this process maps (proc_pid_statm(5)): mlockall(2) holds them against RLIMIT_MEMLOCK.
+/// Bytes of everything that this process maps (proc_pid_statm(5)): mlockall(2) holds them against
+/// RLIMIT_MEMLOCK.
 pub fn mapped_bytes() -> io::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages = statm.split_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm
+        .split_whitespace()
+        .next()
+        .and_then(|pages| pages.parse::<u64>().ok());
     let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm: no number of pages"))?;
     Ok(pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
-/// Settings for a process that locks its memory: one arena (each further one reserves 64 MiB), and freed
-/// memory stays mapped so that it does not fault back in.
+/// Settings for a process that locks its memory: one arena (each further one reserves 64 MiB), and
+/// freed memory stays mapped so that it does not fault back in.
 pub fn configure_allocator() {
     // SAFETY: mallopt only takes integers; called before threads start.
     unsafe {
@@ -51,10 +55,12 @@ pub fn prefault_stack() {
     touch(&mut pages);
 }
 
-/// Most that [`prefault_stack_by`] takes: half of what a thread of the standard library has at least.
+/// Most that [`prefault_stack_by`] takes: half of what a thread of the standard library has at
+/// least.
 pub const PREFAULT_STACK_BYTES_MAX: usize = 512 * 1024;
 
-/// Touches so many bytes of the calling thread's stack below this frame, at most [`PREFAULT_STACK_BYTES_MAX`].
+/// Touches so many bytes of the calling thread's stack below this frame, at most
+/// [`PREFAULT_STACK_BYTES_MAX`].
 pub fn prefault_stack_by(bytes: usize) {
     descend(bytes.min(PREFAULT_STACK_BYTES_MAX));
 }
@@ -71,8 +77,9 @@ fn descend(bytes: usize) {
     touch(&mut frame[..1]);
 }
 
-/// Has so many bytes of heap at hand for the calling thread: memory that was freed stays mapped and comes back without
-/// a fault (mallopt(3)). For the whole process; to be called before its other threads use the heap.
+/// Has so many bytes of heap at hand for the calling thread: memory that was freed stays mapped and
+/// comes back without a fault (mallopt(3)). For the whole process; to be called before its other
+/// threads use the heap.
 pub fn prefault_heap(bytes: usize) {
     // SAFETY: mallopt only takes integers; the caller's timing is as documented.
     unsafe {
@@ -86,7 +93,8 @@ pub fn prefault_heap(bytes: usize) {
 /// Writes one byte of every page, so that each is present and private.
 pub fn touch(bytes: &mut [u8]) {
     for page in bytes.chunks_mut(PAGE_BYTES) {
-        // SAFETY: a chunk is never empty, and the reference is exclusive; volatile so that it stays.
+        // SAFETY: a chunk is never empty, and the reference is exclusive; volatile so that it
+        // stays.
         unsafe { std::ptr::write_volatile(page.as_mut_ptr(), 0) };
     }
 }

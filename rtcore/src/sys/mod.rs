@@ -1,8 +1,8 @@
 //! Kernel objects, one per file.
 //!
-//! Contract: everything here is RAII over a kernel object or a thin call on one, returns `io::Result`
-//! whose error text names the object, and keeps no global state. Nothing outside `sys` and `skin`
-//! touches libc, nix or rustix.
+//! Contract: everything here is RAII over a kernel object or a thin call on one, returns
+//! `io::Result` whose error text names the object, and keeps no global state. Nothing outside `sys`
+//! and `skin` touches libc, nix or rustix.
 
 pub mod accounts;
 pub mod altstack;

@@ -1,9 +1,9 @@
 //! POSIX message queues (mq_overview(7)).
 //!
-//! Opening, attributes and unlinking go through nix; send and receive are bare system calls, because they
-//! are on the real-time path: libc's are cancellation points, which in a process with threads costs four
-//! atomic operations a message.
-//! On Linux a descriptor is a file descriptor: it polls, and closing it is close(2).
+//! Opening, attributes and unlinking go through nix; send and receive are bare system calls,
+//! because they are on the real-time path: libc's are cancellation points, which in a process with
+//! threads costs four atomic operations a message. On Linux a descriptor is a file descriptor: it
+//! polls, and closing it is close(2).
 
 use super::ids::Account;
 use super::{Errno, accounts};
@@ -47,18 +47,20 @@ pub struct Status {
     pub mode: u32,
     /// Which queue it is, whatever its name.
     pub inode: u64,
-    /// Whether it still has its name: nothing but mq_unlink(3) takes it away, and nothing gives it back.
+    /// Whether it still has its name: nothing but mq_unlink(3) takes it away, and nothing gives it
+    /// back.
     pub named: bool,
 }
 
 impl Status {
-    /// The only user besides root whose programs may open it for sending; none when group or others may.
+    /// The only user besides root whose programs may open it for sending; none when group or others
+    /// may.
     pub fn sole_writer_uid(&self) -> Option<u32> {
         (self.mode & 0o022 == 0).then_some(self.uid)
     }
 
-    /// Whether the kernel would open it for receiving for a process of this user in these groups, whose only capabilities
-    /// are those of root.
+    /// Whether the kernel would open it for receiving for a process of this user in these groups,
+    /// whose only capabilities are those of root.
     pub fn may_be_read_by(&self, uid: u32, gid: u32, groups: &[u32]) -> bool {
         // The first class that a process is in decides.
         let class = match () {
@@ -71,8 +73,8 @@ impl Status {
     }
 }
 
-/// What daemons tell each other about a queue: open-file-description locks (fcntl(2), F_OFD_SETLK) on bytes of its
-/// inode, which end with their holder. Only programs that ask see them.
+/// What daemons tell each other about a queue: open-file-description locks (fcntl(2), F_OFD_SETLK)
+/// on bytes of its inode, which end with their holder. Only programs that ask see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
     /// Takes messages out of it, alone.
@@ -96,15 +98,17 @@ impl Queue {
     /// Errors: ENOENT, EACCES, EMFILE; the text names the queue.
     pub fn open(name: &CStr, access: Access, nonblocking: bool) -> io::Result<Queue> {
         let flags = Self::flags(access, nonblocking);
-        let fd =
-            mqueue::mq_open(name, flags, Mode::empty(), None).map_err(|e| Self::error("open", name, e))?;
+        let fd = mqueue::mq_open(name, flags, Mode::empty(), None)
+            .map_err(|e| Self::error("open", name, e))?;
         Ok(Self::own(fd, name))
     }
 
-    /// Creates the queue, or adopts one of that name with whatever is in it. Returns how an adopted one was found.
+    /// Creates the queue, or adopts one of that name with whatever is in it. Returns how an adopted
+    /// one was found.
     ///
-    /// An adopted queue must be ours or root's and have the same `msgsize`. Its mode and `maxmsg` may differ
-    /// (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`], [`Queue::attributes`].
+    /// An adopted queue must be ours or root's and have the same `msgsize`. Its mode and `maxmsg`
+    /// may differ (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`],
+    /// [`Queue::attributes`].
     pub fn create(
         name: &CStr,
         maxmsg: usize,
@@ -117,7 +121,8 @@ impl Queue {
         match mqueue::mq_open(name, flags, Mode::from_bits_truncate(mode), Some(&attr)) {
             Ok(fd) => {
                 let queue = Self::own(fd, name);
-                // umask(2) took bits away from mq_open's mode; the configured mode is what is meant.
+                // umask(2) took bits away from mq_open's mode; the configured mode is what is
+                // meant.
                 queue.set_mode(mode)?;
                 Ok((queue, None))
             }
@@ -173,11 +178,15 @@ impl Queue {
         let Account { uid, gid } = account;
         std::os::unix::fs::fchown(&self.fd, Some(uid), Some(gid)).map_err(|e| {
             let name = self.name.to_string_lossy();
-            io::Error::new(e.kind(), format!("cannot give message queue {name} to uid {uid} gid {gid}: {e}"))
+            io::Error::new(
+                e.kind(),
+                format!("cannot give message queue {name} to uid {uid} gid {gid}: {e}"),
+            )
         })
     }
 
-    /// Takes a lock for as long as this open queue lives; false when another open queue holds one that excludes it.
+    /// Takes a lock for as long as this open queue lives; false when another open queue holds one
+    /// that excludes it.
     ///
     /// The queue must be open for [`Access::Both`]: a write lock needs a descriptor that can write.
     pub fn lock(&self, lock: Lock) -> io::Result<bool> {
@@ -186,7 +195,8 @@ impl Queue {
             Lock::User => (libc::F_RDLCK, 1),
             Lock::LastUser => (libc::F_WRLCK, 1),
         };
-        // SAFETY: flock is plain integers; zero is valid for each (and l_pid must be 0 for OFD locks).
+        // SAFETY: flock is plain integers; zero is valid for each (and l_pid must be 0 for OFD
+        // locks).
         let mut request: libc::flock = unsafe { std::mem::zeroed() };
         request.l_type = i16::try_from(kind).map_err(io::Error::other)?;
         request.l_whence = i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?;
@@ -233,14 +243,22 @@ impl Queue {
             Access::Send => MQ_OFlag::O_WRONLY,
             Access::Both => MQ_OFlag::O_RDWR,
         };
-        let blocking = if nonblocking { MQ_OFlag::O_NONBLOCK } else { MQ_OFlag::empty() };
+        let blocking = if nonblocking {
+            MQ_OFlag::O_NONBLOCK
+        } else {
+            MQ_OFlag::empty()
+        };
         access | blocking | MQ_OFlag::O_CLOEXEC
     }
 
     fn own(fd: mqueue::MqdT, name: &CStr) -> Queue {
-        // SAFETY: mq_open just returned this descriptor, and MqdT has no Drop: nobody else closes it.
+        // SAFETY: mq_open just returned this descriptor, and MqdT has no Drop: nobody else closes
+        // it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd.into_raw_fd()) };
-        Queue { fd, name: name.to_owned() }
+        Queue {
+            fd,
+            name: name.to_owned(),
+        }
     }
 
     fn error(what: &str, name: &CStr, e: nix::errno::Errno) -> io::Error {
@@ -258,7 +276,9 @@ impl Queue {
             }
             E::ENOSPC => "; the limit is fs.mqueue.queues_max (sysctl -w fs.mqueue.queues_max=N)",
             E::EINVAL => "; the limits are fs.mqueue.msg_max and fs.mqueue.msgsize_max",
-            E::EACCES if what == "remove" => &format!("; only its owner and root may: {}", whose(&name)),
+            E::EACCES if what == "remove" => {
+                &format!("; only its owner and root may: {}", whose(&name))
+            }
             E::EACCES => &not_admitted(&name),
             E::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
             E::EPERM if what != "remove" => MQ_REFUSED,
@@ -267,7 +287,10 @@ impl Queue {
         };
         io::Error::new(
             io::Error::from(e).kind(),
-            Failed { text: format!("cannot {what} message queue {name}: {}{hint}", e.desc()), errno: e },
+            Failed {
+                text: format!("cannot {what} message queue {name}: {}{hint}", e.desc()),
+                errno: e,
+            },
         )
     }
 }
@@ -275,13 +298,17 @@ impl Queue {
 /// Mode, owner and group of a queue, where /dev/mqueue shows them.
 fn seen(name: &str) -> Option<(u32, String, String)> {
     let status = std::fs::metadata(format!("/dev/mqueue{name}")).ok()?;
-    let (owner, group) = (accounts::user_name(status.uid()), accounts::group_name(status.gid()));
+    let (owner, group) = (
+        accounts::user_name(status.uid()),
+        accounts::group_name(status.gid()),
+    );
     Some((status.mode() & 0o777, owner, group))
 }
 
 fn whose(name: &str) -> String {
-    seen(name)
-        .map_or("it belongs to another user".to_owned(), |(_, owner, _)| format!("it belongs to {owner}"))
+    seen(name).map_or("it belongs to another user".to_owned(), |(_, owner, _)| {
+        format!("it belongs to {owner}")
+    })
 }
 
 /// Why the queue does not admit this process, and the keys that change it.
@@ -293,15 +320,19 @@ fn not_admitted(name: &str) -> String {
              group of rtd's user)"
         );
     };
-    let key = if mode & 0o060 == 0o060 { "" } else { "set mode = \"0660\" in its [[endpoint]], and " };
+    let key = if mode & 0o060 == 0o060 {
+        ""
+    } else {
+        "set mode = \"0660\" in its [[endpoint]], and "
+    };
     format!(
         "; it has mode {mode:04o}, owner {owner} and group {group}, which do not admit {user}: {key}add {user} to the group \
          (usermod -aG {group} {user})"
     )
 }
 
-/// Whether a call of [`Queue`] failed with EACCES. EPERM, with which a seccomp filter refuses a call, has the same
-/// [`io::ErrorKind`].
+/// Whether a call of [`Queue`] failed with EACCES. EPERM, with which a seccomp filter refuses a
+/// call, has the same [`io::ErrorKind`].
 pub fn is_access(e: &io::Error) -> bool {
     let call = e.get_ref().and_then(|inner| inner.downcast_ref::<Failed>());
     call.is_some_and(|failed| failed.errno == nix::errno::Errno::EACCES)
@@ -340,7 +371,13 @@ pub(crate) fn status(fd: RawFd) -> Result<Status, nix::errno::Errno> {
         return Err(nix::errno::Errno::last());
     }
     let mode = stat.st_mode & 0o777;
-    Ok(Status { uid: stat.st_uid, gid: stat.st_gid, mode, inode: stat.st_ino, named: stat.st_nlink > 0 })
+    Ok(Status {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode,
+        inode: stat.st_ino,
+        named: stat.st_nlink > 0,
+    })
 }
 
 /// Closes a descriptor that [`Queue::into_raw`] gave away (close(2)).
@@ -361,10 +398,12 @@ impl From<libc::mq_attr> for Attributes {
 }
 
 impl Queue {
-    /// Throws away as many messages as are in it now, and returns how many that were; what arrives meanwhile stays. For a
-    /// queue that was opened for receiving and non-blocking.
+    /// Throws away as many messages as are in it now, and returns how many that were; what arrives
+    /// meanwhile stays. For a queue that was opened for receiving and non-blocking.
     pub fn flush(&self) -> io::Result<usize> {
-        let Attributes { curmsgs, msgsize, .. } = self.attributes()?;
+        let Attributes {
+            curmsgs, msgsize, ..
+        } = self.attributes()?;
         let mut buffer = vec![0; msgsize];
         let mut flushed = 0;
         while flushed < curmsgs {
@@ -375,7 +414,9 @@ impl Queue {
                 Err(Errno::AGAIN) => break,
                 Err(e) => {
                     let name = self.name.to_string_lossy();
-                    return Err(io::Error::other(format!("message queue {name}: flush: {e}")));
+                    return Err(io::Error::other(format!(
+                        "message queue {name}: flush: {e}"
+                    )));
                 }
             }
         }
@@ -407,9 +448,13 @@ pub fn receive(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, u32), Errno> {
     unsafe { timed_receive(fd, buffer, NO_TIMEOUT) }
 }
 
-/// The same for at most `timeout_ns`, then ETIMEDOUT (mq_timedreceive(3)). The kernel measures it on CLOCK_REALTIME: a
-/// clock that is set meanwhile makes it longer or shorter.
-pub fn receive_within(fd: RawFd, buffer: &mut [u8], timeout_ns: u64) -> Result<(usize, u32), Errno> {
+/// The same for at most `timeout_ns`, then ETIMEDOUT (mq_timedreceive(3)). The kernel measures it
+/// on CLOCK_REALTIME: a clock that is set meanwhile makes it longer or shorter.
+pub fn receive_within(
+    fd: RawFd,
+    buffer: &mut [u8],
+    timeout_ns: u64,
+) -> Result<(usize, u32), Errno> {
     let until = super::clock::realtime_after(timeout_ns);
     // SAFETY: the time is on this stack.
     unsafe { timed_receive(fd, buffer, &until) }
@@ -425,10 +470,12 @@ unsafe fn timed_receive(
 ) -> Result<(usize, u32), Errno> {
     let mut priority = 0;
     let (at, len) = (buffer.as_mut_ptr(), buffer.len());
-    // SAFETY: the buffer is writable for the length given, the time is the caller's contract; a stale descriptor gives
-    // EBADF.
+    // SAFETY: the buffer is writable for the length given, the time is the caller's contract; a
+    // stale descriptor gives EBADF.
     let n = unsafe { libc::syscall(libc::SYS_mq_timedreceive, fd, at, len, &mut priority, until) };
-    usize::try_from(n).map(|n| (n, priority)).map_err(|_| Errno::last())
+    usize::try_from(n)
+        .map(|n| (n, priority))
+        .map_err(|_| Errno::last())
 }
 
 /// Adds a message (mq_send(3)); EAGAIN when the queue is full and the descriptor non-blocking.
@@ -447,7 +494,14 @@ mod permission_tests {
     #[test]
     fn the_first_class_that_a_process_is_in_says_whether_it_may_read() {
         let may = |mode, uid, gid, groups: &[u32]| {
-            Status { uid: 7, gid: 8, mode, inode: 1, named: true }.may_be_read_by(uid, gid, groups)
+            Status {
+                uid: 7,
+                gid: 8,
+                mode,
+                inode: 1,
+                named: true,
+            }
+            .may_be_read_by(uid, gid, groups)
         };
         assert!(may(0o600, 7, 0, &[]) && may(0, 0, 0, &[]));
         assert!(!may(0o600, 9, 8, &[]) && !may(0o044, 7, 8, &[8]));

@@ -1,7 +1,9 @@
-//! Which processes have a file open (proc_pid_fd(5)), for tools that must not take what is another's.
+//! Which processes have a file open (proc_pid_fd(5)), for tools that must not take what is
+//! another's.
 //!
-//! Constraint: /proc shows the descriptors of the caller's own processes; those of other users only to root
-//! (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. What could not be looked into is counted.
+//! Constraint: /proc shows the descriptors of the caller's own processes; those of other users only
+//! to root (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. What could not be looked
+//! into is counted.
 
 use super::printable::printable;
 use super::procfs::field;
@@ -36,7 +38,11 @@ pub fn of(file: &impl AsFd) -> io::Result<Openers> {
     let (dev, ino) = (own.dev(), own.ino());
     let mut openers = Openers::default();
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
         if pid.unsigned_abs() == std::process::id() {
@@ -53,7 +59,8 @@ pub fn of(file: &impl AsFd) -> io::Result<Openers> {
         let Some(first) = holds.next() else { continue };
         let reads = std::iter::once(first).chain(holds).any(|descriptor| {
             let number = descriptor.file_name().to_string_lossy().into_owned();
-            fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).is_ok_and(|info| is_read(&info))
+            fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"))
+                .is_ok_and(|info| is_read(&info))
         });
         let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         let comm = printable(&String::from_utf8_lossy(comm.trim_ascii_end()));
@@ -101,12 +108,20 @@ mod tests {
             let end = Queue::open(&name, access, true).unwrap();
             let stdin = Stdio::from(end.as_fd().try_clone_to_owned().unwrap());
             drop(end);
-            let mut child = Command::new("/bin/sleep").arg("100").stdin(stdin).spawn().unwrap();
+            let mut child = Command::new("/bin/sleep")
+                .arg("100")
+                .stdin(stdin)
+                .spawn()
+                .unwrap();
             let found = of(&queue).unwrap().found;
             child.kill().unwrap();
             child.wait().unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!((found[0].pid.unsigned_abs(), found[0].reads), (child.id(), reads), "{found:?}");
+            assert_eq!(
+                (found[0].pid.unsigned_abs(), found[0].reads),
+                (child.id(), reads),
+                "{found:?}"
+            );
         }
         assert_eq!(of(&queue).unwrap().found, []);
         Queue::unlink(&name).unwrap();

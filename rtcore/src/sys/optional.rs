@@ -1,5 +1,6 @@
-//! System calls that are younger than this program's oldest kernel, or that a container's filter refuses (seccomp profiles
-//! answer an unknown number with EPERM or ENOSYS): tried, and replaced for good once refused.
+//! System calls that are younger than this program's oldest kernel, or that a container's filter
+//! refuses (seccomp profiles answer an unknown number with EPERM or ENOSYS): tried, and replaced
+//! for good once refused.
 
 use super::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,8 @@ impl Optional {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether this failure means that the call is not there; remembers it. For calls that have no EPERM of their own.
+    /// Whether this failure means that the call is not there; remembers it. For calls that have no
+    /// EPERM of their own.
     #[inline]
     pub fn refuses(&self, errno: Errno) -> bool {
         let refused = matches!(errno, Errno::PERM | Errno::NOSYS);

@@ -1,8 +1,8 @@
 //! Process descriptors: death that cannot be confused by pid reuse (pidfd_open(2)).
 //!
 //! Becomes readable when the last thread has ended, for other people's children too, and before the
-//! parent has reaped it. The pid cannot be given to anybody else until then, so "alive" after a read
-//! of /proc/PID says that the read was about this process.
+//! parent has reaped it. The pid cannot be given to anybody else until then, so "alive" after a
+//! read of /proc/PID says that the read was about this process.
 
 use super::procfs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,10 +28,12 @@ pub fn open_thread(tid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// pidfd_open(2). The number of the error stays; where the call itself is refused, the text says so.
+/// pidfd_open(2). The number of the error stays; where the call itself is refused, the text says
+/// so.
 pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| match e {
-        // The kernel needs no right for it (pidfd_open(2)): these two are a filter's, or a kernel's before Linux 5.3.
+        // The kernel needs no right for it (pidfd_open(2)): these two are a filter's, or a kernel's
+        // before Linux 5.3.
         Errno::PERM | Errno::NOSYS => {
             let e = io::Error::from(e);
             io::Error::new(
@@ -46,9 +48,13 @@ pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     })
 }
 
-/// Whether [`PidFd::open`] failed because the call is refused, which says nothing about the process.
+/// Whether [`PidFd::open`] failed because the call is refused, which says nothing about the
+/// process.
 pub fn is_refused(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+    matches!(
+        e.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+    )
 }
 
 /// include/uapi/linux/pidfd.h
@@ -56,8 +62,8 @@ const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 
 /// Makes `slot`'s number refer to `fd`'s process, atomically (dup3(2)).
 pub fn replace(fd: BorrowedFd<'_>, slot: &OwnedFd) -> io::Result<()> {
-    // SAFETY: both descriptors are open for the call (borrowed); dup3 over an owned number keeps the
-    // ownership of that number where it was.
+    // SAFETY: both descriptors are open for the call (borrowed); dup3 over an owned number keeps
+    // the ownership of that number where it was.
     let rc = unsafe { libc::dup3(fd.as_raw_fd(), slot.as_fd().as_raw_fd(), libc::O_CLOEXEC) };
     if rc < 0 {
         return Err(io::Error::last_os_error());
@@ -75,9 +81,14 @@ impl PidFd {
         // Pid::from_raw panics on a negative number.
         let number = if pid > 0 { Pid::from_raw(pid) } else { None };
         let number = number.ok_or_else(|| {
-            procfs::named(format!("pid {pid}"), io::Error::from(io::ErrorKind::InvalidInput))
+            procfs::named(
+                format!("pid {pid}"),
+                io::Error::from(io::ErrorKind::InvalidInput),
+            )
         })?;
-        pidfd_open(number).map(PidFd).map_err(|e| procfs::named(format!("pid {pid}"), e))
+        pidfd_open(number)
+            .map(PidFd)
+            .map_err(|e| procfs::named(format!("pid {pid}"), e))
     }
 
     /// Another descriptor of the same process.
@@ -93,29 +104,34 @@ impl PidFd {
     /// False from the moment the last thread has ended.
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A zero timeout does not sleep, so there is nothing to interrupt; any other error is taken for
-        // dead, the side on which no message goes to a stranger.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // A zero timeout does not sleep, so there is nothing to interrupt; any other error is taken
+        // for dead, the side on which no message goes to a stranger.
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
     /// How the process ended, where the kernel tells somebody who is not its parent.
     ///
-    /// After it was reaped Linux 6.15 says it on the descriptor; before, /proc/PID/stat does to those
-    /// who may trace it.
+    /// After it was reaped Linux 6.15 says it on the descriptor; before, /proc/PID/stat does to
+    /// those who may trace it.
     pub fn ending(&self, pid: i32) -> Option<Ending> {
         if let Some(wait_status) = self.reaped_wait_status() {
             return Some(Ending::from_wait_status(wait_status));
         }
         let wait_status = procfs::zombie_wait_status(pid);
-        // Reaped meanwhile: the pid may have been somebody else's when we read, the descriptor knows.
+        // Reaped meanwhile: the pid may have been somebody else's when we read, the descriptor
+        // knows.
         if self.is_reaped() {
             return self.reaped_wait_status().map(Ending::from_wait_status);
         }
         wait_status.map(Ending::from_wait_status)
     }
 
-    /// Whether this thread may send the process a signal (kill(2)): it is of our user, or CAP_KILL is ours.
+    /// Whether this thread may send the process a signal (kill(2)): it is of our user, or CAP_KILL
+    /// is ours.
     pub fn may_signal(&self) -> bool {
         self.probe() != Some(libc::EPERM)
     }
@@ -129,14 +145,24 @@ impl PidFd {
     fn probe(&self) -> Option<i32> {
         // SAFETY: no pointers; siginfo may be null (pidfd_send_signal(2)).
         let rc = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), 0, std::ptr::null::<u8>(), 0)
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                0,
+                std::ptr::null::<u8>(),
+                0,
+            )
         };
-        if rc < 0 { io::Error::last_os_error().raw_os_error() } else { None }
+        if rc < 0 {
+            io::Error::last_os_error().raw_os_error()
+        } else {
+            None
+        }
     }
 
     fn reaped_wait_status(&self) -> Option<i32> {
-        // struct pidfd_info, first published size (include/uapi/linux/pidfd.h); the libc crate has it
-        // for no target yet.
+        // struct pidfd_info, first published size (include/uapi/linux/pidfd.h); the libc crate has
+        // it for no target yet.
         #[repr(C)]
         #[derive(Default)]
         struct PidfdInfo {
@@ -146,18 +172,22 @@ impl PidFd {
             exit_code: i32,
         }
         const PIDFD_INFO_EXIT: u64 = 1 << 3;
-        const PIDFD_GET_INFO: libc::c_ulong = 0xC000_FF0B | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16);
-        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-        // SAFETY: the request number carries the size of `info`, which is what the kernel writes at most;
-        // an older kernel answers ENOTTY or leaves the mask bit clear.
+        const PIDFD_GET_INFO: libc::c_ulong =
+            0xC000_FF0B | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16);
+        let mut info = PidfdInfo {
+            mask: PIDFD_INFO_EXIT,
+            ..PidfdInfo::default()
+        };
+        // SAFETY: the request number carries the size of `info`, which is what the kernel writes at
+        // most; an older kernel answers ENOTTY or leaves the mask bit clear.
         let rc = unsafe { libc::ioctl(self.0.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
         (rc == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
     }
 }
 
 impl From<OwnedFd> for PidFd {
-    /// Takes one that came by SCM_RIGHTS. Another kind of descriptor is readable by other rules: take them from the
-    /// daemon alone.
+    /// Takes one that came by SCM_RIGHTS. Another kind of descriptor is readable by other rules:
+    /// take them from the daemon alone.
     fn from(fd: OwnedFd) -> PidFd {
         PidFd(fd)
     }
@@ -174,7 +204,6 @@ impl AsFd for PidFd {
 pub enum Ending {
     /// By exit(3) with this status.
     Exit(i32),
-    /// By this signal.
     Signal(i32),
 }
 
@@ -204,14 +233,25 @@ mod tests {
     use std::time::Duration;
 
     fn wait_dead(fd: &PidFd) {
-        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+        let limit = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
         let n = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)).unwrap();
-        assert_eq!(n, 1, "the pidfd did not become readable within {:?}", Duration::from_secs(5));
+        assert_eq!(
+            n,
+            1,
+            "the pidfd did not become readable within {:?}",
+            Duration::from_secs(5)
+        );
     }
 
     #[test]
     fn a_zombie_is_dead_before_anybody_reaps_it() {
-        let mut child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let fd = PidFd::open(pid).unwrap();
         wait_dead(&fd);
@@ -221,7 +261,12 @@ mod tests {
         assert_eq!(fd.ending(pid), Some(Ending::Exit(7)));
         child.wait().unwrap();
         assert!(fd.is_reaped());
-        assert_eq!(PidFd::open(pid).map_err(|e| e.to_string().contains(&pid.to_string())).err(), Some(true));
+        assert_eq!(
+            PidFd::open(pid)
+                .map_err(|e| e.to_string().contains(&pid.to_string()))
+                .err(),
+            Some(true)
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Waiting for several descriptors with a bound on the monotonic clock (ppoll(2)).
 //!
-//! Used by a lane only while something is queued in front of a full receiver; the clean path blocks in
-//! the receive call itself.
+//! Used by a lane only while something is queued in front of a full receiver; the clean path blocks
+//! in the receive call itself.
 
 use super::Errno;
 use std::os::fd::RawFd;
@@ -19,21 +19,33 @@ impl std::fmt::Debug for Interest {
 
 impl Interest {
     /// Nothing: skipped by the kernel.
-    pub const NONE: Interest = Interest(libc::pollfd { fd: -1, events: 0, revents: 0 });
+    pub const NONE: Interest = Interest(libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    });
 
     /// Something to receive.
     pub fn readable(fd: RawFd) -> Interest {
-        Interest(libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+        Interest(libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
     }
 
     /// Room to send.
     pub fn writable(fd: RawFd) -> Interest {
-        Interest(libc::pollfd { fd, events: libc::POLLOUT, revents: 0 })
+        Interest(libc::pollfd {
+            fd,
+            events: libc::POLLOUT,
+            revents: 0,
+        })
     }
 }
 
-/// An empty vector with room for this many, its memory touched: pushing to it later neither allocates nor
-/// faults.
+/// An empty vector with room for this many, its memory touched: pushing to it later neither
+/// allocates nor faults.
 pub fn room_for(count: usize) -> Vec<Interest> {
     let mut interests = vec![Interest::NONE; count];
     interests.clear();
@@ -44,7 +56,8 @@ pub fn room_for(count: usize) -> Vec<Interest> {
 pub fn wait(interests: &mut [Interest], timeout_ns: u64) -> Result<usize, Errno> {
     let timeout = super::clock::timespec(timeout_ns);
     let n = interests.len() as libc::nfds_t;
-    // SAFETY: Interest is a transparent pollfd, the slice is writable, a null mask leaves the mask alone.
+    // SAFETY: Interest is a transparent pollfd, the slice is writable, a null mask leaves the mask
+    // alone.
     let rc = unsafe { libc::ppoll(interests.as_mut_ptr().cast(), n, &timeout, std::ptr::null()) };
     usize::try_from(rc).map_err(|_| Errno::last())
 }

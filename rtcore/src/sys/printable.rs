@@ -1,7 +1,8 @@
 //! Text of somebody else's made safe for a terminal, a log and a document.
 //!
-//! Names, paths, command lines and the output of other programs may contain anything. Control characters move the cursor, start
-//! a line or send commands to a terminal; direction characters make text read differently from what it is.
+//! Names, paths, command lines and the output of other programs may contain anything. Control
+//! characters move the cursor, start a line or send commands to a terminal; direction characters
+//! make text read differently from what it is.
 
 /// The character, or U+FFFD for one that does something to a terminal or to the text around it.
 pub fn printable_char(c: char) -> char {
@@ -9,7 +10,9 @@ pub fn printable_char(c: char) -> char {
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
             char::REPLACEMENT_CHARACTER
         }
-        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            char::REPLACEMENT_CHARACTER
+        }
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
     }

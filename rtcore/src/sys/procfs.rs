@@ -2,11 +2,11 @@
 //!
 //! Constraint: every answer is about whoever has the pid *now*. A caller that holds a pidfd asks it
 //! afterwards whether the process is still there; only then was the answer about that process.
-//! Allocates; control thread and tools only.
-//! Invariant: nothing here waits for the process. An execve(2) of its own holds the kernel's
-//! `exec_update_lock` for as long as a file that it closes takes to be flushed, which on a network file system
-//! or one in user space may be for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID
-//! wait for that lock, and are not read here. `status`, `stat`, `exe` and `task` do not.
+//! Allocates; control thread and tools only. Invariant: nothing here waits for the process. An
+//! execve(2) of its own holds the kernel's `exec_update_lock` for as long as a file that it closes
+//! takes to be flushed, which on a network file system or one in user space may be for ever;
+//! `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID wait for that lock, and are
+//! not read here. `status`, `stat`, `exe` and `task` do not.
 
 use super::clock::monotonic_ns;
 use super::memory::ThreadUsage;
@@ -22,27 +22,38 @@ const LISTED_LOOK: Duration = Duration::from_millis(1);
 
 pub(crate) use super::context::named;
 
-/// Reads a file of /proc in which a process or thread name may stand. A name is any bytes (prctl(2), PR_SET_NAME); what is
-/// not UTF-8 is replaced, and everything else is ASCII.
+/// Reads a file of /proc in which a process or thread name may stand. A name is any bytes
+/// (prctl(2), PR_SET_NAME); what is not UTF-8 is replaced, and everything else is ASCII.
 pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = std::fs::read(path)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
-/// What stands behind `key:` in a file that has a line for each key, such as status, meminfo and fdinfo.
+/// What stands behind `key:` in a file that has a line for each key, such as status, meminfo and
+/// fdinfo.
 pub fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     Some(value.strip_prefix('\t').unwrap_or(value))
 }
 
 /// The first number behind `key:`, without the unit that may follow.
 pub fn number<T: FromStr>(text: &str, key: &str) -> Option<T> {
-    field(text, key)?.split_ascii_whitespace().next()?.parse().ok()
+    field(text, key)?
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// All numbers behind `key:`.
 pub(super) fn numbers<T: FromStr>(text: &str, key: &str) -> Option<Vec<T>> {
-    field(text, key)?.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
+    field(text, key)?
+        .split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect()
 }
 
 /// The mask behind `key:`, which is hexadecimal.
@@ -73,8 +84,12 @@ pub struct Status {
 pub fn status(pid: i32) -> io::Result<Status> {
     let path = format!("/proc/{pid}/status");
     let text = text(&path).map_err(|e| named(&path, e))?;
-    parse_status(&text)
-        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "lines are missing")))
+    parse_status(&text).ok_or_else(|| {
+        named(
+            &path,
+            io::Error::new(io::ErrorKind::InvalidData, "lines are missing"),
+        )
+    })
 }
 
 fn parse_status(text: &str) -> Option<Status> {
@@ -90,8 +105,8 @@ fn parse_status(text: &str) -> Option<Status> {
     })
 }
 
-/// Faults and context switches of any thread so far, as [`memory::thread_usage`](super::memory::thread_usage) says them of
-/// the calling one.
+/// Faults and context switches of any thread so far, as
+/// [`memory::thread_usage`](super::memory::thread_usage) says them of the calling one.
 ///
 /// Errors: ENOENT, and ESRCH when it ends meanwhile; ENODATA for a file without these figures.
 pub fn thread_usage(pid: u32, tid: u32) -> io::Result<ThreadUsage> {
@@ -100,7 +115,12 @@ pub fn thread_usage(pid: u32, tid: u32) -> io::Result<ThreadUsage> {
         text(&path).map_err(|e| named(&path, e))
     };
     let usage = parse_usage(&read("stat")?, &read("status")?);
-    usage.ok_or_else(|| named(format!("/proc/{pid}/task/{tid}"), io::Error::from_raw_os_error(libc::ENODATA)))
+    usage.ok_or_else(|| {
+        named(
+            format!("/proc/{pid}/task/{tid}"),
+            io::Error::from_raw_os_error(libc::ENODATA),
+        )
+    })
 }
 
 fn parse_usage(stat: &str, status: &str) -> Option<ThreadUsage> {
@@ -115,11 +135,16 @@ fn parse_usage(stat: &str, status: &str) -> Option<ThreadUsage> {
     })
 }
 
-/// Whether the thread of this number is the kernel's own (PF_KTHREAD); none when there is no such thread.
+/// Whether the thread of this number is the kernel's own (PF_KTHREAD); none when there is no such
+/// thread.
 pub fn is_kernel_thread(tid: u32) -> Option<bool> {
     const PF_KTHREAD: u64 = 0x0020_0000;
     let stat = text(format!("/proc/{tid}/stat")).ok()?;
-    let flags: u64 = behind_name(&stat)?.split_whitespace().nth(9 - 3)?.parse().ok()?;
+    let flags: u64 = behind_name(&stat)?
+        .split_whitespace()
+        .nth(9 - 3)?
+        .parse()
+        .ok()?;
     Some(flags & PF_KTHREAD != 0)
 }
 
@@ -141,30 +166,47 @@ pub struct Groups {
 pub fn groups(pid: i32) -> io::Result<Groups> {
     let path = format!("/proc/{pid}/stat");
     let text = text(&path).map_err(|e| named(&path, e))?;
-    parse_groups(&text)
-        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+    parse_groups(&text).ok_or_else(|| {
+        named(
+            &path,
+            io::Error::new(io::ErrorKind::InvalidData, "fields are missing"),
+        )
+    })
 }
 
 fn parse_groups(stat: &str) -> Option<Groups> {
     let mut fields = behind_name(stat)?.split_ascii_whitespace().skip(2);
     let mut number = || fields.next()?.parse::<i32>().ok();
-    Some(Groups { pgid: number()?, sid: number()? })
+    Some(Groups {
+        pgid: number()?,
+        sid: number()?,
+    })
 }
 
-/// When the process was started, in clock ticks since the machine was: with the pid it names one process of this boot.
+/// When the process was started, in clock ticks since the machine was: with the pid it names one
+/// process of this boot.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
     let path = format!("/proc/{pid}/stat");
     let stat = text(&path)?;
-    parse_start_ticks(&stat)
-        .ok_or_else(|| named(&path, io::Error::new(io::ErrorKind::InvalidData, "fields are missing")))
+    parse_start_ticks(&stat).ok_or_else(|| {
+        named(
+            &path,
+            io::Error::new(io::ErrorKind::InvalidData, "fields are missing"),
+        )
+    })
 }
 
 /// Field 22 (proc_pid_stat(5)); the first behind the name is field 3.
 fn parse_start_ticks(stat: &str) -> Option<u64> {
-    behind_name(stat)?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    behind_name(stat)?
+        .split_ascii_whitespace()
+        .nth(22 - 3)?
+        .parse()
+        .ok()
 }
 
-/// In which numbers of processes mean what they mean to us: the boot of the machine and our pid namespace.
+/// In which numbers of processes mean what they mean to us: the boot of the machine and our pid
+/// namespace.
 pub fn pid_scope() -> io::Result<String> {
     const BOOT: &str = "/proc/sys/kernel/random/boot_id";
     const NAMESPACE: &str = "/proc/self/ns/pid";
@@ -182,15 +224,15 @@ pub fn exe(pid: i32) -> io::Result<PathBuf> {
 
 /// Whether the process runs the very file at `program`.
 ///
-/// Compares the files, not the paths: a mount namespace of one's own is enough to make the path read
-/// as anything (tried), the device and inode behind the link are the kernel's.
+/// Compares the files, not the paths: a mount namespace of one's own is enough to make the path
+/// read as anything (tried), the device and inode behind the link are the kernel's.
 pub fn runs(pid: i32, program: &Path) -> io::Result<bool> {
     let link = format!("/proc/{pid}/exe");
     Ok(file_id(Path::new(&link))? == file_id(program)?)
 }
 
-/// Device and inode, as far as they are known without asking a file server, which may never answer: the
-/// process chooses from which file system it runs.
+/// Device and inode, as far as they are known without asking a file server, which may never answer:
+/// the process chooses from which file system it runs.
 fn file_id(path: &Path) -> io::Result<(u32, u32, u64)> {
     let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
     let found = found.map_err(|e| named(path.display(), e))?;
@@ -209,8 +251,8 @@ pub struct ThreadMask {
     pub tid: i32,
     /// Name as `ps -L` shows it.
     pub comm: String,
-    /// Blocked signals; bit n-1 is signal n. Those that a sleeping sigwaitinfo(2) or ppoll(2) lets through are
-    /// not among them.
+    /// Blocked signals; bit n-1 is signal n. Those that a sleeping sigwaitinfo(2) or ppoll(2) lets
+    /// through are not among them.
     pub blocked: u64,
 }
 
@@ -220,21 +262,34 @@ pub fn thread_masks() -> io::Result<Vec<ThreadMask>> {
     let mut masks = Vec::new();
     for entry in std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))? {
         let entry = entry.map_err(|e| named(TASKS, e))?;
-        let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(tid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         // One that has ended since the directory was read takes no signal any more.
-        let Ok(text) = text(entry.path().join("status")) else { continue };
+        let Ok(text) = text(entry.path().join("status")) else {
+            continue;
+        };
         masks.extend(parse_mask(tid, &text));
     }
     Ok(masks)
 }
 
-/// None for a thread that has ended but is still listed, as the first one of a process may be, or is about to: one
-/// that has given up its signal state already shows an empty mask, and zero threads.
+/// None for a thread that has ended but is still listed, as the first one of a process may be, or
+/// is about to: one that has given up its signal state already shows an empty mask, and zero
+/// threads.
 fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
     if field(text, "State")?.starts_with(['Z', 'X']) || field(text, "Threads")? == "0" {
         return None;
     }
-    Some(ThreadMask { tid, comm: field(text, "Name")?.to_owned(), blocked: mask(text, "SigBlk")? })
+    Some(ThreadMask {
+        tid,
+        comm: field(text, "Name")?.to_owned(),
+        blocked: mask(text, "SigBlk")?,
+    })
 }
 
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
@@ -247,8 +302,8 @@ pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
 }
 
-/// Whether the process is on its way out, each thread of it: it closes its descriptors, and its pidfd does not say
-/// so yet.
+/// Whether the process is on its way out, each thread of it: it closes its descriptors, and its
+/// pidfd does not say so yet.
 pub fn is_exiting(pid: i32) -> io::Result<bool> {
     let path = format!("/proc/{pid}/task");
     for thread in std::fs::read_dir(&path).map_err(|e| named(&path, e))? {
@@ -262,23 +317,28 @@ pub fn is_exiting(pid: i32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether somebody sent the process SIGKILL that it has not taken yet: it is about to exit (proc_pid_status(5)).
+/// Whether somebody sent the process SIGKILL that it has not taken yet: it is about to exit
+/// (proc_pid_status(5)).
 pub fn is_killed(pid: i32) -> io::Result<bool> {
     let path = format!("/proc/{pid}/status");
     let status = text(&path)?;
-    let pending = ["SigPnd", "ShdPnd"].iter().filter_map(|key| mask(&status, key));
+    let pending = ["SigPnd", "ShdPnd"]
+        .iter()
+        .filter_map(|key| mask(&status, key));
     Ok(pending.fold(0, |all, mask| all | mask) >> (libc::SIGKILL - 1) & 1 == 1)
 }
 
-/// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5), include/linux/sched.h).
+/// PF_EXITING among the flags, the seventh field behind the name (proc_pid_stat(5),
+/// include/linux/sched.h).
 fn exiting(stat: &str) -> Option<bool> {
     const PF_EXITING: u64 = 4;
     let flags: u64 = behind_name(stat)?.split_whitespace().nth(6)?.parse().ok()?;
     Some(flags & PF_EXITING != 0)
 }
 
-/// The numbers of a process in the pid namespaces that it is in (`NSpid` of proc_pid_status(5)), beginning with the one that
-/// this /proc shows: several for a process in a namespace below ours, whose own number is the last.
+/// The numbers of a process in the pid namespaces that it is in (`NSpid` of proc_pid_status(5)),
+/// beginning with the one that this /proc shows: several for a process in a namespace below ours,
+/// whose own number is the last.
 ///
 /// Errors: those of /proc.
 pub fn namespace_pids(pid: i32) -> io::Result<Vec<i32>> {
@@ -289,15 +349,22 @@ fn namespace_numbers(path: &str, number: i32) -> io::Result<Vec<i32>> {
     let text = text(path).map_err(|e| named(path, e))?;
     let line = field(&text, "NSpid");
     // A kernel without pid namespaces has no such line.
-    Ok(line.map_or(vec![number], |line| line.split_whitespace().filter_map(|n| n.parse().ok()).collect()))
+    Ok(line.map_or(vec![number], |line| {
+        line.split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect()
+    }))
 }
 
-/// Our number of the thread of `pid` that has this number in the innermost pid namespace of the process.
+/// Our number of the thread of `pid` that has this number in the innermost pid namespace of the
+/// process.
 pub fn thread_of_namespace(pid: i32, inner: i32) -> io::Result<Option<i32>> {
     let tasks = format!("/proc/{pid}/task");
     for entry in std::fs::read_dir(&tasks).map_err(|e| named(&tasks, e))? {
         let name = entry.map_err(|e| named(&tasks, e))?.file_name();
-        let Some(tid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(tid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         // A thread that has ended meanwhile is not the one.
         let numbers = namespace_numbers(&format!("{tasks}/{tid}/status"), tid).unwrap_or_default();
         if numbers.last() == Some(&inner) {
@@ -307,14 +374,17 @@ pub fn thread_of_namespace(pid: i32, inner: i32) -> io::Result<Option<i32>> {
     Ok(None)
 }
 
-/// Inode of a process' namespace of a kind; none where this process may not look into that one (ptrace(2)).
+/// Inode of a process' namespace of a kind; none where this process may not look into that one
+/// (ptrace(2)).
 pub fn namespace(pid: i32, kind: &str) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|ns| ns.ino())
+    std::fs::metadata(format!("/proc/{pid}/ns/{kind}"))
+        .ok()
+        .map(|ns| ns.ino())
 }
 
-/// Inode of this process' namespace of a kind (`ipc`, `pid`: namespaces(7)); 0 where the kernel has none, or /proc is not
-/// there.
+/// Inode of this process' namespace of a kind (`ipc`, `pid`: namespaces(7)); 0 where the kernel has
+/// none, or /proc is not there.
 pub fn own_namespace(kind: &str) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |ns| ns.ino())
@@ -322,13 +392,15 @@ pub fn own_namespace(kind: &str) -> u64 {
 
 /// How many threads this process has, for whoever needs to be the only one.
 ///
-/// Not those that have ended: the kernel lists a thread for a while after whoever joined it went on, and there is no event
-/// for the end of that. So several are looked for again, for a second.
+/// Not those that have ended: the kernel lists a thread for a while after whoever joined it went
+/// on, and there is no event for the end of that. So several are looked for again, for a second.
 pub fn lasting_threads() -> io::Result<usize> {
     const TASKS: &str = "/proc/self/task";
     let until_ns = monotonic_ns() + LISTED_NS;
     loop {
-        let threads = std::fs::read_dir(TASKS).map_err(|e| named(TASKS, e))?.count();
+        let threads = std::fs::read_dir(TASKS)
+            .map_err(|e| named(TASKS, e))?
+            .count();
         if threads == 1 || monotonic_ns() > until_ns {
             return Ok(threads);
         }
@@ -359,10 +431,20 @@ mod tests {
 
     #[test]
     fn groups_are_those_of_getpgid_and_getsid() {
-        let mut child = Command::new("/bin/sleep").arg("10").process_group(0).spawn().unwrap();
+        let mut child = Command::new("/bin/sleep")
+            .arg("10")
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let ours = groups(i32::try_from(std::process::id()).unwrap()).unwrap();
-        assert_eq!(groups(pid).unwrap(), Groups { pgid: pid, sid: ours.sid });
+        assert_eq!(
+            groups(pid).unwrap(),
+            Groups {
+                pgid: pid,
+                sid: ours.sid
+            }
+        );
         assert_ne!(ours.pgid, pid);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -371,9 +453,21 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {
-        assert_eq!(parse_groups("7 (a) S 1 2 3 (\n) S 1 40 50 0 -1"), Some(Groups { pgid: 40, sid: 50 }));
-        assert_eq!(parse_groups("7 (x) Z 1 -1 -1 0"), Some(Groups { pgid: -1, sid: -1 }));
-        for broken in ["", "7 (x", "7 (x) S 1 2", "7 (x) S 1 y 3", "7 (x) S 1 99999999999 3"] {
+        assert_eq!(
+            parse_groups("7 (a) S 1 2 3 (\n) S 1 40 50 0 -1"),
+            Some(Groups { pgid: 40, sid: 50 })
+        );
+        assert_eq!(
+            parse_groups("7 (x) Z 1 -1 -1 0"),
+            Some(Groups { pgid: -1, sid: -1 })
+        );
+        for broken in [
+            "",
+            "7 (x",
+            "7 (x) S 1 2",
+            "7 (x) S 1 y 3",
+            "7 (x) S 1 99999999999 3",
+        ] {
             assert_eq!(parse_groups(broken), None);
         }
     }
@@ -390,7 +484,11 @@ mod tests {
             // The stack may be that of an earlier thread; this memory is new.
             std::hint::black_box(vec![1_u8; 1 << 20]);
             assert!(thread_usage(pid, tid.unsigned_abs()).unwrap().minor_faults > 0);
-            let mask = thread_masks().unwrap().into_iter().find(|mask| mask.tid == tid).unwrap();
+            let mask = thread_masks()
+                .unwrap()
+                .into_iter()
+                .find(|mask| mask.tid == tid)
+                .unwrap();
             assert_eq!(mask.comm, "arm \u{fffd}) \u{fffd}");
             assert!(!is_exiting(number).unwrap());
         })
@@ -415,10 +513,17 @@ mod tests {
     #[test]
     fn a_status_with_missing_lines_is_no_status() {
         assert_eq!(parse_status(""), None);
-        assert_eq!(parse_status("Tgid:\t1\nState:\tS\nUid:\t1\nGid:\t1 1 1 1\nGroups:\t\n"), None);
-        let full = "Tgid:\t7\nState:\tZ (zombie)\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
+        assert_eq!(
+            parse_status("Tgid:\t1\nState:\tS\nUid:\t1\nGid:\t1 1 1 1\nGroups:\t\n"),
+            None
+        );
+        let full =
+            "Tgid:\t7\nState:\tZ (zombie)\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
         let parsed = parse_status(full).unwrap();
-        assert_eq!((parsed.ruid, parsed.euid, parsed.suid, parsed.egid), (1, 2, 3, 6));
+        assert_eq!(
+            (parsed.ruid, parsed.euid, parsed.suid, parsed.egid),
+            (1, 2, 3, 6)
+        );
         assert_eq!((parsed.state, parsed.groups), ('Z', vec![9, 10]));
     }
 
@@ -431,7 +536,10 @@ mod tests {
                 let own = crate::sys::sched::gettid();
                 let masks = thread_masks().unwrap();
                 let found = masks.iter().find(|mask| mask.tid == own).unwrap();
-                assert_eq!((found.comm.as_str(), found.blocked >> 49 & 1), ("masked", 1));
+                assert_eq!(
+                    (found.comm.as_str(), found.blocked >> 49 & 1),
+                    ("masked", 1)
+                );
             })
             .unwrap()
             .join()
@@ -442,7 +550,10 @@ mod tests {
         assert_eq!(parse_mask(1, ending), None);
         let running = "Name:\ta b\nState:\tR (running)\nThreads:\t2\nSigBlk:\t0000000200000001\n";
         let parsed = parse_mask(7, running).unwrap();
-        assert_eq!((parsed.tid, parsed.comm.as_str(), parsed.blocked), (7, "a b", 0x2_0000_0001));
+        assert_eq!(
+            (parsed.tid, parsed.comm.as_str(), parsed.blocked),
+            (7, "a b", 0x2_0000_0001)
+        );
     }
 
     #[test]
@@ -461,7 +572,11 @@ mod tests {
 
     #[test]
     fn the_same_file_under_another_name_is_the_same_program() {
-        let mut child = Command::new("/bin/sleep").arg("10").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("/bin/sleep")
+            .arg("10")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let real = std::fs::canonicalize("/bin/sleep").unwrap();
         assert!(runs(pid, &real).unwrap());
@@ -471,6 +586,9 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let gone = runs(pid, &real).unwrap_err();
-        assert!(gone.to_string().contains(&format!("/proc/{pid}/exe")), "{gone}");
+        assert!(
+            gone.to_string().contains(&format!("/proc/{pid}/exe")),
+            "{gone}"
+        );
     }
 }

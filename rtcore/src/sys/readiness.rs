@@ -1,12 +1,13 @@
-//! Whether a process would take a signal, or die of it, or never see it: the signal masks and dispositions of its threads
-//! (proc_pid_status(5)).
+//! Whether a process would take a signal, or die of it, or never see it: the signal masks and
+//! dispositions of its threads (proc_pid_status(5)).
 //!
-//! A thread that sleeps in sigwaitinfo(2) shows the signals that it waits for as not blocked: the kernel unblocks them
-//! for as long as the call lasts, and keeps the real mask to itself. Such a thread is recognised by the kernel function
-//! in which it sleeps (/proc/PID/task/TID/wchan). That file needs PTRACE_MODE_READ, which has the same user and
-//! CAP_SYS_PTRACE, also under Yama, and reads as `0` without it. /proc/PID/task/TID/syscall would say the same, but needs
-//! the right to attach, and it waits for an execve(2) of the process, which may take for ever (see [`super::procfs`]).
-//! Which signals a thread waits for is not visible.
+//! A thread that sleeps in sigwaitinfo(2) shows the signals that it waits for as not blocked: the
+//! kernel unblocks them for as long as the call lasts, and keeps the real mask to itself. Such a
+//! thread is recognised by the kernel function in which it sleeps (/proc/PID/task/TID/wchan). That
+//! file needs PTRACE_MODE_READ, which has the same user and CAP_SYS_PTRACE, also under Yama, and
+//! reads as `0` without it. /proc/PID/task/TID/syscall would say the same, but needs the right to
+//! attach, and it waits for an execve(2) of the process, which may take for ever (see
+//! [`super::procfs`]). Which signals a thread waits for is not visible.
 //!
 //! Allocates; control thread and tools only. Invariant: nothing here waits for the process.
 
@@ -18,8 +19,8 @@ const THREADS_MAX: usize = 1024;
 /// Looks at a thread that does something else at each.
 const TRIES_MAX: usize = 3;
 
-/// What becomes of the signals that were asked about; bit n-1 is signal n. A signal in none of them would end the process,
-/// or do whatever else is its default.
+/// What becomes of the signals that were asked about; bit n-1 is signal n. A signal in none of them
+/// would end the process, or do whatever else is its default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     /// A handler, sigwaitinfo(2) or signalfd(2) takes it, now or later.
@@ -28,7 +29,8 @@ pub struct Readiness {
     pub ignored: u64,
     /// It is taken if some thread waits in sigwaitinfo(2), which could not be seen.
     pub unseen: u64,
-    /// Nor can it be seen later: this process may not look into that one. Else a thread was about to sleep or to wake.
+    /// Nor can it be seen later: this process may not look into that one. Else a thread was about
+    /// to sleep or to wake.
     pub hidden: bool,
     /// Some thread blocks it.
     pub blocked: u64,
@@ -56,7 +58,8 @@ struct Masks {
     caught: u64,
 }
 
-/// What becomes of the signals `wanted` that are sent to the process, or to the one thread `tid` of it.
+/// What becomes of the signals `wanted` that are sent to the process, or to the one thread `tid` of
+/// it.
 ///
 /// Nothing is ready where there is no such process or thread.
 ///
@@ -72,7 +75,9 @@ pub fn look(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
     let mut open = None;
     let (mut keep, mut kept) = (u64::MAX, u64::MAX);
     for tid in tids.iter().copied().take(THREADS_MAX) {
-        let Some(masks) = masks(pid, tid)? else { continue };
+        let Some(masks) = masks(pid, tid)? else {
+            continue;
+        };
         let open = *open.get_or_insert_with(|| {
             found.ready = wanted & masks.caught;
             found.ignored = wanted & masks.ignored;
@@ -81,7 +86,10 @@ pub fn look(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
         if open == 0 {
             return Ok(found);
         }
-        let thread = thread(pid, tid, open)?.unwrap_or(Thread { keeps: open, ..Thread::default() });
+        let thread = thread(pid, tid, open)?.unwrap_or(Thread {
+            keeps: open,
+            ..Thread::default()
+        });
         keep &= thread.keeps;
         kept &= thread.keeps | thread.unseen;
         found.blocked |= thread.blocked;
@@ -93,7 +101,8 @@ pub fn look(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
     if tids.len() > THREADS_MAX {
         keep = 0;
     }
-    // A program that blocks a signal in one thread does so for the sake of another one that takes it.
+    // A program that blocks a signal in one thread does so for the sake of another one that takes
+    // it.
     let ready = open & (keep | kept & found.blocked);
     found.ready |= ready;
     found.ignored &= open & !ready;
@@ -116,27 +125,50 @@ fn thread_ids(pid: i32) -> io::Result<Vec<i32>> {
 fn thread(pid: i32, tid: i32, open: u64) -> io::Result<Option<Thread>> {
     let mut unseen = 0;
     for _ in 0..TRIES_MAX {
-        let Some(now) = masks(pid, tid)? else { return Ok(None) };
+        let Some(now) = masks(pid, tid)? else {
+            return Ok(None);
+        };
         let blocked = open & now.blocked;
-        let waits = if blocked == open { Some(true) } else { sleeps_in_sigwait(pid, tid, now.sleeps) };
+        let waits = if blocked == open {
+            Some(true)
+        } else {
+            sleeps_in_sigwait(pid, tid, now.sleeps)
+        };
         if waits == Some(true) {
-            return Ok(Some(Thread { keeps: open, blocked, unseen: 0 }));
+            return Ok(Some(Thread {
+                keeps: open,
+                blocked,
+                unseen: 0,
+            }));
         }
         // It may have left the call since its mask was read, and then blocks the signals again.
-        let Some(after) = masks(pid, tid)? else { return Ok(None) };
+        let Some(after) = masks(pid, tid)? else {
+            return Ok(None);
+        };
         match waits {
             Some(_) if open & after.blocked == blocked => {
-                return Ok(Some(Thread { keeps: blocked, blocked, unseen: 0 }));
+                return Ok(Some(Thread {
+                    keeps: blocked,
+                    blocked,
+                    unseen: 0,
+                }));
             }
             Some(_) => {}
             None => unseen += 1,
         }
         if unseen == TRIES_MAX {
-            return Ok(Some(Thread { keeps: blocked, blocked, unseen: open & !blocked }));
+            return Ok(Some(Thread {
+                keeps: blocked,
+                blocked,
+                unseen: open & !blocked,
+            }));
         }
     }
     // It enters and leaves the call at each look.
-    Ok(Some(Thread { keeps: open, ..Thread::default() }))
+    Ok(Some(Thread {
+        keeps: open,
+        ..Thread::default()
+    }))
 }
 
 /// Whether wchan says nothing of this process' threads, or of any.
@@ -171,8 +203,8 @@ fn masks(pid: i32, tid: i32) -> io::Result<Option<Masks>> {
     }
 }
 
-/// None for a thread that has ended but is still listed, or is about to end: one that has given up its signal state shows
-/// empty masks, and zero threads.
+/// None for a thread that has ended but is still listed, or is about to end: one that has given up
+/// its signal state shows empty masks, and zero threads.
 fn parse(text: &str) -> Option<Masks> {
     let state = field(text, "State")?;
     if state.starts_with(['Z', 'X']) || field(text, "Threads")? == "0" {
@@ -198,7 +230,10 @@ mod tests {
     }
 
     /// A thread that does `first`, says that it did, and then `then`.
-    fn thread_that(first: impl FnOnce() + Send + 'static, then: impl FnOnce() + Send + 'static) -> i32 {
+    fn thread_that(
+        first: impl FnOnce() + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) -> i32 {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             first();
@@ -221,8 +256,14 @@ mod tests {
             let _ = until.recv();
         });
         let found = own_thread(tid, wanted);
-        assert_eq!((found.ready, found.blocked), (bit(signo(20)), bit(signo(20))));
-        assert!(found.ignored == 0 && !found.hidden, "our own threads are visible: {found:?}");
+        assert_eq!(
+            (found.ready, found.blocked),
+            (bit(signo(20)), bit(signo(20)))
+        );
+        assert!(
+            found.ignored == 0 && !found.hidden,
+            "our own threads are visible: {found:?}"
+        );
         drop(end);
 
         let set = SignalSet::of([signo(22)]);
@@ -236,12 +277,16 @@ mod tests {
         while !asleep() {
             std::thread::yield_now();
         }
-        assert_eq!(masks(sched::getpid(), tid).unwrap().unwrap().blocked & bit(signo(22)), 0);
+        assert_eq!(
+            masks(sched::getpid(), tid).unwrap().unwrap().blocked & bit(signo(22)),
+            0
+        );
         assert_eq!(own_thread(tid, bit(signo(22))).ready, bit(signo(22)));
         rtsignal::queue_to_thread(sched::getpid(), tid, signo(22), 0, 0, 0).unwrap();
     }
 
-    /// Woken, it waits for the CPU that the thread which looks occupies: its mask still shows the signal as not blocked.
+    /// Woken, it waits for the CPU that the thread which looks occupies: its mask still shows the
+    /// signal as not blocked.
     #[test]
     fn a_thread_that_was_woken_and_has_not_run_yet_is_never_taken_for_one_that_is_not_ready() {
         let cpu = *crate::sys::cpus::allowed().unwrap().first().unwrap();
@@ -253,7 +298,9 @@ mod tests {
                 sched::pin(cpu).unwrap();
                 let idle = libc::sched_param { sched_priority: 0 };
                 // SAFETY: 0 is the calling thread; a valid parameter.
-                assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const idle) }, 0);
+                let result =
+                    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const idle) };
+                assert_eq!(result, 0);
             },
             move || while rtsignal::wait(&set).is_ok_and(|received| received.value != u64::MAX) {},
         );
@@ -269,9 +316,14 @@ mod tests {
             (0..50).map(look).collect::<Vec<_>>()
         };
         let looks = std::thread::spawn(looks).join().unwrap();
-        let wrong = looks.iter().find(|found| (found.ready | found.unseen) & bit(signo) == 0);
+        let wrong = looks
+            .iter()
+            .find(|found| (found.ready | found.unseen) & bit(signo) == 0);
         assert_eq!(wrong, None);
-        assert!(looks.iter().any(|found| found.unseen != 0), "the waiter ran each time before the look");
+        assert!(
+            looks.iter().any(|found| found.unseen != 0),
+            "the waiter ran each time before the look"
+        );
         rtsignal::queue_to_thread(sched::getpid(), waiter, signo, u64::MAX, 0, 0).unwrap();
     }
 
@@ -279,7 +331,12 @@ mod tests {
     fn a_status_is_read_and_one_of_a_thread_that_ends_is_none() {
         let text = "Name:\tx\nState:\tS (sleeping)\nThreads:\t2\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000000002\n\
                     SigCgt:\t8000000000000004\n";
-        let expected = Masks { sleeps: true, blocked: 1, ignored: 2, caught: 1 << 63 | 4 };
+        let expected = Masks {
+            sleeps: true,
+            blocked: 1,
+            ignored: 2,
+            caught: 1 << 63 | 4,
+        };
         assert_eq!(parse(text), Some(expected));
         assert_eq!(parse(&text.replace("S (sleeping)", "Z (zombie)")), None);
         assert_eq!(parse(&text.replace("Threads:\t2", "Threads:\t0")), None);
@@ -292,7 +349,10 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
         assert!(look(pid, None, u64::MAX).is_err());
-        let ended = Readiness { thread_ended: true, ..Readiness::default() };
+        let ended = Readiness {
+            thread_ended: true,
+            ..Readiness::default()
+        };
         assert_eq!(look(pid, Some(pid), u64::MAX).unwrap(), ended);
     }
 }

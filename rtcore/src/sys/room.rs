@@ -1,8 +1,10 @@
-//! How much memory can still be had: MemAvailable of the machine (proc_meminfo(5)) and the limits of the control groups that
-//! the process is in, at every level (cgroups(7): memory.max, or memory.limit_in_bytes of version 1).
+//! How much memory can still be had: MemAvailable of the machine (proc_meminfo(5)) and the limits
+//! of the control groups that the process is in, at every level (cgroups(7): memory.max, or
+//! memory.limit_in_bytes of version 1).
 //!
-//! A process that goes beyond the limit of its group is killed, whatever the machine has. Page cache of files on disk counts
-//! as usage of the group and is given back under pressure, so it counts as available here.
+//! A process that goes beyond the limit of its group is killed, whatever the machine has. Page
+//! cache of files on disk counts as usage of the group and is given back under pressure, so it
+//! counts as available here.
 
 use super::procfs;
 use std::path::{Path, PathBuf};
@@ -20,9 +22,16 @@ pub struct Room {
 pub fn available() -> Option<Room> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| mem_available(&text));
-    let machine = machine.map(|bytes| Room { bytes, limit: "MemAvailable".to_owned() });
-    let groups = read("/proc/self/cgroup").map(|text| of_groups(&text, Path::new("/sys/fs/cgroup")));
-    machine.into_iter().chain(groups.unwrap_or_default()).min_by_key(|room| room.bytes)
+    let machine = machine.map(|bytes| Room {
+        bytes,
+        limit: "MemAvailable".to_owned(),
+    });
+    let groups =
+        read("/proc/self/cgroup").map(|text| of_groups(&text, Path::new("/sys/fs/cgroup")));
+    machine
+        .into_iter()
+        .chain(groups.unwrap_or_default())
+        .min_by_key(|room| room.bytes)
 }
 
 /// MemAvailable in the text of /proc/meminfo.
@@ -37,34 +46,52 @@ struct Version {
     cache: &'static str,
 }
 
-const V1: Version =
-    Version { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", cache: "total_inactive_file" };
-const V2: Version = Version { limit: "memory.max", usage: "memory.current", cache: "inactive_file" };
+const V1: Version = Version {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cache: "total_inactive_file",
+};
+const V2: Version = Version {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: "inactive_file",
+};
 
 /// By the lines of /proc/self/cgroup, below where the hierarchies are mounted.
 fn of_groups(groups: &str, mounts: &Path) -> Vec<Room> {
     let mut rooms = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         let (roots, version) = match controllers {
             // With both versions in use it is mounted one level down, without this controller.
             "" => (vec![mounts.to_owned(), mounts.join("unified")], V2),
-            names if names.split(',').any(|name| name == "memory") => (vec![mounts.join("memory")], V1),
+            names if names.split(',').any(|name| name == "memory") => {
+                (vec![mounts.join("memory")], V1)
+            }
             _ => continue,
         };
         for root in roots {
-            rooms.extend(levels(&root, group).iter().filter_map(|dir| room_in(dir, &version)));
+            rooms.extend(
+                levels(&root, group)
+                    .iter()
+                    .filter_map(|dir| room_in(dir, &version)),
+            );
         }
     }
     rooms
 }
 
-/// The group's directory and those above it, up to the mount. In a container the mount may be the group itself, and the
-/// path one of the host: then the mount is all there is.
+/// The group's directory and those above it, up to the mount. In a container the mount may be the
+/// group itself, and the path one of the host: then the mount is all there is.
 fn levels(root: &Path, group: &str) -> Vec<PathBuf> {
     let own = root.join(group.trim_start_matches('/'));
-    own.ancestors().take_while(|dir| dir.starts_with(root)).map(Path::to_owned).collect()
+    own.ancestors()
+        .take_while(|dir| dir.starts_with(root))
+        .map(Path::to_owned)
+        .collect()
 }
 
 fn room_in(dir: &Path, version: &Version) -> Option<Room> {
@@ -74,9 +101,14 @@ fn room_in(dir: &Path, version: &Version) -> Option<Room> {
     let limit = number(version.limit).filter(|limit| *limit < 1 << 60)?;
     let usage = number(version.usage)?;
     let stat = read("memory.stat").unwrap_or_default();
-    let cache = stat.lines().find_map(|line| line.strip_prefix(version.cache)?.trim().parse::<u64>().ok());
+    let cache = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(version.cache)?.trim().parse::<u64>().ok());
     let bytes = limit.saturating_sub(usage.saturating_sub(cache.unwrap_or(0)));
-    Some(Room { bytes, limit: dir.join(version.limit).display().to_string() })
+    Some(Room {
+        bytes,
+        limit: dir.join(version.limit).display().to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -106,8 +138,13 @@ mod tests {
         }
 
         fn least(&self, groups: &str) -> Option<(u64, String)> {
-            let least = of_groups(groups, &self.0).into_iter().min_by_key(|room| room.bytes)?;
-            let limit = least.limit.strip_prefix(&*self.0.to_string_lossy()).unwrap();
+            let least = of_groups(groups, &self.0)
+                .into_iter()
+                .min_by_key(|room| room.bytes)?;
+            let limit = least
+                .limit
+                .strip_prefix(&*self.0.to_string_lossy())
+                .unwrap();
             Some((least.bytes, limit.to_owned()))
         }
     }
@@ -130,7 +167,10 @@ mod tests {
                 ("a/b/memory.current", "5\n"),
             ],
         );
-        assert_eq!(tree.least("0::/a/b\n"), Some((400, "/a/memory.max".to_owned())));
+        assert_eq!(
+            tree.least("0::/a/b\n"),
+            Some((400, "/a/memory.max".to_owned()))
+        );
         assert_eq!(tree.least("0::/\n"), None, "the root has no limit");
     }
 
@@ -146,8 +186,14 @@ mod tests {
             ],
         );
         let groups = "4:cpu,cpuacct:/x\n3:memory:/docker/0123\n0::/\n";
-        assert_eq!(tree.least(groups), Some((0, "/memory/memory.limit_in_bytes".to_owned())));
-        assert_eq!(tree.least("3:memory:/free\n"), Some((0, "/memory/memory.limit_in_bytes".to_owned())));
+        assert_eq!(
+            tree.least(groups),
+            Some((0, "/memory/memory.limit_in_bytes".to_owned()))
+        );
+        assert_eq!(
+            tree.least("3:memory:/free\n"),
+            Some((0, "/memory/memory.limit_in_bytes".to_owned()))
+        );
         assert_eq!(tree.least("rubbish\n5:pids:/\n"), None);
     }
 }

@@ -1,17 +1,17 @@
 //! Real-time and standard signals: sets, masks, sending with an origin, waiting (signal(7)).
 //!
-//! nix does not know real-time signals (`Signal::try_from` fails on one), so sets are built with libc.
-//! No handler runs anywhere in this code base but the empty one of [`WAKE`], whose only effect is that a
-//! blocked system call of the addressed thread returns EINTR, and those that a client insists on
-//! ([`super::sigaction`]).
+//! nix does not know real-time signals (`Signal::try_from` fails on one), so sets are built with
+//! libc. No handler runs anywhere in this code base but the empty one of [`WAKE`], whose only
+//! effect is that a blocked system call of the addressed thread returns EINTR, and those that a
+//! client insists on ([`super::sigaction`]).
 
 use super::Errno;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// The signal that makes a lane thread look up from its blocking receive. Ignored by default, so a stray
-/// one never kills, and not usable as a source.
+/// The signal that makes a lane thread look up from its blocking receive. Ignored by default, so a
+/// stray one never kills, and not usable as a source.
 pub const WAKE: i32 = libc::SIGURG;
 
 /// What the kernel sends for CPU time that was used up: RLIMIT_RTTIME (getrlimit(2)).
@@ -20,22 +20,48 @@ pub const CPU_TIME: i32 = libc::SIGXCPU;
 /// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
 pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// The standard signals that a route may read and send. They coalesce, so they can only say that something is there.
-pub const DOORBELLS: [i32; 5] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGIO, libc::SIGWINCH];
+/// The standard signals that a route may read and send. They coalesce, so they can only say that
+/// something is there.
+pub const DOORBELLS: [i32; 5] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGIO,
+    libc::SIGWINCH,
+];
 
 /// Signals that end a process by default and mean nothing to one that does not expect them.
 pub fn ignorable() -> impl Iterator<Item = i32> {
     // Without SIGXFSZ a call that would exceed RLIMIT_FSIZE returns EFBIG, which can be reported.
-    let standard =
-        [libc::SIGVTALRM, libc::SIGPROF, libc::SIGPIPE, libc::SIGPWR, libc::SIGSTKFLT, libc::SIGXFSZ];
+    let standard = [
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGPIPE,
+        libc::SIGPWR,
+        libc::SIGSTKFLT,
+        libc::SIGXFSZ,
+    ];
     // Ignored by default, and libcobalt handles it.
-    let doorbells = DOORBELLS.into_iter().filter(|&signo| signo != libc::SIGWINCH);
-    standard.into_iter().chain(doorbells).chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+    let doorbells = DOORBELLS
+        .into_iter()
+        .filter(|&signo| signo != libc::SIGWINCH);
+    standard
+        .into_iter()
+        .chain(doorbells)
+        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Signals that report a fault of the very thread they come to; blocked, they end the process all the same.
-pub const FAULTS: [i32; 7] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+/// Signals that report a fault of the very thread they come to; blocked, they end the process all
+/// the same.
+pub const FAULTS: [i32; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+];
 
 /// Why a program may not take this signal; none if it may.
 pub fn refusal(signo: i32) -> Option<&'static str> {
@@ -48,21 +74,27 @@ pub fn refusal(signo: i32) -> Option<&'static str> {
     match signo {
         libc::SIGKILL | libc::SIGSTOP => Some("the kernel lets nobody catch it; take another one"),
         WAKE => Some("rtcore wakes its own threads with it; take another one"),
-        _ if FAULTS.contains(&signo) => {
-            Some("it reports a fault of the thread that it comes to and cannot wait; take another one")
-        }
+        _ if FAULTS.contains(&signo) => Some(
+            "it reports a fault of the thread that it comes to and cannot wait; take another one",
+        ),
         _ => None,
     }
 }
 
 /// The bit of a signal in a mask; bit n-1 is signal n. Zero for a number that is none.
 pub fn bit(signo: i32) -> u64 {
-    if (1..=64).contains(&signo) { 1 << (signo - 1) } else { 0 }
+    if (1..=64).contains(&signo) {
+        1 << (signo - 1)
+    } else {
+        0
+    }
 }
 
 /// Every signal but [`FAULTS`] as a mask: what a thread blocks that shall not be interrupted.
 pub fn all_but_faults() -> u64 {
-    FAULTS.iter().fold(u64::MAX, |bits, &signo| bits & !bit(signo))
+    FAULTS
+        .iter()
+        .fold(u64::MAX, |bits, &signo| bits & !bit(signo))
 }
 
 /// A set of signals.
@@ -108,7 +140,8 @@ impl SignalSet {
     /// The signals that the calling thread blocks.
     pub fn blocked() -> SignalSet {
         let mut set = SignalSet::of([]);
-        // SAFETY: a null new set only reads; the set is ours to write. There is nothing in it that could fail.
+        // SAFETY: a null new set only reads; the set is ours to write. There is nothing in it that
+        // could fail.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set.0) };
         set
     }
@@ -128,8 +161,8 @@ impl SignalSet {
         self.mask(libc::SIG_UNBLOCK)
     }
 
-    /// A descriptor that is readable while one of these signals is pending (signalfd(2)). The signals
-    /// must be blocked.
+    /// A descriptor that is readable while one of these signals is pending (signalfd(2)). The
+    /// signals must be blocked.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         // SAFETY: -1 asks for a new descriptor; the set is initialised (constructor).
         let fd = unsafe { libc::signalfd(-1, &self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -143,7 +176,11 @@ impl SignalSet {
     fn mask(&self, how: i32) -> io::Result<()> {
         // SAFETY: the set is initialised (constructor); a null old set is allowed.
         let rc = unsafe { libc::pthread_sigmask(how, &self.0, std::ptr::null_mut()) };
-        if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(rc)) }
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(rc))
+        }
     }
 }
 
@@ -166,11 +203,13 @@ pub struct Received {
     pub uid: u32,
     /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
     pub kernel_wrote_origin: bool,
-    /// It says only that a message lies in a ring, see [`announce_to_pidfd`]; the value is the ticket.
+    /// It says only that a message lies in a ring, see [`announce_to_pidfd`]; the value is the
+    /// ticket.
     pub announces: bool,
 }
 
-/// The code of a signal that only announces. No other program's: the C library's own are above -128.
+/// The code of a signal that only announces. No other program's: the C library's own are above
+/// -128.
 const SI_ANNOUNCE: i32 = -0x5244;
 
 /// Whether a signal queues (real-time) or coalesces (standard).
@@ -213,7 +252,8 @@ pub fn wait_within(set: &SignalSet, timeout_ns: u64) -> Result<Received, Errno> 
 /// rt_sigtimedwait(2) without libc's cancellation point, see [`super::mqueue`].
 ///
 /// # Safety
-/// 1. `set` points to an initialised set. 2. `info` is writable. 3. `time` is null or a valid timespec.
+/// 1. `set` points to an initialised set. 2. `info` is writable. 3. `time` is null or a valid
+///    timespec.
 #[inline]
 unsafe fn sigtimedwait(
     set: *const libc::sigset_t,
@@ -221,7 +261,15 @@ unsafe fn sigtimedwait(
     time: *const libc::timespec,
 ) -> libc::c_long {
     // SAFETY: the caller's contract; the kernel's sigset_t is 8 bytes, the first of libc's.
-    unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info, time, KERNEL_SIGSET_BYTES) }
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            set,
+            info,
+            time,
+            KERNEL_SIGSET_BYTES,
+        )
+    }
 }
 
 /// _NSIG / 8.
@@ -229,7 +277,9 @@ const KERNEL_SIGSET_BYTES: usize = 8;
 
 #[inline]
 fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Received, Errno> {
-    let Ok(signo @ 0..) = i32::try_from(rc) else { return Err(Errno::last()) };
+    let Ok(signo @ 0..) = i32::try_from(rc) else {
+        return Err(Errno::last());
+    };
     // SAFETY: zeroed at creation and filled by the kernel: every bit pattern is a siginfo_t.
     Ok(received(signo, unsafe { info.assume_init_ref() }))
 }
@@ -238,11 +288,24 @@ fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Recei
 #[inline]
 pub(crate) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
     let code = info.si_code;
-    let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
-    let valued = matches!(code, libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER | SI_ANNOUNCE);
-    // SAFETY: the union has pid and uid at one place for the codes of `sent`, and the value at one place for
-    // those of `valued`; for the others they are numbers without meaning, which are not used.
-    let (pid, uid, value) = unsafe { (info.si_pid(), info.si_uid(), info.si_value().sival_ptr as u64) };
+    let sent = matches!(
+        code,
+        libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ
+    );
+    let valued = matches!(
+        code,
+        libc::SI_QUEUE | libc::SI_MESGQ | libc::SI_TIMER | SI_ANNOUNCE
+    );
+    // SAFETY: the union has pid and uid at one place for the codes of `sent`, and the value at one
+    // place for those of `valued`; for the others they are numbers without meaning, which are not
+    // used.
+    let (pid, uid, value) = unsafe {
+        (
+            info.si_pid(),
+            info.si_uid(),
+            info.si_value().sival_ptr as u64,
+        )
+    };
     Received {
         signo,
         value: if valued { value } else { 0 },
@@ -253,7 +316,8 @@ pub(crate) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
     }
 }
 
-/// siginfo_t as the kernel reads it for SI_QUEUE and every other code below 0 (asm-generic/siginfo.h).
+/// siginfo_t as the kernel reads it for SI_QUEUE and every other code below 0
+/// (asm-generic/siginfo.h).
 #[repr(C)]
 struct QueueInfo {
     signo: i32,
@@ -283,27 +347,44 @@ impl QueueInfo {
             align: 0,
             pid,
             uid,
-            #[expect(clippy::cast_possible_truncation, reason = "a sigval is as wide as a pointer")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a sigval is as wide as a pointer"
+            )]
             value: value as usize,
             rest: [0; REST_BYTES],
         }
     }
 }
 
-/// Queues a signal to the process (or thread) behind `pidfd`, with the origin given (pidfd_send_signal(2)).
+/// Queues a signal to the process (or thread) behind `pidfd`, with the origin given
+/// (pidfd_send_signal(2)).
 ///
-/// EAGAIN: the receiver's uid is at RLIMIT_SIGPENDING. ESRCH: it died. EPERM: other uid without CAP_KILL.
+/// EAGAIN: the receiver's uid is at RLIMIT_SIGPENDING. ESRCH: it died. EPERM: other uid without
+/// CAP_KILL.
 #[inline]
-pub fn queue_to_pidfd(pidfd: RawFd, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
-    send_to_pidfd(pidfd, &QueueInfo::new(signo, libc::SI_QUEUE, value, pid, uid))
+pub fn queue_to_pidfd(
+    pidfd: RawFd,
+    signo: i32,
+    value: u64,
+    pid: u32,
+    uid: u32,
+) -> Result<(), Errno> {
+    send_to_pidfd(
+        pidfd,
+        &QueueInfo::new(signo, libc::SI_QUEUE, value, pid, uid),
+    )
 }
 
-/// Queues a signal that says only that a message lies in a ring of the process, with its ticket as the value: under a
-/// code of its own ([`Received::announces`]), so that its receiver never takes it for one that carries a message
-/// itself. Errors as [`queue_to_pidfd`].
+/// Queues a signal that says only that a message lies in a ring of the process, with its ticket as
+/// the value: under a code of its own ([`Received::announces`]), so that its receiver never takes
+/// it for one that carries a message itself. Errors as [`queue_to_pidfd`].
 #[inline]
 pub fn announce_to_pidfd(pidfd: RawFd, signo: i32, ticket: u64) -> Result<(), Errno> {
-    send_to_pidfd(pidfd, &QueueInfo::new(signo, SI_ANNOUNCE, ticket, 0, u32::MAX))
+    send_to_pidfd(
+        pidfd,
+        &QueueInfo::new(signo, SI_ANNOUNCE, ticket, 0, u32::MAX),
+    )
 }
 
 #[inline]
@@ -324,7 +405,14 @@ pub fn probe(pidfd: RawFd) -> Result<(), Errno> {
 
 /// Queues a signal to one thread of another process, with the origin given (rt_tgsigqueueinfo(2)).
 #[inline]
-pub fn queue_to_thread(tgid: i32, tid: i32, signo: i32, value: u64, pid: u32, uid: u32) -> Result<(), Errno> {
+pub fn queue_to_thread(
+    tgid: i32,
+    tid: i32,
+    signo: i32,
+    value: u64,
+    pid: u32,
+    uid: u32,
+) -> Result<(), Errno> {
     let info = QueueInfo::new(signo, libc::SI_QUEUE, value, pid, uid);
     // SAFETY: as in `send_to_pidfd`.
     let rc = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, tgid, tid, signo, &info) };
@@ -333,13 +421,19 @@ pub fn queue_to_thread(tgid: i32, tid: i32, signo: i32, value: u64, pid: u32, ui
 
 /// Queues a signal to a process by pid, as sigqueue(3) does: the sender's own pid and uid.
 pub fn queue_to_pid(pid: i32, signo: i32, value: u64) -> Result<(), Errno> {
-    let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
+    let value = libc::sigval {
+        sival_ptr: value as *mut libc::c_void,
+    };
     // SAFETY: plain integers in, errno out.
-    if unsafe { libc::sigqueue(pid, signo, value) } < 0 { Err(Errno::last()) } else { Ok(()) }
+    if unsafe { libc::sigqueue(pid, signo, value) } < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
 }
 
-/// Makes [`WAKE`] interrupt blocking calls of threads that have it unblocked: an empty handler without
-/// SA_RESTART. Call before the first lane thread starts.
+/// Makes [`WAKE`] interrupt blocking calls of threads that have it unblocked: an empty handler
+/// without SA_RESTART. Call before the first lane thread starts.
 pub fn install_wake() -> io::Result<()> {
     extern "C" fn nothing(_: i32) {}
     // SAFETY: sigaction is plain data for which zero is a value.
@@ -352,8 +446,9 @@ pub fn install_wake() -> io::Result<()> {
     Ok(())
 }
 
-/// Throws these signals away when they arrive (SIG_IGN). A blocked signal that nobody waits for would
-/// stay pending and eat the user's RLIMIT_SIGPENDING; an ignored, unblocked one costs its sender only.
+/// Throws these signals away when they arrive (SIG_IGN). A blocked signal that nobody waits for
+/// would stay pending and eat the user's RLIMIT_SIGPENDING; an ignored, unblocked one costs its
+/// sender only.
 pub fn ignore(signals: impl IntoIterator<Item = i32>) {
     for signo in signals {
         // SAFETY: SIG_IGN is no handler; numbers that may not be ignored are refused by the kernel.
@@ -373,10 +468,27 @@ mod tests {
 
     #[test]
     fn what_cannot_be_taken_is_refused_and_the_rest_is_not() {
-        for signo in [-1, 0, 9, 19, 32, 33, WAKE, libc::SIGSEGV, libc::SIGABRT, libc::SIGRTMAX() + 1] {
+        for signo in [
+            -1,
+            0,
+            9,
+            19,
+            32,
+            33,
+            WAKE,
+            libc::SIGSEGV,
+            libc::SIGABRT,
+            libc::SIGRTMAX() + 1,
+        ] {
             assert!(refusal(signo).is_some(), "{signo}");
         }
-        for signo in [libc::SIGTERM, libc::SIGUSR1, libc::SIGCHLD, libc::SIGRTMIN(), libc::SIGRTMAX()] {
+        for signo in [
+            libc::SIGTERM,
+            libc::SIGUSR1,
+            libc::SIGCHLD,
+            libc::SIGRTMIN(),
+            libc::SIGRTMAX(),
+        ] {
             assert_eq!(refusal(signo), None, "{signo}");
         }
     }
@@ -399,6 +511,9 @@ mod tests {
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         info.si_code = libc::SI_TIMER;
         let got = received(40, &info);
-        assert_eq!((got.pid, got.uid, got.kernel_wrote_origin), (0, u32::MAX, false));
+        assert_eq!(
+            (got.pid, got.uid, got.kernel_wrote_origin),
+            (0, u32::MAX, false)
+        );
     }
 }

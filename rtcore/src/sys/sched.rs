@@ -6,19 +6,22 @@ use super::procfs::named;
 use super::{Call, Errno};
 use std::io;
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id, thread_schedule_policy_param,
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id, thread_schedule_policy_param,
 };
 
-/// CPU numbers from here on are refused: core_affinity's set is a cpu_set_t of 1024 bits and aborts past it.
+/// CPU numbers from here on are refused: core_affinity's set is a cpu_set_t of 1024 bits and aborts
+/// past it.
 pub const CPUS_MAX: usize = 1024;
 
 /// Gives the calling thread SCHED_FIFO at `priority` and checks that it has it.
 ///
-/// Errors: EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO, or in a control group without real-time budget.
+/// Errors: EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO, or in a control group without real-time
+/// budget.
 pub fn set_fifo(priority: u8) -> io::Result<()> {
     let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let value = thread_priority::ThreadPriorityValue::try_from(priority).map_err(io::Error::other)?;
+    let value =
+        thread_priority::ThreadPriorityValue::try_from(priority).map_err(io::Error::other)?;
     let thread = thread_native_id();
     set_thread_priority_and_policy(thread, ThreadPriority::Crossplatform(value), fifo).map_err(
         |e| match e {
@@ -31,7 +34,10 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
     if policy == fifo && got.sched_priority == i32::from(priority) {
         return Ok(());
     }
-    Err(io::Error::other(format!("asked for SCHED_FIFO {priority}, have {policy:?} {}", got.sched_priority)))
+    Err(io::Error::other(format!(
+        "asked for SCHED_FIFO {priority}, have {policy:?} {}",
+        got.sched_priority
+    )))
 }
 
 /// The real-time priority of any thread; `None` for one that is not SCHED_FIFO or SCHED_RR.
@@ -43,7 +49,10 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
     if policy < 0 {
         return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
     }
-    if !matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR) {
+    if !matches!(
+        policy & !libc::SCHED_RESET_ON_FORK,
+        libc::SCHED_FIFO | libc::SCHED_RR
+    ) {
         return Ok(None);
     }
     let mut param = libc::sched_param { sched_priority: 0 };
@@ -51,7 +60,9 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
     if unsafe { libc::sched_getparam(tid, &raw mut param) } < 0 {
         return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
     }
-    u8::try_from(param.sched_priority).map(Some).map_err(io::Error::other)
+    u8::try_from(param.sched_priority)
+        .map(Some)
+        .map_err(io::Error::other)
 }
 
 /// Policy and priority of an ordinary thread.
@@ -93,11 +104,18 @@ pub fn placement(tid: i32) -> io::Result<Placement> {
         return Err(named(format!("thread {tid}"), io::Error::last_os_error()));
     }
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(tid))?;
-    let cpus = (0..CPUS_MAX).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
-    Ok(Placement { policy: policy & !libc::SCHED_RESET_ON_FORK, priority: param.sched_priority, cpus })
+    let cpus = (0..CPUS_MAX)
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .collect();
+    Ok(Placement {
+        policy: policy & !libc::SCHED_RESET_ON_FORK,
+        priority: param.sched_priority,
+        cpus,
+    })
 }
 
-/// Schedules a thread like this: CPUs first, so that it does not run at its priority where it does not belong.
+/// Schedules a thread like this: CPUs first, so that it does not run at its priority where it does
+/// not belong.
 ///
 /// Errors: EINVAL when a cpuset has none of the CPUs, EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn place(tid: i32, wanted: &Placement) -> io::Result<()> {
@@ -106,7 +124,9 @@ pub fn place(tid: i32, wanted: &Placement) -> io::Result<()> {
         set.set(*cpu)?;
     }
     let pinned = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(tid), &set);
-    let param = libc::sched_param { sched_priority: wanted.priority };
+    let param = libc::sched_param {
+        sched_priority: wanted.priority,
+    };
     // SAFETY: the parameter is initialised; a thread that is not there is an error.
     if unsafe { libc::sched_setscheduler(tid, wanted.policy, &raw const param) } < 0 {
         return Err(named(
@@ -115,16 +135,21 @@ pub fn place(tid: i32, wanted: &Placement) -> io::Result<()> {
         ));
     }
     pinned.map_err(|e| {
-        named("sched_setaffinity (the cpuset of its control group must have that CPU)", io::Error::from(e))
+        named(
+            "sched_setaffinity (the cpuset of its control group must have that CPU)",
+            io::Error::from(e),
+        )
     })
 }
 
-/// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts them.
+/// Makes the calling thread an ordinary one: threads inherit the scheduling of the one that starts
+/// them.
 pub fn set_ordinary() -> io::Result<()> {
     Ok(make_ordinary(0)?)
 }
 
-/// Makes any thread an ordinary one, the calling one where `tid` is 0. ESRCH when there is no such thread.
+/// Makes any thread an ordinary one, the calling one where `tid` is 0. ESRCH when there is no such
+/// thread.
 ///
 /// Touches no heap: the watchdog takes a thread its priority.
 pub fn make_ordinary(tid: i32) -> Call<()> {
@@ -137,7 +162,9 @@ pub fn make_ordinary(tid: i32) -> Call<()> {
 /// Pins the calling thread to one CPU and checks that it is pinned.
 pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= CPUS_MAX {
-        return Err(io::Error::other(format!("CPU {cpu} is past the {CPUS_MAX} this build can address")));
+        return Err(io::Error::other(format!(
+            "CPU {cpu} is past the {CPUS_MAX} this build can address"
+        )));
     }
     // The crate's own list shows only the current mask, so isolated CPUs would vanish from it.
     let asked = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
@@ -145,7 +172,9 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     if asked && mask.is_set(cpu) && mask.count() == 1 {
         return Ok(());
     }
-    Err(io::Error::other(format!("CPU {cpu} was not granted (sched_setaffinity)")))
+    Err(io::Error::other(format!(
+        "CPU {cpu} was not granted (sched_setaffinity)"
+    )))
 }
 
 /// Whether this is a thread of this process.
@@ -182,7 +211,8 @@ pub fn set_name(name: &str) {
     }
 }
 
-/// Whether the kernel gives this process a SCHED_FIFO priority past RLIMIT_RTPRIO. Tried on a thread that ends at once.
+/// Whether the kernel gives this process a SCHED_FIFO priority past RLIMIT_RTPRIO. Tried on a
+/// thread that ends at once.
 pub fn fifo_is_granted() -> bool {
     let soft = limits::get(limits::Kind::RtPrio).map_or(0, |limit| limit.soft.unwrap_or(99));
     // A limit of 99 admits every priority: then the highest one is tried.

@@ -1,12 +1,14 @@
 //! Which system calls a thread may make (seccomp(2)), and what answers one that is not on its list.
 //!
-//! The kernel traps such a call (SECCOMP_RET_TRAP): it is not made, the thread gets SIGSYS, and the handler here turns
-//! the result into EPERM. SECCOMP_RET_ERRNO would do that without a signal and would leave nobody who counts.
+//! The kernel traps such a call (SECCOMP_RET_TRAP): it is not made, the thread gets SIGSYS, and the
+//! handler here turns the result into EPERM. SECCOMP_RET_ERRNO would do that without a signal and
+//! would leave nobody who counts.
 //!
-//! Constraints: a [`Program`] is compiled before the seal, installing it neither allocates nor opens. A call that is
-//! allowed whatever its arguments costs next to nothing, since the kernel keeps those in a bitmap (Linux 5.11) and does
-//! not run the program for them; so the calls of every message have no condition on an argument.
-//! Invariant: what was installed stays until the thread ends, and so does what it can do only with it.
+//! Constraints: a [`Program`] is compiled before the seal, installing it neither allocates nor
+//! opens. A call that is allowed whatever its arguments costs next to nothing, since the kernel
+//! keeps those in a bitmap (Linux 5.11) and does not run the program for them; so the calls of
+//! every message have no condition on an argument. Invariant: what was installed stays until the
+//! thread ends, and so does what it can do only with it.
 
 use super::{Call as Outcome, Errno, rtsignal};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
@@ -25,7 +27,6 @@ pub struct Call {
 /// A call on a list, and why it is there.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
-    /// The call.
     pub call: Call,
     /// What the thread needs it for.
     pub why: &'static str,
@@ -42,7 +43,10 @@ impl Call {
     }
 
     const fn only(number: libc::c_long, argument: u8, value: u32) -> Call {
-        Call { number, only: Some((argument, value)) }
+        Call {
+            number,
+            only: Some((argument, value)),
+        }
     }
 
     /// brk(2).
@@ -105,13 +109,16 @@ impl Call {
     /// tgkill(2) of SIGABRT: what abort(3) comes to.
     pub const ABORT: Call = Call::only(libc::SYS_tgkill, 2, libc::SIGABRT.cast_unsigned());
     /// rt_sigaction(2) of SIGSEGV.
-    pub const ACTION_OF_SEGV: Call = Call::only(libc::SYS_rt_sigaction, 0, libc::SIGSEGV.cast_unsigned());
+    pub const ACTION_OF_SEGV: Call =
+        Call::only(libc::SYS_rt_sigaction, 0, libc::SIGSEGV.cast_unsigned());
     /// rt_sigaction(2) of SIGBUS.
-    pub const ACTION_OF_BUS: Call = Call::only(libc::SYS_rt_sigaction, 0, libc::SIGBUS.cast_unsigned());
+    pub const ACTION_OF_BUS: Call =
+        Call::only(libc::SYS_rt_sigaction, 0, libc::SIGBUS.cast_unsigned());
     /// write(2), to whatever descriptor.
     pub const WRITE: Call = Call::of(libc::SYS_write);
     /// write(2) to standard error.
-    pub const WRITE_STDERR: Call = Call::only(libc::SYS_write, 0, libc::STDERR_FILENO.cast_unsigned());
+    pub const WRITE_STDERR: Call =
+        Call::only(libc::SYS_write, 0, libc::STDERR_FILENO.cast_unsigned());
 
     /// Whether it depends on an argument; then the kernel runs the program at every such call.
     pub fn has_condition(&self) -> bool {
@@ -134,9 +141,11 @@ pub fn name(number: u32) -> &'static str {
 pub struct Program(BpfProgram);
 
 impl Program {
-    /// Of all these calls and no others. A call that is allowed both with and without a condition has none.
+    /// Of all these calls and no others. A call that is allowed both with and without a condition
+    /// has none.
     ///
-    /// Errors: ENOTSUP on an architecture for which there is no compiler; a list past the kernel's 4096 instructions.
+    /// Errors: ENOTSUP on an architecture for which there is no compiler; a list past the kernel's
+    /// 4096 instructions.
     pub fn compile<'a>(lists: impl IntoIterator<Item = &'a Allowed>) -> io::Result<Program> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
         let mut whole = Vec::new();
@@ -148,19 +157,26 @@ impl Program {
             }
         }
         // To the compiler no rule at all is no condition.
-        whole.iter().filter_map(|number| rules.insert(*number, Vec::new())).for_each(drop);
+        whole
+            .iter()
+            .filter_map(|number| rules.insert(*number, Vec::new()))
+            .for_each(drop);
         let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(unsupported)?;
         let filter = SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, arch);
-        let program = filter.and_then(BpfProgram::try_from).map_err(io::Error::other)?;
+        let program = filter
+            .and_then(BpfProgram::try_from)
+            .map_err(io::Error::other)?;
         Ok(Program(program))
     }
 
-    /// Lets the calling thread make these calls only, from now until it ends. [`catch`] comes before.
+    /// Lets the calling thread make these calls only, from now until it ends. [`catch`] comes
+    /// before.
     ///
-    /// Without CAP_SYS_ADMIN the kernel wants PR_SET_NO_NEW_PRIVS in return, which a thread that never calls execve(2)
-    /// does not miss.
+    /// Without CAP_SYS_ADMIN the kernel wants PR_SET_NO_NEW_PRIVS in return, which a thread that
+    /// never calls execve(2) does not miss.
     ///
-    /// Errors: EINVAL on a kernel without CONFIG_SECCOMP_FILTER, EPERM or ENOSYS where a container forbids it, ENOMEM.
+    /// Errors: EINVAL on a kernel without CONFIG_SECCOMP_FILTER, EPERM or ENOSYS where a container
+    /// forbids it, ENOMEM.
     pub fn install(&self) -> Outcome<()> {
         let filter = self.0.as_ptr().cast_mut().cast::<libc::sock_filter>();
         let len = u16::try_from(self.0.len()).map_err(|_| Errno(libc::EINVAL))?;
@@ -173,8 +189,9 @@ impl Program {
         if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
             return Err(Errno::last());
         }
-        // Without the flag, kernels before 5.16 slow the whole thread down (spec_store_bypass_disable=seccomp), as if it
-        // ran a stranger's code; a kernel before 4.17 does not know it.
+        // Without the flag, kernels before 5.16 slow the whole thread down
+        // (spec_store_bypass_disable=seccomp), as if it ran a stranger's code; a kernel before 4.17
+        // does not know it.
         match set_filter(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) {
             Err(Errno(libc::EINVAL)) => set_filter(0, &program),
             other => other,
@@ -183,15 +200,26 @@ impl Program {
 }
 
 fn set_filter(flags: libc::c_ulong, program: &libc::sock_fprog) -> Outcome<()> {
-    // SAFETY: the kernel copies the instructions that `program` points to, which live through the call.
+    // SAFETY: the kernel copies the instructions that `program` points to, which live through the
+    // call.
     let rc = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(program))
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::from_ref(program),
+        )
     };
     if rc < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
 fn when(argument: u8, value: u32) -> io::Result<SeccompRule> {
-    let is = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.into());
+    let is = SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        value.into(),
+    );
     SeccompRule::new(vec![is.map_err(io::Error::other)?]).map_err(io::Error::other)
 }
 
@@ -245,22 +273,25 @@ struct Trapped {
 }
 const _: () = assert!(size_of::<Trapped>() <= size_of::<libc::siginfo_t>());
 
-/// Said by the kernel alone: it refuses a code above 0 to whoever sends a signal to another process.
+/// Said by the kernel alone: it refuses a code above 0 to whoever sends a signal to another
+/// process.
 const SYS_SECCOMP: i32 = 1;
 
 extern "C" fn handler<T: OnTrap>(_signo: i32, info: *const Trapped, context: *mut libc::c_void) {
-    // SAFETY: the kernel hands SA_SIGINFO handlers a siginfo_t, of which `Trapped` is a part; the two numbers behind the
-    // code are read for the code that they belong to only.
+    // SAFETY: the kernel hands SA_SIGINFO handlers a siginfo_t, of which `Trapped` is a part; the
+    // two numbers behind the code are read for the code that they belong to only.
     let (code, number) = unsafe { ((*info).code, (*info).number) };
     if code != SYS_SECCOMP {
         // A stranger's kill(2): nothing was trapped.
         return;
     }
     match T::trapped(number.cast_unsigned()) {
-        // SAFETY: the third argument of an SA_SIGINFO handler is the thread's ucontext_t, which nobody else uses.
+        // SAFETY: the third argument of an SA_SIGINFO handler is the thread's ucontext_t, which
+        // nobody else uses.
         Answer::Refuse => unsafe { set_result(context.cast(), -i64::from(libc::EPERM)) },
         Answer::NotOurs => {
-            // SAFETY: integers in, errno out. SIGSYS is blocked until the handler returns, and then ends the process.
+            // SAFETY: integers in, errno out. SIGSYS is blocked until the handler returns, and then
+            // ends the process.
             unsafe {
                 libc::signal(libc::SIGSYS, libc::SIG_DFL);
                 libc::raise(libc::SIGSYS);

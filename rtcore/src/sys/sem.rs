@@ -9,18 +9,29 @@ use std::ptr::NonNull;
 /// Opens a semaphore by its name, or makes one at zero that was not there before (sem_open(3)).
 pub(crate) fn open(name: &CStr, create: bool) -> io::Result<NonNull<libc::sem_t>> {
     let (mode, value): (libc::c_uint, libc::c_uint) = (0o600, 0);
-    let flags = if create { libc::O_CREAT | libc::O_EXCL } else { 0 };
+    let flags = if create {
+        libc::O_CREAT | libc::O_EXCL
+    } else {
+        0
+    };
     // SAFETY: a C string, and what follows O_CREAT: a mode and a value.
     let sem = unsafe { libc::sem_open(name.as_ptr(), flags, mode, value) };
-    NonNull::new(sem)
-        .ok_or_else(|| named(format!("semaphore {}", name.to_string_lossy()), io::Error::last_os_error()))
+    NonNull::new(sem).ok_or_else(|| {
+        named(
+            format!("semaphore {}", name.to_string_lossy()),
+            io::Error::last_os_error(),
+        )
+    })
 }
 
 /// Removes a name (sem_unlink(3)); who has it open goes on with it.
 pub(crate) fn unlink(name: &CStr) -> io::Result<()> {
     // SAFETY: a C string.
     if unsafe { libc::sem_unlink(name.as_ptr()) } < 0 {
-        return Err(named(format!("semaphore {}", name.to_string_lossy()), io::Error::last_os_error()));
+        return Err(named(
+            format!("semaphore {}", name.to_string_lossy()),
+            io::Error::last_os_error(),
+        ));
     }
     Ok(())
 }
@@ -52,7 +63,8 @@ pub(crate) unsafe fn try_wait(sem: NonNull<libc::sem_t>) -> Call<()> {
     checked(unsafe { libc::sem_trywait(sem.as_ptr()) })
 }
 
-/// Takes one; waits for it, at most so long (`u64::MAX` = no bound), then ETIMEDOUT (sem_timedwait(3)).
+/// Takes one; waits for it, at most so long (`u64::MAX` = no bound), then ETIMEDOUT
+/// (sem_timedwait(3)).
 ///
 /// # Safety
 /// 1. `sem` came from [`open`] and is not closed yet.

@@ -1,11 +1,11 @@
 //! SOCK_SEQPACKET listener and connections with peer credentials (unix(7)).
 //!
-//! A packet is a frame: it arrives whole or not at all, so there is no reassembly to attack. Nothing on
-//! the daemon's side ever waits for a client. Who the client is comes from the kernel (SO_PEERCRED: the
-//! credentials at connect(2)), never from the frame.
+//! A packet is a frame: it arrives whole or not at all, so there is no reassembly to attack.
+//! Nothing on the daemon's side ever waits for a client. Who the client is comes from the kernel
+//! (SO_PEERCRED: the credentials at connect(2)), never from the frame.
 //!
-//! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks nothing but a
-//! socket that nobody listens on, and a dropped listener nothing but its own.
+//! Invariant: a name of ours leads to a socket that listens already. [`Listener::bind`] unlinks
+//! nothing but a socket that nobody listens on, and a dropped listener nothing but its own.
 
 use super::caps;
 use super::clock::{nanos, rustix_timespec};
@@ -16,8 +16,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
 };
 use rustix::process::Pid;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -49,8 +50,8 @@ pub struct Listener {
 impl Listener {
     /// Listens at `path`; makes the parent directory if only that is missing.
     ///
-    /// Errors: the directory is a symlink, belongs to a stranger or lets strangers rename in it; another
-    /// daemon listens there; something that is no socket is in the way.
+    /// Errors: the directory is a symlink, belongs to a stranger or lets strangers rename in it;
+    /// another daemon listens there; something that is no socket is in the way.
     pub fn bind(path: &Path) -> io::Result<Listener> {
         let address = address(path)?;
         ensure_parent(path)?;
@@ -58,15 +59,24 @@ impl Listener {
         let draft = Draft::new(path)?;
         let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
         rustix::net::bind(&fd, &draft.address).map_err(|e| cannot_bind(path, e))?;
-        // Anybody may connect: who may register as what is decided by credentials, per name, not by the
-        // mode of this file. bind(2) applied the umask, so the mode is set rather than asked for.
-        rustix::fs::chmod(&draft.path, Mode::from_raw_mode(0o666)).map_err(|e| named(path.display(), e))?;
-        let meta = draft.path.symlink_metadata().map_err(|e| named(path.display(), e))?;
+        // Anybody may connect: who may register as what is decided by credentials, per name, not by
+        // the mode of this file. bind(2) applied the umask, so the mode is set rather than asked
+        // for.
+        rustix::fs::chmod(&draft.path, Mode::from_raw_mode(0o666))
+            .map_err(|e| named(path.display(), e))?;
+        let meta = draft
+            .path
+            .symlink_metadata()
+            .map_err(|e| named(path.display(), e))?;
         rustix::net::listen(&fd, BACKLOG).map_err(|e| named(path.display(), e))?;
         for _ in 0..NAME_ATTEMPTS_MAX {
             match std::fs::hard_link(&draft.path, path) {
                 Ok(()) => {
-                    return Ok(Listener { fd, path: path.to_owned(), identity: (meta.dev(), meta.ino()) });
+                    return Ok(Listener {
+                        fd,
+                        path: path.to_owned(),
+                        identity: (meta.dev(), meta.ino()),
+                    });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => remove_stale(path, &address)?,
                 Err(e) => return Err(named(path.display(), e)),
@@ -107,7 +117,10 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let ours = self.path.symlink_metadata().is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
+        let ours = self
+            .path
+            .symlink_metadata()
+            .is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
         if ours {
             // Nothing to tell and nobody to tell it to: a stale name is removed by the next start.
             let _ = std::fs::remove_file(&self.path);
@@ -122,44 +135,58 @@ struct Draft {
 }
 
 impl Draft {
-    /// Nobody else has this name: the directory is ours or root's ([`ensure_parent`]), and it carries our pid.
+    /// Nobody else has this name: the directory is ours or root's ([`ensure_parent`]), and it
+    /// carries our pid.
     fn new(beside: &Path) -> io::Result<Draft> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}{:x}.{number:x}", Draft::prefix(beside), std::process::id());
+        let name = format!(
+            "{}{:x}.{number:x}",
+            Draft::prefix(beside),
+            std::process::id()
+        );
         let path = beside.with_file_name(name);
-        let draft = Draft { address: address(&path)?, path };
+        let draft = Draft {
+            address: address(&path)?,
+            path,
+        };
         draft.remove();
         Ok(draft)
     }
 
-    /// What the drafts for one name begin with. Short, because the kernel's limit is: not the name itself but 16 bits of it
-    /// (FNV-1a).
+    /// What the drafts for one name begin with. Short, because the kernel's limit is: not the name
+    /// itself but 16 bits of it (FNV-1a).
     fn prefix(beside: &Path) -> String {
         let name = beside.file_name().unwrap_or_default().as_encoded_bytes();
-        let hash = name
-            .iter()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
         format!(".{:x}.", (hash ^ hash >> 16) & 0xffff)
     }
 
-    /// Removes the drafts for this name that processes left which were killed while they started: sockets that carry the
-    /// pid of a process that is no more, and that nobody listens on.
+    /// Removes the drafts for this name that processes left which were killed while they started:
+    /// sockets that carry the pid of a process that is no more, and that nobody listens on.
     fn remove_stale(beside: &Path) {
         let prefix = Draft::prefix(beside);
-        let Some(dir) = beside.parent().and_then(|dir| dir.read_dir().ok()) else { return };
+        let Some(dir) = beside.parent().and_then(|dir| dir.read_dir().ok()) else {
+            return;
+        };
         for entry in dir.flatten() {
             let name = entry.file_name();
-            let Some((pid, number)) =
-                name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split_once('.'))
+            let Some((pid, number)) = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(&prefix)?.split_once('.'))
             else {
                 continue;
             };
             let hex = |digits: &str| u32::from_str_radix(digits, 16);
-            let (Ok(pid), Ok(_)) = (hex(pid), hex(number)) else { continue };
+            let (Ok(pid), Ok(_)) = (hex(pid), hex(number)) else {
+                continue;
+            };
             let (path, ended) = (entry.path(), !Path::new(&format!("/proc/{pid}")).exists());
             let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            let unused = || address(&path).is_ok_and(|at| is_listened_to(&path, &at).is_ok_and(|is| !is));
+            let unused =
+                || address(&path).is_ok_and(|at| is_listened_to(&path, &at).is_ok_and(|is| !is));
             if ended && is_socket && unused() {
                 // What cannot be removed stays: it is in nobody's way.
                 let _ = std::fs::remove_file(&path);
@@ -181,7 +208,12 @@ impl Drop for Draft {
 }
 
 fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags | SocketFlags::CLOEXEC, None)
+    rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags | SocketFlags::CLOEXEC,
+        None,
+    )
 }
 
 fn address(path: &Path) -> io::Result<SocketAddrUnix> {
@@ -202,7 +234,10 @@ fn refuse(kind: io::ErrorKind, text: String) -> io::Result<()> {
 /// The directory a socket is to lie in.
 fn parent_of(path: &Path) -> io::Result<&Path> {
     path.parent().filter(|p| p.is_absolute()).ok_or_else(|| {
-        let text = format!("socket path {} is not absolute: write it from /", path.display());
+        let text = format!(
+            "socket path {} is not absolute: write it from /",
+            path.display()
+        );
         io::Error::new(io::ErrorKind::InvalidInput, text)
     })
 }
@@ -213,14 +248,26 @@ pub fn make_parent(path: &Path) -> io::Result<bool> {
     let dir = parent.display();
     match parent.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            // Under /tmp the directory stands for one user; elsewhere clients of every user pass it.
-            let mode = if parent.parent() == Some(Path::new("/tmp")) { 0o700 } else { 0o755 };
-            std::fs::DirBuilder::new().mode(mode).create(parent).map_err(|e| {
-                let fix = "make it, for this user, or set [daemon] socket to another place";
-                named(format!("{dir}, where the socket is to lie, cannot be made ({fix})"), e)
-            })?;
+            // Under /tmp the directory stands for one user; elsewhere clients of every user pass
+            // it.
+            let mode = if parent.parent() == Some(Path::new("/tmp")) {
+                0o700
+            } else {
+                0o755
+            };
+            std::fs::DirBuilder::new()
+                .mode(mode)
+                .create(parent)
+                .map_err(|e| {
+                    let fix = "make it, for this user, or set [daemon] socket to another place";
+                    named(
+                        format!("{dir}, where the socket is to lie, cannot be made ({fix})"),
+                        e,
+                    )
+                })?;
             // mkdir(2) applied the umask, which must not shut the clients out.
-            std::fs::set_permissions(parent, PermissionsExt::from_mode(mode)).map_err(|e| named(&dir, e))?;
+            std::fs::set_permissions(parent, PermissionsExt::from_mode(mode))
+                .map_err(|e| named(&dir, e))?;
             Ok(true)
         }
         Err(e) => Err(named(&dir, e)),
@@ -238,13 +285,18 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
     let dir = parent.display();
     let meta = parent.symlink_metadata().map_err(|e| named(&dir, e))?;
     if !meta.is_dir() {
-        let what = if meta.is_symlink() { "a symbolic link" } else { "not a directory" };
+        let what = if meta.is_symlink() {
+            "a symbolic link"
+        } else {
+            "not a directory"
+        };
         let text = format!("{dir} is {what}: remove it, or set [daemon] socket to another place");
         return refuse(io::ErrorKind::PermissionDenied, text);
     }
     let (owner, ours) = (meta.uid(), effective_uid());
     if owner != 0 && owner != ours {
-        // The kernel shows all users without a number in this namespace as one, which nobody can become.
+        // The kernel shows all users without a number in this namespace as one, which nobody can
+        // become.
         if owner == UNMAPPED && !caps::in_first_user_namespace() {
             let text = format!(
                 "{dir} belongs to a user who is not mapped in this user namespace and could replace the socket: set [daemon] \
@@ -265,7 +317,8 @@ fn ensure_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a socket that a daemon which was killed left behind; no-op when the name went away meanwhile.
+/// Removes a socket that a daemon which was killed left behind; no-op when the name went away
+/// meanwhile.
 fn remove_stale(path: &Path, at: &SocketAddrUnix) -> io::Result<()> {
     let name = path.display();
     let meta = match path.symlink_metadata() {
@@ -280,8 +333,8 @@ fn remove_stale(path: &Path, at: &SocketAddrUnix) -> io::Result<()> {
     if is_listened_to(path, at)? {
         return Err(listened_to(path));
     }
-    // Another daemon that starts now may have put its own there since the look: taken away first and looked
-    // at again, it is not removed by mistake.
+    // Another daemon that starts now may have put its own there since the look: taken away first
+    // and looked at again, it is not removed by mistake.
     let taken = Draft::new(path)?;
     match std::fs::rename(path, &taken.path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -307,11 +360,21 @@ fn is_listened_to(path: &Path, at: &SocketAddrUnix) -> io::Result<bool> {
 
 /// Who may not write in whose directory, where that is what is wrong.
 fn cannot_bind(path: &Path, e: Errno) -> io::Error {
-    let owner = path.parent().and_then(|dir| Some((dir, dir.symlink_metadata().ok()?.uid())));
+    let owner = path
+        .parent()
+        .and_then(|dir| Some((dir, dir.symlink_metadata().ok()?.uid())));
     if e == Errno::ROFS {
-        return named(format!("{} (set [daemon] socket to a place that can be written)", path.display()), e);
+        return named(
+            format!(
+                "{} (set [daemon] socket to a place that can be written)",
+                path.display()
+            ),
+            e,
+        );
     }
-    let Some((dir, owner)) = owner.filter(|_| e == Errno::ACCESS) else { return named(path.display(), e) };
+    let Some((dir, owner)) = owner.filter(|_| e == Errno::ACCESS) else {
+        return named(path.display(), e);
+    };
     let (dir, uid) = (dir.display(), effective_uid());
     let text = format!(
         "{}: {e}: {dir} belongs to uid {owner}, and uid {uid} may not write in it: chown {uid} {dir}, or set [daemon] \
@@ -329,9 +392,13 @@ fn listened_to(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::AddrInUse, text)
 }
 
-/// Whether the error says that descriptors or kernel memory ran out, not that a client did something.
+/// Whether the error says that descriptors or kernel memory ran out, not that a client did
+/// something.
 pub fn is_shortage(e: &io::Error) -> bool {
-    matches!(errno_of(e), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    matches!(
+        errno_of(e),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 /// Who connected, as the kernel wrote it down at connect(2).
@@ -369,7 +436,8 @@ impl Conn {
     pub fn connect(path: &Path, limit: Duration) -> io::Result<Conn> {
         let address = address(path)?;
         let fd = socket(SocketFlags::empty()).map_err(|e| named(path.display(), e))?;
-        // SO_SNDTIMEO bounds a connect(2) that waits for room in the backlog (unix(7) has no poll for it).
+        // SO_SNDTIMEO bounds a connect(2) that waits for room in the backlog (unix(7) has no poll
+        // for it).
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(limit))
             .map_err(|e| named(path.display(), e))?;
         rustix::net::connect(&fd, &address).map_err(|e| named(path.display(), e))?;
@@ -380,14 +448,19 @@ impl Conn {
     pub fn peer(&self) -> io::Result<PeerCred> {
         let cred = rawopt::peer_cred(self.fd.as_fd())?;
         let groups = rawopt::peer_groups(self.fd.as_fd())?;
-        Ok(PeerCred { pid: cred.pid, uid: cred.uid, gid: cred.gid, groups })
+        Ok(PeerCred {
+            pid: cred.pid,
+            uid: cred.uid,
+            gid: cred.gid,
+            groups,
+        })
     }
 
     /// The connecting process itself, not whoever has its number by now.
     ///
-    /// Before Linux 6.5 there is only the number; between connect(2) and this call it could have passed
-    /// to another process, which the caller's comparison of user ids narrows and does not close.
-    /// Errors keep their raw number, see [`is_shortage`].
+    /// Before Linux 6.5 there is only the number; between connect(2) and this call it could have
+    /// passed to another process, which the caller's comparison of user ids narrows and does not
+    /// close. Errors keep their raw number, see [`is_shortage`].
     pub fn peer_pidfd(&self) -> io::Result<PidFd> {
         if let Some(fd) = rawopt::peer_pidfd(self.fd.as_fd())? {
             return Ok(PidFd::from_fd(fd));
@@ -398,11 +471,13 @@ impl Conn {
         Ok(PidFd::from_fd(pidfd_open(number)?))
     }
 
-    /// Takes a packet, never waits. Descriptors that come with it are closed by the kernel: there is no room for them.
+    /// Takes a packet, never waits. Descriptors that come with it are closed by the kernel: there
+    /// is no room for them.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
         match past_reset(|| rustix::net::recv(&self.fd, &mut *buffer, flags)) {
-            // An empty packet and the end of file both read as 0; only after the latter is it hung up.
+            // An empty packet and the end of file both read as 0; only after the latter is it hung
+            // up.
             Ok((_, 0)) if self.is_hung_up() => Ok(Received::Closed),
             Ok((_, bytes)) => Ok(Received::Packet(bytes)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
@@ -438,7 +513,8 @@ impl Conn {
         }
     }
 
-    /// Room for packets that the other side has not read yet, in bytes; about five times a packet's length counts.
+    /// Room for packets that the other side has not read yet, in bytes; about five times a packet's
+    /// length counts.
     ///
     /// Without CAP_NET_ADMIN the kernel grants net.core.wmem_max at most, and says nothing.
     pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
@@ -447,8 +523,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Sends a packet with descriptors (SCM_RIGHTS) if there is room for all of it; `false` when the other side does
-    /// not read.
+    /// Sends a packet with descriptors (SCM_RIGHTS) if there is room for all of it; `false` when
+    /// the other side does not read.
     pub fn send_with(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
         if fds.is_empty() {
             return self.send(packet);
@@ -456,12 +532,16 @@ impl Conn {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(io::Error::other(format!("{} descriptors, at most {FDS_MAX} travel", fds.len())));
+            return Err(io::Error::other(format!(
+                "{} descriptors, at most {FDS_MAX} travel",
+                fds.len()
+            )));
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match rustix::net::sendmsg(&self.fd, &[IoSlice::new(packet)], &mut control, flags) {
             Ok(_) => Ok(true),
-            // TOOMANYREFS: too many descriptors of ours are on their way to readers that do not read.
+            // TOOMANYREFS: too many descriptors of ours are on their way to readers that do not
+            // read.
             Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::TOOMANYREFS) => Ok(false),
             Err(e) => Err(e.into()),
         }
@@ -475,7 +555,8 @@ impl Conn {
         let mut slices = [IoSliceMut::new(buffer)];
         match past_reset(|| rustix::net::recvmsg(&self.fd, &mut slices, &mut control, flags)) {
             Ok(got) if got.bytes == 0 && self.is_hung_up() => Ok(Received::Closed),
-            // The buffer has room for all that rtd sends: this process had no numbers left for them.
+            // The buffer has room for all that rtd sends: this process had no numbers left for
+            // them.
             Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => Err(Errno::MFILE.into()),
             Ok(got) => {
                 for message in control.drain() {
@@ -497,11 +578,18 @@ impl Conn {
         let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
     }
 
-    /// Whether the other side has closed, or will send nothing more; packets may still be there to be read.
+    /// Whether the other side has closed, or will send nothing more; packets may still be there to
+    /// be read.
     pub fn is_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&now)).is_ok()
+            && fds[0]
+                .revents()
+                .intersects(PollFlags::RDHUP | PollFlags::HUP)
     }
 }
 
@@ -511,8 +599,8 @@ impl AsFd for Conn {
     }
 }
 
-/// Receives once more after ECONNRESET. The kernel reports it once, and before the packets that are still there to be
-/// read, when the other side ended with packets of ours unread.
+/// Receives once more after ECONNRESET. The kernel reports it once, and before the packets that are
+/// still there to be read, when the other side ended with packets of ours unread.
 fn past_reset<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     match receive() {
         Err(Errno::CONNRESET) => receive(),
@@ -530,9 +618,11 @@ mod rawopt {
     const SO_PEERGROUPS: i32 = 59;
 
     fn get<T>(fd: BorrowedFd<'_>, option: i32, values: &mut [T]) -> io::Result<usize> {
-        let mut bytes = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
-        // SAFETY: the kernel writes at most `bytes` bytes into `values`, which is that large; the callers
-        // pass plain integers and structs of integers, for which every bit pattern is a value.
+        let mut bytes =
+            libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
+        // SAFETY: the kernel writes at most `bytes` bytes into `values`, which is that large; the
+        // callers pass plain integers and structs of integers, for which every bit pattern is a
+        // value.
         let rc = unsafe {
             libc::getsockopt(
                 fd.as_raw_fd(),
@@ -549,7 +639,11 @@ mod rawopt {
     }
 
     pub fn peer_cred(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
-        let mut cred = [libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX }];
+        let mut cred = [libc::ucred {
+            pid: 0,
+            uid: u32::MAX,
+            gid: u32::MAX,
+        }];
         get(fd, libc::SO_PEERCRED, &mut cred).map_err(|e| named("SO_PEERCRED", e))?;
         Ok(cred[0])
     }

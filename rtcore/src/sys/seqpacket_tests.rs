@@ -33,14 +33,21 @@ fn a_long_packet_reports_its_full_length_and_is_gone() {
 fn packets_are_received_that_were_sent_before_an_end_with_others_unread() {
     let mut buffer = [0; 16];
     for copied in [true, false] {
-        let (_listener, client, server) = if copied { pair("reset1") } else { pair("reset2") };
+        let (_listener, client, server) = if copied {
+            pair("reset1")
+        } else {
+            pair("reset2")
+        };
         assert!(client.send(&[1]).unwrap() && server.send(&[2; 3]).unwrap());
         drop(server);
         let mut receive = || match copied {
             true => client.receive(&mut buffer).unwrap(),
             false => client.receive_with(&mut buffer, &mut Vec::new()).unwrap(),
         };
-        assert_eq!((receive(), receive()), (Received::Packet(3), Received::Closed));
+        assert_eq!(
+            (receive(), receive()),
+            (Received::Packet(3), Received::Closed)
+        );
     }
 }
 
@@ -61,7 +68,10 @@ fn the_peer_is_who_connected() {
     let (_listener, _client, server) = pair("peer");
     let peer = server.peer().unwrap();
     let own = crate::sys::procfs::status(i32::try_from(std::process::id()).unwrap()).unwrap();
-    assert_eq!((peer.pid, peer.uid, peer.gid), (own.tgid, own.euid, own.egid));
+    assert_eq!(
+        (peer.pid, peer.uid, peer.gid),
+        (own.tgid, own.euid, own.egid)
+    );
     assert_eq!(peer.groups, own.groups);
     assert!(server.peer_pidfd().unwrap().is_alive());
 }
@@ -69,7 +79,9 @@ fn the_peer_is_who_connected() {
 #[test]
 fn a_reader_that_does_not_read_is_noticed_without_waiting() {
     let (_listener, _client, server) = pair("full");
-    let sent = (0..100_000).take_while(|_| server.send(&[0; 256]).unwrap()).count();
+    let sent = (0..100_000)
+        .take_while(|_| server.send(&[0; 256]).unwrap())
+        .count();
     assert!((1..100_000).contains(&sent), "{sent}");
 }
 
@@ -77,7 +89,10 @@ fn a_reader_that_does_not_read_is_noticed_without_waiting() {
 fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let path = dir("stale").join("s");
     let first = Listener::bind(&path).unwrap();
-    assert_eq!(Listener::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(
+        Listener::bind(&path).unwrap_err().kind(),
+        io::ErrorKind::AddrInUse
+    );
     // What kill -9 leaves behind: the name without a listener.
     let copy = path.with_file_name("copy");
     std::fs::hard_link(&path, &copy).unwrap();
@@ -89,8 +104,8 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     drop(second);
 }
 
-/// With and without a stale socket in the way: of those that start together one has the name in the end, the
-/// others are told, and the one that has it listens.
+/// With and without a stale socket in the way: of those that start together one has the name in the
+/// end, the others are told, and the one that has it listens.
 #[test]
 fn of_several_that_start_together_one_gets_the_name_and_keeps_it() {
     let path = dir("race").join("s");
@@ -104,17 +119,23 @@ fn of_several_that_start_together_one_gets_the_name_and_keeps_it() {
             start.wait();
             Listener::bind(&path)
         };
-        let both =
-            std::thread::scope(|scope| [scope.spawn(bind), scope.spawn(bind)].map(|t| t.join().unwrap()));
+        let both = std::thread::scope(|scope| {
+            [scope.spawn(bind), scope.spawn(bind)].map(|t| t.join().unwrap())
+        });
         let (won, lost): (Vec<_>, Vec<_>) = both.into_iter().partition(Result::is_ok);
         assert_eq!(won.len(), 1, "round {round}: {lost:?}");
         assert!(
-            lost.iter().flat_map(|l| l.as_ref().err()).all(|e| e.kind() == io::ErrorKind::AddrInUse),
+            lost.iter()
+                .flat_map(|l| l.as_ref().err())
+                .all(|e| e.kind() == io::ErrorKind::AddrInUse),
             "{lost:?}"
         );
         Conn::connect(&path, Duration::from_secs(1)).unwrap();
         let winner = won.into_iter().next().unwrap().unwrap();
-        assert!(winner.accept().unwrap().is_some(), "round {round}: somebody else's socket");
+        assert!(
+            winner.accept().unwrap().is_some(),
+            "round {round}: somebody else's socket"
+        );
         drop(winner);
         let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
         assert!(left.is_empty(), "round {round}: {left:?}");
@@ -137,7 +158,9 @@ fn a_name_that_is_no_longer_ours_survives_the_drop() {
 fn places_that_strangers_control_are_refused() {
     let base = dir("places");
     symlink(&base, base.join("link")).unwrap();
-    let err = Listener::bind(&base.join("link/s")).unwrap_err().to_string();
+    let err = Listener::bind(&base.join("link/s"))
+        .unwrap_err()
+        .to_string();
     assert!(err.contains("symbolic link"), "{err}");
 
     let open = base.join("open");
@@ -152,7 +175,9 @@ fn places_that_strangers_control_are_refused() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 
     assert!(Listener::bind(Path::new("relative/s")).is_err());
-    let err = Listener::bind(&base.join("x".repeat(200))).unwrap_err().to_string();
+    let err = Listener::bind(&base.join("x".repeat(200)))
+        .unwrap_err()
+        .to_string();
     assert!(err.contains("107"), "{err}");
 }
 
@@ -164,8 +189,14 @@ fn a_place_of_another_user_is_refused_with_what_fixes_it() {
     std::fs::create_dir(&other).unwrap();
     std::os::unix::fs::chown(&other, Some(12345), None).unwrap();
     let err = Listener::bind(&other.join("s")).unwrap_err().to_string();
-    assert!(err.contains("uid 12345") && err.contains("run rtd as uid 12345"), "{err}");
-    assert!(err.contains(&format!("chown 0 {}", other.display())), "{err}");
+    assert!(
+        err.contains("uid 12345") && err.contains("run rtd as uid 12345"),
+        "{err}"
+    );
+    assert!(
+        err.contains(&format!("chown 0 {}", other.display())),
+        "{err}"
+    );
     // What it says fixes it.
     std::os::unix::fs::chown(&other, Some(0), None).unwrap();
     Listener::bind(&other.join("s")).unwrap();
@@ -174,8 +205,13 @@ fn a_place_of_another_user_is_refused_with_what_fixes_it() {
 #[test]
 fn a_place_that_cannot_be_made_is_named_with_what_mends_it() {
     let base = dir("nowhere");
-    let err = Listener::bind(&base.join("no/such/s")).unwrap_err().to_string();
-    assert!(err.contains("no/such, where the socket is to lie, cannot be made"), "{err}");
+    let err = Listener::bind(&base.join("no/such/s"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        err.contains("no/such, where the socket is to lie, cannot be made"),
+        "{err}"
+    );
     assert!(err.contains("set [daemon] socket"), "{err}");
 }
 
@@ -187,7 +223,8 @@ fn a_missing_parent_is_made_whatever_the_umask() {
     drop(listener);
 }
 
-/// A start that was killed leaves its draft; the next one of the same name removes it, and nothing else.
+/// A start that was killed leaves its draft; the next one of the same name removes it, and nothing
+/// else.
 #[test]
 fn drafts_of_the_dead_are_removed_and_no_others() {
     let dir = dir("drafts");

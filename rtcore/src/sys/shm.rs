@@ -1,10 +1,11 @@
-//! Named shared memory on tmpfs (shm_overview(7)): a file that appears complete or not at all, and whose
-//! owner is alive exactly as long as it holds the file's write lock.
+//! Named shared memory on tmpfs (shm_overview(7)): a file that appears complete or not at all, and
+//! whose owner is alive exactly as long as it holds the file's write lock.
 //!
-//! The lock is an open-file-description lock (fcntl(2), F_OFD_SETLK), not flock(2), for two reasons: it
-//! can be asked about without taking it (F_OFD_GETLK), so that a reader's question never makes a daemon
-//! that starts in the same moment believe the name is taken; and a write lock needs a descriptor that is
-//! open for writing, so that nobody but the file's owner can pretend to be a live daemon.
+//! The lock is an open-file-description lock (fcntl(2), F_OFD_SETLK), not flock(2), for two
+//! reasons: it can be asked about without taking it (F_OFD_GETLK), so that a reader's question
+//! never makes a daemon that starts in the same moment believe the name is taken; and a write lock
+//! needs a descriptor that is open for writing, so that nobody but the file's owner can pretend to
+//! be a live daemon.
 //!
 //! Invariant: a file at its name was written completely and locked before the name existed.
 
@@ -32,8 +33,8 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: the mapping is memory that stays where it is until drop; access to it is governed by `bytes_mut`
-// (exclusive) and the contract of `view`.
+// SAFETY: the mapping is memory that stays where it is until drop; access to it is governed by
+// `bytes_mut` (exclusive) and the contract of `view`.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; `view` hands out shared references only.
 unsafe impl Sync for Mapping {}
@@ -44,7 +45,14 @@ impl Mapping {
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)?
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                file,
+                0,
+            )?
         };
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| io::Error::other("mmap returned address 0 for shared memory"))?;
@@ -63,8 +71,9 @@ impl Mapping {
 
     /// The whole mapping, before it is shared.
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: start..start+len is mapped read-write until drop, `&mut self` excludes every `view` in
-        // this process, and no other process has a name for the file yet (only `Draft` calls this).
+        // SAFETY: start..start+len is mapped read-write until drop, `&mut self` excludes every
+        // `view` in this process, and no other process has a name for the file yet (only `Draft`
+        // calls this).
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
@@ -74,24 +83,30 @@ impl Mapping {
     /// When the record does not lie inside the mapping or is not aligned.
     ///
     /// # Safety
-    /// 1. What is written after the file was published is, in every type ever viewed there, an atomic.
-    /// 2. The reference is not used after the mapping is gone (its lifetime says so; a pointer made of it
-    ///    must be kept beside an `Arc<Mapping>`).
+    /// 1. What is written after the file was published is, in every type ever viewed there, an
+    ///    atomic.
+    /// 2. The reference is not used after the mapping is gone (its lifetime says so; a pointer made
+    ///    of it must be kept beside an `Arc<Mapping>`).
     pub unsafe fn view<T: zerocopy::FromBytes>(&self, offset: usize) -> &T {
         let end = offset.checked_add(size_of::<T>());
-        assert!(end.is_some_and(|end| end <= self.len), "record at {offset} outside {} bytes", self.len);
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "record at {offset} outside {} bytes",
+            self.len
+        );
         // SAFETY: offset <= len by the assertion above.
         let at = unsafe { self.start.as_ptr().add(offset) }.cast::<T>();
         assert!(at.is_aligned(), "record at {offset} is not aligned");
-        // SAFETY: in bounds and aligned by the assertions above; any bytes are a valid T (FromBytes); data
-        // races are excluded by point 1 of the contract.
+        // SAFETY: in bounds and aligned by the assertions above; any bytes are a valid T
+        // (FromBytes); data races are excluded by point 1 of the contract.
         unsafe { &*at }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` and nothing refers to it any more (contract of `view`).
+        // SAFETY: the mapping was made in `new` and nothing refers to it any more (contract of
+        // `view`).
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
     }
@@ -105,8 +120,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// `len` zero bytes in `dir`, which must be in memory ([`super::memdir`]): backed by memory, write-locked, mapped and
-    /// faulted in for writing.
+    /// `len` zero bytes in `dir`, which must be in memory ([`super::memdir`]): backed by memory,
+    /// write-locked, mapped and faulted in for writing.
     pub fn new(dir: &Path, len: usize) -> io::Result<Draft> {
         let file = OpenOptions::new()
             .read(true)
@@ -117,17 +132,27 @@ impl Draft {
             .map_err(|e| context(e, "cannot create shared memory in", dir))?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
         // Without this a full tmpfs shows as SIGBUS at the first touch instead of ENOSPC here.
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|e| no_room(e, len, dir))?;
-        // Before the name exists and while the mode is 0600, so that no one else can hold a lock on it.
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
+            .map_err(|e| no_room(e, len, dir))?;
+        // Before the name exists and while the mode is 0600, so that no one else can hold a lock on
+        // it.
         if !set_write_lock(&file)? {
-            return Err(io::Error::other("a nameless shared-memory file was locked by somebody else"));
+            return Err(io::Error::other(
+                "a nameless shared-memory file was locked by somebody else",
+            ));
         }
         file.set_permissions(Permissions::from_mode(0o644))?;
-        let mut map = Mapping::new(&file, len)
-            .map_err(|e| context(e, &format!("cannot map {len} bytes of shared memory in"), dir))?;
+        let mut map = Mapping::new(&file, len).map_err(|e| {
+            context(
+                e,
+                &format!("cannot map {len} bytes of shared memory in"),
+                dir,
+            )
+        })?;
         // MAP_POPULATE only reads shared pages in; the write is what a lane would fault on.
         for page in map.bytes_mut().chunks_mut(4096) {
-            // SAFETY: a plain byte of an exclusive slice; volatile so that writing a 0 over a 0 happens.
+            // SAFETY: a plain byte of an exclusive slice; volatile so that writing a 0 over a 0
+            // happens.
             unsafe { std::ptr::write_volatile(page.as_mut_ptr(), 0) };
         }
         Ok(Draft { file, map })
@@ -138,8 +163,8 @@ impl Draft {
         self.map.bytes_mut()
     }
 
-    /// Gives the memory its name, readable for all. A file that is already there is replaced when it is
-    /// ours (same user) and its owner is gone.
+    /// Gives the memory its name, readable for all. A file that is already there is replaced when
+    /// it is ours (same user) and its owner is gone.
     pub fn publish(self, path: &Path) -> Result<Published, PublishError> {
         crate::fault_point!(
             "after_page_filled_before_named",
@@ -152,7 +177,12 @@ impl Draft {
                 Ok(()) => {
                     let id = FileId::of(&self.file.metadata()?);
                     let map = Arc::new(self.map);
-                    return Ok(Published { path: path.to_owned(), id, map, _locked: self.file });
+                    return Ok(Published {
+                        path: path.to_owned(),
+                        id,
+                        map,
+                        _locked: self.file,
+                    });
                 }
                 Err(rustix::io::Errno::EXIST) => remove_stale(path, uid)?,
                 Err(e) => return Err(context(e.into(), "cannot name shared memory", path).into()),
@@ -179,9 +209,12 @@ pub enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// Removes what a dead owner of this user left at `path`; no-op when the name went away or changed meanwhile.
+/// Removes what a dead owner of this user left at `path`; no-op when the name went away or changed
+/// meanwhile.
 pub fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
-    let Some(found) = at_name(path)? else { return Ok(()) };
+    let Some(found) = at_name(path)? else {
+        return Ok(());
+    };
     if !found.is_file() {
         return Err(PublishError::NotAFile);
     }
@@ -189,7 +222,12 @@ pub fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
         return Err(PublishError::Foreign(found.uid()));
     }
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let file = match OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+    {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(context(e, "cannot open shared memory", path).into()),
@@ -197,9 +235,9 @@ pub fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
     if write_locked(&file)? {
         return Err(PublishError::Locked);
     }
-    // Two daemons that start together both come here: the lock on the stale file decides which of them
-    // removes it. Failing to lock with no writer about means that a stranger read-locked the file;
-    // that must not keep a daemon from starting.
+    // Two daemons that start together both come here: the lock on the stale file decides which of
+    // them removes it. Failing to lock with no writer about means that a stranger read-locked the
+    // file; that must not keep a daemon from starting.
     if !set_write_lock(&file)? && write_locked(&file)? {
         return Err(PublishError::Locked);
     }
@@ -241,9 +279,12 @@ impl Published {
         &self.path
     }
 
-    /// Whether the name still leads to this file. Errors count as yes: they say nothing about the name.
+    /// Whether the name still leads to this file. Errors count as yes: they say nothing about the
+    /// name.
     pub fn is_current(&self) -> bool {
-        at_name(&self.path).map_or(true, |found| found.is_some_and(|found| FileId::of(&found) == self.id))
+        at_name(&self.path).map_or(true, |found| {
+            found.is_some_and(|found| FileId::of(&found) == self.id)
+        })
     }
 
     /// The memory.
@@ -254,7 +295,8 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // Nobody replaces the name while the lock is held, so nothing slips between look and removal.
+        // Nobody replaces the name while the lock is held, so nothing slips between look and
+        // removal.
         if let Ok(Some(now)) = at_name(&self.path)
             && FileId::of(&now) == self.id
         {
@@ -272,7 +314,10 @@ pub struct FileId {
 
 impl FileId {
     fn of(metadata: &Metadata) -> FileId {
-        FileId { device: metadata.dev(), inode: metadata.ino() }
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 
     /// The file that has the name now, if any.
@@ -281,8 +326,8 @@ impl FileId {
     }
 }
 
-/// Somebody else's shared memory, read by copying (pread(2)): a file that shrinks under the reader is a
-/// short read, where a mapping would be SIGBUS.
+/// Somebody else's shared memory, read by copying (pread(2)): a file that shrinks under the reader
+/// is a short read, where a mapping would be SIGBUS.
 #[derive(Debug)]
 pub struct Shared {
     file: File,
@@ -294,12 +339,22 @@ impl Shared {
     /// Opens a regular file; links are not followed and a FIFO does not hold the caller up.
     pub fn open(path: &Path) -> io::Result<Shared> {
         let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
-        Ok(Shared { file, id: FileId::of(&metadata), uid: metadata.uid() })
+        Ok(Shared {
+            file,
+            id: FileId::of(&metadata),
+            uid: metadata.uid(),
+        })
     }
 
     /// Current length in bytes.
@@ -334,8 +389,9 @@ fn no_room(e: Errno, len: usize, dir: &Path) -> io::Error {
     match e.kind() {
         io::ErrorKind::StorageFull => {}
         io::ErrorKind::FileTooLarge => {
-            let text =
-                format!("{e}; RLIMIT_FSIZE is smaller: LimitFSIZE=infinity in the unit's [Service] section");
+            let text = format!(
+                "{e}; RLIMIT_FSIZE is smaller: LimitFSIZE=infinity in the unit's [Service] section"
+            );
             return io::Error::new(e.kind(), text);
         }
         _ => return e,
@@ -360,7 +416,8 @@ fn lock_request(kind: i32) -> io::Result<libc::flock> {
     Ok(lock)
 }
 
-/// Takes the write lock for the life of the open file; false when somebody else holds any lock on it.
+/// Takes the write lock for the life of the open file; false when somebody else holds any lock on
+/// it.
 fn set_write_lock(file: &File) -> io::Result<bool> {
     let lock = lock_request(libc::F_WRLCK)?;
     // SAFETY: the descriptor is open for the call and `lock` outlives it.
@@ -370,17 +427,24 @@ fn set_write_lock(file: &File) -> io::Result<bool> {
     let e = io::Error::last_os_error();
     match e.raw_os_error() {
         Some(libc::EAGAIN | libc::EACCES) => Ok(false),
-        _ => Err(io::Error::new(e.kind(), format!("cannot write-lock shared memory: {e}"))),
+        _ => Err(io::Error::new(
+            e.kind(),
+            format!("cannot write-lock shared memory: {e}"),
+        )),
     }
 }
 
-/// Whether another open file holds the write lock: "would a read lock conflict?" is asked, not taken.
+/// Whether another open file holds the write lock: "would a read lock conflict?" is asked, not
+/// taken.
 fn write_locked(file: &File) -> io::Result<bool> {
     let mut lock = lock_request(libc::F_RDLCK)?;
     // SAFETY: the descriptor is open for the call and `lock` outlives it.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } != 0 {
         let e = io::Error::last_os_error();
-        return Err(io::Error::new(e.kind(), format!("cannot query the lock of shared memory: {e}")));
+        return Err(io::Error::new(
+            e.kind(),
+            format!("cannot query the lock of shared memory: {e}"),
+        ));
     }
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }

@@ -1,7 +1,9 @@
-//! An asynchronous signal handler for those who insist (sigaction(2)); policy is the client library's.
+//! An asynchronous signal handler for those who insist (sigaction(2)); policy is the client
+//! library's.
 //!
-//! Constraint: whatever a handler calls is async-signal-safe (signal-safety(7)). Invariant: an [`Action`] that is
-//! dropped leaves what it found, unless somebody has put another action in its place.
+//! Constraint: whatever a handler calls is async-signal-safe (signal-safety(7)). Invariant: an
+//! [`Action`] that is dropped leaves what it found, unless somebody has put another action in its
+//! place.
 
 use super::Errno;
 use super::procfs::named;
@@ -27,7 +29,8 @@ impl std::fmt::Debug for RawInfo {
     }
 }
 
-/// What the kernel calls: number, information, machine context. One that unwinds aborts the process.
+/// What the kernel calls: number, information, machine context. One that unwinds aborts the
+/// process.
 pub type Handler = extern "C" fn(i32, &RawInfo, *const ());
 
 /// A handler that is installed.
@@ -44,9 +47,9 @@ impl std::fmt::Debug for Action {
 }
 
 impl Action {
-    /// Installs the handler: SA_SIGINFO (it sees the value), SA_RESTART (blocking calls resume, see signal(7) for
-    /// those that cannot), SA_ONSTACK. While it runs every other signal but the faults waits, so handlers never
-    /// nest and one stack is enough.
+    /// Installs the handler: SA_SIGINFO (it sees the value), SA_RESTART (blocking calls resume, see
+    /// signal(7) for those that cannot), SA_ONSTACK. While it runs every other signal but the
+    /// faults waits, so handlers never nest and one stack is enough.
     pub fn install(signo: i32, handler: Handler) -> io::Result<Action> {
         // SAFETY: sigaction is plain data for which zero is a value.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -55,12 +58,16 @@ impl Action {
         action.sa_mask = SignalSet::of_bits(rtsignal::all_but_faults()).raw();
         // SAFETY: as above.
         let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: both are initialised; a `Handler` has the signature that SA_SIGINFO asks for, and the kernel
-        // passes it a siginfo_t that lives through the call.
+        // SAFETY: both are initialised; a `Handler` has the signature that SA_SIGINFO asks for, and
+        // the kernel passes it a siginfo_t that lives through the call.
         if unsafe { libc::sigaction(signo, &raw const action, &raw mut previous) } < 0 {
             return Err(named(signame::name(signo), io::Error::last_os_error()));
         }
-        Ok(Action { signo, handler: action.sa_sigaction, previous })
+        Ok(Action {
+            signo,
+            handler: action.sa_sigaction,
+            previous,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Signal names as people write them, to kernel numbers and back.
 //!
-//! Accepted: `SIGRTMIN`, `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1`, the same without `SIG`, and plain numbers.
-//! SIGRTMIN is asked of the C library at run time: glibc keeps 32 and 33 for its own threads, so it is
-//! 34 there and not the kernel's 32.
+//! Accepted: `SIGRTMIN`, `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1`, the same without `SIG`, and plain
+//! numbers. SIGRTMIN is asked of the C library at run time: glibc keeps 32 and 33 for its own
+//! threads, so it is 34 there and not the kernel's 32.
 //!
 //! Invariant: a number that [`parse`] returns is one the C library lets a program use.
 
@@ -133,7 +133,10 @@ pub fn name(signo: i32) -> String {
 
 /// Names of the standard signals without other spellings, for suggestions.
 pub fn standard_names() -> impl Iterator<Item = String> {
-    STANDARD.iter().take(STANDARD.len() - 2).map(|(name, _)| format!("SIG{name}"))
+    STANDARD
+        .iter()
+        .take(STANDARD.len() - 2)
+        .map(|(name, _)| format!("SIG{name}"))
 }
 
 #[cfg(test)]
@@ -153,17 +156,37 @@ mod tests {
     #[test]
     fn what_the_c_library_keeps_is_refused() {
         for number in KERNEL_RT_MIN..rt_min() {
-            assert_eq!(parse(&number.to_string()), Err(SignalNameError::Reserved(number)));
+            assert_eq!(
+                parse(&number.to_string()),
+                Err(SignalNameError::Reserved(number))
+            );
         }
-        assert_eq!(parse("SIGRTMIN-1"), Err(SignalNameError::Reserved(rt_min() - 1)));
+        assert_eq!(
+            parse("SIGRTMIN-1"),
+            Err(SignalNameError::Reserved(rt_min() - 1))
+        );
     }
 
     #[test]
     fn what_does_not_exist_is_refused() {
-        assert_eq!(parse("SIGRTMAX+1"), Err(SignalNameError::OutOfRange(i64::from(rt_max()) + 1)));
+        assert_eq!(
+            parse("SIGRTMAX+1"),
+            Err(SignalNameError::OutOfRange(i64::from(rt_max()) + 1))
+        );
         assert_eq!(parse("0"), Err(SignalNameError::OutOfRange(0)));
-        assert_eq!(parse("9999999999"), Err(SignalNameError::OutOfRange(9_999_999_999)));
-        for text in ["", "SIG", "SIGFOO", "SIGRTMIN3", "SIGRTMIN+", "SIGRTMIN+x", "RTMAX-99999999999999"] {
+        assert_eq!(
+            parse("9999999999"),
+            Err(SignalNameError::OutOfRange(9_999_999_999))
+        );
+        for text in [
+            "",
+            "SIG",
+            "SIGFOO",
+            "SIGRTMIN3",
+            "SIGRTMIN+",
+            "SIGRTMIN+x",
+            "RTMAX-99999999999999",
+        ] {
             assert_eq!(parse(text), Err(SignalNameError::Unknown), "{text}");
         }
     }

@@ -1,8 +1,8 @@
-//! How many signals wait for a process: the SigQ, SigPnd and ShdPnd lines of /proc/PID/task/TID/status
-//! (proc_pid_status(5)).
+//! How many signals wait for a process: the SigQ, SigPnd and ShdPnd lines of
+//! /proc/PID/task/TID/status (proc_pid_status(5)).
 //!
-//! Constraint: read from an open descriptor into the stack, without the heap, because a lane thread asks when
-//! a receiver's credit is used up.
+//! Constraint: read from an open descriptor into the stack, without the heap, because a lane thread
+//! asks when a receiver's credit is used up.
 
 use std::os::fd::BorrowedFd;
 
@@ -26,15 +26,18 @@ impl SignalQueue {
 
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 4096;
-/// Longer than any of the three lines; of a longer line only the beginning is kept from one read to the next.
+/// Longer than any of the three lines; of a longer line only the beginning is kept from one read to
+/// the next.
 const LINE_BYTES: usize = 64;
-/// A process has at most 65,536 groups (NGROUPS_MAX) of at most 11 bytes in front of the three lines.
+/// A process has at most 65,536 groups (NGROUPS_MAX) of at most 11 bytes in front of the three
+/// lines.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file from its beginning; none when the process is gone or a line is missing.
 ///
-/// The three lines are behind the supplementary groups, which may fill many pages: it reads on until it has them. Each read
-/// begins where the one before ended, so that the kernel goes on in the text that it has made.
+/// The three lines are behind the supplementary groups, which may fill many pages: it reads on
+/// until it has them. Each read begins where the one before ended, so that the kernel goes on in
+/// the text that it has made.
 pub fn read(status: BorrowedFd<'_>) -> Option<SignalQueue> {
     let mut lines = Lines::default();
     let mut buffer = [0; LINE_BYTES + CHUNK_BYTES];
@@ -46,7 +49,10 @@ pub fn read(status: BorrowedFd<'_>) -> Option<SignalQueue> {
         }
         at += n as u64;
         let text = &buffer[..kept + n];
-        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+        let whole = text
+            .iter()
+            .rposition(|&b| b == b'\n')
+            .map_or(0, |end| end + 1);
         if let Some(queue) = lines.take(&text[..whole]) {
             return Some(queue);
         }
@@ -79,7 +85,11 @@ impl Lines {
                 let (queued, limit) = self.queue?;
                 let saturate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
                 let pending = self.own? | number(rest, 16)?;
-                return Some(SignalQueue { queued: saturate(queued), limit: saturate(limit), pending });
+                return Some(SignalQueue {
+                    queued: saturate(queued),
+                    limit: saturate(limit),
+                    pending,
+                });
             }
         }
         None
@@ -102,21 +112,31 @@ mod tests {
         let text =
             b"Name:\tx\nSigQ:\t3/96365\nSigPnd:\t0000000000000001\nShdPnd:\t0000000200000000\nSigBlk:\t0\n";
         let queue = Lines::default().take(text).unwrap();
-        assert_eq!(queue, SignalQueue { queued: 3, limit: 96365, pending: 0x2_0000_0001 });
+        assert_eq!(
+            queue,
+            SignalQueue {
+                queued: 3,
+                limit: 96365,
+                pending: 0x2_0000_0001
+            }
+        );
         assert!(queue.has(1) && queue.has(34) && !queue.has(33) && !queue.has(0) && !queue.has(65));
     }
 
     #[test]
     fn a_text_without_them_says_nothing() {
-        for text in
-            [&b""[..], b"SigQ:\t3\n", b"SigQ:\tx/y\nSigPnd:\t0\nShdPnd:\t0\n", b"SigQ:\t1/2\nShdPnd:\t0\n"]
-        {
+        for text in [
+            &b""[..],
+            b"SigQ:\t3\n",
+            b"SigQ:\tx/y\nSigPnd:\t0\nShdPnd:\t0\n",
+            b"SigQ:\t1/2\nShdPnd:\t0\n",
+        ] {
             assert_eq!(Lines::default().take(text), None);
         }
     }
 
-    /// As of a process in 2,000 groups: the lines begin in the fifth read, and each place in the file is once where a read
-    /// ends.
+    /// As of a process in 2,000 groups: the lines begin in the fifth read, and each place in the
+    /// file is once where a read ends.
     #[test]
     fn lines_behind_many_groups_are_found_wherever_a_read_ends() {
         let groups: String = (0..2000).map(|n| format!("{} ", 1_000_000 + n)).collect();
@@ -129,7 +149,11 @@ mod tests {
             );
             std::fs::write(&path, text).unwrap();
             let file = std::fs::File::open(&path).unwrap();
-            let queue = SignalQueue { queued: 3, limit: 96365, pending: 0x2_0000_0001 };
+            let queue = SignalQueue {
+                queued: 3,
+                limit: 96365,
+                pending: 0x2_0000_0001,
+            };
             assert_eq!(read(file.as_fd()), Some(queue), "{pad}");
         }
         std::fs::remove_file(&path).unwrap();

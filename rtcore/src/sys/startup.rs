@@ -1,21 +1,24 @@
 //! Signals that arrive while a program starts.
 //!
-//! The default action of a real-time signal ends the process. A program that blocks or handles its signals in `main`
-//! dies of one that arrives earlier. [`hold_signals!`](crate::hold_signals) blocks them from an ELF constructor, the
-//! first code of the program that runs: what arrives stays pending until the program takes it.
+//! The default action of a real-time signal ends the process. A program that blocks or handles its
+//! signals in `main` dies of one that arrives earlier. [`hold_signals!`](crate::hold_signals)
+//! blocks them from an ELF constructor, the first code of the program that runs: what arrives stays
+//! pending until the program takes it.
 //!
-//! What remains is the time from execve(2) until the dynamic loader has mapped and relocated the program, in the order of
-//! a millisecond. Nothing in the program can close it; the parent can, because execve(2) keeps the
-//! signal mask. Only a sender that knows the pid in that time can hit it: the parent, or a program that looks pids up
-//! by name. It must be of the same user or have CAP_KILL. rtd shows its pid on the statistics page only after this.
+//! What remains is the time from execve(2) until the dynamic loader has mapped and relocated the
+//! program, in the order of a millisecond. Nothing in the program can close it; the parent can,
+//! because execve(2) keeps the signal mask. Only a sender that knows the pid in that time can hit
+//! it: the parent, or a program that looks pids up by name. It must be of the same user or have
+//! CAP_KILL. rtd shows its pid on the statistics page only after this.
 
 use super::rtsignal::{self, DOORBELLS, SignalSet};
 
-/// Blocks every signal that a route may carry, from before `main`. To be written once, outside any function, in the
-/// file that has `main`. A library must not use it: the mask belongs to the program.
+/// Blocks every signal that a route may carry, from before `main`. To be written once, outside any
+/// function, in the file that has `main`. A library must not use it: the mask belongs to the
+/// program.
 ///
-/// All threads and child processes inherit the mask. A program with an asynchronous handler unblocks its signal when the
-/// handler is installed.
+/// All threads and child processes inherit the mask. A program with an asynchronous handler
+/// unblocks its signal when the handler is installed.
 ///
 /// ```
 /// rtcore::hold_signals!();

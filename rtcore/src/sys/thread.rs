@@ -1,5 +1,5 @@
-//! What the kernel says about a thread of this process to another one: the CPU time it has had, and whether it wants more
-//! (pthread_getcpuclockid(3), proc_pid_stat(5)).
+//! What the kernel says about a thread of this process to another one: the CPU time it has had, and
+//! whether it wants more (pthread_getcpuclockid(3), proc_pid_stat(5)).
 //!
 //! Constraint: reading touches no heap and opens nothing; the watched thread does not notice.
 
@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 
-/// The clock of the CPU time that one thread has had. Reading it fails (EINVAL) once the thread has ended, also when its
-/// number is another process' by then.
+/// The clock of the CPU time that one thread has had. Reading it fails (EINVAL) once the thread has
+/// ended, also when its number is another process' by then.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuClock(libc::clockid_t);
 
@@ -50,8 +50,8 @@ impl TaskState {
         File::open(&path).map(TaskState).map_err(|e| named(path, e))
     }
 
-    /// Whether it sleeps and waits for something to happen (`S`, `I`); else it runs, would run if it got a CPU, is held
-    /// by the kernel or stopped by a debugger. None when it has ended.
+    /// Whether it sleeps and waits for something to happen (`S`, `I`); else it runs, would run if
+    /// it got a CPU, is held by the kernel or stopped by a debugger. None when it has ended.
     pub fn waits(&self) -> Option<bool> {
         // The state comes behind the number and the name, which has at most 16 bytes in the kernel.
         let mut text = [0; 64];
@@ -88,7 +88,8 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let (go, gate) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            tell.send((sched::gettid(), CpuClock::of_this_thread().unwrap())).unwrap();
+            tell.send((sched::gettid(), CpuClock::of_this_thread().unwrap()))
+                .unwrap();
             gate.recv()
         });
         let (tid, clock) = told.recv().unwrap();
@@ -97,9 +98,16 @@ mod tests {
             std::thread::yield_now();
         }
         let had_ns = clock.read_ns().unwrap();
-        assert_eq!(had_ns, clock.read_ns().unwrap(), "it has not run in between");
+        assert_eq!(
+            had_ns,
+            clock.read_ns().unwrap(),
+            "it has not run in between"
+        );
         let own = CpuClock::of_this_thread().unwrap();
-        assert_eq!(TaskState::open(sched::gettid()).unwrap().waits(), Some(false));
+        assert_eq!(
+            TaskState::open(sched::gettid()).unwrap().waits(),
+            Some(false)
+        );
         let before_ns = own.read_ns().unwrap();
         while own.read_ns().unwrap() == before_ns {}
         drop(go);

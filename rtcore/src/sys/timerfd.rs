@@ -9,7 +9,8 @@ use std::time::Duration;
 
 /// A timer: readable from the moment it expires until [`Timer::take`].
 ///
-/// One-shot or periodic. Periods count from the first expiry, not from when somebody looked, so nothing drifts.
+/// One-shot or periodic. Periods count from the first expiry, not from when somebody looked, so
+/// nothing drifts.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
 
@@ -28,12 +29,14 @@ impl Timer {
         Ok(timer)
     }
 
-    /// Expires once at `at_ns` of CLOCK_MONOTONIC; at once when that is past. Replaces an earlier setting.
+    /// Expires once at `at_ns` of CLOCK_MONOTONIC; at once when that is past. Replaces an earlier
+    /// setting.
     pub fn at(&self, at_ns: u64) -> io::Result<()> {
         self.set(at_ns.max(1), 0)
     }
 
-    /// Expires at `first_ns` of CLOCK_MONOTONIC and every `period_ns` from then on. Replaces an earlier setting.
+    /// Expires at `first_ns` of CLOCK_MONOTONIC and every `period_ns` from then on. Replaces an
+    /// earlier setting.
     ///
     /// Errors: a period of 0.
     pub fn every(&self, first_ns: u64, period_ns: u64) -> io::Result<()> {
@@ -49,8 +52,8 @@ impl Timer {
         self.set(0, 0)
     }
 
-    /// How often it has expired since the last call: 0 not at all, n > 1 that n - 1 periods were missed. Never
-    /// waits.
+    /// How often it has expired since the last call: 0 not at all, n > 1 that n - 1 periods were
+    /// missed. Never waits.
     #[inline]
     pub fn take(&self) -> u64 {
         let mut count = [0; 8];
@@ -62,8 +65,10 @@ impl Timer {
 
     /// A first time of 0 unsets (timerfd_settime(2)).
     fn set(&self, first_ns: u64, period_ns: u64) -> io::Result<()> {
-        let spec =
-            Itimerspec { it_interval: rustix_timespec(period_ns), it_value: rustix_timespec(first_ns) };
+        let spec = Itimerspec {
+            it_interval: rustix_timespec(period_ns),
+            it_value: rustix_timespec(first_ns),
+        };
         rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &spec)
             .map_err(|e| named("timer", e))?;
         Ok(())
@@ -103,6 +108,12 @@ mod tests {
         assert!(timer.take() >= 5);
         timer.disarm().unwrap();
         assert_eq!(timer.take(), 0);
-        assert!(timer.every(first, 0).unwrap_err().to_string().contains("period of 0"));
+        assert!(
+            timer
+                .every(first, 0)
+                .unwrap_err()
+                .to_string()
+                .contains("period of 0")
+        );
     }
 }

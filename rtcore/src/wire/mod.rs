@@ -1,12 +1,13 @@
 //! Frames of the control socket: fixed size, versioned, bounded.
 //!
-//! A frame is one SOCK_SEQPACKET packet of [`FRAME_BYTES`] bytes, in the byte order of the machine that
-//! both sides run on. Version and kind come first and keep their place in every version, so that two
-//! sides of different versions can at least say so.
+//! A frame is one SOCK_SEQPACKET packet of [`FRAME_BYTES`] bytes, in the byte order of the machine
+//! that both sides run on. Version and kind come first and keep their place in every version, so
+//! that two sides of different versions can at least say so.
 //!
 //! Invariant: the bytes of a frame are an *allegation* of the client; [`Request::decode`] and
 //! [`Reply::decode`] check every field once, and only their results are used. Neither panics on any
-//! input (property-tested), and unused bytes are zero, so that a later version can give them a meaning.
+//! input (property-tested), and unused bytes are zero, so that a later version can give them a
+//! meaning.
 
 mod notice;
 mod reply;
@@ -45,7 +46,9 @@ pub enum FrameError {
     #[error("a frame starts with \"rtd\\0\", this one does not: is the client rtctl?")]
     Magic,
     /// Another version; decided before anything else is looked at.
-    #[error("a frame of protocol version {0}, expected {VERSION}: use rtd, rtctl and rtcore of one release")]
+    #[error(
+        "a frame of protocol version {0}, expected {VERSION}: use rtd, rtctl and rtcore of one release"
+    )]
     Version(u16),
     /// A request or status this version does not know.
     #[error("version {VERSION} has no frame kind {0}")]
@@ -71,7 +74,9 @@ pub enum FrameError {
 
 /// The eight bytes that all versions share, checked.
 fn check_header(bytes: &[u8]) -> Result<&Frame, FrameError> {
-    let frame: &Frame = bytes.try_into().map_err(|_| FrameError::Length(bytes.len()))?;
+    let frame: &Frame = bytes
+        .try_into()
+        .map_err(|_| FrameError::Length(bytes.len()))?;
     if frame[..4] != MAGIC {
         return Err(FrameError::Magic);
     }

@@ -12,15 +12,17 @@
 //!                         <-      Ready
 //! ```
 //!
-//! The client maps all of this memory at Map. rtd then seals it against further writers, and only after that the lanes use
-//! it and see the process alive: nothing is delivered into memory that the client has not mapped.
+//! The client maps all of this memory at Map. rtd then seals it against further writers, and only
+//! after that the lanes use it and see the process alive: nothing is delivered into memory that the
+//! client has not mapped.
 //!
-//! Where a lane's doorbell is a semaphore, each routed Ring names two by the daemon's instance and their numbers: the one
-//! that the session sleeps at for this channel, and the lane thread's.
+//! Where a lane's doorbell is a semaphore, each routed Ring names two by the daemon's instance and
+//! their numbers: the one that the session sleeps at for this channel, and the lane thread's.
 //!
-//! A direct ring needs both processes and two steps, so that no end ever holds a descriptor through which it could
-//! write what is the other's: each gets the memory it writes, maps it and says so; when both have, the memory is sealed
-//! against further writers, and each gets the other's for reading.
+//! A direct ring needs both processes and two steps, so that no end ever holds a descriptor through
+//! which it could write what is the other's: each gets the memory it writes, maps it and says so;
+//! when both have, the memory is sealed against further writers, and each gets the other's for
+//! reading.
 //!
 //! ```text
 //!                         <-      Ring{serial}                 + own memory, eventfd, the ring's bells
@@ -28,10 +30,12 @@
 //!                         <-      Join{serial}                 + the other's memory, pidfd of the other
 //! ```
 //!
-//! Later: Ring and Join again when the other end was replaced, Reach when a sender's receivers come or go, Peer when
-//! a process that this one talks to comes or goes.
+//! Later: Ring and Join again when the other end was replaced, Reach when a sender's receivers come
+//! or go, Peer when a process that this one talks to comes or goes.
 
-use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, Name, Reply, VERSION, check_header};
+use super::{
+    FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, Name, Reply, VERSION, check_header,
+};
 use crate::lane::peer::PeerState;
 use crate::ring::Geometry;
 use crate::sys::pidfd::Ending;
@@ -133,22 +137,26 @@ pub struct Channel {
     pub payload_bytes: u32,
     /// How long a send may wait for room; 0 = not at all.
     pub block_ns: u64,
-    /// A receiver's: how many of the newest messages its ring is for, as its producer writes over older ones; 0 = all,
-    /// and the producer waits for room.
+    /// A receiver's: how many of the newest messages its ring is for, as its producer writes over
+    /// older ones; 0 = all, and the producer waits for room.
     pub keep: u32,
     /// A receiver's: messages older than this are discarded, counted from the send; 0 = none.
     pub ttl_ns: u64,
-    /// A receiver's: messages taken later than this after the time at which they should have been sent are counted; 0 =
-    /// none.
+    /// A receiver's: messages taken later than this after the time at which they should have been
+    /// sent are counted; 0 = none.
     pub deadline_ns: u64,
 }
 
 impl Channel {
-    /// The size of its ring, if such a ring is possible. That of a direct receiver has room for latencies, as nobody
-    /// else is in the way who could measure them.
+    /// The size of its ring, if such a ring is possible. That of a direct receiver has room for
+    /// latencies, as nobody else is in the way who could measure them.
     pub fn geometry(&self) -> Option<Geometry> {
         let geometry = Geometry::new(self.slots, self.payload_bytes)?;
-        Some(if self.direct { geometry.timed() } else { geometry })
+        Some(if self.direct {
+            geometry.timed()
+        } else {
+            geometry
+        })
     }
 }
 
@@ -191,8 +199,8 @@ pub enum Notice {
         pid: u32,
         /// Direct: its real user.
         uid: u32,
-        /// Direct: the program that it runs, as its [`super::Request::Open`] names it. Of the rings to another program of that
-        /// process this end is the only one left.
+        /// Direct: the program that it runs, as its [`super::Request::Open`] names it. Of the rings
+        /// to another program of that process this end is the only one left.
         program: u32,
         /// Routed, in a lane whose doorbell is a semaphore: which ones.
         semaphores: Option<Semaphores>,
@@ -213,7 +221,8 @@ pub enum Notice {
     },
     /// A process that this session talks to came or went.
     Peer(PeerStatus),
-    /// All routed rings have been sent: the client maps them and answers [`super::Request::Mapped`].
+    /// All routed rings have been sent: the client maps them and answers
+    /// [`super::Request::Mapped`].
     Map {
         /// For the answer.
         serial: u32,
@@ -223,7 +232,10 @@ pub enum Notice {
 }
 
 /// A frame from the daemon.
-#[expect(clippy::large_enum_variant, reason = "decoded and used at once, never stored")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "decoded and used at once, never stored"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To a request.
@@ -249,22 +261,57 @@ impl Notice {
         let mut layout = Layout::of(READY);
         match self {
             Notice::Ready => {}
-            Notice::Map { serial } => layout = Layout { serial: *serial, ..Layout::of(MAP) },
+            Notice::Map { serial } => {
+                layout = Layout {
+                    serial: *serial,
+                    ..Layout::of(MAP)
+                }
+            }
             Notice::Channel(channel) => layout.set_channel(channel),
-            Notice::Ring { channel, serial, pid, uid, program, semaphores } => {
-                layout =
-                    Layout { channel: *channel, serial: *serial, pid: *pid, uid: *uid, ..Layout::of(RING) };
+            Notice::Ring {
+                channel,
+                serial,
+                pid,
+                uid,
+                program,
+                semaphores,
+            } => {
+                layout = Layout {
+                    channel: *channel,
+                    serial: *serial,
+                    pid: *pid,
+                    uid: *uid,
+                    ..Layout::of(RING)
+                };
                 layout.program = *program;
-                if let Some(Semaphores { instance, own, lane }) = semaphores {
-                    layout = Layout { flags: 1, slots: *own, payload_bytes: *lane, ..layout };
+                if let Some(Semaphores {
+                    instance,
+                    own,
+                    lane,
+                }) = semaphores
+                {
+                    layout = Layout {
+                        flags: 1,
+                        slots: *own,
+                        payload_bytes: *lane,
+                        ..layout
+                    };
                     layout.names[0] = instance.bytes();
                 }
             }
             Notice::Join { channel, serial } => {
-                layout = Layout { channel: *channel, serial: *serial, ..Layout::of(JOIN) };
+                layout = Layout {
+                    channel: *channel,
+                    serial: *serial,
+                    ..Layout::of(JOIN)
+                };
             }
             Notice::Reach { channel, reachable } => {
-                layout = Layout { channel: *channel, flags: u32::from(*reachable), ..Layout::of(REACH) };
+                layout = Layout {
+                    channel: *channel,
+                    flags: u32::from(*reachable),
+                    ..Layout::of(REACH)
+                };
             }
             Notice::Peer(news) => {
                 let (how, number) = match news.ending {
@@ -273,7 +320,13 @@ impl Notice {
                     Some(Ending::Signal(signo)) => (2, signo),
                 };
                 let (flags, serial) = (news.state as u32, news.pid);
-                layout = Layout { flags, serial, pid: how, signo: number, ..Layout::of(PEER) };
+                layout = Layout {
+                    flags,
+                    serial,
+                    pid: how,
+                    signo: number,
+                    ..Layout::of(PEER)
+                };
                 layout.names[0] = news.process.bytes();
             }
         }
@@ -283,21 +336,41 @@ impl Notice {
     /// Checks bytes.
     pub fn decode(bytes: &[u8]) -> Result<Notice, FrameError> {
         let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
-        let Layout { channel, serial, flags, pid, uid, .. } = layout;
+        let Layout {
+            channel,
+            serial,
+            flags,
+            pid,
+            uid,
+            ..
+        } = layout;
         let notice = match layout.kind {
             CHANNEL => Notice::Channel(layout.channel()?),
             RING => {
                 let program = layout.program;
-                Notice::Ring { channel, serial, pid, uid, program, semaphores: layout.semaphores()? }
+                Notice::Ring {
+                    channel,
+                    serial,
+                    pid,
+                    uid,
+                    program,
+                    semaphores: layout.semaphores()?,
+                }
             }
             JOIN => Notice::Join { channel, serial },
-            REACH => Notice::Reach { channel, reachable: flag("reachable", flags)? },
+            REACH => Notice::Reach {
+                channel,
+                reachable: flag("reachable", flags)?,
+            },
             PEER => Notice::Peer(layout.peer()?),
             READY => Notice::Ready,
-            MAP => Notice::Map { serial: layout.serial },
+            MAP => Notice::Map {
+                serial: layout.serial,
+            },
             kind => return Err(FrameError::Kind(kind)),
         };
-        // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.
+        // Encoding sets each used byte and zeroes the others: what differs is a byte that means
+        // nothing.
         if notice.encode() != *bytes {
             return Err(FrameError::Reserved);
         }
@@ -315,7 +388,12 @@ fn flag(field: &'static str, value: u32) -> Result<bool, FrameError> {
 
 impl Layout {
     fn of(kind: u16) -> Layout {
-        Layout { magic: MAGIC, version: VERSION, kind, ..Layout::new_zeroed() }
+        Layout {
+            magic: MAGIC,
+            version: VERSION,
+            kind,
+            ..Layout::new_zeroed()
+        }
     }
 
     fn set_channel(&mut self, channel: &Channel) {
@@ -324,7 +402,9 @@ impl Layout {
             Role::Inbox => (FLAG_CONSUMER, 0),
             Role::Signal { signo } => (FLAG_CONSUMER | FLAG_SIGNAL, signo),
         };
-        let process = channel.process.map_or([0; NAME_BYTES_MAX + 1], |name| name.bytes());
+        let process = channel
+            .process
+            .map_or([0; NAME_BYTES_MAX + 1], |name| name.bytes());
         *self = Layout {
             channel: channel.channel,
             flags: role | if channel.direct { FLAG_DIRECT } else { 0 },
@@ -357,7 +437,11 @@ impl Layout {
         };
         debug_assert!(self.flags & !FLAGS == 0);
         let [endpoint, other, process, lane, route] = &self.names;
-        let process = if process[0] == 0 { None } else { Some(Name::decode(process)?) };
+        let process = if process[0] == 0 {
+            None
+        } else {
+            Some(Name::decode(process)?)
+        };
         Ok(Channel {
             channel: self.channel,
             role,
@@ -382,7 +466,11 @@ impl Layout {
             return Ok(None);
         }
         let instance = Name::decode(&self.names[0])?;
-        Ok(Some(Semaphores { instance, own: self.slots, lane: self.payload_bytes }))
+        Ok(Some(Semaphores {
+            instance,
+            own: self.slots,
+            lane: self.payload_bytes,
+        }))
     }
 
     fn peer(&self) -> Result<PeerStatus, FrameError> {
@@ -399,6 +487,11 @@ impl Layout {
             2 => Some(Ending::Signal(self.signo)),
             value => return Err(range("ending", value)),
         };
-        Ok(PeerStatus { process: Name::decode(&self.names[0])?, state, pid: self.serial, ending })
+        Ok(PeerStatus {
+            process: Name::decode(&self.names[0])?,
+            state,
+            pid: self.serial,
+            ending,
+        })
     }
 }

@@ -34,7 +34,8 @@ pub enum Status {
     UnknownName = 3,
     /// A live process has the name.
     Held = 4,
-    /// Not the credentials that the configuration demands, or not allowed to speak for that process.
+    /// Not the credentials that the configuration demands, or not allowed to speak for that
+    /// process.
     Denied = 5,
     /// That process or thread does not exist (any more).
     NoProcess = 6,
@@ -76,7 +77,13 @@ pub struct Reply {
 impl Reply {
     /// A reply that registers nothing.
     pub fn plain(status: Status, text: impl Into<String>) -> Reply {
-        Reply { status, generation: 0, signals: 0, pid: 0, text: text.into() }
+        Reply {
+            status,
+            generation: 0,
+            signals: 0,
+            pid: 0,
+            text: text.into(),
+        }
     }
 
     /// As bytes; a text that is too long is cut between characters.
@@ -88,7 +95,10 @@ impl Reply {
             clean
         } else {
             let room = TEXT_BYTES_MAX - 3;
-            let end = (0..=room).rev().find(|at| clean.is_char_boundary(*at)).unwrap_or(0);
+            let end = (0..=room)
+                .rev()
+                .find(|at| clean.is_char_boundary(*at))
+                .unwrap_or(0);
             format!("{}...", &clean[..end])
         };
         text[..cut.len()].copy_from_slice(cut.as_bytes());
@@ -109,13 +119,30 @@ impl Reply {
         let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
         let kind = FrameError::Kind(layout.status);
         let status = *Status::ALL.get(usize::from(layout.status)).ok_or(kind)?;
-        let length = layout.text.iter().position(|b| *b == 0).unwrap_or(TEXT_BYTES_MAX);
+        let length = layout
+            .text
+            .iter()
+            .position(|b| *b == 0)
+            .unwrap_or(TEXT_BYTES_MAX);
         let (text, rest) = layout.text.split_at(length);
         if rest.iter().any(|b| *b != 0) {
             return Err(FrameError::Reserved);
         }
-        let text = str::from_utf8(text).map_err(|_| FrameError::Text)?.to_owned();
-        let Layout { generation, signals, pid, .. } = layout;
-        Ok(Reply { status, generation, signals, pid, text })
+        let text = str::from_utf8(text)
+            .map_err(|_| FrameError::Text)?
+            .to_owned();
+        let Layout {
+            generation,
+            signals,
+            pid,
+            ..
+        } = layout;
+        Ok(Reply {
+            status,
+            generation,
+            signals,
+            pid,
+            text,
+        })
     }
 }

@@ -112,8 +112,8 @@ pub enum Request {
     },
     /// Are you there.
     Ping,
-    /// The connecting process takes a name for as long as this connection lasts, and gets the rings of its lane
-    /// endpoints: see [`super::Notice`].
+    /// The connecting process takes a name for as long as this connection lasts, and gets the rings
+    /// of its lane endpoints: see [`super::Notice`].
     Open {
         /// Name of a `[[process]]`.
         name: Name,
@@ -121,16 +121,17 @@ pub enum Request {
         tid: i32,
         /// It runs on a skin whose doorbell is a semaphore.
         semaphores: bool,
-        /// The lower half of the registration's generation whose session this one continues, in the same process: it
-        /// brings what a lane has not taken out of that one's rings. 0 = none.
+        /// The lower half of the registration's generation whose session this one continues, in the
+        /// same process: it brings what a lane has not taken out of that one's rings. 0 = none.
         resumes: u32,
-        /// A number of the program that the process runs: another one after exec(2), which ends a session without a word.
+        /// A number of the program that the process runs: another one after exec(2), which ends a
+        /// session without a word.
         program: u32,
         /// The lane below which that thread runs, if the library made it real-time.
         lane: Option<Name>,
     },
-    /// The client has mapped the memory that it writes, of all routed rings or of a direct one: nobody needs to open it for
-    /// writing any more.
+    /// The client has mapped the memory that it writes, of all routed rings or of a direct one:
+    /// nobody needs to open it for writing any more.
     Mapped {
         /// Of [`super::Notice::Map`], or of the direct ring's [`super::Notice::Ring`].
         serial: u32,
@@ -147,14 +148,15 @@ pub enum Request {
         /// How many.
         messages: u32,
     },
-    /// The client closes this session. The end of the connection alone does not say so: a process that closes its session
-    /// and ends at once looks like one that has died.
+    /// The client closes this session. The end of the connection alone does not say so: a process
+    /// that closes its session and ends at once looks like one that has died.
     Leave,
-    /// Before [`Request::Mapped`], with a descriptor: the memory in which the session counts what its senders refuse
-    /// ([`crate::refusals`]).
+    /// Before [`Request::Mapped`], with a descriptor: the memory in which the session counts what
+    /// its senders refuse ([`crate::refusals`]).
     Refusals,
-    /// Before [`Request::Mapped`], with descriptors of the producer's memory, the consumer's, and the bells: a direct ring of
-    /// an earlier daemon, which both ends go on using. This daemon accounts for what the earlier one has not.
+    /// Before [`Request::Mapped`], with descriptors of the producer's memory, the consumer's, and
+    /// the bells: a direct ring of an earlier daemon, which both ends go on using. This daemon
+    /// accounts for what the earlier one has not.
     Carry {
         /// This daemon's number of the channel.
         channel: u32,
@@ -181,7 +183,12 @@ impl Request {
             reserved: [0; 168],
         };
         match self {
-            Request::Register { name, pid, tid, exec_follows } => {
+            Request::Register {
+                name,
+                pid,
+                tid,
+                exec_follows,
+            } => {
                 layout.kind = REGISTER;
                 layout.name = name.bytes;
                 layout.pid = pid.cast_unsigned();
@@ -193,7 +200,14 @@ impl Request {
                 layout.name = name.bytes;
             }
             Request::Ping => {}
-            Request::Open { name, tid, semaphores, resumes, program, lane } => {
+            Request::Open {
+                name,
+                tid,
+                semaphores,
+                resumes,
+                program,
+                lane,
+            } => {
                 layout.kind = OPEN;
                 layout.lane = lane.map_or([0; NAME_BYTES_MAX + 1], |lane| lane.bytes);
                 layout.flags = u32::from(*semaphores) * SEMAPHORES;
@@ -217,7 +231,11 @@ impl Request {
             }
             Request::Leave => layout.kind = LEAVE,
             Request::Refusals => layout.kind = REFUSALS,
-            Request::Carry { channel, pid, program } => {
+            Request::Carry {
+                channel,
+                pid,
+                program,
+            } => {
                 layout.program = *program;
                 layout.kind = CARRY;
                 layout.tid = *channel;
@@ -234,10 +252,13 @@ impl Request {
             REGISTER => {
                 let tid = number("tid", layout.tid)?;
                 let exec_follows = flag("flags", layout.flags, EXEC_FOLLOWS)?;
-                // Only the connecting process can end the connection by its exec, and the exec leaves it
-                // a single thread.
+                // Only the connecting process can end the connection by its exec, and the exec
+                // leaves it a single thread.
                 if exec_follows && (layout.pid != 0 || tid != 0) {
-                    return Err(FrameError::Range { field: "flags", value: layout.flags });
+                    return Err(FrameError::Range {
+                        field: "flags",
+                        value: layout.flags,
+                    });
                 }
                 Request::Register {
                     name: Name::decode(&layout.name)?,
@@ -246,7 +267,9 @@ impl Request {
                     exec_follows,
                 }
             }
-            UNREGISTER => Request::Unregister { name: Name::decode(&layout.name)? },
+            UNREGISTER => Request::Unregister {
+                name: Name::decode(&layout.name)?,
+            },
             PING => Request::Ping,
             OPEN => Request::Open {
                 name: Name::decode(&layout.name)?,
@@ -260,14 +283,24 @@ impl Request {
                 },
             },
             MAPPED => Request::Mapped { serial: layout.pid },
-            EXPLAIN => Request::Explain { endpoint: Name::decode(&layout.name)? },
-            FLUSHED => Request::Flushed { endpoint: Name::decode(&layout.name)?, messages: layout.pid },
+            EXPLAIN => Request::Explain {
+                endpoint: Name::decode(&layout.name)?,
+            },
+            FLUSHED => Request::Flushed {
+                endpoint: Name::decode(&layout.name)?,
+                messages: layout.pid,
+            },
             LEAVE => Request::Leave,
             REFUSALS => Request::Refusals,
-            CARRY => Request::Carry { channel: layout.tid, pid: layout.pid, program: layout.program },
+            CARRY => Request::Carry {
+                channel: layout.tid,
+                pid: layout.pid,
+                program: layout.program,
+            },
             kind => return Err(FrameError::Kind(kind)),
         };
-        // Encoding sets each used byte and zeroes the others: what differs is a byte that means nothing.
+        // Encoding sets each used byte and zeroes the others: what differs is a byte that means
+        // nothing.
         if request.encode() != *bytes {
             return Err(FrameError::Reserved);
         }

@@ -12,31 +12,61 @@ fn request() -> impl Strategy<Value = Request> {
             tid,
             exec_follows: false
         }),
-        name.clone().prop_map(|name| Request::Register { name, pid: 0, tid: 0, exec_follows: true }),
+        name.clone().prop_map(|name| Request::Register {
+            name,
+            pid: 0,
+            tid: 0,
+            exec_follows: true
+        }),
         name.clone().prop_map(|name| Request::Unregister { name }),
-        (name.clone(), 0..=i32::MAX, any::<bool>(), any::<(u32, u32)>(), proptest::option::of(name.clone()))
-            .prop_map(|(name, tid, semaphores, (resumes, program), lane)| Request::Open {
-                name,
-                tid,
-                semaphores,
-                resumes,
-                program,
-                lane
-            }),
+        (
+            name.clone(),
+            0..=i32::MAX,
+            any::<bool>(),
+            any::<(u32, u32)>(),
+            proptest::option::of(name.clone())
+        )
+            .prop_map(
+                |(name, tid, semaphores, (resumes, program), lane)| Request::Open {
+                    name,
+                    tid,
+                    semaphores,
+                    resumes,
+                    program,
+                    lane
+                }
+            ),
         any::<u32>().prop_map(|serial| Request::Mapped { serial }),
-        name.clone().prop_map(|endpoint| Request::Explain { endpoint }),
-        (name, any::<u32>()).prop_map(|(endpoint, messages)| Request::Flushed { endpoint, messages }),
+        name.clone()
+            .prop_map(|endpoint| Request::Explain { endpoint }),
+        (name, any::<u32>())
+            .prop_map(|(endpoint, messages)| Request::Flushed { endpoint, messages }),
         Just(Request::Ping),
         Just(Request::Leave),
         Just(Request::Refusals),
-        any::<(u32, u32, u32)>().prop_map(|(channel, pid, program)| Request::Carry { channel, pid, program }),
+        any::<(u32, u32, u32)>().prop_map(|(channel, pid, program)| Request::Carry {
+            channel,
+            pid,
+            program
+        }),
     ]
 }
 
 /// Right header, anything behind it: gets past the first check.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
-    (0_u16..12, proptest::collection::vec(any::<u8>(), FRAME_BYTES - 8))
-        .prop_map(|(kind, body)| [&MAGIC[..], &VERSION.to_ne_bytes(), &kind.to_ne_bytes(), &body].concat())
+    (
+        0_u16..12,
+        proptest::collection::vec(any::<u8>(), FRAME_BYTES - 8),
+    )
+        .prop_map(|(kind, body)| {
+            [
+                &MAGIC[..],
+                &VERSION.to_ne_bytes(),
+                &kind.to_ne_bytes(),
+                &body,
+            ]
+            .concat()
+        })
 }
 
 proptest! {
@@ -84,7 +114,13 @@ proptest! {
 #[test]
 fn offsets_are_what_other_languages_are_told() {
     let name = Name::new("arm").unwrap();
-    let frame = Request::Register { name, pid: 0x0102_0304, tid: 5, exec_follows: false }.encode();
+    let frame = Request::Register {
+        name,
+        pid: 0x0102_0304,
+        tid: 5,
+        exec_follows: false,
+    }
+    .encode();
     assert_eq!(&frame[..4], b"rtd\0");
     assert_eq!(frame[4..6], 4_u16.to_ne_bytes());
     assert_eq!(frame[6..8], 1_u16.to_ne_bytes());
@@ -92,7 +128,13 @@ fn offsets_are_what_other_languages_are_told() {
     assert_eq!(frame[12..16], 5_u32.to_ne_bytes());
     assert_eq!(frame[16..20], 0_u32.to_ne_bytes());
     assert_eq!(&frame[20..24], b"arm\0");
-    let reply = Reply { status: Status::Held, generation: 2, signals: 4, pid: 8, text: "no".into() };
+    let reply = Reply {
+        status: Status::Held,
+        generation: 2,
+        signals: 4,
+        pid: 8,
+        text: "no".into(),
+    };
     let frame = reply.encode();
     assert_eq!(frame[6..8], 4_u16.to_ne_bytes());
     assert_eq!(frame[8..16], 2_u64.to_ne_bytes());
@@ -108,7 +150,11 @@ fn another_version_is_told_so_whatever_else_it_says() {
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());
     let error = Request::decode(&frame).unwrap_err();
     assert_eq!(error, FrameError::Version(9));
-    assert!(error.to_string().starts_with("a frame of protocol version 9, expected 4: "));
+    assert!(
+        error
+            .to_string()
+            .starts_with("a frame of protocol version 9, expected 4: ")
+    );
 }
 
 #[test]
@@ -117,7 +163,10 @@ fn names_that_could_be_mistaken_are_refused() {
         assert_eq!(Name::new(name), Err(FrameError::Name), "{name:?}");
     }
     assert!(Name::new(&"x".repeat(31)).is_ok());
-    let mut frame = Request::Unregister { name: Name::new("arm").unwrap() }.encode();
+    let mut frame = Request::Unregister {
+        name: Name::new("arm").unwrap(),
+    }
+    .encode();
     frame[30] = b'x';
     assert_eq!(Request::decode(&frame), Err(FrameError::Name));
 }
@@ -125,8 +174,17 @@ fn names_that_could_be_mistaken_are_refused() {
 #[test]
 fn an_exec_is_announced_only_for_oneself() {
     let name = Name::new("arm").unwrap();
-    let frame = Request::Register { name, pid: 7, tid: 0, exec_follows: true }.encode();
-    assert!(matches!(Request::decode(&frame), Err(FrameError::Range { field: "flags", .. })));
+    let frame = Request::Register {
+        name,
+        pid: 7,
+        tid: 0,
+        exec_follows: true,
+    }
+    .encode();
+    assert!(matches!(
+        Request::decode(&frame),
+        Err(FrameError::Range { field: "flags", .. })
+    ));
 }
 
 fn name() -> impl Strategy<Value = Name> {
@@ -140,59 +198,84 @@ fn channel() -> impl Strategy<Value = Channel> {
         any::<i32>().prop_map(|signo| Role::Signal { signo })
     ];
     let names = (name(), name(), proptest::option::of(name()), name(), name());
-    let numbers = (any::<u32>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u64>());
+    let numbers = (
+        any::<u32>(),
+        any::<u8>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+    );
     let promises = (any::<u32>(), any::<u64>(), any::<u64>());
-    (role, any::<bool>(), names, numbers, promises).prop_map(|(role, direct, names, numbers, promises)| {
-        let (endpoint, other, process, lane, route) = names;
-        let (channel, priority, slots, payload_bytes, block_ns) = numbers;
-        let (keep, ttl_ns, deadline_ns) = promises;
-        Channel {
-            channel,
-            role,
-            direct,
-            endpoint,
-            other,
-            process,
-            lane,
-            priority,
-            route,
-            slots,
-            payload_bytes,
-            block_ns,
-            keep,
-            ttl_ns,
-            deadline_ns,
-        }
-    })
+    (role, any::<bool>(), names, numbers, promises).prop_map(
+        |(role, direct, names, numbers, promises)| {
+            let (endpoint, other, process, lane, route) = names;
+            let (channel, priority, slots, payload_bytes, block_ns) = numbers;
+            let (keep, ttl_ns, deadline_ns) = promises;
+            Channel {
+                channel,
+                role,
+                direct,
+                endpoint,
+                other,
+                process,
+                lane,
+                priority,
+                route,
+                slots,
+                payload_bytes,
+                block_ns,
+                keep,
+                ttl_ns,
+                deadline_ns,
+            }
+        },
+    )
 }
 
 fn notice() -> impl Strategy<Value = Notice> {
     use crate::lane::peer::PeerState;
     use crate::sys::pidfd::Ending;
-    let state = prop_oneof![Just(PeerState::Unregistered), Just(PeerState::Alive), Just(PeerState::Dead)];
+    let state = prop_oneof![
+        Just(PeerState::Unregistered),
+        Just(PeerState::Alive),
+        Just(PeerState::Dead)
+    ];
     let ending = prop_oneof![
         Just(None),
         any::<i32>().prop_map(|n| Some(Ending::Exit(n))),
         any::<i32>().prop_map(|n| Some(Ending::Signal(n)))
     ];
-    let semaphores = (name(), any::<u32>(), any::<u32>()).prop_map(|(instance, own, lane)| Semaphores {
-        instance,
-        own,
-        lane,
-    });
+    let semaphores =
+        (name(), any::<u32>(), any::<u32>()).prop_map(|(instance, own, lane)| Semaphores {
+            instance,
+            own,
+            lane,
+        });
     let semaphores = proptest::option::of(semaphores);
     prop_oneof![
         channel().prop_map(Notice::Channel),
         (any::<(u32, u32, u32, u32, u32)>(), semaphores).prop_map(
             |((channel, serial, pid, uid, program), semaphores)| {
-                Notice::Ring { channel, serial, pid, uid, program, semaphores }
+                Notice::Ring {
+                    channel,
+                    serial,
+                    pid,
+                    uid,
+                    program,
+                    semaphores,
+                }
             }
         ),
         any::<(u32, u32)>().prop_map(|(channel, serial)| Notice::Join { channel, serial }),
         any::<(u32, bool)>().prop_map(|(channel, reachable)| Notice::Reach { channel, reachable }),
-        (name(), state, any::<u32>(), ending).prop_map(|(process, state, pid, ending)| Notice::Peer(
-            PeerStatus { process, state, pid, ending }
-        )),
+        (name(), state, any::<u32>(), ending).prop_map(|(process, state, pid, ending)| {
+            Notice::Peer(PeerStatus {
+                process,
+                state,
+                pid,
+                ending,
+            })
+        }),
         Just(Notice::Ready),
         any::<u32>().prop_map(|serial| Notice::Map { serial }),
     ]

@@ -32,7 +32,11 @@ fn during<T: Send>(
     other: impl FnOnce() -> T,
 ) -> (Result<Vec<u8>, CallError>, T) {
     std::thread::scope(|scope| {
-        let calling = scope.spawn(|| caller.call(b"question", in_ms(ms)).map(|reply| reply.bytes().to_vec()));
+        let calling = scope.spawn(|| {
+            caller
+                .call(b"question", in_ms(ms))
+                .map(|reply| reply.bytes().to_vec())
+        });
         let done = other();
         (calling.join().unwrap(), done)
     })
@@ -86,27 +90,42 @@ fn crowd(link: &mut Link, sequence: &mut u64) -> u64 {
     put
 }
 
-/// Messages that answer nothing, more than can be dropped in the time: the call ends, and some of them are left.
+/// Messages that answer nothing, more than can be dropped in the time: the call ends, and some of
+/// them are left.
 #[test]
 fn a_call_ends_at_its_deadline_whatever_else_arrives() {
     let place = Place::new();
-    let mut channels = vec![Channel { block_ns: 60_000_000_000, ..sender("arm.ask") }];
-    channels.extend(
-        (0..CROWD).map(|n| Channel { slots: SLOTS, ..inbox("arm.answers", &format!("planner{n}.answers")) }),
-    );
+    let mut channels = vec![Channel {
+        block_ns: 60_000_000_000,
+        ..sender("arm.ask")
+    }];
+    channels.extend((0..CROWD).map(|n| Channel {
+        slots: SLOTS,
+        ..inbox("arm.answers", &format!("planner{n}.answers"))
+    }));
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut caller = session.caller("arm.ask", "arm.answers").unwrap();
     let mut sequence = 0;
     // They are there before the call, which drops what is old. Its question has no time left.
     let mut put = crowd(&mut link, &mut sequence);
     assert!(caller.call(b"question", in_ms(1)).is_err());
-    assert!(caller.late() < put, "all {put} were dropped before the deadline was looked at");
+    assert!(
+        caller.late() < put,
+        "all {put} were dropped before the deadline was looked at"
+    );
     // They come during the call: it waits for room, which it gets in the last moment.
     for _attempt in 0..100 {
-        while !matches!(caller.call(b"question", in_ms(100)), Err(CallError::Send(_))) {}
+        while !matches!(
+            caller.call(b"question", in_ms(100)),
+            Err(CallError::Send(_))
+        ) {}
         let deadline_ns = in_ms(2_000);
         let reply = std::thread::scope(|scope| {
-            let calling = scope.spawn(|| caller.call(b"question", deadline_ns).map(|r| r.bytes().to_vec()));
+            let calling = scope.spawn(|| {
+                caller
+                    .call(b"question", deadline_ns)
+                    .map(|r| r.bytes().to_vec())
+            });
             while monotonic_ns() + 3_000_000 < deadline_ns {
                 put += crowd(&mut link, &mut sequence);
             }
@@ -119,7 +138,10 @@ fn a_call_ends_at_its_deadline_whatever_else_arrives() {
             Err(CallError::Timeout { .. }) => {}
             other => panic!("{other:?}"),
         }
-        assert!(caller.late() < put, "all {put} were dropped before the deadline was looked at");
+        assert!(
+            caller.late() < put,
+            "all {put} were dropped before the deadline was looked at"
+        );
         return;
     }
     panic!("never in time");
@@ -138,14 +160,30 @@ fn the_end_of_who_would_answer_or_of_the_way_ends_the_call() {
         link.peer("drive", PeerState::Dead, 5, ending);
     });
     let (endpoint, process) = (name("arm.ask"), name("drive"));
-    assert_eq!(reply, Err(CallError::PeerDead { endpoint, process, ending }));
+    assert_eq!(
+        reply,
+        Err(CallError::PeerDead {
+            endpoint,
+            process,
+            ending
+        })
+    );
     let (reply, ()) = during(&mut caller, 60_000, || {
         request(&mut link);
         drop(link);
         drop(daemon);
     });
-    assert_eq!(reply, Err(CallError::Disconnected { endpoint, why: Gone::Down }));
-    let refused = caller.call(b"question", in_ms(1_000)).map(|_| ()).unwrap_err();
+    assert_eq!(
+        reply,
+        Err(CallError::Disconnected {
+            endpoint,
+            why: Gone::Down
+        })
+    );
+    let refused = caller
+        .call(b"question", in_ms(1_000))
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(refused, CallError::Send(_)), "{refused}");
 }
 
@@ -154,7 +192,10 @@ fn an_answer_carries_what_the_question_gave() {
     let place = Place::new();
     let channels = [sender("arm.answers"), inbox("arm.ask", "planner.ask")];
     let (session, _daemon, mut link) = session(&place, &channels);
-    let (mut sender, mut inbox) = (session.sender("arm.answers").unwrap(), session.inbox().unwrap());
+    let (mut sender, mut inbox) = (
+        session.sender("arm.answers").unwrap(),
+        session.inbox().unwrap(),
+    );
     let mut question = crate::daemon::envelope(1);
     question.meta.correlation = 99;
     link.producer(1).push(&question, b"?").unwrap();

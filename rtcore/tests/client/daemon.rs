@@ -5,7 +5,9 @@
 use rtcore::client::{Channel, ConnectError, Name, PeerStatus, Role, Session};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::{Meta, Origin};
-use rtcore::ring::{Bells, Consumer, Envelope, Geometry, Handles, Kind, Producer, Receipt, Shared, Side};
+use rtcore::ring::{
+    Bells, Consumer, Envelope, Geometry, Handles, Kind, Producer, Receipt, Shared, Side,
+};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::memfd::{Map, Memory};
 use rtcore::sys::pidfd::{Ending, PidFd};
@@ -50,7 +52,9 @@ impl Place {
 
     /// Connects in the background.
     pub fn connect(&self, process: &str) -> JoinHandle<Result<Session, ConnectError>> {
-        let builder = Session::builder(process).socket(self.socket()).timeout(PATIENCE);
+        let builder = Session::builder(process)
+            .socket(self.socket())
+            .timeout(PATIENCE);
         std::thread::spawn(move || builder.connect())
     }
 }
@@ -115,7 +119,13 @@ impl Link {
         let bells = Bells::shared(page.map_writable().unwrap()).unwrap();
         let set = Epoll::new().unwrap();
         set.add(&conn, 0).unwrap();
-        Link { conn, set, bells, page, ends: Vec::new() }
+        Link {
+            conn,
+            set,
+            bells,
+            page,
+            ends: Vec::new(),
+        }
     }
 
     pub fn request(&self) -> Request {
@@ -156,8 +166,15 @@ impl Link {
     }
 
     pub fn welcome(&self) {
-        let reply = Reply { generation: 1, ..Reply::plain(Status::Ok, "") };
-        assert!(self.conn.send_with(&reply.encode(), &[self.page.as_fd()]).unwrap());
+        let reply = Reply {
+            generation: 1,
+            ..Reply::plain(Status::Ok, "")
+        };
+        assert!(
+            self.conn
+                .send_with(&reply.encode(), &[self.page.as_fd()])
+                .unwrap()
+        );
     }
 
     /// All rings are sent: the session maps them, and is up.
@@ -178,7 +195,10 @@ impl Link {
     /// Tells a channel, and its ring if it is routed.
     pub fn channel(&mut self, channel: Channel) {
         let number = u32::try_from(self.ends.len()).unwrap();
-        let channel = Channel { channel: number, ..channel };
+        let channel = Channel {
+            channel: number,
+            ..channel
+        };
         self.send(&Notice::Channel(channel));
         if channel.direct {
             self.ends.push(End::Direct);
@@ -186,14 +206,25 @@ impl Link {
         }
         let ring = Shared::create("rtd-test", geometry(&channel)).unwrap();
         let (end, side) = match channel.role {
-            Role::Sender => {
-                (End::Consumer(ring.consumer(&self.bells, 128 + number).unwrap()), Side::Producer)
-            }
-            _ => (End::Producer(ring.producer(&self.bells, 128 + number).unwrap()), Side::Consumer),
+            Role::Sender => (
+                End::Consumer(ring.consumer(&self.bells, 128 + number).unwrap()),
+                Side::Producer,
+            ),
+            _ => (
+                End::Producer(ring.producer(&self.bells, 128 + number).unwrap()),
+                Side::Consumer,
+            ),
         };
         let handles = ring.handles(side).unwrap();
         self.send_with(
-            &Notice::Ring { channel: number, serial: 0, pid: 0, uid: 0, program: 0, semaphores: None },
+            &Notice::Ring {
+                channel: number,
+                serial: 0,
+                pid: 0,
+                uid: 0,
+                program: 0,
+                semaphores: None,
+            },
             &handles.as_fds(),
         );
         self.ends.push(end);
@@ -226,14 +257,22 @@ impl Link {
 
     /// Sends to an inbox' channel, as the daemon would pass it on.
     pub fn push(&mut self, number: usize, sequence: u64, bytes: &[u8]) {
-        self.producer(number).push(&envelope(sequence), bytes).unwrap();
+        self.producer(number)
+            .push(&envelope(sequence), bytes)
+            .unwrap();
     }
 
     pub fn peer(&self, process: &str, state: PeerState, pid: u32, ending: Option<Ending>) {
-        self.send(&Notice::Peer(PeerStatus { process: name(process), state, pid, ending }));
+        self.send(&Notice::Peer(PeerStatus {
+            process: name(process),
+            state,
+            pid,
+            ending,
+        }));
     }
 
-    /// Gives the session its end of a direct ring and returns the other. `partner` is who it is told to be there.
+    /// Gives the session its end of a direct ring and returns the other. `partner` is who it is
+    /// told to be there.
     pub fn direct(&self, channel: &Channel, number: u32, serial: u32, partner: u32) -> Direct {
         let ring = Shared::create("rtd-test-direct", geometry(channel)).unwrap();
         let page = Memory::new("rtd-test-bells", Receipt::PAGE_BYTES).unwrap();
@@ -242,18 +281,36 @@ impl Link {
             Role::Sender => (Side::Producer, Side::Consumer),
             _ => (Side::Consumer, Side::Producer),
         };
-        let Handles { producer, consumer, eventfd } = ring.handles(own).unwrap();
-        let (mine, other) = if own == Side::Producer { (producer, consumer) } else { (consumer, producer) };
-        let notice =
-            Notice::Ring { channel: number, serial, pid: partner, uid: 77, program: 1, semaphores: None };
+        let Handles {
+            producer,
+            consumer,
+            eventfd,
+        } = ring.handles(own).unwrap();
+        let (mine, other) = if own == Side::Producer {
+            (producer, consumer)
+        } else {
+            (consumer, producer)
+        };
+        let notice = Notice::Ring {
+            channel: number,
+            serial,
+            pid: partner,
+            uid: 77,
+            program: 1,
+            semaphores: None,
+        };
         self.send_with(&notice, &[mine.as_fd(), eventfd.as_fd(), page.as_fd()]);
         assert_eq!(self.request(), Request::Mapped { serial });
         ring.seal(own).unwrap();
         let theirs = ring.handles(side).unwrap();
         let geometry = geometry(channel);
         let memory = match side {
-            Side::Producer => Map::of(theirs.producer.as_fd(), geometry.producer_bytes(), true).unwrap(),
-            Side::Consumer => Map::of(theirs.consumer.as_fd(), geometry.consumer_bytes(), true).unwrap(),
+            Side::Producer => {
+                Map::of(theirs.producer.as_fd(), geometry.producer_bytes(), true).unwrap()
+            }
+            Side::Consumer => {
+                Map::of(theirs.consumer.as_fd(), geometry.consumer_bytes(), true).unwrap()
+            }
         };
         let end = match side {
             Side::Consumer => End::Consumer(ring.consumer(&bells, 0).unwrap()),
@@ -261,7 +318,13 @@ impl Link {
         };
         ring.seal(side).unwrap();
         let pidfd = PidFd::open(i32::try_from(partner).unwrap()).unwrap();
-        self.send_with(&Notice::Join { channel: number, serial }, &[other.as_fd(), pidfd.as_fd()]);
+        self.send_with(
+            &Notice::Join {
+                channel: number,
+                serial,
+            },
+            &[other.as_fd(), pidfd.as_fd()],
+        );
         Direct { end, memory }
     }
 }
@@ -305,9 +368,24 @@ pub fn take(consumer: &mut Consumer) -> Option<(Envelope, Vec<u8>)> {
 }
 
 pub fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, intended_ns: 10, sent_ns: 20, correlation: 0, epoch: 1 };
-    let origin = Origin { pid: 42, uid: 7, verified: true };
-    Envelope { meta, origin, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        intended_ns: 10,
+        sent_ns: 20,
+        correlation: 0,
+        epoch: 1,
+    };
+    let origin = Origin {
+        pid: 42,
+        uid: 7,
+        verified: true,
+    };
+    Envelope {
+        meta,
+        origin,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 pub fn name(text: &str) -> Name {

@@ -1,4 +1,5 @@
-//! Rings from process to process: the test plays the other one, whose life and death is that of a `sleep`.
+//! Rings from process to process: the test plays the other one, whose life and death is that of a
+//! `sleep`.
 
 use crate::daemon::{Place, envelope, inbox, name, sender, session, take};
 use crate::{bytes, event, in_ms, message};
@@ -14,7 +15,10 @@ fn partner() -> Child {
 }
 
 fn direct(channel: Channel) -> Channel {
-    Channel { direct: true, ..channel }
+    Channel {
+        direct: true,
+        ..channel
+    }
 }
 
 /// Sends until the ring is there.
@@ -48,7 +52,10 @@ fn wait_for(inbox: &mut Inbox, what: Event) {
 #[test]
 fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
     let place = Place::new();
-    let channels = [direct(sender("arm.pos")), direct(inbox("arm.cmd", "planner.cmd"))];
+    let channels = [
+        direct(sender("arm.pos")),
+        direct(inbox("arm.cmd", "planner.cmd")),
+    ];
     let (session, daemon, link) = session(&place, &channels);
     let (mut sender, mut inbox) = (session.sender("arm.pos").unwrap(), session.inbox().unwrap());
     let mut child = partner();
@@ -61,14 +68,25 @@ fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
     assert_eq!(send(&mut sender, b"1"), 1);
     back.producer().push(&envelope(1), b"a").unwrap();
     message(&mut inbox, |m| {
-        assert_eq!(m.origin(), Origin { pid, uid: 77, verified: true }, "the channel's, not the envelope's");
+        assert_eq!(
+            m.origin(),
+            Origin {
+                pid,
+                uid: 77,
+                verified: true
+            },
+            "the channel's, not the envelope's"
+        );
     });
     drop(link);
     drop(daemon);
     wait_for(&mut inbox, Event::Down);
     assert_eq!(sender.try_send(b"2").unwrap(), 2);
     assert_eq!(
-        (take(out.consumer()).unwrap().1, take(out.consumer()).unwrap().1),
+        (
+            take(out.consumer()).unwrap().1,
+            take(out.consumer()).unwrap().1
+        ),
         (b"1".to_vec(), b"2".to_vec())
     );
     // Asleep at this one ring, without a daemon.
@@ -87,11 +105,31 @@ fn it_goes_on_without_the_daemon_and_tells_the_partner_s_end() {
         Event::PeerLost { ending, .. } => ending,
         other => panic!("{other:?}"),
     };
-    assert_eq!(lost, Event::PeerLost { process, pid, ending });
+    assert_eq!(
+        lost,
+        Event::PeerLost {
+            process,
+            pid,
+            ending
+        }
+    );
     assert!(matches!(ending, None | Some(Ending::Signal(9))));
-    assert_eq!(event(&mut inbox), Event::Lost { endpoint: name("arm.pos"), count: 1 });
+    assert_eq!(
+        event(&mut inbox),
+        Event::Lost {
+            endpoint: name("arm.pos"),
+            count: 1
+        }
+    );
     let error = sender.try_send(b"4").unwrap_err();
-    assert_eq!(error, SendError::PeerDead { endpoint: name("arm.pos"), process: Some(process), ending });
+    assert_eq!(
+        error,
+        SendError::PeerDead {
+            endpoint: name("arm.pos"),
+            process: Some(process),
+            ending
+        }
+    );
     assert!(inbox.try_recv().unwrap().is_none());
     assert_eq!(inbox.counters().torn, 1);
 }
@@ -110,7 +148,13 @@ fn what_a_receiver_left_unread_is_reported_once() {
     send(&mut sender, b"unread");
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_for(&mut inbox, Event::Lost { endpoint: name("arm.pos"), count: 1 });
+    wait_for(
+        &mut inbox,
+        Event::Lost {
+            endpoint: name("arm.pos"),
+            count: 1,
+        },
+    );
     let mut next = partner();
     link.peer("drive", PeerState::Alive, next.id(), None);
     let mut out = link.direct(&channels[0], 0, 2, next.id());
@@ -118,10 +162,16 @@ fn what_a_receiver_left_unread_is_reported_once() {
     assert_eq!(take(out.consumer()).unwrap().1, b"read");
     // The session thread reads this after it has renewed the ring.
     link.peer("last", PeerState::Alive, next.id(), None);
-    let last = Event::PeerBack { process: name("last"), pid: next.id() };
+    let last = Event::PeerBack {
+        process: name("last"),
+        pid: next.id(),
+    };
     loop {
         let event = event(&mut inbox);
-        assert!(!matches!(event, Event::Lost { .. }), "reported again: {event:?}");
+        assert!(
+            !matches!(event, Event::Lost { .. }),
+            "reported again: {event:?}"
+        );
         if event == last {
             break;
         }
@@ -148,15 +198,31 @@ fn the_daemon_s_word_on_how_a_partner_ended_is_waited_for() {
     let ending = Some(Ending::Signal(9));
     link.peer("drive", PeerState::Dead, pid, ending);
     let process = name("drive");
-    wait_for(&mut inbox, Event::PeerLost { process, pid, ending });
-    assert!(sender.try_send(b"x").unwrap_err().to_string().contains("killed by SIGKILL"));
+    wait_for(
+        &mut inbox,
+        Event::PeerLost {
+            process,
+            pid,
+            ending,
+        },
+    );
+    assert!(
+        sender
+            .try_send(b"x")
+            .unwrap_err()
+            .to_string()
+            .contains("killed by SIGKILL")
+    );
     child.wait().unwrap();
 }
 
 #[test]
 fn an_old_ring_is_drained_before_the_next_is_read() {
     let place = Place::new();
-    let channels = [direct(inbox("arm.cmd", "planner.cmd")), direct(inbox("arm.cmd", "other"))];
+    let channels = [
+        direct(inbox("arm.cmd", "planner.cmd")),
+        direct(inbox("arm.cmd", "other")),
+    ];
     let (session, daemon, link) = session(&place, &channels);
     let mut inbox = session.inbox().unwrap();
     let pid = std::process::id();
@@ -170,9 +236,13 @@ fn an_old_ring_is_drained_before_the_next_is_read() {
     let link = daemon.open(&channels);
     let mut new = link.direct(&channels[0], 0, 1, pid);
     wait_for(&mut inbox, Event::Up);
-    // The other side takes the next when it sends next; before that it may still be at work on the old one.
+    // The other side takes the next when it sends next; before that it may still be at work on the
+    // old one.
     new.producer().push(&envelope(4), b"4").unwrap();
-    assert!(inbox.recv_deadline(in_ms(20)).unwrap().is_none(), "the old one is not closed");
+    assert!(
+        inbox.recv_deadline(in_ms(20)).unwrap().is_none(),
+        "the old one is not closed"
+    );
     old.producer().push(&envelope(2), b"2").unwrap();
     assert_eq!(bytes(&mut inbox), b"2");
     std::thread::scope(|scope| {
@@ -238,7 +308,10 @@ fn what_a_receiver_left_in_its_ring_goes_into_the_next() {
 #[test]
 fn a_partner_that_lies_is_cut_off_alone_until_it_comes_anew() {
     let place = Place::new();
-    let channels = [direct(inbox("arm.cmd", "planner.cmd")), inbox("arm.log", "log")];
+    let channels = [
+        direct(inbox("arm.cmd", "planner.cmd")),
+        inbox("arm.log", "log"),
+    ];
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut inbox = session.inbox().unwrap();
     let mut liar = link.direct(&channels[0], 0, 1, std::process::id());
@@ -247,7 +320,10 @@ fn a_partner_that_lies_is_cut_off_alone_until_it_comes_anew() {
     liar.lie(1_000);
     let lie = event(&mut inbox);
     link.push(1, 1, b"log");
-    assert!(matches!(lie, Event::Corrupt { endpoint, .. } if endpoint == name("arm.cmd")), "{lie:?}");
+    assert!(
+        matches!(lie, Event::Corrupt { endpoint, .. } if endpoint == name("arm.cmd")),
+        "{lie:?}"
+    );
     assert_eq!(bytes(&mut inbox), b"log");
     assert!(inbox.try_recv().unwrap().is_none());
     assert_eq!(inbox.counters().corrupt, 1);
@@ -263,7 +339,10 @@ fn a_receiver_that_lies_is_told_from_a_full_one() {
     let (session, _daemon, link) = session(&place, &channels);
     let mut sender = session.sender("arm.pos").unwrap();
     let nobody = sender.try_send(b"x").unwrap_err();
-    assert!(matches!(nobody, SendError::PeerDead { .. }), "nobody has joined: {nobody}");
+    assert!(
+        matches!(nobody, SendError::PeerDead { .. }),
+        "nobody has joined: {nobody}"
+    );
     let liar = link.direct(&channels[0], 0, 1, std::process::id());
     send(&mut sender, b"x");
     liar.lie(u64::MAX - 5);
@@ -288,7 +367,9 @@ fn many_partners_and_the_daemon_wake_one_sleeper() {
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut inbox = session.inbox().unwrap();
     let pid = std::process::id();
-    let mut ends: Vec<_> = (1..11_u32).map(|n| link.direct(&channels[n as usize], n, n, pid)).collect();
+    let mut ends: Vec<_> = (1..11_u32)
+        .map(|n| link.direct(&channels[n as usize], n, n, pid))
+        .collect();
     std::thread::scope(|scope| {
         let inbox = &mut inbox;
         let (tell, told) = std::sync::mpsc::channel();
@@ -302,7 +383,10 @@ fn many_partners_and_the_daemon_wake_one_sleeper() {
             match usize::try_from(number % 11).unwrap() {
                 0 => link.push(0, number + 1, &payload),
                 n => {
-                    ends[n - 1].producer().push(&envelope(number + 1), &payload).unwrap();
+                    ends[n - 1]
+                        .producer()
+                        .push(&envelope(number + 1), &payload)
+                        .unwrap();
                 }
             }
             assert_eq!(told.recv().unwrap(), payload);

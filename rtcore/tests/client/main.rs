@@ -1,4 +1,5 @@
-//! The client library against a daemon's half that the tests play, over the same wire and the same kind of rings:
+//! The client library against a daemon's half that the tests play, over the same wire and the same
+//! kind of rings:
 //!
 //! - `connecting`: sessions, refusals, claims
 //! - `sending`: senders
@@ -27,7 +28,10 @@ fn in_ms(ms: u64) -> u64 {
 /// The next event; messages before it are skipped.
 fn event(inbox: &mut Inbox) -> Event {
     loop {
-        let incoming = inbox.recv_deadline(in_ms(10_000)).unwrap().expect("nothing came");
+        let incoming = inbox
+            .recv_deadline(in_ms(10_000))
+            .unwrap()
+            .expect("nothing came");
         if let Some(event) = incoming.event() {
             return event;
         }
@@ -41,7 +45,10 @@ fn bytes(inbox: &mut Inbox) -> Vec<u8> {
 
 fn message<T>(inbox: &mut Inbox, of: impl Fn(Message<'_>) -> T) -> T {
     loop {
-        let incoming = inbox.recv_deadline(in_ms(10_000)).unwrap().expect("nothing came");
+        let incoming = inbox
+            .recv_deadline(in_ms(10_000))
+            .unwrap()
+            .expect("nothing came");
         if let Some(message) = incoming.message() {
             return of(message);
         }

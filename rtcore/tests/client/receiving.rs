@@ -17,22 +17,45 @@ fn a_message_says_who_sent_it_when_and_what_is_missing() {
     link.push(0, 5, b"a");
     link.push(0, 9, &7_u32.to_ne_bytes());
     link.push(0, 9, b"again");
-    let signal = Envelope { kind: Kind::Signal { signo: 37 }, ..envelope(10) };
-    link.producer(0).push(&signal, &99_u64.to_ne_bytes()).unwrap();
+    let signal = Envelope {
+        kind: Kind::Signal { signo: 37 },
+        ..envelope(10)
+    };
+    link.producer(0)
+        .push(&signal, &99_u64.to_ne_bytes())
+        .unwrap();
     message(&mut inbox, |m| {
         assert_eq!((m.bytes(), m.sequence(), m.missed()), (&b"a"[..], 5, 0));
-        assert_eq!(m.origin(), Origin { pid: 42, uid: 7, verified: true });
-        assert_eq!((m.endpoint(), m.from(), m.lane()), ("arm.cmd", "planner.cmd", "control"));
+        assert_eq!(
+            m.origin(),
+            Origin {
+                pid: 42,
+                uid: 7,
+                verified: true
+            }
+        );
+        assert_eq!(
+            (m.endpoint(), m.from(), m.lane()),
+            ("arm.cmd", "planner.cmd", "control")
+        );
         assert_eq!((m.intended_ns(), m.sent_ns(), m.correlation()), (10, 20, 0));
         assert_eq!((m.signal(), m.reply_to()), (None, None));
         assert!(m.received_ns() <= monotonic_ns());
     });
     message(&mut inbox, |m| {
-        assert_eq!((m.value::<u32>(), m.value::<u64>(), m.missed()), (Some(7), None, 3));
+        assert_eq!(
+            (m.value::<u32>(), m.value::<u64>(), m.missed()),
+            (Some(7), None, 3)
+        );
     });
-    message(&mut inbox, |m| assert_eq!((m.signal(), m.missed()), (Some((37, 99)), 0)));
+    message(&mut inbox, |m| {
+        assert_eq!((m.signal(), m.missed()), (Some((37, 99)), 0))
+    });
     let counters = inbox.counters();
-    assert_eq!((counters.received, counters.duplicates, counters.missed), (3, 1, 3));
+    assert_eq!(
+        (counters.received, counters.duplicates, counters.missed),
+        (3, 1, 3)
+    );
     assert_eq!(link.taken(0), 4, "slots are given back at once");
 }
 
@@ -44,15 +67,27 @@ fn in_place_the_slot_is_kept_until_the_message_is_dropped() {
     for sequence in [1, 1, 2] {
         link.push(0, sequence, b"abc");
     }
-    let Some(Incoming::Message(first)) = inbox.try_recv_in_place().unwrap() else { panic!() };
+    let Some(Incoming::Message(first)) = inbox.try_recv_in_place().unwrap() else {
+        panic!()
+    };
     let mut buffer = [0; 2];
-    assert_eq!((first.len(), first.is_empty(), first.copy_to(&mut buffer), &buffer), (3, false, 2, b"ab"));
+    assert_eq!(
+        (
+            first.len(),
+            first.is_empty(),
+            first.copy_to(&mut buffer),
+            &buffer
+        ),
+        (3, false, 2, b"ab")
+    );
     // SAFETY: the producer is this thread, and idle.
     assert_eq!(unsafe { first.bytes() }, b"abc");
     assert_eq!((link.taken(0), first.sequence()), (0, 1));
     drop(first);
     assert_eq!(link.taken(0), 1);
-    let Incoming::Message(second) = inbox.recv_in_place().unwrap() else { panic!() };
+    let Incoming::Message(second) = inbox.recv_in_place().unwrap() else {
+        panic!()
+    };
     assert_eq!((second.sequence(), second.from()), (2, "planner.cmd"));
     drop(second);
     assert!(inbox.try_recv_in_place().unwrap().is_none());
@@ -63,10 +98,22 @@ fn in_place_the_slot_is_kept_until_the_message_is_dropped() {
 fn the_highest_lane_comes_first_and_equals_take_turns() {
     let place = Place::new();
     let channels = [
-        Channel { priority: 10, ..inbox("arm.log", "a") },
-        Channel { priority: 50, ..inbox("arm.cmd", "b") },
-        Channel { priority: 90, ..inbox("arm.stop", "c") },
-        Channel { priority: 50, ..inbox("arm.cmd", "d") },
+        Channel {
+            priority: 10,
+            ..inbox("arm.log", "a")
+        },
+        Channel {
+            priority: 50,
+            ..inbox("arm.cmd", "b")
+        },
+        Channel {
+            priority: 90,
+            ..inbox("arm.stop", "c")
+        },
+        Channel {
+            priority: 50,
+            ..inbox("arm.cmd", "d")
+        },
     ];
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut inbox = session.inbox().unwrap();
@@ -75,18 +122,29 @@ fn the_highest_lane_comes_first_and_equals_take_turns() {
             link.push(channel, sequence, text);
         }
     }
-    let order: Vec<_> = (0..12).map(|_| String::from_utf8(bytes(&mut inbox)).unwrap()).collect();
-    let expected = ["est", "est", "est", "cm1", "cm2", "cm1", "cm2", "cm1", "cm2", "log", "log", "log"];
+    let order: Vec<_> = (0..12)
+        .map(|_| String::from_utf8(bytes(&mut inbox)).unwrap())
+        .collect();
+    let expected = [
+        "est", "est", "est", "cm1", "cm2", "cm1", "cm2", "cm1", "cm2", "log", "log", "log",
+    ];
     assert_eq!(order, expected);
     link.push(0, 4, b"log");
     link.push(2, 4, b"est");
-    assert_eq!((bytes(&mut inbox), bytes(&mut inbox)), (b"est".to_vec(), b"log".to_vec()));
+    assert_eq!(
+        (bytes(&mut inbox), bytes(&mut inbox)),
+        (b"est".to_vec(), b"log".to_vec())
+    );
 }
 
 #[test]
 fn two_inboxes_share_the_endpoints_as_they_name_them() {
     let place = Place::new();
-    let channels = [inbox("arm.cmd", "a"), inbox("arm.stop", "b"), inbox("arm.log", "c")];
+    let channels = [
+        inbox("arm.cmd", "a"),
+        inbox("arm.stop", "b"),
+        inbox("arm.log", "c"),
+    ];
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut stop = session.inbox_of(&["arm.stop"]).unwrap();
     let mut rest = session.inbox().unwrap();
@@ -121,7 +179,10 @@ fn no_wake_up_is_lost_whatever_the_strategy() {
     let channels = [inbox("arm.cmd", "a"), inbox("arm.cmd", "b")];
     let (session, _daemon, mut link) = session(&place, &channels);
     let mut inbox = session.inbox().unwrap();
-    for (round, wait) in [Wait::Block, Wait::Spin { spin_ns: 5_000 }].into_iter().enumerate() {
+    for (round, wait) in [Wait::Block, Wait::Spin { spin_ns: 5_000 }]
+        .into_iter()
+        .enumerate()
+    {
         inbox.set_wait(wait);
         std::thread::scope(|scope| {
             let from = round as u64 * 2_000 + 1;
@@ -134,7 +195,9 @@ fn no_wake_up_is_lost_whatever_the_strategy() {
             for number in from..from + 2_000 {
                 let channel = usize::from(number % 3 == 0);
                 link.push(channel, number, &number.to_ne_bytes());
-                let End::Producer(producer) = &link.ends[channel] else { panic!() };
+                let End::Producer(producer) = &link.ends[channel] else {
+                    panic!()
+                };
                 while producer.recovery_cursor().taken(producer.tail()) < producer.tail() {
                     std::thread::yield_now();
                 }
@@ -157,7 +220,9 @@ fn behind_a_descriptor_it_is_readable_while_anything_is_there() {
     outer.add(&set, 8).unwrap();
     let readable = |ms| {
         let mut tokens = Vec::new();
-        outer.wait(&mut tokens, Some(Duration::from_millis(ms))).unwrap();
+        outer
+            .wait(&mut tokens, Some(Duration::from_millis(ms)))
+            .unwrap();
         !tokens.is_empty()
     };
     while inbox.try_recv().unwrap().is_some() {}
@@ -199,7 +264,9 @@ fn behind_a_descriptor_it_is_readable_while_anything_is_there() {
         });
         for number in 6..2_000 {
             link.push(0, number, b"x");
-            let End::Producer(producer) = &link.ends[0] else { panic!() };
+            let End::Producer(producer) = &link.ends[0] else {
+                panic!()
+            };
             while producer.recovery_cursor().taken(producer.tail()) < producer.tail()
                 && !receiver.is_finished()
             {
@@ -223,7 +290,8 @@ fn an_event_is_told_behind_the_descriptor_too() {
     let mut tokens = Vec::new();
     let until = in_ms(10_000);
     while inbox.try_recv().unwrap().is_none() {
-        set.wait(&mut tokens, Some(Duration::from_secs(10))).unwrap();
+        set.wait(&mut tokens, Some(Duration::from_secs(10)))
+            .unwrap();
         assert!(tokens == [7] && monotonic_ns() < until);
     }
 }
@@ -241,8 +309,10 @@ fn an_event_wakes_every_inbox_that_sleeps() {
     ];
     for round in 1..200 {
         std::thread::scope(|scope| {
-            let sleepers: Vec<_> =
-                inboxes.iter_mut().map(|inbox| scope.spawn(|| crate::event(inbox))).collect();
+            let sleepers: Vec<_> = inboxes
+                .iter_mut()
+                .map(|inbox| scope.spawn(|| crate::event(inbox)))
+                .collect();
             link.peer("drive", rtcore::lane::peer::PeerState::Alive, round, None);
             for sleeper in sleepers {
                 sleeper.join().unwrap();
@@ -257,8 +327,9 @@ fn an_inbox_sleeps_where_each_of_its_rings_is_rung() {
     let place = Place::new();
     let channels = ["arm.a", "arm.b", "arm.c"].map(|endpoint| inbox(endpoint, "planner.cmd"));
     let (session, _daemon, mut link) = session(&place, &channels);
-    let apart: Vec<_> =
-        ["arm.b", "arm.c", "arm.a"].map(|endpoint| session.inbox_of(&[endpoint]).unwrap()).into();
+    let apart: Vec<_> = ["arm.b", "arm.c", "arm.a"]
+        .map(|endpoint| session.inbox_of(&[endpoint]).unwrap())
+        .into();
     drop(apart);
     let mut together = session.inbox().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
@@ -268,7 +339,14 @@ fn an_inbox_sleeps_where_each_of_its_rings_is_rung() {
     });
     let stat = format!("/proc/self/task/{}/stat", told.recv().unwrap());
     for (sequence, channel) in (1..).zip([2, 1, 0, 1, 2, 0]) {
-        let asleep = || std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.starts_with('S');
+        let asleep = || {
+            std::fs::read_to_string(&stat)
+                .unwrap()
+                .rsplit_once(") ")
+                .unwrap()
+                .1
+                .starts_with('S')
+        };
         while link.taken(0) + link.taken(1) + link.taken(2) < sequence - 1 || !asleep() {
             std::thread::yield_now();
         }

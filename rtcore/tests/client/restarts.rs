@@ -48,7 +48,10 @@ fn what_the_old_daemon_had_not_taken_comes_first_in_the_new_ring() {
     while session.state() == State::Up {
         std::thread::yield_now();
     }
-    let down = SendError::Disconnected { endpoint: name("arm.pos"), why: Gone::Down };
+    let down = SendError::Disconnected {
+        endpoint: name("arm.pos"),
+        why: Gone::Down,
+    };
     assert_eq!(sender.send(b"no").unwrap_err(), down);
     assert_eq!(sender.loan(1).unwrap_err(), down);
     assert_eq!(sender.send_batch([&b"no"[..]]).error, Some(down));
@@ -58,12 +61,22 @@ fn what_the_old_daemon_had_not_taken_comes_first_in_the_new_ring() {
     let mut link = daemon.open(&channels);
     link.push(1, 1, b"again");
     link.push(1, 2, b"new");
-    assert_eq!((bytes(&mut inbox), bytes(&mut inbox)), (b"old".to_vec(), b"new".to_vec()));
+    assert_eq!(
+        (bytes(&mut inbox), bytes(&mut inbox)),
+        (b"old".to_vec(), b"new".to_vec())
+    );
     assert_eq!(inbox.counters().duplicates, 1);
     assert_eq!(send_again(&mut sender, b"4"), 4);
     let got: Vec<_> = (0..3).map(|_| link.take(0).unwrap()).collect();
-    let (numbers, texts): (Vec<_>, Vec<_>) = got.into_iter().map(|(e, b)| (e.meta.sequence, b)).unzip();
-    assert_eq!((numbers, texts), (vec![2, 3, 4], vec![b"2".to_vec(), b"3".to_vec(), b"4".to_vec()]));
+    let (numbers, texts): (Vec<_>, Vec<_>) =
+        got.into_iter().map(|(e, b)| (e.meta.sequence, b)).unzip();
+    assert_eq!(
+        (numbers, texts),
+        (
+            vec![2, 3, 4],
+            vec![b"2".to_vec(), b"3".to_vec(), b"4".to_vec()]
+        )
+    );
 }
 
 #[test]
@@ -97,15 +110,28 @@ fn an_idle_sender_s_messages_follow_through_many_daemons() {
 #[test]
 fn a_new_configuration_takes_channels_away_and_brings_others() {
     let place = Place::new();
-    let (session, daemon, link) = session(&place, &[sender("arm.pos"), inbox("arm.cmd", "planner.cmd")]);
+    let (session, daemon, link) = session(
+        &place,
+        &[sender("arm.pos"), inbox("arm.cmd", "planner.cmd")],
+    );
     let (mut sender, mut inbox) = (session.sender("arm.pos").unwrap(), session.inbox().unwrap());
     sender.send(b"1").unwrap();
-    let other = Channel { payload_bytes: 256, priority: 90, ..crate::daemon::inbox("arm.stop", "estop") };
+    let other = Channel {
+        payload_bytes: 256,
+        priority: 90,
+        ..crate::daemon::inbox("arm.stop", "estop")
+    };
     let (daemon, mut link) = restart(&place, daemon, link, &[other]);
     let endpoint = name("arm.pos");
     wait_for(&mut inbox, Event::Lost { endpoint, count: 1 });
     wait_for(&mut inbox, Event::Up);
-    assert_eq!(sender.send(b"2").unwrap_err(), SendError::Disconnected { endpoint, why: Gone::Removed });
+    assert_eq!(
+        sender.send(b"2").unwrap_err(),
+        SendError::Disconnected {
+            endpoint,
+            why: Gone::Removed
+        }
+    );
     link.push(0, 1, &[7; 200]);
     assert_eq!(bytes(&mut inbox), [7; 200]);
     let (_daemon, mut link) = restart(&place, daemon, link, &[crate::daemon::sender("arm.pos")]);
@@ -122,18 +148,33 @@ fn a_smaller_ring_loses_what_it_has_no_room_for_and_says_so() {
     for _ in 0..5 {
         sender.send(b"x").unwrap();
     }
-    let small = Channel { slots: 2, ..crate::daemon::sender("arm.pos") };
+    let small = Channel {
+        slots: 2,
+        ..crate::daemon::sender("arm.pos")
+    };
     let (_daemon, mut link) = restart(&place, daemon, link, &[small]);
-    wait_for(&mut inbox, Event::Lost { endpoint: name("arm.pos"), count: 3 });
+    wait_for(
+        &mut inbox,
+        Event::Lost {
+            endpoint: name("arm.pos"),
+            count: 3,
+        },
+    );
     assert_eq!(link.take(0).unwrap().0.meta.sequence, 1);
 }
 
-/// A sender that never stops, a daemon that never lives long, and an inbox beside it: what was accepted arrives once,
-/// in order.
+/// A sender that never stops, a daemon that never lives long, and an inbox beside it: what was
+/// accepted arrives once, in order.
 #[test]
 fn nothing_accepted_is_lost_or_doubled_by_restarts() {
     let place = Place::new();
-    let channels = [Channel { slots: 64, ..sender("arm.pos") }, inbox("arm.cmd", "planner.cmd")];
+    let channels = [
+        Channel {
+            slots: 64,
+            ..sender("arm.pos")
+        },
+        inbox("arm.cmd", "planner.cmd"),
+    ];
     let (session, daemon, link) = session(&place, &channels);
     let mut sender = session.sender("arm.pos").unwrap();
     let mut inbox = session.inbox().unwrap();
@@ -149,7 +190,9 @@ fn nothing_accepted_is_lost_or_doubled_by_restarts() {
                         accepted.push(sequence);
                         count.fetch_add(1, Ordering::Relaxed);
                     }
-                    Err(SendError::Full { .. } | SendError::Disconnected { .. }) => std::thread::yield_now(),
+                    Err(SendError::Full { .. } | SendError::Disconnected { .. }) => {
+                        std::thread::yield_now()
+                    }
                     Err(e) => panic!("{e}"),
                 }
             }
@@ -157,7 +200,9 @@ fn nothing_accepted_is_lost_or_doubled_by_restarts() {
         });
         let mut ups = 0;
         for round in 0..60_u64 {
-            let Some((daemon, mut link)) = now.take() else { panic!() };
+            let Some((daemon, mut link)) = now.take() else {
+                panic!()
+            };
             // At least one per life.
             let (before, until) = (count.load(Ordering::Relaxed), in_ms(10_000));
             while count.load(Ordering::Relaxed) == before {
@@ -177,7 +222,9 @@ fn nothing_accepted_is_lost_or_doubled_by_restarts() {
         accepted = sending.join().unwrap();
         assert!(ups > 0);
     });
-    let Some((_daemon, mut link)) = now else { panic!() };
+    let Some((_daemon, mut link)) = now else {
+        panic!()
+    };
     // It moves what the last ring held into this one before it is up.
     let until = in_ms(10_000);
     while session.state() != State::Up {

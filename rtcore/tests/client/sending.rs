@@ -23,13 +23,25 @@ fn messages_arrive_numbered_and_stamped() {
     assert_eq!(sender.loan(0).unwrap().commit_at(6).unwrap(), 5);
     let got: Vec<_> = (0..5).map(|_| link.take(0).unwrap()).collect();
     let bytes: Vec<_> = got.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-    assert_eq!(bytes, [b"one", b"two", &7_u32.to_ne_bytes()[..], &8_u32.to_ne_bytes(), b""]);
+    assert_eq!(
+        bytes,
+        [
+            b"one",
+            b"two",
+            &7_u32.to_ne_bytes()[..],
+            &8_u32.to_ne_bytes(),
+            b""
+        ]
+    );
     for ((envelope, _), sequence) in got.iter().zip(1..) {
         assert_eq!(envelope.meta.sequence, sequence);
         assert!((before..=monotonic_ns()).contains(&envelope.meta.sent_ns));
         assert_eq!(envelope.meta.epoch, got[0].0.meta.epoch);
     }
-    let intended: Vec<_> = got.iter().map(|(envelope, _)| envelope.meta.intended_ns).collect();
+    let intended: Vec<_> = got
+        .iter()
+        .map(|(envelope, _)| envelope.meta.intended_ns)
+        .collect();
     assert_eq!((intended[1], intended[4]), (5, 6));
     assert_eq!(intended[0], got[0].0.meta.sent_ns);
     assert!(link.take(0).is_none());
@@ -50,7 +62,14 @@ fn a_batch_has_one_clock_and_ends_where_the_room_does() {
     assert_eq!(batch.error, Some(SendError::Full { endpoint, slots: 8 }));
     let batch = sender.send_batch([&[0; 65][..]]);
     assert_eq!((batch.sent, batch.sequence), (0, 0));
-    assert_eq!(batch.error, Some(SendError::TooLarge { endpoint, len: 65, max: 64 }));
+    assert_eq!(
+        batch.error,
+        Some(SendError::TooLarge {
+            endpoint,
+            len: 65,
+            max: 64
+        })
+    );
 }
 
 #[test]
@@ -59,7 +78,11 @@ fn what_does_not_fit_is_refused_with_the_bound() {
     let (session, _daemon, mut link) = session(&place, &[sender("arm.pos")]);
     let mut sender = session.sender("arm.pos").unwrap();
     let endpoint = name("arm.pos");
-    let too_large = SendError::TooLarge { endpoint, len: 65, max: 64 };
+    let too_large = SendError::TooLarge {
+        endpoint,
+        len: 65,
+        max: 64,
+    };
     assert_eq!(sender.send(&[0; 65]).unwrap_err(), too_large);
     assert_eq!(sender.loan(65).unwrap_err(), too_large);
     for n in 1..=8 {
@@ -69,13 +92,20 @@ fn what_does_not_fit_is_refused_with_the_bound() {
     assert_eq!(sender.send(b"x").unwrap_err(), full);
     assert_eq!(sender.loan(1).unwrap_err(), full);
     link.take(0).unwrap();
-    assert_eq!(sender.send(b"x").unwrap(), 9, "what was refused has no number");
+    assert_eq!(
+        sender.send(b"x").unwrap(),
+        9,
+        "what was refused has no number"
+    );
 }
 
 #[test]
 fn a_blocking_route_waits_for_room_and_not_for_ever() {
     let place = Place::new();
-    let blocking = Channel { block_ns: 30_000_000, ..sender("arm.pos") };
+    let blocking = Channel {
+        block_ns: 30_000_000,
+        ..sender("arm.pos")
+    };
     let (session, _daemon, mut link) = session(&place, &[blocking]);
     let mut sender = session.sender("arm.pos").unwrap();
     for _ in 0..8 {
@@ -106,7 +136,10 @@ fn a_sender_whose_receivers_are_gone_says_who() {
     let place = Place::new();
     let (session, _daemon, mut link) = session(&place, &[sender("arm.pos")]);
     let mut sender = session.sender("arm.pos").unwrap();
-    link.send(&Notice::Reach { channel: 0, reachable: false });
+    link.send(&Notice::Reach {
+        channel: 0,
+        reachable: false,
+    });
     let until = in_ms(10_000);
     let error = loop {
         match sender.try_send(b"x") {
@@ -115,9 +148,22 @@ fn a_sender_whose_receivers_are_gone_says_who() {
         }
     };
     let (endpoint, process) = (name("arm.pos"), Some(name("drive")));
-    assert_eq!(error, SendError::PeerDead { endpoint, process, ending: None });
-    assert!(error.to_string().contains("`drive` is not there"), "{error}");
-    link.send(&Notice::Reach { channel: 0, reachable: true });
+    assert_eq!(
+        error,
+        SendError::PeerDead {
+            endpoint,
+            process,
+            ending: None
+        }
+    );
+    assert!(
+        error.to_string().contains("`drive` is not there"),
+        "{error}"
+    );
+    link.send(&Notice::Reach {
+        channel: 0,
+        reachable: true,
+    });
     while sender.try_send(b"x").is_err() {
         assert!(monotonic_ns() < until);
         std::thread::yield_now();

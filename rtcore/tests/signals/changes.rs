@@ -22,7 +22,11 @@ pub fn a_handler_may_change_everything_about_itself() {
                     again.upgrade().unwrap().remove(*known.wait()).unwrap();
                 })
                 .unwrap();
-            signals.register(rt(11), Flags::new(), move |_| told_other.send("other").unwrap()).unwrap();
+            signals
+                .register(rt(11), Flags::new(), move |_| {
+                    told_other.send("other").unwrap()
+                })
+                .unwrap();
         })
         .unwrap();
     own.set(id).unwrap();
@@ -38,7 +42,9 @@ pub fn a_handler_may_drop_the_dispatcher() {
     let signals = Arc::new(Signals::start().unwrap());
     let (alive, ended) = channel::<()>();
     // Lives as long as the registry, and the thread holds that until its end.
-    signals.register(rt(12), Flags::new(), move |_| drop(alive.clone())).unwrap();
+    signals
+        .register(rt(12), Flags::new(), move |_| drop(alive.clone()))
+        .unwrap();
     let mut handle = Some(Arc::clone(&signals));
     let (ready, is_ready) = channel::<()>();
     signals
@@ -81,14 +87,22 @@ pub fn nothing_is_lost_while_handlers_come_and_go() {
     const IN_FLIGHT: u64 = 100;
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
-    signals.register(rt(15), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(rt(15), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     std::thread::scope(|scope| {
         let (end, ending) = channel::<()>();
         let signals = &signals;
         scope.spawn(move || {
             while ending.try_recv().is_err() {
-                let passing = signals.register(rt(15), Flags::new().first(), |_| {}).unwrap();
-                let other = signals.register(rt(16), Flags::new().once(), |_| {}).unwrap();
+                let passing = signals
+                    .register(rt(15), Flags::new().first(), |_| {})
+                    .unwrap();
+                let other = signals
+                    .register(rt(16), Flags::new().once(), |_| {})
+                    .unwrap();
                 signals.replace(passing, |_| {}).unwrap();
                 signals.remove(passing).unwrap();
                 signals.remove(other).unwrap();
@@ -113,7 +127,9 @@ pub fn without_a_handler_signals_are_drained_and_counted() {
     let signals = Signals::start().unwrap();
     let id = signals.register(rt(17), Flags::new(), |_| {}).unwrap();
     let (tell, told) = channel();
-    signals.register(rt(18), Flags::new(), move |_| tell.send(()).unwrap()).unwrap();
+    signals
+        .register(rt(18), Flags::new(), move |_| tell.send(()).unwrap())
+        .unwrap();
     signals.remove(id).unwrap();
     for value in 0..5 {
         queue(rt(17), value);
@@ -135,8 +151,14 @@ pub fn what_a_handler_owns_may_panic_when_it_goes() {
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
     let trap = Trap;
-    signals.register(rt(19), Flags::new().once(), move |_| _ = &trap).unwrap();
-    signals.register(rt(19), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(rt(19), Flags::new().once(), move |_| _ = &trap)
+        .unwrap();
+    signals
+        .register(rt(19), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     queue(rt(19), 1);
     queue(rt(19), 2);
     assert_eq!(told.iter().take(2).collect::<Vec<_>>(), [1, 2]);
@@ -149,14 +171,23 @@ pub fn what_is_refused_may_use_the_dispatcher_as_it_goes() {
         fn drop(&mut self) {
             // Takes the registry's lock.
             let none = self.0.register(0, Flags::new(), |_| {});
-            assert!(none.is_err() && self.0.register(rt(29), Flags::new().once(), |_| {}).is_err());
+            assert!(
+                none.is_err()
+                    && self
+                        .0
+                        .register(rt(29), Flags::new().once(), |_| {})
+                        .is_err()
+            );
         }
     }
     let signals = Arc::new(Signals::start().unwrap());
-    let ids: Vec<_> =
-        (0..HANDLERS_MAX).map(|_| signals.register(rt(29), Flags::new(), |_| {}).unwrap()).collect();
+    let ids: Vec<_> = (0..HANDLERS_MAX)
+        .map(|_| signals.register(rt(29), Flags::new(), |_| {}).unwrap())
+        .collect();
     let asks = Asks(Arc::clone(&signals));
-    let refused = signals.register(rt(29), Flags::new(), move |_| _ = &asks).unwrap_err();
+    let refused = signals
+        .register(rt(29), Flags::new(), move |_| _ = &asks)
+        .unwrap_err();
     assert!(refused.to_string().contains("64 handlers"), "{refused}");
     signals.remove(ids[0]).unwrap();
     let last = signals.register(rt(29), Flags::new(), |_| {}).unwrap();

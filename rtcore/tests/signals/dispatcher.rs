@@ -15,13 +15,22 @@ pub fn a_value_and_its_claimed_origin_arrive() {
     let flags = Flags::new().only_from(|origin| origin.pid == std::process::id());
     signals
         .register(rt(0), flags, move |notice| {
-            tell.send((notice.signo, notice.value, notice.origin, notice.received_ns)).unwrap();
+            tell.send((
+                notice.signo,
+                notice.value,
+                notice.origin,
+                notice.received_ns,
+            ))
+            .unwrap();
             assert!(notice.payload.is_empty());
         })
         .unwrap();
     queue(rt(0), u64::MAX - 1);
     let (signo, value, origin, received_ns) = told.recv().unwrap();
-    assert_eq!((signo, value, origin.verified), (rt(0), u64::MAX - 1, false));
+    assert_eq!(
+        (signo, value, origin.verified),
+        (rt(0), u64::MAX - 1, false)
+    );
     assert!(received_ns > before);
 }
 
@@ -29,17 +38,29 @@ pub fn an_origin_that_the_kernel_wrote_is_verified() {
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
     signals
-        .register(rt(1), Flags::new().only_from(|origin| origin.verified), move |notice| {
-            tell.send((notice.origin, notice.value)).unwrap();
-        })
+        .register(
+            rt(1),
+            Flags::new().only_from(|origin| origin.verified),
+            move |notice| {
+                tell.send((notice.origin, notice.value)).unwrap();
+            },
+        )
         .unwrap();
     queue(rt(1), 7);
     let script = format!("kill -s {} {} && echo $$", rt(1), std::process::id());
     let sent = Command::new("sh").args(["-c", &script]).output().unwrap();
-    let sender: u32 = String::from_utf8(sent.stdout).unwrap().trim().parse().unwrap();
+    let sender: u32 = String::from_utf8(sent.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     let (origin, value) = told.recv().unwrap();
     assert_eq!((origin.pid, origin.verified, value), (sender, true, 0));
-    assert_eq!(signals.counters().unhandled, 1, "the queued one was kept from the handler");
+    assert_eq!(
+        signals.counters().unhandled,
+        1,
+        "the queued one was kept from the handler"
+    );
 }
 
 pub fn the_lowest_pending_number_is_handled_first() {
@@ -55,7 +76,11 @@ pub fn the_lowest_pending_number_is_handled_first() {
         .unwrap();
     for signo in [rt(5), rt(3), usr1(), rt(4)] {
         let tell = tell.clone();
-        signals.register(signo, Flags::new(), move |n| tell.send((n.signo, n.value)).unwrap()).unwrap();
+        signals
+            .register(signo, Flags::new(), move |n| {
+                tell.send((n.signo, n.value)).unwrap()
+            })
+            .unwrap();
     }
     queue(rt(2), 0);
     inside.recv().unwrap();
@@ -64,22 +89,37 @@ pub fn the_lowest_pending_number_is_handled_first() {
     }
     open.send(()).unwrap();
     let order: Vec<_> = told.iter().take(5).collect();
-    assert_eq!(order, [(usr1(), 5), (rt(3), 3), (rt(3), 4), (rt(4), 2), (rt(5), 1)]);
+    assert_eq!(
+        order,
+        [(usr1(), 5), (rt(3), 3), (rt(3), 4), (rt(4), 2), (rt(5), 1)]
+    );
 }
 
 pub fn what_is_pending_before_registration_is_handled() {
     queue(rt(6), 11);
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
-    signals.register(rt(6), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(rt(6), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     assert_eq!(told.recv().unwrap(), 11);
 }
 
 pub fn a_panicking_handler_stops_nobody() {
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
-    signals.register(rt(7), Flags::new(), |notice| assert!(notice.value > 1, "meant to panic")).unwrap();
-    signals.register(rt(7), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(rt(7), Flags::new(), |notice| {
+            assert!(notice.value > 1, "meant to panic")
+        })
+        .unwrap();
+    signals
+        .register(rt(7), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     for value in 1..=3 {
         queue(rt(7), value);
     }
@@ -92,18 +132,27 @@ pub fn a_thread_that_lets_a_signal_through_is_named() {
     let signals = Signals::start().unwrap();
     let (ready, is_ready) = channel();
     let (end, ending) = channel::<()>();
-    let open = std::thread::Builder::new().name("lets-through".to_owned()).spawn(move || {
-        rtsignal::SignalSet::of([rt(8)]).unblock().unwrap();
-        ready.send(rtcore::sys::sched::gettid()).unwrap();
-        ending.recv().unwrap();
-    });
+    let open = std::thread::Builder::new()
+        .name("lets-through".to_owned())
+        .spawn(move || {
+            rtsignal::SignalSet::of([rt(8)]).unblock().unwrap();
+            ready.send(rtcore::sys::sched::gettid()).unwrap();
+            ending.recv().unwrap();
+        });
     let tid = is_ready.recv().unwrap();
     let refused = signals.register(rt(8), Flags::new(), |_| {}).unwrap_err();
     let text = refused.to_string();
-    for part in [&signame::name(rt(8)), &format!("thread {tid} (lets-through)"), "Signals::block(["] {
+    for part in [
+        &signame::name(rt(8)),
+        &format!("thread {tid} (lets-through)"),
+        "Signals::block([",
+    ] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(matches!(SignalSource::new([rt(8)]).unwrap_err(), SignalsError::Unblocked { .. }));
+    assert!(matches!(
+        SignalSource::new([rt(8)]).unwrap_err(),
+        SignalsError::Unblocked { .. }
+    ));
     end.send(()).unwrap();
     open.unwrap().join().unwrap();
     signals.register(rt(8), Flags::new(), |_| {}).unwrap();
@@ -114,11 +163,21 @@ pub fn a_signal_has_one_taker_in_the_process() {
     let id = first.register(rt(9), Flags::new(), |_| {}).unwrap();
     first.register(rt(9), Flags::new(), |_| {}).unwrap();
     let refused = second.register(rt(9), Flags::new(), |_| {}).unwrap_err();
-    assert!(matches!(refused, SignalsError::Taken { signo } if signo == rt(9)), "{refused}");
-    assert!(matches!(second.remove(id), Err(SignalsError::NoSuchHandler { .. })));
+    assert!(
+        matches!(refused, SignalsError::Taken { signo } if signo == rt(9)),
+        "{refused}"
+    );
+    assert!(matches!(
+        second.remove(id),
+        Err(SignalsError::NoSuchHandler { .. })
+    ));
     drop(first);
     let (tell, told) = sync_channel(1);
-    second.register(rt(9), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    second
+        .register(rt(9), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     queue(rt(9), 5);
     assert_eq!(told.recv().unwrap(), 5);
 }
@@ -135,7 +194,11 @@ pub fn what_cannot_be_caught_is_refused() {
 pub fn a_blocking_call_is_not_interrupted() {
     let signals = Signals::start().unwrap();
     let (tell, told) = channel();
-    signals.register(rt(10), Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(rt(10), Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let (begin, begun) = channel();
     let blocked = std::thread::spawn(move || {

@@ -17,7 +17,10 @@ fn mappings_at(address: u64) -> (String, String) {
         u64::from_str_radix(from, 16).unwrap()..u64::from_str_radix(to, 16).unwrap()
     };
     let lines: Vec<&str> = maps.lines().collect();
-    let at = lines.iter().position(|line| range(line).contains(&address)).unwrap();
+    let at = lines
+        .iter()
+        .position(|line| range(line).contains(&address))
+        .unwrap();
     (lines[at - 1].to_owned(), lines[at].to_owned())
 }
 
@@ -27,7 +30,10 @@ pub fn it_runs_on_a_guarded_stack_of_its_own() {
     static OTHER: AtomicU64 = AtomicU64::new(0);
     let installed = handler::install(rt(20), |notice, scope| {
         scope.store(&FRAME, std::ptr::from_ref(notice).addr() as u64);
-        scope.add(&VALUE, notice.value + u64::from(notice.origin.pid == std::process::id()));
+        scope.add(
+            &VALUE,
+            notice.value + u64::from(notice.origin.pid == std::process::id()),
+        );
         scope.store(&OTHER, scope.now_ns());
         scope.write_stderr(b"");
     })
@@ -40,7 +46,10 @@ pub fn it_runs_on_a_guarded_stack_of_its_own() {
 
     let local = 0u8;
     let (guard, stack) = mappings_at(FRAME.load(Ordering::Acquire));
-    assert_ne!(stack, mappings_at(std::ptr::from_ref(&local).addr() as u64).1);
+    assert_ne!(
+        stack,
+        mappings_at(std::ptr::from_ref(&local).addr() as u64).1
+    );
     assert!(guard.contains(" ---p "), "below {stack} is {guard}");
     drop(installed);
 }
@@ -74,13 +83,18 @@ pub fn it_restores_what_it_found() {
     // Blocked by main, so it waits until the handler is there.
     assert!(queue_to_thread(sched::gettid(), rt(22), 4));
     static VALUE: AtomicU64 = AtomicU64::new(0);
-    let lower = handler::install(rt(22), |notice, scope| scope.store(&VALUE, notice.value)).unwrap();
+    let lower =
+        handler::install(rt(22), |notice, scope| scope.store(&VALUE, notice.value)).unwrap();
     assert_eq!(VALUE.load(Ordering::Acquire), 4);
-    let upper = handler::install(rt(23), |notice, scope| scope.store(&VALUE, notice.value)).unwrap();
+    let upper =
+        handler::install(rt(23), |notice, scope| scope.store(&VALUE, notice.value)).unwrap();
     assert_eq!((mask("SigCgt") & both, mask("SigBlk") & both), (both, 0));
     // In the order of installation, so the stack outlives the first.
     drop(lower);
-    assert_eq!((mask("SigCgt") & both, mask("SigBlk") & both), (second, first));
+    assert_eq!(
+        (mask("SigCgt") & both, mask("SigBlk") & both),
+        (second, first)
+    );
     assert!(queue_to_thread(sched::gettid(), rt(23), 8));
     assert_eq!(VALUE.load(Ordering::Acquire), 8);
     drop(upper);
@@ -98,7 +112,10 @@ pub fn errno_survives_it() {
     let own = sched::gettid();
     let missing = std::fs::File::open("/nonexistent").unwrap_err();
     assert!(queue_to_thread(own, rt(24), 0));
-    assert_eq!(std::io::Error::last_os_error().raw_os_error(), missing.raw_os_error());
+    assert_eq!(
+        std::io::Error::last_os_error().raw_os_error(),
+        missing.raw_os_error()
+    );
     assert_eq!(FAILED.load(Ordering::Acquire), 1);
 }
 
@@ -106,7 +123,10 @@ pub fn its_doorbell_wakes_a_waiter() {
     static BELL: OnceLock<EventFd> = OnceLock::new();
     static RUNG: AtomicU64 = AtomicU64::new(0);
     let own = sched::gettid();
-    let _installed = handler::install(rt(25), |_, scope| scope.add(&RUNG, scope.ring(&BELL).into())).unwrap();
+    let _installed = handler::install(rt(25), |_, scope| {
+        scope.add(&RUNG, scope.ring(&BELL).into())
+    })
+    .unwrap();
     assert!(queue_to_thread(own, rt(25), 0));
     assert_eq!(RUNG.load(Ordering::Acquire), 0, "the slot is empty");
     let bell = BELL.get_or_init(|| EventFd::new().unwrap());

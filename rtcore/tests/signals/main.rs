@@ -1,7 +1,7 @@
 //! Signals, asynchronous handlers and the one wait, with real signals, threads and processes.
 //!
-//! Constraint: signals belong to the process, which all tests share. `main` blocks every one of them before a thread
-//! exists, and each test has numbers of its own ([`util::rt`]).
+//! Constraint: signals belong to the process, which all tests share. `main` blocks every one of
+//! them before a thread exists, and each test has numbers of its own ([`util::rt`]).
 
 mod changes;
 #[path = "../client/daemon.rs"]

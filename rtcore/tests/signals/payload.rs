@@ -13,12 +13,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn beside(signo: i32) -> Channel {
-    Channel { role: Role::Signal { signo }, ..inbox("arm.go", "a") }
+    Channel {
+        role: Role::Signal { signo },
+        ..inbox("arm.go", "a")
+    }
 }
 
 /// A message as the daemon passes it on; whether its receiver waits for a signal.
 fn push(link: &mut Link, sequence: u64) -> bool {
-    link.producer(0).push(&envelope(sequence), &sequence.to_ne_bytes()).unwrap()
+    link.producer(0)
+        .push(&envelope(sequence), &sequence.to_ne_bytes())
+        .unwrap()
 }
 
 fn announce(signo: i32, ticket: u64) {
@@ -29,7 +34,11 @@ fn announce(signo: i32, ticket: u64) {
 fn values(session: &Session, signo: i32) -> (Arc<rtcore::client::signals::Signals>, Receiver<u64>) {
     let (tell, told) = channel();
     let signals = session.signals().unwrap();
-    signals.register(signo, Flags::new(), move |notice| tell.send(notice.value).unwrap()).unwrap();
+    signals
+        .register(signo, Flags::new(), move |notice| {
+            tell.send(notice.value).unwrap()
+        })
+        .unwrap();
     (signals, told)
 }
 
@@ -69,7 +78,10 @@ pub fn another_ring_wakes_the_dispatcher_without_a_signal() {
         drop((link.take(), daemon.take()));
         let next = place.daemon();
         let mut accepted = next.accept();
-        assert!(matches!(accepted.request(), rtcore::wire::Request::Open { .. }));
+        assert!(matches!(
+            accepted.request(),
+            rtcore::wire::Request::Open { .. }
+        ));
         accepted.welcome();
         accepted.channel(beside(signo));
         // There already when the session gets the ring, and again what came before.

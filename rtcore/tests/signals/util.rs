@@ -27,11 +27,15 @@ pub fn queue_to_thread(tid: i32, signo: i32, value: u64) -> bool {
 /// A mask of /proc/thread-self/status.
 pub fn mask(key: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"))
+        .unwrap();
     u64::from_str_radix(line, 16).unwrap()
 }
 
-/// Waits until the thread sleeps in the kernel. There is no event for that, so it looks again and again.
+/// Waits until the thread sleeps in the kernel. There is no event for that, so it looks again and
+/// again.
 pub fn until_asleep(tid: i32) {
     let state = || std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
     while !state().rsplit_once(") ").unwrap().1.starts_with('S') {

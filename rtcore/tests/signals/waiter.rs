@@ -25,10 +25,18 @@ pub fn ready_things_come_in_priority_order_until_they_are_served() {
     }
     assert_eq!(keys(waiter.wait(None).unwrap()), [11, 14, 10, 12, 13]);
     assert!(bells[1].take() && bells[0].take());
-    assert_eq!(keys(waiter.wait(None).unwrap()), [14, 12, 13], "what was not served comes again");
+    assert_eq!(
+        keys(waiter.wait(None).unwrap()),
+        [14, 12, 13],
+        "what was not served comes again"
+    );
     waiter.remove(14).unwrap();
     waiter.add(&bells[4], 20, 0, Interest::Readable).unwrap();
-    assert_eq!(keys(waiter.wait(None).unwrap()), [12, 13, 20], "added anew it is the last among equals");
+    assert_eq!(
+        keys(waiter.wait(None).unwrap()),
+        [12, 13, 20],
+        "added anew it is the last among equals"
+    );
 }
 
 pub fn a_deadline_is_kept_and_a_past_one_only_looks() {
@@ -49,7 +57,10 @@ pub fn room_and_hang_up_are_reported() {
     let mut waiter = Waiter::with_capacity(1).unwrap();
     waiter.add(&ours, 1, 0, Interest::Both).unwrap();
     let ready = waiter.wait(None).unwrap()[0];
-    assert_eq!((ready.readable, ready.writable, ready.hangup), (false, true, false));
+    assert_eq!(
+        (ready.readable, ready.writable, ready.hangup),
+        (false, true, false)
+    );
     drop(theirs);
     let ready = waiter.wait(None).unwrap()[0];
     assert!(ready.readable && ready.hangup, "{ready:?}");
@@ -65,7 +76,9 @@ pub fn signals_are_one_of_the_things() {
         assert_eq!(keys(waiter.wait(None).unwrap()), [1]);
     });
     queue(rt(26), 1);
-    let taken: Vec<_> = std::iter::from_fn(|| source.take()).map(|got| (got.signo, got.value)).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| source.take())
+        .map(|got| (got.signo, got.value))
+        .collect();
     assert_eq!(taken, [(rt(26), 1), (rt(27), 2)], "lowest number first");
     assert!(waiter.wait(Some(0)).unwrap().is_empty());
     assert!(SignalSource::new([rt(26)]).is_err());
@@ -88,12 +101,17 @@ pub fn a_wait_leaves_the_heap_alone() {
     let set = timer.at(monotonic_ns() + MS).is_ok();
     let expired = waiter.wait(None).map_or(0, <[Ready]>::len);
     let ticks = timer.take();
-    let idle = waiter.wait(Some(monotonic_ns() + MS)).map_or(9, <[Ready]>::len);
+    let idle = waiter
+        .wait(Some(monotonic_ns() + MS))
+        .map_or(9, <[Ready]>::len);
     drop(closed);
     let told = waiter.wait(None).map_or(0, <[Ready]>::len);
     let breaches = rtcore::seal::breaches() - before;
     rtcore::seal::unseal();
-    assert_eq!((ready, served, set, expired, ticks, idle, told), (2, 2, true, 1, 1, 0, 1));
+    assert_eq!(
+        (ready, served, set, expired, ticks, idle, told),
+        (2, 2, true, 1, 1, 0, 1)
+    );
     assert_eq!(breaches, 0);
 }
 

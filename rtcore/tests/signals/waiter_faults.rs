@@ -13,7 +13,10 @@ fn add(waiter: &mut Waiter, bell: &EventFd, key: u64) {
 }
 
 fn told(ready: &[Ready]) -> Vec<(u64, bool, bool)> {
-    ready.iter().map(|ready| (ready.key, ready.readable, ready.hangup)).collect()
+    ready
+        .iter()
+        .map(|ready| (ready.key, ready.readable, ready.hangup))
+        .collect()
 }
 
 fn readable() -> EventFd {
@@ -69,7 +72,10 @@ pub fn a_closed_thing_is_told_until_it_is_removed() {
     drop(closed);
     assert_eq!(told(waiter.wait(None).unwrap()), [(1, false, true)]);
     other.ring().unwrap();
-    assert_eq!(told(waiter.wait(None).unwrap()), [(1, false, true), (2, true, false)]);
+    assert_eq!(
+        told(waiter.wait(None).unwrap()),
+        [(1, false, true), (2, true, false)]
+    );
     waiter.remove(1).unwrap();
     assert_eq!(told(waiter.wait(None).unwrap()), [(2, true, false)]);
     assert!(other.take() && waiter.wait(Some(0)).unwrap().is_empty());
@@ -82,12 +88,24 @@ pub fn a_closed_thing_with_a_duplicate_does_not_spin_after_removal() {
     add(&mut waiter, &closed, 1);
     add(&mut waiter, &other, 2);
     drop(closed);
-    assert_eq!(told(waiter.wait(None).unwrap()), [(1, false, true)], "the duplicate does not count");
+    assert_eq!(
+        told(waiter.wait(None).unwrap()),
+        [(1, false, true)],
+        "the duplicate does not count"
+    );
     waiter.remove(1).unwrap();
-    assert!(waiter.wait(Some(monotonic_ns() + 1_000_000)).unwrap().is_empty());
+    assert!(
+        waiter
+            .wait(Some(monotonic_ns() + 1_000_000))
+            .unwrap()
+            .is_empty()
+    );
     add(&mut waiter, &duplicate, 1);
     other.ring().unwrap();
-    assert_eq!(told(waiter.wait(None).unwrap()), [(2, true, false), (1, true, false)]);
+    assert_eq!(
+        told(waiter.wait(None).unwrap()),
+        [(2, true, false), (1, true, false)]
+    );
 }
 
 pub fn a_number_that_is_used_again_is_not_confused() {
@@ -106,7 +124,10 @@ pub fn a_number_that_is_used_again_is_not_confused() {
     };
     assert_eq!(told(waiter.wait(None).unwrap()), [(1, false, true)]);
     add(&mut waiter, &next, 2);
-    assert_eq!(told(waiter.wait(None).unwrap()), [(1, false, true), (2, true, false)]);
+    assert_eq!(
+        told(waiter.wait(None).unwrap()),
+        [(1, false, true), (2, true, false)]
+    );
     waiter.remove(1).unwrap();
     assert_eq!(told(waiter.wait(None).unwrap()), [(2, true, false)]);
 }
@@ -116,17 +137,29 @@ pub fn refusals_say_what_to_do() {
     let empty = waiter.wait(None).unwrap_err().to_string();
     assert!(empty.contains("add something"), "{empty}");
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    let always = waiter.add(&file, 1, 0, Interest::Readable).unwrap_err().to_string();
+    let always = waiter
+        .add(&file, 1, 0, Interest::Readable)
+        .unwrap_err()
+        .to_string();
     assert!(always.contains("regular file"), "{always}");
     let bell = EventFd::new().unwrap();
     add(&mut waiter, &bell, 1);
-    let twice = waiter.add(&bell, 1, 0, Interest::Readable).unwrap_err().to_string();
+    let twice = waiter
+        .add(&bell, 1, 0, Interest::Readable)
+        .unwrap_err()
+        .to_string();
     assert!(twice.contains("key 1 is in the set"), "{twice}");
-    let full = waiter.add(&bell, 2, 0, Interest::Readable).unwrap_err().to_string();
+    let full = waiter
+        .add(&bell, 2, 0, Interest::Readable)
+        .unwrap_err()
+        .to_string();
     assert!(full.contains("capacity"), "{full}");
     assert!(waiter.remove(2).unwrap_err().to_string().contains("key 2"));
     let mut wider = Waiter::with_capacity(2).unwrap();
     add(&mut wider, &bell, 1);
-    let again = wider.add(&bell, 2, 0, Interest::Readable).unwrap_err().to_string();
+    let again = wider
+        .add(&bell, 2, 0, Interest::Readable)
+        .unwrap_err()
+        .to_string();
     assert!(again.contains("remove its other key"), "{again}");
 }

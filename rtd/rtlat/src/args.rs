@@ -22,48 +22,51 @@ const BINS_MAX: u64 = 10_000_000;
 #[error("{0}")]
 pub struct BadOption(pub String);
 
-/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have one: -h is the
-/// histogram, and help has no letter.
+/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have
+/// one: -h is the histogram, and help has no letter.
 #[derive(clap::Args, Clone, Debug)]
 #[command(disable_help_flag = true)]
 pub struct MeasureArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Pin threads to these CPUs, in turn: the sender and the receiver of each pair, or each thread of `timer`. Without a
-    /// list pair N runs on CPU N [default: not pinned]
+    /// Pin threads to these CPUs, in turn: the sender and the receiver of each pair, or each thread
+    /// of `timer`. Without a list pair N runs on CPU N [default: not pinned]
     #[arg(short = 'a', long, value_name = "CPUS", num_args = 0..=1, default_missing_value = "all")]
     pub affinity: Option<String>,
-    /// Stop at a latency above US microseconds: show it with the samples around it, mark and stop the kernel's trace, and exit
-    /// with 3
+    /// Stop at a latency above US microseconds: show it with the samples around it, mark and stop
+    /// the kernel's trace, and exit with 3
     #[arg(short = 'b', long, value_name = "US", value_parser = microseconds)]
     pub breaktrace: Option<u64>,
-    /// Make each pair's interval US microseconds longer than that of the pair before [default: 500; with a histogram always 0]
+    /// Make each pair's interval US microseconds longer than that of the pair before [default: 500;
+    /// with a histogram always 0]
     #[arg(short = 'd', long, value_name = "US", value_parser = microseconds)]
     pub distance: Option<u64>,
     /// End the run after TIME: a number of seconds, or one with the unit s, m, h or d
     #[arg(short = 'D', long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Make the side that does not record a process instead of a thread: the sender, or with --round-trip the receiver. A value
-    /// is accepted and ignored, as sigwaittest and svsematest do; pmqtest's -f TO is refused
+    /// Make the side that does not record a process instead of a thread: the sender, or with
+    /// --round-trip the receiver. A value is accepted and ignored, as sigwaittest and svsematest
+    /// do; pmqtest's -f TO is refused
     #[arg(short = 'f', long, value_name = "OPT", num_args = 0..=1, default_missing_value = "")]
     pub fork: Option<String>,
-    /// Send a message every US microseconds (the first pair; see --distance). 0: send each message when the one before has
-    /// arrived
+    /// Send a message every US microseconds (the first pair; see --distance). 0: send each message
+    /// when the one before has arrived
     #[arg(short = 'i', long, value_name = "US", default_value_t = 1000, value_parser = microseconds)]
     pub interval: u64,
     /// End the run after N points of the schedule (of `timer`: N samples). 0: run until ^C
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 39))]
     pub loops: u64,
-    /// Lock all memory of this process. A process of --fork locks only the memory that it shares with this one
+    /// Lock all memory of this process. A process of --fork locks only the memory that it shares
+    /// with this one
     #[arg(short = 'm', long)]
     pub mlockall: bool,
     /// Show latencies in nanoseconds
     #[arg(short = 'N', long)]
     pub nsecs: bool,
-    /// SCHED_FIFO priority of the first pair; each further pair is one lower (threads of `timer` only with --priospread). 0:
-    /// SCHED_OTHER. A sender is one below its receiver, so that the receiver does not wait while the sender sets its next
-    /// timer [default: 0; for `route` 70]
+    /// SCHED_FIFO priority of the first pair; each further pair is one lower (threads of `timer`
+    /// only with --priospread). 0: SCHED_OTHER. A sender is one below its receiver, so that the
+    /// receiver does not wait while the sender sets its next timer [default: 0; for `route` 70]
     #[arg(short = 'p', long = "priority", visible_alias = "prio", value_name = "PRIO", value_parser = clap::value_parser!(u8).range(..=99))]
     pub priority: Option<u8>,
     /// Print only the summary at the end
@@ -84,12 +87,14 @@ pub struct MeasureArgs {
     /// Measure the round trip instead of one way: the sender waits for the answer and records
     #[arg(long)]
     pub round_trip: bool,
-    /// Make the receiver follow the schedule and request each message by one of the same kind, as pmqtest and sigwaittest do.
-    /// Caches are then warm; without this option each message is the first activity after an idle gap
+    /// Make the receiver follow the schedule and request each message by one of the same kind, as
+    /// pmqtest and sigwaittest do. Caches are then warm; without this option each message is the
+    /// first activity after an idle gap
     #[arg(long, conflicts_with = "round_trip")]
     pub sync: bool,
-    /// Bytes of a message, where the path carries any [default: 64, or the msgsize of a running daemon's endpoints if that is
-    /// smaller; below 24 bytes a message carries a number only, and its times are kept in shared memory]
+    /// Bytes of a message, where the path carries any [default: 64, or the msgsize of a running
+    /// daemon's endpoints if that is smaller; below 24 bytes a message carries a number only, and
+    /// its times are kept in shared memory]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
     pub size: Option<u32>,
     /// Print a histogram of US bins of 1 us. All pairs then have the same priority and interval
@@ -129,8 +134,8 @@ pub struct ReportArgs {
     /// Write one HTML file with pictures, tables and facts about the machine
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Run this load beside the measurement: cpu, memory, syscall or ipc, with :N workers (default: one per CPU). stress-ng
-    /// generates it if it is installed, unless the name begins with own:
+    /// Run this load beside the measurement: cpu, memory, syscall or ipc, with :N workers (default:
+    /// one per CPU). stress-ng generates it if it is installed, unless the name begins with own:
     #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
     pub load: Vec<String>,
 }
@@ -139,10 +144,9 @@ pub struct ReportArgs {
 fn microseconds(text: &str) -> Result<u64, String> {
     const HOUR_US: u64 = 3_600_000_000;
     let number = text.strip_suffix("us").unwrap_or(text).parse::<u64>();
-    number
-        .ok()
-        .filter(|us| *us <= HOUR_US)
-        .ok_or_else(|| format!("{text:?} is not a number of microseconds from 0 to {HOUR_US}: 200 or 200us"))
+    number.ok().filter(|us| *us <= HOUR_US).ok_or_else(|| {
+        format!("{text:?} is not a number of microseconds from 0 to {HOUR_US}: 200 or 200us")
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -157,7 +161,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: 10, 10s, 5m, 2h or 1d");
     let number = number.parse::<u64>().map_err(|_| wrong())?;
     // A year: what is longer is a slip.
-    let seconds = number.checked_mul(seconds).filter(|s| (1..=366 * 86_400).contains(s)).ok_or_else(wrong)?;
+    let seconds = number
+        .checked_mul(seconds)
+        .filter(|s| (1..=366 * 86_400).contains(s))
+        .ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -175,7 +182,8 @@ pub struct Place {
 impl MeasureArgs {
     /// Payload that was asked for, or the usual one.
     pub fn payload_bytes(&self) -> anyhow::Result<usize> {
-        self.size.map_or(Ok(PAYLOAD_BYTES), |bytes| Ok(usize::try_from(bytes)?))
+        self.size
+            .map_or(Ok(PAYLOAD_BYTES), |bytes| Ok(usize::try_from(bytes)?))
     }
 
     /// Ways that each pair needs: there, and perhaps back.
@@ -209,7 +217,9 @@ pub enum Parties {
 impl MeasureArgs {
     /// Bins of the histogram that was asked for; 0: none.
     pub fn bins(&self) -> usize {
-        self.histogram.or(self.histofall).map_or(0, |us| usize::try_from(us).unwrap_or(usize::MAX))
+        self.histogram
+            .or(self.histofall)
+            .map_or(0, |us| usize::try_from(us).unwrap_or(usize::MAX))
     }
 
     /// What differs from the command line, a line each, for standard error.
@@ -219,7 +229,9 @@ impl MeasureArgs {
         self.rt_tests.refuse()?;
         let mut notes = self.rt_tests.notes();
         if self.bins() > 0 && self.distance.is_some_and(|us| us > 0) {
-            notes.push("-d: a histogram needs the same interval for every pair, so the distance is 0");
+            notes.push(
+                "-d: a histogram needs the same interval for every pair, so the distance is 0",
+            );
         }
         Ok(notes)
     }
@@ -240,30 +252,68 @@ impl MeasureArgs {
     pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
         let given = cpus::given().context("cannot read which CPUs this process was given")?;
-        let count = if self.smp || self.threads == 0 { given.len() } else { self.threads };
+        let count = if self.smp || self.threads == 0 {
+            given.len()
+        } else {
+            self.threads
+        };
         if count > PAIRS_MAX {
             bail!(BadOption(format!("-t {count}: at most {PAIRS_MAX}")));
         }
         if self.interval == 0 && parties == Parties::One {
             bail!(BadOption("-i 0: a timer needs an interval".to_owned()));
         }
-        let affinity = if self.smp { Some("all") } else { self.affinity.as_deref() };
-        let list = affinity.map(|text| if text == "all" { Ok(given) } else { cpu_list(text, &allowed) });
+        let affinity = if self.smp {
+            Some("all")
+        } else {
+            self.affinity.as_deref()
+        };
+        let list = affinity.map(|text| {
+            if text == "all" {
+                Ok(given)
+            } else {
+                cpu_list(text, &allowed)
+            }
+        });
         let list = list.transpose()?;
         // cyclictest 2.x spreads priorities when asked to; its family always does.
         let is_spread = parties == Parties::Two || self.rt_tests.priospread;
         let same_priority = self.smp || self.bins() > 0 || !is_spread;
-        let distance_us = if self.bins() > 0 { 0 } else { self.distance.unwrap_or(DISTANCE_US) };
+        let distance_us = if self.bins() > 0 {
+            0
+        } else {
+            self.distance.unwrap_or(DISTANCE_US)
+        };
         let first = self.first_priority(count, default_priority);
         let is_alone = parties == Parties::Two && self.ways() == 1;
         let place = |n: usize| {
-            let lower = if same_priority { 0 } else { u8::try_from(n).unwrap_or(u8::MAX) };
-            let priority = if first == 0 { 0 } else { first.saturating_sub(lower).max(1) };
+            let lower = if same_priority {
+                0
+            } else {
+                u8::try_from(n).unwrap_or(u8::MAX)
+            };
+            let priority = if first == 0 {
+                0
+            } else {
+                first.saturating_sub(lower).max(1)
+            };
             // `all`: pair N as a whole on CPU N, as rt-tests have it.
-            let step = if parties == Parties::Two && affinity != Some("all") { 2 } else { 1 };
+            let step = if parties == Parties::Two && affinity != Some("all") {
+                2
+            } else {
+                1
+            };
             let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
-            let seat = |n, priority| Seat { cpu: cpu(n), priority };
-            let interval_us = self.interval + if self.interval == 0 { 0 } else { distance_us * n as u64 };
+            let seat = |n, priority| Seat {
+                cpu: cpu(n),
+                priority,
+            };
+            let interval_us = self.interval
+                + if self.interval == 0 {
+                    0
+                } else {
+                    distance_us * n as u64
+                };
             Place {
                 sender: seat(n * step, if is_alone { below(priority) } else { priority }),
                 receiver: seat(n * step + usize::from(step == 2), priority),
@@ -274,10 +324,15 @@ impl MeasureArgs {
     }
 }
 
-/// The priority of a sender that follows the schedule, with a receiver of this one: lower, so that on one CPU the receiver
-/// does not wait for what the sender does after its message, which is to set its next timer.
+/// The priority of a sender that follows the schedule, with a receiver of this one: lower, so that
+/// on one CPU the receiver does not wait for what the sender does after its message, which is to
+/// set its next timer.
 pub fn below(priority: u8) -> u8 {
-    if priority == 0 { 0 } else { (priority - 1).max(1) }
+    if priority == 0 {
+        0
+    } else {
+        (priority - 1).max(1)
+    }
 }
 
 /// The CPUs of `-a`; an error for one that is not to be had.
@@ -288,7 +343,10 @@ pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
         bail!(BadOption(format!("-a {text}: no CPU")));
     }
     if let Some(cpu) = list.iter().find(|cpu| !allowed.contains(cpu)) {
-        bail!("-a {text}: this process may not run on CPU {cpu}, only on {}", cpus::show_list(allowed));
+        bail!(
+            "-a {text}: this process may not run on CPU {cpu}, only on {}",
+            cpus::show_list(allowed)
+        );
     }
     Ok(list)
 }
@@ -305,15 +363,33 @@ mod tests {
     }
 
     fn parse(text: &str) -> MeasureArgs {
-        Cli::try_parse_from(format!("x {text}").split_whitespace()).unwrap().measure
+        Cli::try_parse_from(format!("x {text}").split_whitespace())
+            .unwrap()
+            .measure
     }
 
     #[test]
     fn times_have_units() {
-        for (text, seconds) in [("7", 7), ("7s", 7), ("5m", 300), ("2h", 7200), ("1d", 86_400)] {
+        for (text, seconds) in [
+            ("7", 7),
+            ("7s", 7),
+            ("5m", 300),
+            ("2h", 7200),
+            ("1d", 86_400),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "m", "0", "-1", "1.5", "1w", "99999999d", "18446744073709551615d", "7µ"] {
+        for text in [
+            "",
+            "m",
+            "0",
+            "-1",
+            "1.5",
+            "1w",
+            "99999999d",
+            "18446744073709551615d",
+            "7µ",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -321,21 +397,45 @@ mod tests {
     #[test]
     fn further_pairs_are_later_and_lower_unless_they_are_all_alike() {
         let of = |text: &str| parse(text).places(Parties::Two, 0).unwrap();
-        let seen: Vec<(u8, u64)> =
-            of("-t 3 -p 80").iter().map(|p| (p.sender.priority, p.interval_ns)).collect();
+        let seen: Vec<(u8, u64)> = of("-t 3 -p 80")
+            .iter()
+            .map(|p| (p.sender.priority, p.interval_ns))
+            .collect();
         assert_eq!(seen, [(79, 1_000_000), (78, 1_500_000), (77, 2_000_000)]);
-        assert!(of("-t 3 -p 80 --histogram 100").iter().all(|p| p.receiver.priority == 80));
+        assert!(
+            of("-t 3 -p 80 --histogram 100")
+                .iter()
+                .all(|p| p.receiver.priority == 80)
+        );
         assert!(of("-p 80 --sync").iter().all(|p| p.sender.priority == 80));
-        assert!(parse("-p 80").places(Parties::One, 0).unwrap().iter().all(|p| p.sender.priority == 80));
-        assert!(of("-t 3 -p 80 -h 100").iter().all(|p| p.interval_ns == 1_000_000));
-        assert!(of("-t 3 -p 80 -d 700 -H100").iter().all(|p| p.interval_ns == 1_000_000));
+        assert!(
+            parse("-p 80")
+                .places(Parties::One, 0)
+                .unwrap()
+                .iter()
+                .all(|p| p.sender.priority == 80)
+        );
+        assert!(
+            of("-t 3 -p 80 -h 100")
+                .iter()
+                .all(|p| p.interval_ns == 1_000_000)
+        );
+        assert!(
+            of("-t 3 -p 80 -d 700 -H100")
+                .iter()
+                .all(|p| p.interval_ns == 1_000_000)
+        );
         let timers = |text: &str| parse(text).places(Parties::One, 0).unwrap();
         assert!(timers("-t 3 -p 80").iter().all(|p| p.sender.priority == 80));
         assert_eq!(timers("-t 3 -p 80 --priospread")[2].sender.priority, 78);
         assert_eq!(timers("-t 3 --policy=fifo")[0].sender.priority, 4);
         assert_eq!(timers("-p 80 --policy=other")[0].sender.priority, 0);
         assert!(of("-t 3 -p 2").iter().all(|p| p.receiver.priority >= 1));
-        assert!(of("-t 3").iter().all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none()));
+        assert!(
+            of("-t 3")
+                .iter()
+                .all(|p| p.receiver.priority == 0 && p.sender.cpu.is_none())
+        );
     }
 
     #[test]
@@ -344,7 +444,10 @@ mod tests {
         let (a, b) = (allowed[0], allowed[allowed.len() - 1]);
         let of = |text: &str, parties| {
             let places = parse(text).places(parties, 0).unwrap();
-            places.iter().map(|p| (p.sender.cpu.unwrap(), p.receiver.cpu.unwrap())).collect::<Vec<_>>()
+            places
+                .iter()
+                .map(|p| (p.sender.cpu.unwrap(), p.receiver.cpu.unwrap()))
+                .collect::<Vec<_>>()
         };
         let list = format!("-a {a},{b} -t 2");
         if a != b {
@@ -355,7 +458,10 @@ mod tests {
         let whole: Vec<(usize, usize)> = allowed.iter().map(|cpu| (*cpu, *cpu)).collect();
         assert_eq!(of("-S", Parties::Two), whole);
         assert_eq!(of("-a -t", Parties::Two), whole);
-        let text = parse("-a 1023").places(Parties::One, 0).unwrap_err().to_string();
+        let text = parse("-a 1023")
+            .places(Parties::One, 0)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("may not run on CPU 1023"), "{text}");
         assert!(parse("-a x").places(Parties::One, 0).is_err());
     }
@@ -363,20 +469,40 @@ mod tests {
     #[test]
     fn bundled_letters_and_attached_values_are_understood() {
         let args = parse("-l2000 -m -Sp90 -i200 -h400 -q -d0 -D10 -b500");
-        assert_eq!((args.loops, args.interval, args.priority), (2000, 200, Some(90)));
-        assert_eq!((args.histogram, args.distance, args.breaktrace), (Some(400), Some(0), Some(500)));
-        assert!(args.smp && args.mlockall && args.quiet && args.duration == Some(Duration::from_secs(10)));
+        assert_eq!(
+            (args.loops, args.interval, args.priority),
+            (2000, 200, Some(90))
+        );
+        assert_eq!(
+            (args.histogram, args.distance, args.breaktrace),
+            (Some(400), Some(0), Some(500))
+        );
+        assert!(
+            args.smp
+                && args.mlockall
+                && args.quiet
+                && args.duration == Some(Duration::from_secs(10))
+        );
         assert_eq!(parse("-H400").histofall, Some(400));
         assert_eq!(parse("-t8 -a1").threads, 8);
         assert_eq!(parse("--prio=80").priority, Some(80));
-        assert_eq!((parse("-b 20us -i 100us").breaktrace, parse("-i 100us").interval), (Some(20), 100));
+        assert_eq!(
+            (
+                parse("-b 20us -i 100us").breaktrace,
+                parse("-i 100us").interval
+            ),
+            (Some(20), 100)
+        );
         assert_eq!(
             [parse("-f -q"), parse("-q"), parse("-fx")].map(|args| args.fork.is_some()),
             [true, false, true]
         );
-        let notes = parse("-c1 -r -x --policy=rr --smi --spike=100 -h100 -d100").notes().unwrap();
+        let notes = parse("-c1 -r -x --policy=rr --smi --spike=100 -h100 -d100")
+            .notes()
+            .unwrap();
         assert_eq!(notes.len(), 7, "{notes:?}");
-        let silent = "-n -u -M --tracemark --priospread --laptop --default-system --latency=5 -A50 -c0 -T1";
+        let silent =
+            "-n -u -M --tracemark --priospread --laptop --default-system --latency=5 -A50 -c0 -T1";
         assert!(parse(silent).notes().unwrap().is_empty());
         for refused in ["-F /tmp/x", "--policy=idle"] {
             assert!(parse(refused).notes().is_err(), "{refused}");
@@ -396,7 +522,10 @@ mod tests {
             "-w",
             "-d 18446744073709551615",
         ] {
-            assert!(Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(), "{text}");
+            assert!(
+                Cli::try_parse_from(format!("x {text}").split_whitespace()).is_err(),
+                "{text}"
+            );
         }
         assert!(parse("-i 0").places(Parties::One, 0).is_err());
         assert!(parse("-t 1000").places(Parties::Two, 0).is_err());

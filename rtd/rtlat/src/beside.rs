@@ -1,4 +1,5 @@
-//! Conditions: what happens beside a measurement, one at a time. Real processes, which end with the condition.
+//! Conditions: what happens beside a measurement, one at a time. Real processes, which end with the
+//! condition.
 
 mod worker;
 
@@ -33,11 +34,14 @@ pub enum Condition {
     Telemetry,
     /// Ordinary processes that stream memory and make system calls, one each per CPU.
     Load,
-    /// A client of the measured lane that was stopped (SIGSTOP), and one that sends to it about every millisecond.
+    /// A client of the measured lane that was stopped (SIGSTOP), and one that sends to it about
+    /// every millisecond.
     Stopped,
-    /// A client of the measured lane that registers, sends, is killed, and registers again, without a pause.
+    /// A client of the measured lane that registers, sends, is killed, and registers again, without
+    /// a pause.
     Dying,
-    /// `rtctl stats --watch`, and ten outsiders that map the statistics page and read it without a pause.
+    /// `rtctl stats --watch`, and ten outsiders that map the statistics page and read it without a
+    /// pause.
     Watched,
 }
 
@@ -76,7 +80,8 @@ impl Condition {
     }
 }
 
-/// What the measured lane's configuration has besides its own routes. Writing to a string does not fail.
+/// What the measured lane's configuration has besides its own routes. Writing to a string does not
+/// fail.
 pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
     let mut text = format!(
         "[[lane]]\nname = \"telemetry\"\npriority = {TELEMETRY_PRIORITY}\ncpu = {cpu}\noverflow = \"displace-oldest\"\n"
@@ -88,10 +93,17 @@ pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
             "[[endpoint]]\nname = \"{name}\"\nkind = \"mqueue\"\nqueue = \"{queue}\"\nmaxmsg = {depth}\nmsgsize = {MESSAGE_BYTES}"
         );
     }
-    let lanes =
-        [("feeder", "feeder.msg"), ("stopped", "stopped.msg"), ("churn", "churn.in"), ("churn", "churn.out")];
+    let lanes = [
+        ("feeder", "feeder.msg"),
+        ("stopped", "stopped.msg"),
+        ("churn", "churn.in"),
+        ("churn", "churn.out"),
+    ];
     for name in ["feeder", "stopped", "churn"] {
-        let _ = writeln!(text, "[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\"");
+        let _ = writeln!(
+            text,
+            "[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\""
+        );
     }
     for (owner, name) in lanes {
         let _ = writeln!(
@@ -104,14 +116,20 @@ pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
         ("feeder.msg", "stopped.msg", "lane"),
         ("churn.out", "churn.in", "lane"),
     ] {
-        let _ = writeln!(text, "[[route]]\nfrom = \"{from}\"\nto = [\"{to}\"]\nlane = \"{lane}\"");
+        let _ = writeln!(
+            text,
+            "[[route]]\nfrom = \"{from}\"\nto = [\"{to}\"]\nlane = \"{lane}\""
+        );
     }
     text
 }
 
 /// The queues that the daemon makes for it.
 pub fn queues(instance: &str) -> anyhow::Result<Vec<CString>> {
-    telemetry_queues(instance).into_iter().map(|name| Ok(CString::new(name)?)).collect()
+    telemetry_queues(instance)
+        .into_iter()
+        .map(|name| Ok(CString::new(name)?))
+        .collect()
 }
 
 /// Refuses what cannot be had, before the run.
@@ -123,7 +141,9 @@ pub fn ensure_possible(conditions: &[Condition]) -> anyhow::Result<()> {
 }
 
 fn rtctl() -> anyhow::Result<std::path::PathBuf> {
-    let path = std::env::current_exe().context("cannot find this binary")?.with_file_name("rtctl");
+    let path = std::env::current_exe()
+        .context("cannot find this binary")?
+        .with_file_name("rtctl");
     ensure!(
         path.exists(),
         "{} is not there, whose `stats --watch` is part of `watched`: install it beside rtlat, or leave that out with \
@@ -154,10 +174,18 @@ struct Interferer {
 impl Beside {
     /// Starts it and waits until it holds. All but `Alone` happen to a daemon.
     pub fn start(condition: Condition, daemon: Option<&OwnDaemon>) -> anyhow::Result<Beside> {
-        let mut beside =
-            Beside { condition, interferers: Vec::new(), load: None, since_ns: clock::monotonic_ns() };
+        let mut beside = Beside {
+            condition,
+            interferers: Vec::new(),
+            load: None,
+            since_ns: clock::monotonic_ns(),
+        };
         let Some(daemon) = daemon else {
-            ensure!(condition == Condition::Alone, "`{}` needs a daemon", condition.title());
+            ensure!(
+                condition == Condition::Alone,
+                "`{}` needs a daemon",
+                condition.title()
+            );
             return Ok(beside);
         };
         match condition {
@@ -167,7 +195,8 @@ impl Beside {
                 beside.add(Role::Flood, daemon, true)?;
             }
             Condition::Load => {
-                let specs: Vec<LoadSpec> = Load::parse("memory,syscall").map_err(anyhow::Error::msg)?;
+                let specs: Vec<LoadSpec> =
+                    Load::parse("memory,syscall").map_err(anyhow::Error::msg)?;
                 beside.load = Some(Load::start(&specs)?);
             }
             Condition::Stopped => {
@@ -192,11 +221,20 @@ impl Beside {
 
     fn add(&mut self, role: Role, daemon: &OwnDaemon, is_counted: bool) -> anyhow::Result<u32> {
         let mut command = own_binary()?;
-        command.args(words(role, daemon.instance(), daemon.socket())).stdout(Stdio::piped());
+        command
+            .args(words(role, daemon.instance(), daemon.socket()))
+            .stdout(Stdio::piped());
         let pid = self.spawn(command, is_counted)?;
-        let line = self.interferers.last_mut().map(Interferer::line).transpose()?;
+        let line = self
+            .interferers
+            .last_mut()
+            .map(Interferer::line)
+            .transpose()?;
         if line.as_deref() != Some("ready") {
-            bail!("`{}` did not come about: {role:?} ended before it was ready", self.condition.title());
+            bail!(
+                "`{}` did not come about: {role:?} ended before it was ready",
+                self.condition.title()
+            );
         }
         Ok(pid)
     }
@@ -205,10 +243,16 @@ impl Beside {
         child::make_ordinary(&mut command)?;
         command.stdin(Stdio::null());
         let name = Path::new(command.get_program()).display().to_string();
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
         let out = child.stdout.take().map(BufReader::new);
         let pid = child.id();
-        self.interferers.push(Interferer { child, out, is_counted });
+        self.interferers.push(Interferer {
+            child,
+            out,
+            is_counted,
+        });
         Ok(pid)
     }
 
@@ -216,7 +260,10 @@ impl Beside {
     fn check(&mut self) -> anyhow::Result<()> {
         for interferer in &mut self.interferers {
             if let Some(status) = interferer.child.try_wait()? {
-                bail!("`{}` did not last: one of its processes ended: {status}", self.condition.title());
+                bail!(
+                    "`{}` did not last: one of its processes ended: {status}",
+                    self.condition.title()
+                );
             }
         }
         self.load.as_mut().map_or(Ok(()), RunningLoad::check)
@@ -225,19 +272,28 @@ impl Beside {
     /// Ends it; how much of it there was, and for how long.
     pub fn end(mut self) -> anyhow::Result<Extent> {
         self.check()?;
-        let mut extent = Extent { count: 0, ns: clock::monotonic_ns() - self.since_ns };
+        let mut extent = Extent {
+            count: 0,
+            ns: clock::monotonic_ns() - self.since_ns,
+        };
         for interferer in self.interferers.iter_mut().filter(|i| i.is_counted) {
             process::terminate(interferer.child.id());
         }
         for interferer in self.interferers.iter_mut().filter(|i| i.is_counted) {
             let line = interferer.line()?;
-            let count: u64 = line.parse().with_context(|| format!("an interferer said {line:?}"))?;
+            let count: u64 = line
+                .parse()
+                .with_context(|| format!("an interferer said {line:?}"))?;
             extent.count += count;
             wait(&mut interferer.child)?;
         }
         let is_counted = self.interferers.iter().any(|i| i.is_counted);
         if is_counted && extent.count == 0 {
-            bail!("`{}` did nothing: no {}", self.condition.title(), self.condition.unit());
+            bail!(
+                "`{}` did nothing: no {}",
+                self.condition.title(),
+                self.condition.unit()
+            );
         }
         Ok(extent)
     }
@@ -247,7 +303,8 @@ impl Interferer {
     fn line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         if let Some(out) = &mut self.out {
-            out.read_line(&mut line).context("cannot read what an interferer says")?;
+            out.read_line(&mut line)
+                .context("cannot read what an interferer says")?;
         }
         Ok(line.trim_end().to_owned())
     }
@@ -257,7 +314,8 @@ impl Drop for Beside {
     fn drop(&mut self) {
         for interferer in &mut self.interferers {
             if !matches!(interferer.child.try_wait(), Ok(Some(_))) {
-                // As a group, with what a program starts in it. An incarnation has a group of its own and is killed with its parent.
+                // As a group, with what a program starts in it. An incarnation has a group of its
+                // own and is killed with its parent.
                 child::kill_group(interferer.child.id());
                 let _ = interferer.child.wait();
             }

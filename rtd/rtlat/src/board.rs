@@ -1,7 +1,8 @@
-//! The words that the main thread, the sender and the receiver of one pair share. They lie in memory that a forked
-//! sender sees too.
+//! The words that the main thread, the sender and the receiver of one pair share. They lie in
+//! memory that a forked sender sees too.
 //!
-//! Invariant: every word has one writer (named with it), but for `news` and `stop`, which all may raise.
+//! Invariant: every word has one writer (named with it), but for `news` and `stop`, which all may
+//! raise.
 
 use super::recorder::Tally;
 use super::series::Counts;
@@ -25,8 +26,8 @@ pub struct Block {
     pub warm: u64,
     /// The receiver hands over what it has every so often; 0: at the end.
     pub slice_ns: u64,
-    /// The sender polls instead of sleeping: for the points of the schedule, and back to back for each arrival. It has its
-    /// CPU to itself.
+    /// The sender polls instead of sleeping: for the points of the schedule, and back to back for
+    /// each arrival. It has its CPU to itself.
     pub polls: bool,
 }
 
@@ -90,7 +91,6 @@ pub struct Words {
 pub enum Role {
     /// Sends (a timer: waits).
     Sender,
-    /// Receives.
     Receiver,
 }
 
@@ -99,7 +99,9 @@ pub struct Board(Inherited<Words>);
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Board").field("order", &self.order()).finish_non_exhaustive()
+        f.debug_struct("Board")
+            .field("order", &self.order())
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +139,10 @@ impl Board {
 
     /// A party stands, on this thread.
     pub fn stand(&self, role: Role) {
-        self.words().tid[role as usize].store(rtcore::sys::sched::gettid().unsigned_abs(), Ordering::Relaxed);
+        self.words().tid[role as usize].store(
+            rtcore::sys::sched::gettid().unsigned_abs(),
+            Ordering::Relaxed,
+        );
         self.note_cpu(role);
         self.words().ready.fetch_add(1, Ordering::Release);
         self.tell();
@@ -157,7 +162,10 @@ impl Board {
     /// Thread and CPU of a party.
     pub fn whereabouts(&self, role: Role) -> (i32, usize) {
         let tid = self.words().tid[role as usize].load(Ordering::Relaxed);
-        (tid.cast_signed(), self.words().cpu[role as usize].load(Ordering::Relaxed) as usize)
+        (
+            tid.cast_signed(),
+            self.words().cpu[role as usize].load(Ordering::Relaxed) as usize,
+        )
     }
 
     /// Main: starts a block and returns its number. All blocks before have ended.
@@ -169,7 +177,14 @@ impl Board {
         w.warm.store(block.warm, Ordering::Relaxed);
         w.slice_ns.store(block.slice_ns, Ordering::Relaxed);
         w.polls.store(block.polls.into(), Ordering::Relaxed);
-        for word in [&w.first_ns, &w.scheduled, &w.sent, &w.missed, &w.arrived, &w.received] {
+        for word in [
+            &w.first_ns,
+            &w.scheduled,
+            &w.sent,
+            &w.missed,
+            &w.arrived,
+            &w.received,
+        ] {
             word.store(0, Ordering::Relaxed);
         }
         w.stop.store(0, Ordering::Relaxed);
@@ -311,8 +326,8 @@ impl Board {
         }
     }
 
-    /// Sender: sleeps, or polls, until the message of this sequence has arrived, so that its receiver is asleep again by
-    /// the next. False: it has not within a second, or the run is over.
+    /// Sender: sleeps, or polls, until the message of this sequence has arrived, so that its
+    /// receiver is asleep again by the next. False: it has not within a second, or the run is over.
     pub fn await_arrival(&self, sequence: u64) -> bool {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let until_ns = rtcore::sys::clock::monotonic_ns() + PATIENCE_NS;
@@ -353,7 +368,10 @@ impl Board {
         w.min_ns.store(tally.min_ns, Ordering::Relaxed);
         w.last_ns.store(tally.last_ns, Ordering::Relaxed);
         w.max_ns.store(tally.max_ns, Ordering::Relaxed);
-        w.sum_ns.store(u64::try_from(tally.sum_ns).unwrap_or(u64::MAX), Ordering::Relaxed);
+        w.sum_ns.store(
+            u64::try_from(tally.sum_ns).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         w.received.store(tally.received, Ordering::Release);
     }
 
@@ -372,7 +390,10 @@ impl Board {
     /// A party cannot go on. The first text stays.
     pub fn fail(&self, text: &str) {
         let w = self.words();
-        if w.failed.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if w.failed
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
             let bytes = &text.as_bytes()[..text.len().min(TEXT_WORDS * 8)];
             for (word, chunk) in w.text.iter().zip(bytes.chunks(8)) {
                 let mut eight = [0; 8];
@@ -380,15 +401,27 @@ impl Board {
                 word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
             }
             // SYNC POINT with `failure`: the text is written.
-            w.failed.store(1 + u32::try_from(bytes.len()).unwrap_or(0).max(1), Ordering::Release);
+            w.failed.store(
+                1 + u32::try_from(bytes.len()).unwrap_or(0).max(1),
+                Ordering::Release,
+            );
         }
         self.stop();
     }
 
     /// Why a party could not go on.
     pub fn failure(&self) -> Option<String> {
-        let len = self.words().failed.load(Ordering::Acquire).checked_sub(1).filter(|len| *len > 0)?;
-        let words = self.words().text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+        let len = self
+            .words()
+            .failed
+            .load(Ordering::Acquire)
+            .checked_sub(1)
+            .filter(|len| *len > 0)?;
+        let words = self
+            .words()
+            .text
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
         let bytes: Vec<u8> = words.take(len as usize).collect();
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }

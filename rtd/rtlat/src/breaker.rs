@@ -1,8 +1,9 @@
-//! What happens to the kernel's trace when a latency breaks the `-b` bound: a marker, and the trace is frozen, so that it
-//! ends with what made the sample late.
+//! What happens to the kernel's trace when a latency breaks the `-b` bound: a marker, and the trace
+//! is frozen, so that it ends with what made the sample late.
 //!
-//! Everything is opened at setup; the receiving thread does two write(2) and nothing else. The marker begins as
-//! cyclictest's does, for the scripts that look for it. A missing trace is no error: the break counts all the same.
+//! Everything is opened at setup; the receiving thread does two write(2) and nothing else. The
+//! marker begins as cyclictest's does, for the scripts that look for it. A missing trace is no
+//! error: the break counts all the same.
 
 use crate::sys::tracefs::{self, Control};
 use rtcore::sys::Call;
@@ -36,20 +37,33 @@ impl Breaker {
         let reason = match tracefs::directory() {
             Some(directory) => return Breaker::open_at(&directory, bound_ns),
             None if tracefs::is_supported() => {
-                format!("tracefs is not mounted; mount -t tracefs tracefs {}", tracefs::DIRECTORIES[0])
+                format!(
+                    "tracefs is not mounted; mount -t tracefs tracefs {}",
+                    tracefs::DIRECTORIES[0]
+                )
             }
             None => "this kernel has no tracefs (CONFIG_FTRACE)".to_owned(),
         };
-        Breaker { bound_ns, files: Err(reason), done: None }
+        Breaker {
+            bound_ns,
+            files: Err(reason),
+            done: None,
+        }
     }
 
-    /// Opens the trace at a place of the caller's: a mount elsewhere, or an instance (`instances/NAME`).
+    /// Opens the trace at a place of the caller's: a mount elsewhere, or an instance
+    /// (`instances/NAME`).
     pub fn open_at(directory: &Path, bound_ns: u64) -> Breaker {
         let files = Files::open(directory).map_err(|e| refusal(directory, &e));
-        Breaker { bound_ns, files, done: None }
+        Breaker {
+            bound_ns,
+            files,
+            done: None,
+        }
     }
 
-    /// Marks the trace and freezes it, the first time. Two write(2): it neither allocates nor blocks.
+    /// Marks the trace and freezes it, the first time. Two write(2): it neither allocates nor
+    /// blocks.
     pub fn hit(&mut self, latency_ns: u64) {
         if self.done.is_some() {
             return;
@@ -68,7 +82,10 @@ impl Breaker {
         };
         let at = files.directory.display();
         let Some((marked, frozen)) = self.done else {
-            return format!("trace at {at} is marked and frozen at a break ({})", files.recording());
+            return format!(
+                "trace at {at} is marked and frozen at a break ({})",
+                files.recording()
+            );
         };
         if !files.was_on {
             return format!("trace at {at} was off, nothing is in it; echo 1 > {at}/tracing_on");
@@ -87,8 +104,9 @@ impl Breaker {
 
 impl Files {
     fn open(directory: &Path) -> io::Result<Files> {
-        let read =
-            |name: &str| std::fs::read_to_string(directory.join(name)).map(|text| text.trim().to_owned());
+        let read = |name: &str| {
+            std::fs::read_to_string(directory.join(name)).map(|text| text.trim().to_owned())
+        };
         Ok(Files {
             directory: directory.to_path_buf(),
             marker: Control::open(&directory.join("trace_marker"))?,
@@ -117,13 +135,17 @@ fn refusal(directory: &Path, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => format!(
             "{error}; run it as root, or grant it: chmod a+x {at} && chmod a+rw {at}/trace_marker {at}/tracing_on"
         ),
-        io::ErrorKind::NotFound => format!("{error}; mount -t tracefs tracefs {}", tracefs::DIRECTORIES[0]),
+        io::ErrorKind::NotFound => format!(
+            "{error}; mount -t tracefs tracefs {}",
+            tracefs::DIRECTORIES[0]
+        ),
         io::ErrorKind::ReadOnlyFilesystem => format!("{error}; mount -o remount,rw {at}"),
         _ => error.to_string(),
     }
 }
 
-/// `hit latency threshold (LATENCY > BOUND)` in us, as cyclictest writes it, and the latency in ns behind.
+/// `hit latency threshold (LATENCY > BOUND)` in us, as cyclictest writes it, and the latency in ns
+/// behind.
 struct Line {
     text: [u8; LINE_BYTES],
     length: usize,
@@ -131,7 +153,10 @@ struct Line {
 
 impl Line {
     fn new(latency_ns: u64, bound_ns: u64) -> Line {
-        let mut line = Line { text: [0; LINE_BYTES], length: 0 };
+        let mut line = Line {
+            text: [0; LINE_BYTES],
+            length: 0,
+        };
         line.push(b"hit latency threshold (");
         // Rounded up, so that it reads as more than the bound.
         line.push_number(latency_ns.div_ceil(1000));

@@ -19,18 +19,24 @@ pub const ROUTE_PRIORITY: u8 = 70;
 /// `rtlat timer`.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
     if args.ways() > 1 {
-        bail!(BadOption("--round-trip, --sync: a timer has nobody to answer".to_owned()));
+        bail!(BadOption(
+            "--round-trip, --sync: a timer has nobody to answer".to_owned()
+        ));
     }
     if args.fork.is_some() {
         bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
     let conditions = Conditions::of(args)?;
-    single(args, Parties::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
+    single(args, Parties::One, 0, conditions, &mut |_, _| {
+        Ok(Work::Timer)
+    })
 }
 
 /// `rtlat mq` and the other mechanisms.
 pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
-    if let (Kind::Mq, Some(seconds)) = (kind, args.fork.as_deref().filter(|value| !value.is_empty())) {
+    if let (Kind::Mq, Some(seconds)) =
+        (kind, args.fork.as_deref().filter(|value| !value.is_empty()))
+    {
         bail!(forced_timeout(seconds));
     }
     let is_signaltest = kind == Kind::Signal && args.round_trip && args.interval == 0;
@@ -58,7 +64,8 @@ pub struct RouteArgs {
     /// Receive from this endpoint of the same daemon; rtlat registers as the process that owns it
     #[arg(long, value_name = "ENDPOINT", requires = "from")]
     to: Option<String>,
-    /// Instance of the running daemon: `name` in the [daemon] section of its configuration [default: the only one that runs]
+    /// Instance of the running daemon: `name` in the [daemon] section of its configuration
+    /// [default: the only one that runs]
     #[arg(long, env = "RTD_INSTANCE")]
     instance: Option<String>,
     #[command(flatten)]
@@ -73,18 +80,35 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let bytes = args.measure.payload_bytes()?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
-            let slip =
-                "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
+            let slip = "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
             bail!(BadOption(slip.to_owned()));
         }
-        let instance = args.instance.clone().map_or_else(rtd::ctl::page::default_instance, Ok)?;
-        return single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |_, _| {
-            Ok(Work::OneWay(Box::new(find(&instance, from, to, args.measure.size.map(|_| bytes))?)))
-        });
+        let instance = args
+            .instance
+            .clone()
+            .map_or_else(rtd::ctl::page::default_instance, Ok)?;
+        return single(
+            &args.measure,
+            Parties::Two,
+            ROUTE_PRIORITY,
+            conditions,
+            &mut |_, _| {
+                Ok(Work::OneWay(Box::new(find(
+                    &instance,
+                    from,
+                    to,
+                    args.measure.size.map(|_| bytes),
+                )?)))
+            },
+        );
     }
     let Some(way) = args.way else {
         // `-f lane` has taken it for the value of -f.
-        let taken = args.measure.fork.as_deref().filter(|value| !value.is_empty());
+        let taken = args
+            .measure
+            .fork
+            .as_deref()
+            .filter(|value| !value.is_empty());
         let taken = taken.map_or_else(String::new, |word| format!("; write {word} in front of -f"));
         let ways = "mq-mq, mq-signal, signal-signal, lane, direct, or --from and --to";
         bail!(BadOption(format!("<WAY> is missing: {ways}{taken}")));
@@ -94,20 +118,42 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let routes = (0..places.len() * ways)
         .map(|number| OwnRoute::new(way, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    conditions.daemons.push(start(&args.lane, &places, &routes)?);
-    single(&args.measure, Parties::Two, ROUTE_PRIORITY, conditions, &mut |number, daemon| {
-        let daemon = daemon.context("a route without a daemon")?;
-        args.measure
-            .work(|way| Ok(Box::new(routes[ways * number + way].mechanism(daemon)?) as Box<dyn Mechanism>))
-    })
+    conditions
+        .daemons
+        .push(start(&args.lane, &places, &routes)?);
+    single(
+        &args.measure,
+        Parties::Two,
+        ROUTE_PRIORITY,
+        conditions,
+        &mut |number, daemon| {
+            let daemon = daemon.context("a route without a daemon")?;
+            args.measure.work(|way| {
+                Ok(Box::new(routes[ways * number + way].mechanism(daemon)?) as Box<dyn Mechanism>)
+            })
+        },
+    )
 }
 
 /// A daemon with these routes, its lane where the first sender runs.
 pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
-    let given = rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
-    let cpu = lane.lane_cpu.or_else(|| places.first()?.sender.cpu).or_else(|| given.last().copied());
+    let given =
+        rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
+    let cpu = lane
+        .lane_cpu
+        .or_else(|| places.first()?.sender.cpu)
+        .or_else(|| given.last().copied());
     let (instance, socket) = own::names("rtlat");
-    let text = config(&instance, &socket, lane, cpu.context("no CPU is allowed")?, routes);
-    let queues = routes.iter().map(|route| route.queues(&instance)).collect::<anyhow::Result<Vec<_>>>()?;
+    let text = config(
+        &instance,
+        &socket,
+        lane,
+        cpu.context("no CPU is allowed")?,
+        routes,
+    );
+    let queues = routes
+        .iter()
+        .map(|route| route.queues(&instance))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     OwnDaemon::start(&text, &instance, socket, queues.concat())
 }

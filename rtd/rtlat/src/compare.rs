@@ -1,7 +1,7 @@
 //! `rtlat compare`: every mechanism and every route in one run, on one CPU and on two.
 //!
-//! The pairs take turns (`experiment`). In a turn each runs twice: on the schedule, with idle gaps between messages, and
-//! back to back.
+//! The pairs take turns (`experiment`). In a turn each runs twice: on the schedule, with idle gaps
+//! between messages, and back to back.
 
 #![forbid(unsafe_code)]
 
@@ -35,12 +35,13 @@ const TURNS: u64 = 20;
 /// Arguments of `rtlat compare`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CompareArgs {
-    /// Two CPUs. Senders, lanes and, in the rows `same CPU`, receivers run on the first; in the rows `other CPU` receivers run on
-    /// the second [default: the last one allowed, and one of another core if there is one]
+    /// Two CPUs. Senders, lanes and, in the rows `same CPU`, receivers run on the first; in the
+    /// rows `other CPU` receivers run on the second [default: the last one allowed, and one of
+    /// another core if there is one]
     #[arg(short = 'a', long, value_name = "CPUS")]
     affinity: Option<String>,
-    /// Measure only mq and these: signal, sem, mutex, futex, eventfd, pipe, unix, sysv, mq-mq, mq-signal, signal-signal, lane,
-    /// direct
+    /// Measure only mq and these: signal, sem, mutex, futex, eventfd, pipe, unix, sysv, mq-mq,
+    /// mq-signal, signal-signal, lane, direct
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// Measure only with sender and receiver on the same CPU, or only on two
@@ -52,14 +53,15 @@ pub struct CompareArgs {
     /// Send N messages in the paced part of a turn
     #[arg(short = 'l', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     loops: u64,
-    /// Send N messages in the part of a turn in which each follows the arrival of the one before [default: 200; of a preset
-    /// 100]
+    /// Send N messages in the part of a turn in which each follows the arrival of the one before
+    /// [default: 200; of a preset 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(super) busy: Option<u64>,
     /// Number of turns [default: 20; of a preset 400]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(super) turns: Option<u64>,
-    /// Measure fixed sets of paths through daemons of their own instead, and show each figure with its aim
+    /// Measure fixed sets of paths through daemons of their own instead, and show each figure with
+    /// its aim
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', conflicts_with_all = [
         "only", "placement", "interval", "loops", "priority", "fork", "size", "save", "against", "lane_priority", "lane_cpu",
         "lane_wait", "format", "svg", "html"
@@ -82,7 +84,8 @@ pub struct CompareArgs {
     /// Write the result to this file, for a later --against
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Compare each path's ratio to mq with a result that --save wrote: better, same or worse; exit with 4 if one is worse
+    /// Compare each path's ratio to mq with a result that --save wrote: better, same or worse; exit
+    /// with 4 if one is worse
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     #[command(flatten)]
@@ -107,7 +110,10 @@ enum Path {
 
 impl Path {
     fn all() -> impl Iterator<Item = Path> {
-        Kind::all().into_iter().map(Path::Raw).chain(Way::ALL.into_iter().map(Path::Route))
+        Kind::all()
+            .into_iter()
+            .map(Path::Raw)
+            .chain(Way::ALL.into_iter().map(Path::Route))
     }
 
     /// As it stands in the table.
@@ -122,9 +128,8 @@ impl Path {
     fn key(self) -> String {
         match self {
             Path::Raw(kind) => kind.name().to_owned(),
-            Path::Route(way) => {
-                clap::ValueEnum::to_possible_value(&way).map_or_else(String::new, |v| v.get_name().to_owned())
-            }
+            Path::Route(way) => clap::ValueEnum::to_possible_value(&way)
+                .map_or_else(String::new, |v| v.get_name().to_owned()),
         }
     }
 }
@@ -144,21 +149,39 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     let paths = paths_of(&args.only)?;
     let started = wall_ns();
     let (places, subjects) = prepare(args, &mut conditions, &paths, cpus)?;
-    let paced =
-        Block { interval_ns: args.interval * 1000, count: args.loops, warm: WARM, ..Block::default() };
+    let paced = Block {
+        interval_ns: args.interval * 1000,
+        count: args.loops,
+        warm: WARM,
+        ..Block::default()
+    };
     let busy = args.busy.unwrap_or(BUSY);
-    let busy = Block { interval_ns: 0, count: busy, ..paced };
+    let busy = Block {
+        interval_ns: 0,
+        count: busy,
+        ..paced
+    };
     let experiment = Experiment {
         beside: &[Condition::Alone],
         blocks: &[paced, busy],
         turns: args.turns.unwrap_or(TURNS),
         quiet: args.quiet,
     };
-    let Results { outcomes, turns, unlocked } = experiment.run(subjects, &mut conditions)?;
-    let used = [Some(cpus.0), cpus.1].into_iter().flatten().collect::<Vec<_>>();
+    let Results {
+        outcomes,
+        turns,
+        unlocked,
+    } = experiment.run(subjects, &mut conditions)?;
+    let used = [Some(cpus.0), cpus.1]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>();
     let machine = Machine::read(&used, conditions.refusals(Some(args.priority), unlocked));
     let comparison = Comparison {
-        rows: outcomes.into_iter().filter_map(|outcome| row(places[outcome.subject], outcome)).collect(),
+        rows: outcomes
+            .into_iter()
+            .filter_map(|outcome| row(places[outcome.subject], outcome))
+            .collect(),
         interval_ns: args.interval * 1000,
         payload_bytes: usize::try_from(args.size)?,
         priority: args.priority,
@@ -176,8 +199,14 @@ fn finish(
     (started, turns): (u64, u64),
 ) -> anyhow::Result<u8> {
     let against = args.against.as_deref();
-    let verdict = against.map(|path| baseline::against(comparison, machine, path)).transpose()?;
-    let code = if verdict.as_ref().is_some_and(baseline::Verdict::is_worse) { WORSE } else { 0 };
+    let verdict = against
+        .map(|path| baseline::against(comparison, machine, path))
+        .transpose()?;
+    let code = if verdict.as_ref().is_some_and(baseline::Verdict::is_worse) {
+        WORSE
+    } else {
+        0
+    };
     let run = Run {
         command: command_line(),
         start_time_ns: started,
@@ -199,12 +228,21 @@ fn finish(
             args.busy.unwrap_or(BUSY)
         ));
         sheet.table(&table::table(comparison));
-        table::losses(comparison).lines().for_each(|line| sheet.line(line));
+        table::losses(comparison)
+            .lines()
+            .for_each(|line| sheet.line(line));
         sheet.finish()
     };
     rtd::ctl::page::print(&text)?;
     if let Some(path) = &args.report.json {
-        to_file(path, |out| Ok(json::write_comparison(out, &run, &Host::read(), comparison)?))?;
+        to_file(path, |out| {
+            Ok(json::write_comparison(
+                out,
+                &run,
+                &Host::read(),
+                comparison,
+            )?)
+        })?;
     }
     report::files::of_comparison(&args.report, &run, machine, comparison)?;
     if let Some(path) = &args.save {
@@ -225,20 +263,35 @@ fn flat(comparison: &Comparison) -> Vec<Series> {
         name: format!("{} {} {how}", row.path, row.placement.text()),
         ..series.clone()
     };
-    let both = |row: &Row| [named(row, &row.paced, "paced"), named(row, &row.busy, "busy")];
+    let both = |row: &Row| {
+        [
+            named(row, &row.paced, "paced"),
+            named(row, &row.busy, "busy"),
+        ]
+    };
     comparison.rows.iter().flat_map(both).collect()
 }
 
 /// The row of a path in a placement; none without both of its blocks.
 fn row((path, placement): Place, outcome: Outcome) -> Option<Row> {
     let [paced, busy] = <[Measured; 2]>::try_from(outcome.blocks).ok()?;
-    let turns = paced.turns.iter().zip(&busy.turns).map(|(paced, busy)| Turn {
-        paced_p50_ns: paced[0],
-        paced_p99_ns: paced[1],
-        busy_p50_ns: busy[0],
-    });
+    let turns = paced
+        .turns
+        .iter()
+        .zip(&busy.turns)
+        .map(|(paced, busy)| Turn {
+            paced_p50_ns: paced[0],
+            paced_p99_ns: paced[1],
+            busy_p50_ns: busy[0],
+        });
     let turns = turns.collect();
-    Some(Row { path: path.title().to_owned(), placement, paced: paced.series, busy: busy.series, turns })
+    Some(Row {
+        path: path.title().to_owned(),
+        placement,
+        paced: paced.series,
+        busy: busy.series,
+        turns,
+    })
 }
 
 /// The sender's CPU, and the receiver's where there are two.
@@ -258,12 +311,20 @@ fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
 }
 
 fn paths_of(only: &[String]) -> anyhow::Result<Vec<Path>> {
-    if let Some(unknown) = only.iter().find(|name| !Path::all().any(|path| path.key() == **name)) {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| !Path::all().any(|path| path.key() == **name))
+    {
         let known: Vec<String> = Path::all().map(Path::key).collect();
-        bail!(BadOption(format!("--only {unknown}: there are {}", known.join(", "))));
+        bail!(BadOption(format!(
+            "--only {unknown}: there are {}",
+            known.join(", ")
+        )));
     }
     let is_wanted = |path: &Path| {
-        *path == Path::Raw(Kind::Mq) || only.is_empty() || only.iter().any(|name| *name == path.key())
+        *path == Path::Raw(Kind::Mq)
+            || only.is_empty()
+            || only.iter().any(|name| *name == path.key())
     };
     Ok(Path::all().filter(is_wanted).collect())
 }
@@ -284,50 +345,76 @@ fn prepare(
         placements.push((Placement::Same, first));
     }
     match second {
-        Some(second) if args.placement != Some(WhereArg::Same) => placements.push((Placement::Other, second)),
-        None if args.placement == Some(WhereArg::Other) => bail!("--placement other: there is one CPU only"),
+        Some(second) if args.placement != Some(WhereArg::Same) => {
+            placements.push((Placement::Other, second))
+        }
+        None if args.placement == Some(WhereArg::Other) => {
+            bail!("--placement other: there is one CPU only")
+        }
         _ => {}
     }
     // Those that need signals come first: they have the low numbers, of which there are enough.
     let mut ways: Vec<(Way, Placement)> = Vec::new();
-    for way in Way::ALL.into_iter().filter(|way| paths.contains(&Path::Route(*way))) {
+    for way in Way::ALL
+        .into_iter()
+        .filter(|way| paths.contains(&Path::Route(*way)))
+    {
         ways.extend(placements.iter().map(|(placement, _)| (way, *placement)));
     }
     ways.sort_by_key(|(way, _)| !way.leaves_by_signal());
     let numbered = ways.iter().enumerate();
-    let routes =
-        numbered.map(|(n, (way, _))| OwnRoute::new(*way, n, bytes)).collect::<anyhow::Result<Vec<_>>>()?;
+    let routes = numbered
+        .map(|(n, (way, _))| OwnRoute::new(*way, n, bytes))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let place = super::args::Place {
-        sender: Seat { cpu: Some(first), priority: args.priority },
+        sender: Seat {
+            cpu: Some(first),
+            priority: args.priority,
+        },
         receiver: Seat::default(),
         interval_ns: 0,
     };
     if !routes.is_empty() {
-        conditions.daemons.push(super::command::start(&args.lane, &[place], &routes)?);
+        conditions
+            .daemons
+            .push(super::command::start(&args.lane, &[place], &routes)?);
     }
     let (mut places, mut subjects) = (Vec::new(), Vec::new());
     for &(placement, receiver) in &placements {
         for &path in paths {
             let mechanism = match (path, conditions.daemons.first()) {
-                (Path::Raw(kind), _) => mech::of(kind, bytes, usize::from(placement == Placement::Other))?,
+                (Path::Raw(kind), _) => {
+                    mech::of(kind, bytes, usize::from(placement == Placement::Other))?
+                }
                 (Path::Route(way), Some(daemon)) => {
                     let at = ways.iter().position(|known| *known == (way, placement));
-                    let route = at.and_then(|at| routes.get(at)).context("a route that was not planned")?;
+                    let route = at
+                        .and_then(|at| routes.get(at))
+                        .context("a route that was not planned")?;
                     Box::new(route.mechanism(daemon)?)
                 }
                 (Path::Route(_), None) => bail!("a route without a daemon"),
             };
             let spec = PairSpec {
                 work: Work::OneWay(mechanism),
-                sender: Seat { cpu: Some(first), priority: super::args::below(args.priority) },
-                receiver: Seat { cpu: Some(receiver), priority: args.priority },
+                sender: Seat {
+                    cpu: Some(first),
+                    priority: super::args::below(args.priority),
+                },
+                receiver: Seat {
+                    cpu: Some(receiver),
+                    priority: args.priority,
+                },
                 fork: args.fork,
                 recording: Recording::default(),
                 breaker: None,
                 is_verbose: false,
             };
             let title = format!("{}, {}", path.title(), placement.text());
-            subjects.push(Subject { title, pair: Pair::prepare(subjects.len(), spec)? });
+            subjects.push(Subject {
+                title,
+                pair: Pair::prepare(subjects.len(), spec)?,
+            });
             places.push((path, placement));
         }
     }
@@ -344,9 +431,15 @@ mod tests {
             let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
             paths_of(&only).map(|paths| paths.into_iter().map(Path::title).collect::<Vec<_>>())
         };
-        assert_eq!(names(&["direct", "futex"]).unwrap(), ["mq", "futex", "lane direct"]);
+        assert_eq!(
+            names(&["direct", "futex"]).unwrap(),
+            ["mq", "futex", "lane direct"]
+        );
         assert_eq!(names(&[]).unwrap().len(), 14);
         let text = names(&["mqq"]).unwrap_err().to_string();
-        assert!(text.contains("--only mqq") && text.contains("signal-signal"), "{text}");
+        assert!(
+            text.contains("--only mqq") && text.contains("signal-signal"),
+            "{text}"
+        );
     }
 }

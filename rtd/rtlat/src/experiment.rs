@@ -1,9 +1,11 @@
 //! The engine of comparisons: pairs that take turns, alone and beside what happens in a machine.
 //!
-//! All pairs are made before the first thread starts, and wait. In a turn each pair runs each block once under each
-//! condition. So a machine whose speed drifts slows all of them alike, and figures are compared within a turn.
+//! All pairs are made before the first thread starts, and wait. In a turn each pair runs each block
+//! once under each condition. So a machine whose speed drifts slows all of them alike, and figures
+//! are compared within a turn.
 //!
-//! Invariant: only whole turns are counted. A turn that is interrupted leaves nothing in the results.
+//! Invariant: only whole turns are counted. A turn that is interrupted leaves nothing in the
+//! results.
 
 #![forbid(unsafe_code)]
 
@@ -80,22 +82,33 @@ pub struct Results {
 impl Experiment<'_> {
     /// Launches the pairs, measures, and ends the pairs and the daemons they talked to.
     ///
-    /// Errors: it was interrupted before the first turn was through; a party, a condition or a daemon failed.
-    pub fn run(&self, mut subjects: Vec<Subject>, conditions: &mut Conditions) -> anyhow::Result<Results> {
-        subjects.iter_mut().try_for_each(|subject| subject.pair.launch())?;
+    /// Errors: it was interrupted before the first turn was through; a party, a condition or a
+    /// daemon failed.
+    pub fn run(
+        &self,
+        mut subjects: Vec<Subject>,
+        conditions: &mut Conditions,
+    ) -> anyhow::Result<Results> {
+        subjects
+            .iter_mut()
+            .try_for_each(|subject| subject.pair.launch())?;
         // Its first line; the others say what grants it.
-        let unlocked =
-            lock_memory().err().map(|e| e.to_string().lines().next().unwrap_or_default().to_owned());
+        let unlocked = lock_memory()
+            .err()
+            .map(|e| e.to_string().lines().next().unwrap_or_default().to_owned());
         let bar = match self.quiet {
             true => ProgressBar::hidden(),
             false => ProgressBar::new(self.turns * (self.beside.len() * subjects.len()) as u64),
         };
-        bar.set_style(ProgressStyle::with_template("{msg:<46} [{bar:30}] {percent:>3} %, {eta} to go")?);
+        bar.set_style(ProgressStyle::with_template(
+            "{msg:<46} [{bar:30}] {percent:>3} %, {eta} to go",
+        )?);
         let (mut outcomes, mut turns) = (Vec::new(), 0);
         while turns < self.turns
             && let Some(turn) = self.turn(turns, &mut subjects, conditions, &bar)?
         {
-            turn.into_iter().for_each(|outcome| add(&mut outcomes, outcome));
+            turn.into_iter()
+                .for_each(|outcome| add(&mut outcomes, outcome));
             turns += 1;
         }
         bar.finish_and_clear();
@@ -107,7 +120,11 @@ impl Experiment<'_> {
         conditions.end_daemons()?;
         let place = |condition| self.beside.iter().position(|known| *known == condition);
         outcomes.sort_by_key(|outcome| (outcome.subject, place(outcome.condition)));
-        Ok(Results { outcomes, turns, unlocked })
+        Ok(Results {
+            outcomes,
+            turns,
+            unlocked,
+        })
     }
 
     /// One turn; none when it was interrupted.
@@ -136,19 +153,35 @@ impl Experiment<'_> {
                     return Ok(None);
                 }
                 conditions.check()?;
-                let blocks =
-                    self.blocks.iter().map(|block| measured(pair, block)).collect::<anyhow::Result<_>>()?;
-                outcomes.push(Outcome { subject: at, condition, blocks, extent: Extent::default() });
+                let blocks = self
+                    .blocks
+                    .iter()
+                    .map(|block| measured(pair, block))
+                    .collect::<anyhow::Result<_>>()?;
+                outcomes.push(Outcome {
+                    subject: at,
+                    condition,
+                    blocks,
+                    extent: Extent::default(),
+                });
             }
             let extent = beside.end()?;
-            outcomes[before..].iter_mut().for_each(|outcome| outcome.extent = extent);
+            outcomes[before..]
+                .iter_mut()
+                .for_each(|outcome| outcome.extent = extent);
         }
         Ok(Some(outcomes))
     }
 }
 
 fn measured(pair: &mut Pair, block: &Block) -> anyhow::Result<Measured> {
-    let series = pair.run(&Block { start_ns: monotonic_ns() + LEAD_NS, ..*block }, BLOCK_MAX)?;
+    let series = pair.run(
+        &Block {
+            start_ns: monotonic_ns() + LEAD_NS,
+            ..*block
+        },
+        BLOCK_MAX,
+    )?;
     let turns = vec![[0.5, 0.99].map(|quantile| raw_at(&series, quantile))];
     Ok(Measured { series, turns })
 }
@@ -168,8 +201,12 @@ fn add(outcomes: &mut Vec<Outcome>, later: Outcome) {
 
 /// A step that meets every one of so many.
 fn stride(count: usize) -> usize {
-    let is_whole = |step: &usize| (2..=*step).all(|d| !step.is_multiple_of(d) || !count.is_multiple_of(d));
-    (1..count.max(2)).rev().find(|step| *step <= count.div_ceil(2) && is_whole(step)).unwrap_or(1)
+    let is_whole =
+        |step: &usize| (2..=*step).all(|d| !step.is_multiple_of(d) || !count.is_multiple_of(d));
+    (1..count.max(2))
+        .rev()
+        .find(|step| *step <= count.div_ceil(2) && is_whole(step))
+        .unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -179,7 +216,9 @@ mod tests {
     #[test]
     fn every_row_has_its_turn() {
         for count in 1..40 {
-            let mut seen: Vec<usize> = (0..count).map(|step| step * stride(count) % count).collect();
+            let mut seen: Vec<usize> = (0..count)
+                .map(|step| step * stride(count) % count)
+                .collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..count).collect::<Vec<_>>(), "{count}");
         }

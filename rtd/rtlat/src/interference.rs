@@ -1,8 +1,8 @@
 //! `rtlat interference`: how late the most urgent lane is while something happens beside it.
 //!
-//! One pair per path goes through the measured lane of a daemon of its own, under each condition in turn (`experiment`). A
-//! figure of a turn is compared with that turn's `alone`. The processes of a condition run at SCHED_OTHER on every CPU; the
-//! pair and both lanes are on one.
+//! One pair per path goes through the measured lane of a daemon of its own, under each condition in
+//! turn (`experiment`). A figure of a turn is compared with that turn's `alone`. The processes of a
+//! condition run at SCHED_OTHER on every CPU; the pair and both lanes are on one.
 
 #![forbid(unsafe_code)]
 
@@ -35,7 +35,12 @@ pub struct InterferenceArgs {
     #[arg(short = 'a', long, value_name = "CPU")]
     affinity: Option<usize>,
     /// Measure these paths through the daemon
-    #[arg(long, value_name = "PATHS", value_delimiter = ',', default_value = "mq-mq,lane")]
+    #[arg(
+        long,
+        value_name = "PATHS",
+        value_delimiter = ',',
+        default_value = "mq-mq,lane"
+    )]
     path: Vec<Way>,
     /// Measure only under these conditions, and alone
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -83,21 +88,40 @@ pub struct Row {
 
 /// Runs it, prints the table, writes what was asked for; the exit code.
 pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
-    let wanted = |c: &Condition| *c == Condition::Alone || args.only.is_empty() || args.only.contains(c);
+    let wanted =
+        |c: &Condition| *c == Condition::Alone || args.only.is_empty() || args.only.contains(c);
     let chosen: Vec<Condition> = Condition::ALL.into_iter().filter(wanted).collect();
     beside::ensure_possible(&chosen)?;
     let mut conditions = Conditions::set(&args.report)?;
     let cpu = cpu_of(args)?;
     let started = wall_ns();
     // Each once, however often it was named.
-    let paths: Vec<Way> = Way::ALL.into_iter().filter(|way| args.path.contains(way)).collect();
+    let paths: Vec<Way> = Way::ALL
+        .into_iter()
+        .filter(|way| args.path.contains(way))
+        .collect();
     let subjects = prepare(args, &paths, &mut conditions, cpu)?;
-    let block =
-        Block { interval_ns: args.interval * 1000, count: args.loops, warm: WARM, ..Block::default() };
-    let experiment = Experiment { beside: &chosen, blocks: &[block], turns: args.turns, quiet: args.quiet };
-    let Results { outcomes, turns, unlocked } = experiment.run(subjects, &mut conditions)?;
-    let rows: Vec<Row> =
-        outcomes.into_iter().filter_map(|outcome| row(paths[outcome.subject], outcome)).collect();
+    let block = Block {
+        interval_ns: args.interval * 1000,
+        count: args.loops,
+        warm: WARM,
+        ..Block::default()
+    };
+    let experiment = Experiment {
+        beside: &chosen,
+        blocks: &[block],
+        turns: args.turns,
+        quiet: args.quiet,
+    };
+    let Results {
+        outcomes,
+        turns,
+        unlocked,
+    } = experiment.run(subjects, &mut conditions)?;
+    let rows: Vec<Row> = outcomes
+        .into_iter()
+        .filter_map(|outcome| row(paths[outcome.subject], outcome))
+        .collect();
     let machine = Machine::read(&[cpu], conditions.refusals(Some(args.priority), unlocked));
     let run = Run {
         command: command_line(),
@@ -127,8 +151,10 @@ fn show(
     rows: &[Row],
     conditions: &Conditions,
 ) -> anyhow::Result<()> {
-    let named =
-        |row: &Row| Series { name: format!("{}, {}", row.path, row.condition.title()), ..row.series.clone() };
+    let named = |row: &Row| Series {
+        name: format!("{}, {}", row.path, row.condition.title()),
+        ..row.series.clone()
+    };
     let series: Vec<Series> = rows.iter().map(named).collect();
     let text = if let Some(format) = args.report.format {
         let mut text = Vec::new();
@@ -160,9 +186,20 @@ fn cpu_of(args: &InterferenceArgs) -> anyhow::Result<usize> {
 
 /// The row of a path under a condition; none without its block.
 fn row(path: Way, outcome: Outcome) -> Option<Row> {
-    let Outcome { condition, blocks, extent, .. } = outcome;
+    let Outcome {
+        condition,
+        blocks,
+        extent,
+        ..
+    } = outcome;
     let block = blocks.into_iter().next()?;
-    Some(Row { path: path.title(), condition, series: block.series, turns: block.turns, extent })
+    Some(Row {
+        path: path.title(),
+        condition,
+        series: block.series,
+        turns: block.turns,
+        extent,
+    })
 }
 
 /// The daemon, and a pair for every path; no thread is started yet.
@@ -174,8 +211,9 @@ fn prepare(
 ) -> anyhow::Result<Vec<Subject>> {
     let bytes = usize::try_from(args.size)?;
     let numbered = paths.iter().enumerate();
-    let routes =
-        numbered.map(|(n, way)| OwnRoute::new(*way, n, bytes)).collect::<anyhow::Result<Vec<_>>>()?;
+    let routes = numbered
+        .map(|(n, way)| OwnRoute::new(*way, n, bytes))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let (instance, socket) = own::names("rtlat");
     let text = route::config(&instance, &socket, &args.lane, cpu, &routes)
         + &beside::config(&instance, cpu, route::depth());
@@ -188,14 +226,23 @@ fn prepare(
     for (number, (way, route)) in paths.iter().zip(&routes).enumerate() {
         let spec = PairSpec {
             work: Work::OneWay(Box::new(route.mechanism(&daemon)?)),
-            sender: Seat { cpu: Some(cpu), priority: below(args.priority) },
-            receiver: Seat { cpu: Some(cpu), priority: args.priority },
+            sender: Seat {
+                cpu: Some(cpu),
+                priority: below(args.priority),
+            },
+            receiver: Seat {
+                cpu: Some(cpu),
+                priority: args.priority,
+            },
             fork: false,
             recording: Recording::default(),
             breaker: None,
             is_verbose: false,
         };
-        subjects.push(Subject { title: way.title().to_owned(), pair: Pair::prepare(number, spec)? });
+        subjects.push(Subject {
+            title: way.title().to_owned(),
+            pair: Pair::prepare(number, spec)?,
+        });
     }
     conditions.daemons.push(daemon);
     Ok(subjects)

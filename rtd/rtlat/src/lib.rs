@@ -1,12 +1,15 @@
-//! `rtlat`: how long a message takes, over every mechanism, raw, through rtd and beside it, measured the same way.
+//! `rtlat`: how long a message takes, over every mechanism, raw, through rtd and beside it,
+//! measured the same way.
 //!
-//! A *pair* is a sender and a receiver, each a thread (or the sender a process) with its CPU and priority. The sender
-//! follows an absolute schedule; the receiver alone records, into histograms of its own. Everything else (live view,
-//! files, pictures) reads what the receiver handed over or publishes in words.
+//! A *pair* is a sender and a receiver, each a thread (or the sender a process) with its CPU and
+//! priority. The sender follows an absolute schedule; the receiver alone records, into histograms
+//! of its own. Everything else (live view, files, pictures) reads what the receiver handed over or
+//! publishes in words.
 //!
-//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`. `run` measures its pairs at the same time; in
-//! `compare`, its presets and `interference` pairs take turns, by one engine (`experiment`). `clean` does not measure: its
-//! threads account for what they did since their seal.
+//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`. `run` measures its
+//! pairs at the same time; in `compare`, its presets and `interference` pairs take turns, by one
+//! engine (`experiment`). `clean` does not measure: its threads account for what they did since
+//! their seal.
 
 #![deny(unsafe_code)]
 

@@ -1,13 +1,15 @@
-//! `--load`: ordinary work beside the measurement, so that a comparison under stress is one command.
+//! `--load`: ordinary work beside the measurement, so that a comparison under stress is one
+//! command.
 //!
-//! Workers are processes, not threads: they share no heap, no address space (whose lock and TLB shootdowns would reach the
-//! measured threads) and no locked memory, which mlockall(2) would make of every page a thread of ours maps, and which
-//! ends at fork and exec. They run at SCHED_OTHER on every allowed CPU. The same program does the work (`worker`), or
-//! stress-ng where it is installed and has what is asked for; `own:` and `stress-ng:` say which, for figures that are to
-//! be comparable.
+//! Workers are processes, not threads: they share no heap, no address space (whose lock and TLB
+//! shootdowns would reach the measured threads) and no locked memory, which mlockall(2) would make
+//! of every page a thread of ours maps, and which ends at fork and exec. They run at SCHED_OTHER on
+//! every allowed CPU. The same program does the work (`worker`), or stress-ng where it is installed
+//! and has what is asked for; `own:` and `stress-ng:` say which, for figures that are to be
+//! comparable.
 //!
-//! Invariant: a [`RunningLoad`] ends its workers and reaps them; they end by themselves when the thread that started
-//! them does, however that happens.
+//! Invariant: a [`RunningLoad`] ends its workers and reaps them; they end by themselves when the
+//! thread that started them does, however that happens.
 
 mod stress_ng;
 #[cfg(test)]
@@ -88,12 +90,18 @@ impl FromStr for LoadSpec {
             Some(("stress-ng", rest)) => (By::StressNg, rest),
             _ => (By::Either, text),
         };
-        let (name, count) = rest.split_once(':').map_or((rest, None), |(name, count)| (name, Some(count)));
+        let (name, count) = rest
+            .split_once(':')
+            .map_or((rest, None), |(name, count)| (name, Some(count)));
         let kind = Kind::ALL.into_iter().find(|kind| kind.text() == name);
-        let kind =
-            kind.ok_or_else(|| format!("load `{text}`: there is no kind `{name}`; the form is {FORM}"))?;
+        let kind = kind.ok_or_else(|| {
+            format!("load `{text}`: there is no kind `{name}`; the form is {FORM}")
+        })?;
         if kind == Kind::Syscall && by == By::StressNg {
-            return Err(format!("load `{text}`: {}; use own:syscall", stress_ng::NO_SYSCALL));
+            return Err(format!(
+                "load `{text}`: {}; use own:syscall",
+                stress_ng::NO_SYSCALL
+            ));
         }
         let count = count.map(|count| match count.parse() {
             Ok(n @ 1..=WORKERS_MAX) => Ok(n),
@@ -101,7 +109,11 @@ impl FromStr for LoadSpec {
                 "load `{text}`: `{count}` workers; 1 to {WORKERS_MAX} are possible, as in {name}:2"
             )),
         });
-        Ok(LoadSpec { kind, count: count.transpose()?, by })
+        Ok(LoadSpec {
+            kind,
+            count: count.transpose()?,
+            by,
+        })
     }
 }
 
@@ -128,10 +140,11 @@ impl Load {
         text.split(',').map(LoadSpec::from_str).collect()
     }
 
-    /// Starts the workers and waits until each is at work. They end when the calling thread does, so that thread has to
-    /// last as long as the measurement.
+    /// Starts the workers and waits until each is at work. They end when the calling thread does,
+    /// so that thread has to last as long as the measurement.
     ///
-    /// Errors: more than 64 workers, no memory for them, a worker that does not start, the program it needs is absent.
+    /// Errors: more than 64 workers, no memory for them, a worker that does not start, the program
+    /// it needs is absent.
     pub fn start(specs: &[LoadSpec]) -> anyhow::Result<RunningLoad> {
         let program = std::env::current_exe().context("cannot find this binary")?;
         Load::start_by(specs, || Command::new(&program))
@@ -139,11 +152,18 @@ impl Load {
 
     /// With another way to this program's `load-worker`.
     fn start_by(specs: &[LoadSpec], own: impl Fn() -> Command) -> anyhow::Result<RunningLoad> {
-        let mut load = RunningLoad { workers: Vec::new(), lines: Vec::new(), owner: std::process::id() };
+        let mut load = RunningLoad {
+            workers: Vec::new(),
+            lines: Vec::new(),
+            owner: std::process::id(),
+        };
         if specs.is_empty() {
             return Ok(load);
         }
-        let cpus = cpus::allowed().context("cannot count the CPUs for --load")?.len().clamp(1, WORKERS_MAX);
+        let cpus = cpus::allowed()
+            .context("cannot count the CPUs for --load")?
+            .len()
+            .clamp(1, WORKERS_MAX);
         let counted = || specs.iter().map(|spec| (spec, spec.count.unwrap_or(cpus)));
         let total: usize = counted().map(|(_, count)| count).sum();
         ensure!(
@@ -167,7 +187,11 @@ impl Load {
                         spec.kind.text(),
                         arguments.join(" ")
                     ));
-                    load.spawn(stress_ng::command(&arguments), spec.kind, Announce::StressNg(count))?;
+                    load.spawn(
+                        stress_ng::command(&arguments),
+                        spec.kind,
+                        Announce::StressNg(count),
+                    )?;
                 }
                 (None, By::StressNg, _) => {
                     bail!(
@@ -203,11 +227,16 @@ enum Announce {
 impl Announce {
     fn is_complete(self, said: &str) -> bool {
         // A line counts when it is whole.
-        let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let mut lines = said
+            .split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix('\n'));
         match self {
             Announce::Own => lines.any(|line| line.ends_with("ready")),
             Announce::StressNg(count) => {
-                lines.filter(|l| l.contains(" started ") && l.contains("(instance ")).count() >= count
+                lines
+                    .filter(|l| l.contains(" started ") && l.contains("(instance "))
+                    .count()
+                    >= count
             }
         }
     }
@@ -249,30 +278,55 @@ impl RunningLoad {
         self.workers.iter().map(|worker| worker.child.id())
     }
 
-    /// Whether all of them are at work still: to be asked at the end of the measurement, and whenever there is time.
+    /// Whether all of them are at work still: to be asked at the end of the measurement, and
+    /// whenever there is time.
     ///
     /// Errors: one has ended, so that the figures are those of a lesser load.
     pub fn check(&mut self) -> anyhow::Result<()> {
         for worker in &mut self.workers {
             worker.hear(0)?;
             if !worker.pidfd.is_alive() {
-                bail!("{}: the figures are of a lesser load, so run it again", worker.obituary());
+                bail!(
+                    "{}: the figures are of a lesser load, so run it again",
+                    worker.obituary()
+                );
             }
         }
         Ok(())
     }
 
-    fn spawn(&mut self, mut command: Command, kind: Kind, announce: Announce) -> anyhow::Result<()> {
+    fn spawn(
+        &mut self,
+        mut command: Command,
+        kind: Kind,
+        announce: Announce,
+    ) -> anyhow::Result<()> {
         let (output, writer) = std::io::pipe().context("cannot make a pipe for a load worker")?;
-        let error = writer.try_clone().context("cannot make a pipe for a load worker")?;
-        command.stdin(std::process::Stdio::null()).stdout(writer).stderr(error);
+        let error = writer
+            .try_clone()
+            .context("cannot make a pipe for a load worker")?;
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(writer)
+            .stderr(error);
         child::make_ordinary(&mut command)?;
         let mut child = command.spawn().with_context(|| {
-            format!("cannot start {} for --load {}", command.get_program().display(), kind.text())
+            format!(
+                "cannot start {} for --load {}",
+                command.get_program().display(),
+                kind.text()
+            )
         })?;
         let pid = child.id();
         match PidFd::open(i32::try_from(pid)?) {
-            Ok(pidfd) => self.workers.push(Worker { child, pidfd, kind, announce, output, said: Vec::new() }),
+            Ok(pidfd) => self.workers.push(Worker {
+                child,
+                pidfd,
+                kind,
+                announce,
+                output,
+                said: Vec::new(),
+            }),
             Err(e) => {
                 child::kill_group(pid);
                 let _ = child.wait();
@@ -285,10 +339,16 @@ impl RunningLoad {
     fn wait_ready(&mut self) -> anyhow::Result<()> {
         let deadline_ns = clock::monotonic_ns() + READY_NS;
         for worker in &mut self.workers {
-            while !worker.announce.is_complete(&String::from_utf8_lossy(&worker.said)) {
+            while !worker
+                .announce
+                .is_complete(&String::from_utf8_lossy(&worker.said))
+            {
                 let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
                 let is_open = worker.hear(left_ns)?;
-                if !worker.announce.is_complete(&String::from_utf8_lossy(&worker.said)) {
+                if !worker
+                    .announce
+                    .is_complete(&String::from_utf8_lossy(&worker.said))
+                {
                     ensure!(is_open, "{}", worker.obituary());
                     ensure!(left_ns > 0, "{}", worker.reproach());
                 }
@@ -305,7 +365,10 @@ impl Worker {
             return Ok(true);
         }
         let mut part = [0; 4096];
-        let n = self.output.read(&mut part).context("cannot read what a load worker says")?;
+        let n = self
+            .output
+            .read(&mut part)
+            .context("cannot read what a load worker says")?;
         self.said.extend_from_slice(&part[..n]);
         // The end of it is what tells why it ended.
         let excess = self.said.len().saturating_sub(SAID_BYTES);
@@ -324,10 +387,16 @@ impl Worker {
 
     fn obituary(&mut self) -> String {
         let pid = self.child.id();
-        let ending = self.end(END_NS).map_or_else(|e| e.to_string(), |status| status.to_string());
+        let ending = self
+            .end(END_NS)
+            .map_or_else(|e| e.to_string(), |status| status.to_string());
         // What is there now is all: nobody else holds the other end.
         while is_readable(self.output.as_raw_fd(), 0) && self.hear(0).unwrap_or(false) {}
-        format!("load worker `{}` (pid {pid}) ended: {ending}{}", self.kind.text(), self.last_words())
+        format!(
+            "load worker `{}` (pid {pid}) ended: {ending}{}",
+            self.kind.text(),
+            self.last_words()
+        )
     }
 
     fn reproach(&self) -> String {
@@ -338,7 +407,10 @@ impl Worker {
             }
             Announce::Own => "; fewer workers (--load KIND:N) start sooner".to_owned(),
         };
-        format!("load worker `{kind}` (pid {pid}) is not at work after {seconds} s{}{fix}", self.last_words())
+        format!(
+            "load worker `{kind}` (pid {pid}) is not at work after {seconds} s{}{fix}",
+            self.last_words()
+        )
     }
 
     /// Asks it to end, without waiting.

@@ -11,7 +11,8 @@ use rtlat::load::{WorkerArgs, work};
 use rtlat::mech::Kind;
 use std::process::ExitCode;
 
-// The measuring threads are sealed like the daemon's; with RTD_GUARD=abort a heap call of theirs ends the process.
+// The measuring threads are sealed like the daemon's; with RTD_GUARD=abort a heap call of theirs
+// ends the process.
 #[global_allocator]
 static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 
@@ -20,10 +21,16 @@ rtcore::hold_signals!();
 
 /// Measure latency as cyclictest and its family do: timers, every mechanism, and routes through rtd
 ///
-/// Exit codes: 0 success; 1 the measurement failed; 2 bad options; 3 a latency exceeded the bound of -b; 4 a path is worse than
-/// its baseline; 5 a path is not clean; 6 messages were lost and --allow-loss was not given.
+/// Exit codes: 0 success; 1 the measurement failed; 2 bad options; 3 a latency exceeded the bound
+/// of -b; 4 a path is worse than its baseline; 5 a path is not clean; 6 messages were lost and
+/// --allow-loss was not given.
 #[derive(Parser)]
-#[command(name = "rtlat", version, propagate_version = true, infer_long_args = true)]
+#[command(
+    name = "rtlat",
+    version,
+    propagate_version = true,
+    infer_long_args = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,13 +58,17 @@ enum Command {
     Unix(MeasureArgs),
     /// Measure a System V message queue
     Sysv(MeasureArgs),
-    /// Measure a route of rtd: in a daemon that is started for it, or between two endpoints of a running one
+    /// Measure a route of rtd: in a daemon that is started for it, or between two endpoints of a
+    /// running one
     Route(RouteArgs),
-    /// Compare all mechanisms and routes in one run, on one CPU and on two, by their ratios to a POSIX message queue
+    /// Compare all mechanisms and routes in one run, on one CPU and on two, by their ratios to a
+    /// POSIX message queue
     Compare(CompareArgs),
-    /// Check that the sealed threads of each path allocate nothing, fault nothing, make no other system calls and lose nothing
+    /// Check that the sealed threads of each path allocate nothing, fault nothing, make no other
+    /// system calls and lose nothing
     Clean(CleanArgs),
-    /// Measure the most urgent lane alone and beside a saturated lane, load, and stopped and dying clients
+    /// Measure the most urgent lane alone and beside a saturated lane, load, and stopped and dying
+    /// clients
     Interference(InterferenceArgs),
     #[command(hide = true)]
     OwnDaemon(OwnArgs),

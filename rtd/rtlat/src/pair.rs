@@ -1,6 +1,8 @@
-//! One pair: made in three steps (shared memory and forks; threads; blocks), and run block by block.
+//! One pair: made in three steps (shared memory and forks; threads; blocks), and run block by
+//! block.
 //!
-//! Every fork comes before the first thread of the process: [`Pair::prepare`] of all pairs, then [`Pair::launch`].
+//! Every fork comes before the first thread of the process: [`Pair::prepare`] of all pairs, then
+//! [`Pair::launch`].
 
 mod roles;
 
@@ -20,7 +22,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Recorders that go round between a pair and the main thread: one at work, the others ready for the next slices.
+/// Recorders that go round between a pair and the main thread: one at work, the others ready for
+/// the next slices.
 const RECORDERS: usize = 4;
 /// A party that does not stand after this long never will.
 const STAND: Duration = Duration::from_secs(30);
@@ -41,7 +44,8 @@ pub enum Work {
     OneThread(Box<dyn Mechanism>),
     /// There and back.
     RoundTrip(Box<dyn Mechanism>, Box<dyn Mechanism>),
-    /// Messages from the sender to the receiver by the first, for each of which the receiver asks by the second.
+    /// Messages from the sender to the receiver by the first, for each of which the receiver asks
+    /// by the second.
     Synced(Box<dyn Mechanism>, Box<dyn Mechanism>),
 }
 
@@ -116,7 +120,15 @@ pub struct Slice {
 impl Pair {
     /// Makes the shared memory, and the child process where one is wanted.
     pub fn prepare(number: usize, spec: PairSpec) -> anyhow::Result<Pair> {
-        let PairSpec { work, sender, receiver, fork, recording, breaker, is_verbose } = spec;
+        let PairSpec {
+            work,
+            sender,
+            receiver,
+            fork,
+            recording,
+            breaker,
+            is_verbose,
+        } = spec;
         let board = Arc::new(Board::new().context("cannot map shared memory")?);
         let (work, seats) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
@@ -166,11 +178,21 @@ impl Pair {
         let (show, samples) = rtrb::RingBuffer::new(if self.is_verbose { SAMPLES } else { 0 });
         self.samples = self.is_verbose.then_some(samples);
         let show = self.is_verbose.then_some(show);
-        let log = Log::new(Arc::clone(&board), take_fresh, give_done, show, breaker, trace);
+        let log = Log::new(
+            Arc::clone(&board),
+            take_fresh,
+            give_done,
+            show,
+            breaker,
+            trace,
+        );
         let name = format!("rtlat-{}", self.number);
         let thread = std::thread::Builder::new().name(name);
-        self.recorder =
-            Some(thread.spawn(move || recorder(log, &work, seats)).context("cannot start a thread")?);
+        self.recorder = Some(
+            thread
+                .spawn(move || recorder(log, &work, seats))
+                .context("cannot start a thread")?,
+        );
         let parties = parties(&self.work);
         if parties == 2 && !self.fork {
             let (board, work) = (Arc::clone(&self.board), Arc::clone(&self.work));
@@ -202,7 +224,9 @@ impl Pair {
             bail!("{}: {why}", self.name());
         }
         if let Partner::Process(child) = &mut self.partner
-            && let Some(ending) = child.try_wait().context("waiting for the sender's process")?
+            && let Some(ending) = child
+                .try_wait()
+                .context("waiting for the sender's process")?
         {
             bail!("{}: its second process ended: {ending}", self.name());
         }
@@ -306,8 +330,8 @@ impl Pair {
         Ok(self.series())
     }
 
-    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not come a second after
-    /// it was sent is lost.
+    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not
+    /// come a second after it was sent is lost.
     pub fn look(&mut self, until_ns: u64) -> anyhow::Result<bool> {
         if self.collect() {
             return self.check().map(|()| true);
@@ -368,7 +392,12 @@ impl Pair {
         let party = |role: Role| {
             let (tid, last_cpu) = self.board.whereabouts(role);
             let seat = self.seats[role as usize];
-            Party { tid, cpu: seat.cpu, last_cpu, priority: seat.priority }
+            Party {
+                tid,
+                cpu: seat.cpu,
+                last_cpu,
+                priority: seat.priority,
+            }
         };
         let payload_bytes = match &*self.work {
             Work::Timer => 0,
@@ -382,7 +411,11 @@ impl Pair {
             name: self.name().to_owned(),
             pair: self.number,
             sender,
-            receiver: if parties(&self.work) == 1 { sender } else { party(Role::Receiver) },
+            receiver: if parties(&self.work) == 1 {
+                sender
+            } else {
+                party(Role::Receiver)
+            },
             interval_ns: self.interval_ns,
             payload_bytes,
             is_round_trip: self.is_round_trip(),
@@ -410,7 +443,11 @@ impl Pair {
 
 /// Threads or processes that do it.
 fn parties(work: &Work) -> u32 {
-    if matches!(work, Work::Timer | Work::OneThread(_)) { 1 } else { 2 }
+    if matches!(work, Work::Timer | Work::OneThread(_)) {
+        1
+    } else {
+        2
+    }
 }
 
 impl Drop for Pair {
@@ -420,7 +457,8 @@ impl Drop for Pair {
             let recorder = pair.recorder.as_ref().is_none_or(JoinHandle::is_finished);
             recorder && !matches!(&pair.partner, Partner::Thread(thread) if !thread.is_finished())
         };
-        // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about to.
+        // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about
+        // to.
         let mut seen = self.board.news();
         let until_ns = monotonic_ns() + nanos(END);
         while !is_over(self) {

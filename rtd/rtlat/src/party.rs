@@ -1,7 +1,7 @@
 //! The two parties of a pair at work: who follows the schedule, who receives, and who does both.
 //!
-//! Constraint: between a block's begin and its end they allocate nothing, lock nothing, and sleep only where the
-//! mechanism or the schedule does (the guard allocator of the binary watches).
+//! Constraint: between a block's begin and its end they allocate nothing, lock nothing, and sleep
+//! only where the mechanism or the schedule does (the guard allocator of the binary watches).
 
 use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
@@ -55,7 +55,8 @@ impl Seat {
     }
 }
 
-/// The recording side: of a message pair its receiver, of a round trip or a timer who follows the schedule.
+/// The recording side: of a message pair its receiver, of a round trip or a timer who follows the
+/// schedule.
 ///
 /// Recorders go round: the main thread puts empty ones in, this side hands them over full.
 #[derive(Debug)]
@@ -99,7 +100,15 @@ impl Log {
         breaker: Option<Breaker>,
         trace: Arc<OnceLock<String>>,
     ) -> Log {
-        Log { board, fresh, done, samples, breaker, trace, at: At::default() }
+        Log {
+            board,
+            fresh,
+            done,
+            samples,
+            breaker,
+            trace,
+            at: At::default(),
+        }
     }
 
     /// Opens a block, unless it is open.
@@ -108,9 +117,20 @@ impl Log {
             return;
         }
         let block = self.board.block();
-        let slice_end_ns = if block.slice_ns > 0 { block.start_ns + block.slice_ns } else { u64::MAX };
+        let slice_end_ns = if block.slice_ns > 0 {
+            block.start_ns + block.slice_ns
+        } else {
+            u64::MAX
+        };
         let (closed, current) = (self.at.closed, self.fresh.pop().ok());
-        self.at = At { open: order, closed, block, current, slice_end_ns, ..At::default() };
+        self.at = At {
+            open: order,
+            closed,
+            block,
+            current,
+            slice_end_ns,
+            ..At::default()
+        };
     }
 
     /// A message came. One of an earlier block is late and counts as lost there.
@@ -140,15 +160,31 @@ impl Log {
     fn note(&mut self, stamp: &Stamp, received_ns: u64, late_ns: u64) {
         let number = stamp.sequence & NUMBER;
         let at = &mut self.at;
-        if let (Some(sequence), Some(recorder)) = (number.checked_sub(at.block.warm), at.current.as_mut()) {
-            let sample =
-                Sample { sequence, intended_ns: stamp.intended_ns, sent_ns: stamp.sent_ns, received_ns };
+        if let (Some(sequence), Some(recorder)) =
+            (number.checked_sub(at.block.warm), at.current.as_mut())
+        {
+            let sample = Sample {
+                sequence,
+                intended_ns: stamp.intended_ns,
+                sent_ns: stamp.sent_ns,
+                received_ns,
+            };
             let interval_ns = at.block.interval_ns;
-            let expected_ns = if at.next_point_ns > 0 { at.next_point_ns } else { self.board.first_ns() };
-            if let Some(lost) = stamp.intended_ns.saturating_sub(expected_ns).checked_div(interval_ns) {
+            let expected_ns = if at.next_point_ns > 0 {
+                at.next_point_ns
+            } else {
+                self.board.first_ns()
+            };
+            if let Some(lost) = stamp
+                .intended_ns
+                .saturating_sub(expected_ns)
+                .checked_div(interval_ns)
+            {
                 recorder.waited(expected_ns, lost, interval_ns, received_ns);
                 let covered = 1 + late_ns / interval_ns;
-                at.next_point_ns = at.next_point_ns.max(stamp.intended_ns + covered * interval_ns);
+                at.next_point_ns = at
+                    .next_point_ns
+                    .max(stamp.intended_ns + covered * interval_ns);
             }
             let is_culprit = recorder.record(sample, interval_ns, late_ns);
             at.tally.add(sample.raw_ns());
@@ -191,11 +227,18 @@ impl Log {
     /// Points at the end of the schedule from which nothing came wait until now, at least.
     fn cover_tail(&mut self, now_ns: u64) {
         let (at, first_ns) = (&mut self.at, self.board.first_ns());
-        let expected_ns = if at.next_point_ns > 0 { at.next_point_ns } else { first_ns };
+        let expected_ns = if at.next_point_ns > 0 {
+            at.next_point_ns
+        } else {
+            first_ns
+        };
         let end_ns = first_ns + self.board.counts(0).scheduled * at.block.interval_ns;
-        if let (Some(points), Some(recorder)) =
-            (end_ns.saturating_sub(expected_ns).checked_div(at.block.interval_ns), at.current.as_mut())
-        {
+        if let (Some(points), Some(recorder)) = (
+            end_ns
+                .saturating_sub(expected_ns)
+                .checked_div(at.block.interval_ns),
+            at.current.as_mut(),
+        ) {
             recorder.waited(expected_ns, points, at.block.interval_ns, now_ns);
         }
     }
@@ -239,9 +282,15 @@ fn pace(
     let mut number = 0;
     let mut put = |intended_ns: u64, sent_ns: u64| {
         let sequence = tag(order) | number;
-        let sent = act(&Stamp { sequence, intended_ns, sent_ns });
+        let sent = act(&Stamp {
+            sequence,
+            intended_ns,
+            sent_ns,
+        });
         match sent {
-            Ok(()) if block.interval_ns == 0 || number < block.warm => _ = board.await_arrival(number),
+            Ok(()) if block.interval_ns == 0 || number < block.warm => {
+                _ = board.await_arrival(number)
+            }
             // No room: the message is lost, and counted as such.
             Ok(()) | Err(Errno::AGAIN) => {}
             Err(e) => fail(board, "cannot send", e),
@@ -268,9 +317,23 @@ fn pace(
         let now_ns = monotonic_ns();
         let late_ns = now_ns.saturating_sub(intended_ns);
         let is_bounded = block.count > 0 && loops == Loops::Points;
-        let left = if is_bounded { block.count - point - 1 } else { u64::MAX };
-        let over = late_ns.checked_div(block.interval_ns).unwrap_or(0).min(left);
-        put(if block.interval_ns > 0 { intended_ns } else { now_ns }, now_ns);
+        let left = if is_bounded {
+            block.count - point - 1
+        } else {
+            u64::MAX
+        };
+        let over = late_ns
+            .checked_div(block.interval_ns)
+            .unwrap_or(0)
+            .min(left);
+        put(
+            if block.interval_ns > 0 {
+                intended_ns
+            } else {
+                now_ns
+            },
+            now_ns,
+        );
         point += 1 + over;
         missed += over;
         sent += 1;
@@ -284,7 +347,8 @@ fn pace(
     board.sent_all(order);
 }
 
-/// Waits for a point of the schedule; false: a signal handler ran, or it is time to look whether the run goes on.
+/// Waits for a point of the schedule; false: a signal handler ran, or it is time to look whether
+/// the run goes on.
 fn until(deadline_ns: u64, polls: bool) -> bool {
     if polls {
         std::hint::spin_loop();
@@ -312,9 +376,14 @@ fn persist<T>(board: &Board, mut call: impl FnMut() -> Result<T, Errno>) -> Resu
     }
 }
 
-/// Tells the receiver that a block is over, however full its queue is. It gives up when the receiver has.
+/// Tells the receiver that a block is over, however full its queue is. It gives up when the
+/// receiver has.
 fn send_end(board: &Board, order: u32, tx: &mut dyn Tx) {
-    let end = Stamp { sequence: END | tag(order), intended_ns: 0, sent_ns: 0 };
+    let end = Stamp {
+        sequence: END | tag(order),
+        intended_ns: 0,
+        sent_ns: 0,
+    };
     while matches!(tx.send(&end), Err(Errno::AGAIN | Errno::INTR))
         && !board.is_given_up(order)
         && !board.is_quit()
@@ -328,7 +397,9 @@ pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
     rtcore::seal::seal();
     let mut done = 0;
     while let Some(order) = board.wait_order(done) {
-        pace(board, order, (Role::Sender, Loops::Points), |stamp| persist(board, || tx.send(stamp)));
+        pace(board, order, (Role::Sender, Loops::Points), |stamp| {
+            persist(board, || tx.send(stamp))
+        });
         send_end(board, order, tx);
         done = order;
     }
@@ -375,7 +446,11 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
         pace(&board, order, (role, Loops::Points), |stamp| {
             persist(&board, || tx.send(stamp))?;
             if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
-                log.note(&answer, now_ns, stamp.sent_ns.saturating_sub(stamp.intended_ns));
+                log.note(
+                    &answer,
+                    now_ns,
+                    stamp.sent_ns.saturating_sub(stamp.intended_ns),
+                );
             }
             Ok(())
         });
@@ -385,8 +460,8 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
     rtcore::seal::unseal();
 }
 
-/// The answer to this, and when it came; none: not within a second. A run that is stopped waits for it too, or it would
-/// count as lost.
+/// The answer to this, and when it came; none: not within a second. A run that is stopped waits for
+/// it too, or it would count as lost.
 fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Stamp, u64)>, Errno> {
     const PATIENCE_NS: u64 = 1_000_000_000;
     loop {
@@ -404,7 +479,13 @@ fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Sta
 }
 
 /// Sends back what comes, until the pair ends.
-pub fn echo_blocks(board: &Board, role: Role, measured: Measured, rx: &mut dyn Rx, back: &mut dyn Tx) {
+pub fn echo_blocks(
+    board: &Board,
+    role: Role,
+    measured: Measured,
+    rx: &mut dyn Rx,
+    back: &mut dyn Tx,
+) {
     rtcore::seal::seal();
     while !board.is_quit() {
         match rx.receive() {
@@ -429,7 +510,8 @@ pub fn echo_blocks(board: &Board, role: Role, measured: Measured, rx: &mut dyn R
     rtcore::seal::unseal();
 }
 
-/// Waits for the points of the schedule and records how late it was, block after block, until the pair ends.
+/// Waits for the points of the schedule and records how late it was, block after block, until the
+/// pair ends.
 pub fn timer_blocks(log: &mut Log) {
     rtcore::seal::seal();
     let board = Arc::clone(&log.board);
@@ -437,7 +519,10 @@ pub fn timer_blocks(log: &mut Log) {
     while let Some(order) = board.wait_order(done) {
         log.open(order);
         pace(&board, order, (Role::Sender, Loops::Samples), |woken| {
-            let stamp = Stamp { sent_ns: woken.intended_ns, ..*woken };
+            let stamp = Stamp {
+                sent_ns: woken.intended_ns,
+                ..*woken
+            };
             log.note(&stamp, woken.sent_ns, woken.sent_ns - woken.intended_ns);
             Ok(())
         });

@@ -10,13 +10,21 @@ const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Whether the kernel is PREEMPT_RT; `root` is `/`, or a copy of the files in a test.
 ///
-/// Three sources say so. /sys/kernel/realtime exists with the out-of-tree patches only. The version (`uname -v`) names the
-/// model. The kernel configuration remains where a distribution replaced the version.
+/// Three sources say so. /sys/kernel/realtime exists with the out-of-tree patches only. The version
+/// (`uname -v`) names the model. The kernel configuration remains where a distribution replaced the
+/// version.
 pub fn is_rt(root: &Path) -> bool {
     let text = |path: &str| File::open(root.join(path)).ok().and_then(read);
     let config = || {
-        let packed = File::open(root.join("proc/config.gz")).ok().and_then(|file| read(GzDecoder::new(file)));
-        packed.or_else(|| text(&format!("boot/config-{}", text("proc/sys/kernel/osrelease")?.trim())))
+        let packed = File::open(root.join("proc/config.gz"))
+            .ok()
+            .and_then(|file| read(GzDecoder::new(file)));
+        packed.or_else(|| {
+            text(&format!(
+                "boot/config-{}",
+                text("proc/sys/kernel/osrelease")?.trim()
+            ))
+        })
     };
     text("sys/kernel/realtime").is_some_and(|text| text.trim() == "1")
         || text("proc/sys/kernel/version").is_some_and(|version| version_says_rt(&version))
@@ -31,7 +39,12 @@ fn version_says_rt(version: &str) -> bool {
 
 /// `CONFIG_PREEMPT_RT=y`; older patches call it `CONFIG_PREEMPT_RT_FULL`.
 fn config_says_rt(config: &str) -> bool {
-    config.lines().any(|line| matches!(line.trim(), "CONFIG_PREEMPT_RT=y" | "CONFIG_PREEMPT_RT_FULL=y"))
+    config.lines().any(|line| {
+        matches!(
+            line.trim(),
+            "CONFIG_PREEMPT_RT=y" | "CONFIG_PREEMPT_RT_FULL=y"
+        )
+    })
 }
 
 fn read(from: impl Read) -> Option<String> {
@@ -66,11 +79,16 @@ mod tests {
 
     #[test]
     fn the_configuration_has_the_option_set() {
-        assert!(config_says_rt("CONFIG_PREEMPT_BUILD=y\nCONFIG_PREEMPT_RT=y\n# CONFIG_PREEMPT is not set\n"));
+        assert!(config_says_rt(
+            "CONFIG_PREEMPT_BUILD=y\nCONFIG_PREEMPT_RT=y\n# CONFIG_PREEMPT is not set\n"
+        ));
         assert!(config_says_rt("CONFIG_PREEMPT_RT_FULL=y\n"));
-        for config in
-            ["# CONFIG_PREEMPT_RT is not set\n", "CONFIG_HAVE_PREEMPT_RT=y\n", "CONFIG_PREEMPT=y\n", ""]
-        {
+        for config in [
+            "# CONFIG_PREEMPT_RT is not set\n",
+            "CONFIG_HAVE_PREEMPT_RT=y\n",
+            "CONFIG_PREEMPT=y\n",
+            "",
+        ] {
             assert!(!config_says_rt(config), "{config}");
         }
     }
@@ -87,16 +105,27 @@ mod tests {
         let cases: [(bool, &[File<'_>]); 6] = [
             (false, &[]),
             (true, &[("sys/kernel/realtime", b"1\n")]),
-            (true, &[("proc/sys/kernel/version", b"#1 SMP PREEMPT_RT x\n")]),
+            (
+                true,
+                &[("proc/sys/kernel/version", b"#1 SMP PREEMPT_RT x\n")],
+            ),
             (true, &[("proc/config.gz", &packed)]),
-            (true, &[release, ("boot/config-6.12.1-rt", b"CONFIG_PREEMPT_RT=y\n")]),
+            (
+                true,
+                &[release, ("boot/config-6.12.1-rt", b"CONFIG_PREEMPT_RT=y\n")],
+            ),
             (
                 false,
-                &[release, ("boot/config-6.1.0", b"CONFIG_PREEMPT_RT=y\n"), ("sys/kernel/realtime", b"0\n")],
+                &[
+                    release,
+                    ("boot/config-6.1.0", b"CONFIG_PREEMPT_RT=y\n"),
+                    ("sys/kernel/realtime", b"0\n"),
+                ],
             ),
         ];
         for (index, (expected, files)) in cases.into_iter().enumerate() {
-            let root = std::env::temp_dir().join(format!("rtd-preempt-{}-{index}", std::process::id()));
+            let root =
+                std::env::temp_dir().join(format!("rtd-preempt-{}-{index}", std::process::id()));
             for (path, bytes) in files {
                 let path = root.join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,8 +1,9 @@
-//! The options of cyclictest 2.x and its family that most users never need, so that their command lines run unchanged.
+//! The options of cyclictest 2.x and its family that most users never need, so that their command
+//! lines run unchanged.
 //!
-//! Each is honoured, or accepted with one line that says what rtlat does instead ([`RtTestsArgs::notes`]), or refused with
-//! the reason ([`RtTestsArgs::refuse`]). Nothing is ignored in silence, except where rtlat does what the option asks for
-//! anyway.
+//! Each is honoured, or accepted with one line that says what rtlat does instead
+//! ([`RtTestsArgs::notes`]), or refused with the reason ([`RtTestsArgs::refuse`]). Nothing is
+//! ignored in silence, except where rtlat does what the option asks for anyway.
 
 #![forbid(unsafe_code)]
 
@@ -42,7 +43,8 @@ pub struct RtTestsArgs {
     /// Scheduling policy: fifo or other; rr is accepted and measured as fifo
     #[arg(long, value_name = "NAME", value_enum)]
     pub policy: Option<Policy>,
-    /// Give each further thread of `timer` the next lower priority (the pairs of the other measurements always do)
+    /// Give each further thread of `timer` the next lower priority (the pairs of the other
+    /// measurements always do)
     #[arg(long)]
     pub priospread: bool,
     /// Do not hold /dev/cpu_dma_latency
@@ -116,7 +118,8 @@ pub fn forced_timeout(seconds: &str) -> BadOption {
 }
 
 impl RtTestsArgs {
-    /// Errors: an option whose effect is missed by whoever gave it, with the reason and what to use instead.
+    /// Errors: an option whose effect is missed by whoever gave it, with the reason and what to use
+    /// instead.
     pub fn refuse(&self) -> Result<(), BadOption> {
         if let Some(path) = &self.fifo {
             return Err(BadOption(format!(
@@ -152,15 +155,30 @@ impl RtTestsArgs {
                 self.relative,
                 "-r: sleeps until absolute times, so that a late wake-up does not shift the schedule",
             ),
-            (self.system, "-s: sleeps with clock_nanosleep(2) instead of nanosleep(2)"),
-            (self.posix_timers, "-x: sleeps with clock_nanosleep(2) instead of a POSIX timer"),
-            (self.smi, "--smi: SMIs are not counted; turbostat shows them"),
+            (
+                self.system,
+                "-s: sleeps with clock_nanosleep(2) instead of nanosleep(2)",
+            ),
+            (
+                self.posix_timers,
+                "-x: sleeps with clock_nanosleep(2) instead of a POSIX timer",
+            ),
+            (
+                self.smi,
+                "--smi: SMIs are not counted; turbostat shows them",
+            ),
             (
                 self.spike.is_some() || self.spike_nodes.is_some(),
                 "--spike: spikes are not listed; -h US counts them as overflows with their cycle, -v prints every sample",
             ),
-            (self.oscope.is_some(), "-o: samples are not thinned out; -v prints every sample"),
-            (self.resolution, "-R: the clock's resolution is not checked; latencies are kept in nanoseconds"),
+            (
+                self.oscope.is_some(),
+                "-o: samples are not thinned out; -v prints every sample",
+            ),
+            (
+                self.resolution,
+                "-R: the clock's resolution is not checked; latencies are kept in nanoseconds",
+            ),
             (
                 self.mainaffinity.is_some(),
                 "--mainaffinity: the main thread is not pinned; use taskset(1), and -a for the measuring threads",
@@ -170,7 +188,10 @@ impl RtTestsArgs {
                 "-T: the timeout is one second; a message that takes longer counts as lost",
             ),
         ];
-        all.into_iter().filter(|(is_given, _)| *is_given).map(|(_, note)| note).collect()
+        all.into_iter()
+            .filter(|(is_given, _)| *is_given)
+            .map(|(_, note)| note)
+            .collect()
     }
 
     /// The wake-up latency to hold in /dev/cpu_dma_latency; none: it is left alone.

@@ -58,7 +58,8 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Signals blocked, CPUs awake, load at work. Before any thread: they inherit the mask, and forks come after this.
+    /// Signals blocked, CPUs awake, load at work. Before any thread: they inherit the mask, and
+    /// forks come after this.
     pub fn set(report: &ReportArgs) -> anyhow::Result<Conditions> {
         Conditions::with(report, Some(0))
     }
@@ -77,13 +78,24 @@ impl Conditions {
         let stop = StopSignals::block().context("cannot take SIGINT and SIGTERM")?;
         signal::block(signal::every())?;
         rtsignal::install_wake().context("cannot install the handler of SIGURG")?;
-        let specs = report.load.iter().map(|text| Load::parse(text)).collect::<Result<Vec<_>, _>>();
+        let specs = report
+            .load
+            .iter()
+            .map(|text| Load::parse(text))
+            .collect::<Result<Vec<_>, _>>();
         let specs = specs.map_err(|e| BadOption(format!("--{e}")))?.concat();
         let awake = dma_latency_us.map_or_else(idle::leave, idle::hold_at);
-        Ok(Conditions { stop, awake, load: Load::start(&specs)?, daemons: Vec::new(), is_interrupted: false })
+        Ok(Conditions {
+            stop,
+            awake,
+            load: Load::start(&specs)?,
+            daemons: Vec::new(),
+            is_interrupted: false,
+        })
     }
 
-    /// As [`Conditions::set`], with the power management that the measurement asks for, and its notes on standard error.
+    /// As [`Conditions::set`], with the power management that the measurement asks for, and its
+    /// notes on standard error.
     pub fn of(args: &MeasureArgs) -> anyhow::Result<Conditions> {
         for note in args.notes()? {
             rtd::log::tell(format_args!("rtlat: note: {note}"));
@@ -108,11 +120,15 @@ impl Conditions {
         self.daemons.drain(..).try_for_each(OwnDaemon::stop)
     }
 
-    /// What is to be said of them, in lines behind `#`. With the latency that cyclictest's option asks for its line is
-    /// cyclictest's.
+    /// What is to be said of them, in lines behind `#`. With the latency that cyclictest's option
+    /// asks for its line is cyclictest's.
     pub fn lines(&self, cyclictest_us: Option<i32>) -> String {
         let load = self.load.describe();
-        let load = if load == "none" { String::new() } else { format!("# load: {load}\n") };
+        let load = if load == "none" {
+            String::new()
+        } else {
+            format!("# load: {load}\n")
+        };
         match cyclictest_us.filter(|_| self.awake.is_held()) {
             Some(us) => format!("# {} set to {us}us\n{load}", idle::DEVICE),
             None => format!("# {}\n{load}", self.awake.said),
@@ -121,7 +137,8 @@ impl Conditions {
 }
 
 impl Conditions {
-    /// What is less than a measurement wants, a sentence each; `unlocked` is one that the run has found itself.
+    /// What is less than a measurement wants, a sentence each; `unlocked` is one that the run has
+    /// found itself.
     pub fn refusals(&self, priority: Option<u8>, unlocked: Option<String>) -> Vec<String> {
         let mut all = Vec::new();
         if priority == Some(0) {
@@ -138,9 +155,15 @@ impl Conditions {
 /// A page that begins with the conditions of a run, a line behind `#` each.
 pub fn head(conditions: &Conditions, machine: &Machine, columns: Option<usize>) -> Sheet {
     let mut sheet = Sheet::new(columns);
-    conditions.lines(None).lines().for_each(|line| sheet.line(line));
+    conditions
+        .lines(None)
+        .lines()
+        .for_each(|line| sheet.line(line));
     // The state of the CPUs' idling stands among them already.
-    let others = machine.degraded.iter().filter(|refusal| **refusal != conditions.awake.said);
+    let others = machine
+        .degraded
+        .iter()
+        .filter(|refusal| **refusal != conditions.awake.said);
     others.for_each(|refusal| sheet.line(&format!("# {refusal}")));
     sheet
 }
@@ -149,12 +172,15 @@ pub fn head(conditions: &Conditions, machine: &Machine, columns: Option<usize>) 
 pub fn lock_memory() -> anyhow::Result<()> {
     memory::lock_all().map_err(|e| {
         let program = std::env::current_exe().unwrap_or_default();
-        anyhow::anyhow!("memory was not locked: {e}\n{}", Grant::Memory.fix(&program.to_string_lossy()))
+        anyhow::anyhow!(
+            "memory was not locked: {e}\n{}",
+            Grant::Memory.fix(&program.to_string_lossy())
+        )
     })
 }
 
-/// Measures pairs that `work` makes, given their number and the daemon of the run; writes what was asked for; the exit
-/// code.
+/// Measures pairs that `work` makes, given their number and the daemon of the run; writes what was
+/// asked for; the exit code.
 pub fn single(
     args: &MeasureArgs,
     parties: Parties,
@@ -173,8 +199,13 @@ pub fn single(
             sender: place.sender,
             receiver: place.receiver,
             fork: args.fork.is_some(),
-            recording: Recording { bins: args.bins(), bound_ns },
-            breaker: bound_ns.filter(|_| !args.rt_tests.notrace).map(Breaker::open),
+            recording: Recording {
+                bins: args.bins(),
+                bound_ns,
+            },
+            breaker: bound_ns
+                .filter(|_| !args.rt_tests.notrace)
+                .map(Breaker::open),
             is_verbose: args.verbose,
         };
         pairs.push(Pair::prepare(number, spec)?);
@@ -184,12 +215,24 @@ pub fn single(
         lock_memory()?;
     }
     let started = wall_ns();
-    let mut measuring = Measuring { args, conditions, unit, pairs, places };
+    let mut measuring = Measuring {
+        args,
+        conditions,
+        unit,
+        pairs,
+        places,
+    };
     measuring.measure()?;
-    let Measuring { mut conditions, mut pairs, .. } = measuring;
+    let Measuring {
+        mut conditions,
+        mut pairs,
+        ..
+    } = measuring;
     let series: Vec<Series> = pairs.iter_mut().map(Pair::series).collect();
     let intervals = intervals(&pairs, &series);
-    let mute = series.iter().find(|s| s.counts.sent > 0 && s.counts.received == 0);
+    let mute = series
+        .iter()
+        .find(|s| s.counts.sent > 0 && s.counts.received == 0);
     let is_broken = series.iter().any(|s| s.culprit.is_some());
     let lost = text::loss(&series).filter(|_| !args.allow_loss);
     let code = match (is_broken, mute, &lost) {
@@ -208,16 +251,23 @@ pub fn single(
     write(args, &run, &conditions, &series, &intervals)?;
     let hidden: u64 = pairs.iter().map(|pair| pair.board().hidden()).sum();
     if hidden > 0 {
-        page::print(&format!("# {hidden} samples are not shown: who reads the lines of -v is too slow\n"))?;
+        page::print(&format!(
+            "# {hidden} samples are not shown: who reads the lines of -v is too slow\n"
+        ))?;
     }
     // Threads and processes end while the daemon that some talk to still runs.
     drop(pairs);
     conditions.end_daemons()?;
     if let Some(Series { name, counts, .. }) = mute {
-        bail!("{name}: all {} messages were lost, so there is nothing to show", counts.sent);
+        bail!(
+            "{name}: all {} messages were lost, so there is nothing to show",
+            counts.sent
+        );
     }
     if let Some(lost) = lost {
-        rtd::log::tell(format_args!("rtlat: error: {lost}; --allow-loss accepts that"));
+        rtd::log::tell(format_args!(
+            "rtlat: error: {lost}; --allow-loss accepts that"
+        ));
     }
     Ok(code)
 }
@@ -235,7 +285,10 @@ impl Measuring<'_> {
     fn measure(&mut self) -> anyhow::Result<()> {
         let args = self.args;
         let earliest_ns = monotonic_ns() + LEAD_NS;
-        let is_sliced = matches!(args.report.format, Some(out::Format::Hlog | out::Format::Xenomai));
+        let is_sliced = matches!(
+            args.report.format,
+            Some(out::Format::Hlog | out::Format::Xenomai)
+        );
         let first_ns = |number| args.rt_tests.start_ns(earliest_ns, number);
         for (number, (pair, place)) in self.pairs.iter_mut().zip(&self.places).enumerate() {
             let block = Block {
@@ -248,23 +301,33 @@ impl Measuring<'_> {
             };
             pair.begin(&block);
         }
-        // From when the schedule is followed, an interval before its first point where messages before it took their time.
+        // From when the schedule is followed, an interval before its first point where messages
+        // before it took their time.
         let until_ns = |pair: &Pair, place: &Place| {
             let begun_ns = match pair.board().first_ns() {
                 0 => first_ns(0) + WARM * SECOND_NS,
                 first_point_ns => first_ns(0).max(first_point_ns.saturating_sub(place.interval_ns)),
             };
-            args.duration.map_or(u64::MAX, |d| begun_ns.saturating_add(nanos(d)))
+            args.duration
+                .map_or(u64::MAX, |d| begun_ns.saturating_add(nanos(d)))
         };
         let names: Vec<String> = self.pairs.iter().map(|p| p.name().to_owned()).collect();
-        let goal = Goal { loops: args.loops, duration: args.duration };
+        let goal = Goal {
+            loops: args.loops,
+            duration: args.duration,
+        };
         let out = std::io::stdout();
-        let is_live =
-            is_wanted(args.quiet || args.verbose || args.report.format.is_some(), out.is_terminal());
+        let is_live = is_wanted(
+            args.quiet || args.verbose || args.report.format.is_some(),
+            out.is_terminal(),
+        );
         let mut live = is_live.then(|| Live::new(out, names, goal, self.unit));
         let begun = Instant::now();
         let mut drawn_max_ns = None;
-        let is_common_interval = self.places.windows(2).all(|two| two[0].interval_ns == two[1].interval_ns);
+        let is_common_interval = self
+            .places
+            .windows(2)
+            .all(|two| two[0].interval_ns == two[1].interval_ns);
         loop {
             let mut all_closed = true;
             for (pair, place) in self.pairs.iter_mut().zip(&self.places) {
@@ -275,12 +338,16 @@ impl Measuring<'_> {
             if all_closed {
                 break;
             }
-            // As rt-tests, the first pair that has all its samples ends the run, unless the others have the same interval
-            // and are about to finish. A culprit ends it, and a closed pipe behind -v.
+            // As rt-tests, the first pair that has all its samples ends the run, unless the others
+            // have the same interval and are about to finish. A culprit ends it, and a closed pipe
+            // behind -v.
             let is_asked = self.conditions.is_stopped() || !is_read;
             let is_sent = !is_common_interval && self.pairs.iter().any(Pair::is_sent);
             if is_asked || is_sent || self.pairs.iter().any(|p| p.board().is_stopped()) {
-                self.pairs.iter().filter(|p| !p.is_sent()).for_each(Pair::stop);
+                self.pairs
+                    .iter()
+                    .filter(|p| !p.is_sent())
+                    .for_each(Pair::stop);
             }
             self.conditions.check()?;
             if let Some(live) = &mut live {
@@ -329,11 +396,17 @@ impl Measuring<'_> {
                 lost: 0,
                 min_ns: tally.min_ns,
                 act_ns: tally.last_ns,
-                avg_ns: u64::try_from(tally.sum_ns / u128::from(tally.received.max(1))).unwrap_or(u64::MAX),
+                avg_ns: u64::try_from(tally.sum_ns / u128::from(tally.received.max(1)))
+                    .unwrap_or(u64::MAX),
                 max_ns: tally.max_ns,
             }
         };
-        self.pairs.iter().zip(&self.places).enumerate().map(of).collect()
+        self.pairs
+            .iter()
+            .zip(&self.places)
+            .enumerate()
+            .map(of)
+            .collect()
     }
 }
 
@@ -367,9 +440,13 @@ fn write(
         if let Some(lost) = text::loss(series) {
             writeln!(text, "# {lost}")?;
         }
-        text.extend(conditions.lines(is_timer.then_some(args.rt_tests.latency)).bytes());
-        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who cut off comments only;
-        // those of -v would be samples.
+        text.extend(
+            conditions
+                .lines(is_timer.then_some(args.rt_tests.latency))
+                .bytes(),
+        );
+        // cyclictest -q -h: nothing but the histogram. Its lines would be rows of it to those who
+        // cut off comments only; those of -v would be samples.
         let has_lines = !(is_timer && (args.verbose || args.quiet && args.bins() > 0));
         if has_lines {
             text::summary(&mut text, series, run.unit)?;
@@ -391,25 +468,38 @@ fn write(
         to_file(path, |out| Ok(out::hist::write(out, series, is_summed)?))?;
     }
     if let Some(path) = &args.report.json {
-        to_file(path, |out| Ok(out::json::write(out, run, &Host::read(), series)?))?;
+        to_file(path, |out| {
+            Ok(out::json::write(out, run, &Host::read(), series)?)
+        })?;
     }
     let machine = || {
-        let used = series.iter().flat_map(|s| [s.sender.last_cpu, s.receiver.last_cpu]).collect::<Vec<_>>();
+        let used = series
+            .iter()
+            .flat_map(|s| [s.sender.last_cpu, s.receiver.last_cpu])
+            .collect::<Vec<_>>();
         Machine::read(&used, conditions.refusals(args.priority, None))
     };
     report::files::of_series(&args.report, run, machine, series)
 }
 
-/// Refuses a file for results that cannot be written, before the run rather than after it. What is in it stays.
-pub fn must_be_writable<'a>(files: impl IntoIterator<Item = &'a Option<PathBuf>>) -> anyhow::Result<()> {
+/// Refuses a file for results that cannot be written, before the run rather than after it. What is
+/// in it stays.
+pub fn must_be_writable<'a>(
+    files: impl IntoIterator<Item = &'a Option<PathBuf>>,
+) -> anyhow::Result<()> {
     files.into_iter().flatten().try_for_each(|path| {
         let opened = File::options().append(true).create(true).open(path);
-        opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+        opened
+            .map(drop)
+            .with_context(|| format!("cannot write {}", path.display()))
     })
 }
 
 /// Writes a file with an error that names it.
-pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn to_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let name = || format!("cannot write {}", path.display());
     let mut out = BufWriter::new(File::create(path).with_context(name)?);
     write(&mut out).with_context(name)?;
@@ -418,6 +508,8 @@ pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result
 
 /// As it was given.
 pub fn command_line() -> String {
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     report::html::command_line(&words)
 }

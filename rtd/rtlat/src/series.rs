@@ -13,20 +13,28 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).unwrap_or_else(|_| unreachable!())
 }
 
-/// A histogram that is put away: what was recorded, and not the 200 KB that it takes however little that is.
+/// A histogram that is put away: what was recorded, and not the 200 KB that it takes however little
+/// that is.
 #[derive(Clone, Debug)]
 pub struct Packed(Box<[(u64, u64)]>);
 
 impl Packed {
     /// Puts one away of the shape of [`histogram`].
     pub fn of(histogram: &Histogram<u64>) -> Packed {
-        Packed(histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect())
+        Packed(
+            histogram
+                .iter_recorded()
+                .map(|v| (v.value_iterated_to(), v.count_at_value()))
+                .collect(),
+        )
     }
 
     /// The same histogram again.
     pub fn unpack(&self) -> Histogram<u64> {
         let mut histogram = histogram();
-        self.0.iter().for_each(|(value, count)| histogram.saturating_record_n(*value, *count));
+        self.0
+            .iter()
+            .for_each(|(value, count)| histogram.saturating_record_n(*value, *count));
         histogram
     }
 }
@@ -78,8 +86,8 @@ pub struct Counts {
     pub sent: u64,
     /// Messages that came.
     pub received: u64,
-    /// Points of the schedule that were over, by a whole interval or more, before the sender came to them. Their latency
-    /// is in `corrected`.
+    /// Points of the schedule that were over, by a whole interval or more, before the sender came
+    /// to them. Their latency is in `corrected`.
     pub missed: u64,
     /// Sent, and never came (a route's policy, a full receiver).
     pub lost: u64,
@@ -119,7 +127,8 @@ pub struct Series {
     pub raw: Histogram<u64>,
     /// From the intended send, missed points of the schedule included.
     pub corrected: Histogram<u64>,
-    /// `raw` in bins of 1 us (0: below 1 us), as many as asked for with `--histogram`; empty: not asked for.
+    /// `raw` in bins of 1 us (0: below 1 us), as many as asked for with `--histogram`; empty: not
+    /// asked for.
     pub bins: Vec<u64>,
     /// Raw latencies past the last bin, with the numbers of the first of them.
     pub overflows: u64,
@@ -147,14 +156,28 @@ impl Series {
     /// Adds what the same pair measured later. Bins have to be as many.
     pub fn append(&mut self, later: &Series) {
         // The same shape (`histogram`), so neither can fail.
-        let added = self.raw.add(&later.raw).and(self.corrected.add(&later.corrected));
+        let added = self
+            .raw
+            .add(&later.raw)
+            .and(self.corrected.add(&later.corrected));
         debug_assert!(added.is_ok(), "histograms of one shape");
-        self.bins.iter_mut().zip(&later.bins).for_each(|(bin, more)| *bin += more);
+        self.bins
+            .iter_mut()
+            .zip(&later.bins)
+            .for_each(|(bin, more)| *bin += more);
         self.overflows += later.overflows;
         if later.counts.received > 0 {
             let is_first = self.counts.received == 0;
-            self.min_ns = if is_first { later.min_ns } else { self.min_ns.min(later.min_ns) };
-            self.start_time_ns = if is_first { later.start_time_ns } else { self.start_time_ns };
+            self.min_ns = if is_first {
+                later.min_ns
+            } else {
+                self.min_ns.min(later.min_ns)
+            };
+            self.start_time_ns = if is_first {
+                later.start_time_ns
+            } else {
+                self.start_time_ns
+            };
             (self.last_ns, self.end_time_ns) = (later.last_ns, later.end_time_ns);
         }
         self.max_ns = self.max_ns.max(later.max_ns);
@@ -180,7 +203,11 @@ impl Series {
     /// Mean of the raw latencies; 0 with no sample.
     #[expect(clippy::cast_precision_loss, reason = "a mean of less than 2^53 ns")]
     pub fn mean_ns(&self) -> f64 {
-        if self.counts.received == 0 { 0.0 } else { self.sum_ns as f64 / self.counts.received as f64 }
+        if self.counts.received == 0 {
+            0.0
+        } else {
+            self.sum_ns as f64 / self.counts.received as f64
+        }
     }
 }
 
@@ -226,12 +253,14 @@ pub struct Row {
     pub paced: Series,
     /// Back to back: each message follows the arrival of the one before.
     pub busy: Series,
-    /// Turn by turn. As many as each other row of the placement has; turn n of all rows ran one after the other.
+    /// Turn by turn. As many as each other row of the placement has; turn n of all rows ran one
+    /// after the other.
     pub turns: Vec<Turn>,
 }
 
 impl Row {
-    /// Median over the turns of this path's figure / the reference's in the same turn. None without turns.
+    /// Median over the turns of this path's figure / the reference's in the same turn. None without
+    /// turns.
     pub fn ratio(&self, reference: &Row, figure: impl Fn(&Turn) -> u64) -> Option<f64> {
         let mut all = self.ratios(reference, figure);
         all.sort_by(f64::total_cmp);
@@ -242,7 +271,9 @@ impl Row {
     #[expect(clippy::cast_precision_loss, reason = "ns below 2^53")]
     pub fn ratios(&self, reference: &Row, figure: impl Fn(&Turn) -> u64) -> Vec<f64> {
         let pairs = self.turns.iter().zip(&reference.turns);
-        pairs.map(|(a, b)| figure(a) as f64 / figure(b).max(1) as f64).collect()
+        pairs
+            .map(|(a, b)| figure(a) as f64 / figure(b).max(1) as f64)
+            .collect()
     }
 }
 
@@ -266,7 +297,9 @@ pub struct Comparison {
 impl Comparison {
     /// The row that the others of this placement are compared to.
     pub fn reference(&self, placement: Placement) -> Option<&Row> {
-        self.rows.iter().find(|row| row.placement == placement && row.path == "mq")
+        self.rows
+            .iter()
+            .find(|row| row.placement == placement && row.path == "mq")
     }
 }
 
@@ -277,13 +310,25 @@ mod tests {
     #[test]
     fn what_was_put_away_comes_back_as_it_was() {
         let mut whole = histogram();
-        for ns in [1, 5, 2_047, 2_049, 1_234_567, 1_234_567, LATENCY_MAX_NS, u64::MAX] {
+        for ns in [
+            1,
+            5,
+            2_047,
+            2_049,
+            1_234_567,
+            1_234_567,
+            LATENCY_MAX_NS,
+            u64::MAX,
+        ] {
             whole.saturating_record(ns);
         }
         let packed = Packed::of(&whole);
         assert_eq!(packed.0.len(), 6);
         let again = packed.unpack();
-        assert_eq!((&again, again.min(), again.max()), (&whole, whole.min(), whole.max()));
+        assert_eq!(
+            (&again, again.min(), again.max()),
+            (&whole, whole.min(), whole.max())
+        );
         assert!(Packed::of(&histogram()).unpack().is_empty());
     }
 }

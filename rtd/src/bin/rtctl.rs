@@ -1,6 +1,9 @@
 //! The hand tool: looks at a running daemon, registers processes, sends and listens.
 
-#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [daemon] as it is written")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help texts show [daemon] as it is written"
+)]
 
 use clap::{Parser, Subcommand};
 use rtd::ctl;
@@ -58,12 +61,20 @@ fn main() -> ExitCode {
     if let Some(done) = done {
         return done.map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS);
     }
-    let instance = match cli.instance.clone().map_or_else(rtd::ctl::page::default_instance, Ok) {
+    let instance = match cli
+        .instance
+        .clone()
+        .map_or_else(rtd::ctl::page::default_instance, Ok)
+    {
         Ok(instance) => instance,
         Err(e) => return failed(&e),
     };
     let instance = instance.as_str();
-    let socket = || cli.socket.clone().unwrap_or_else(|| rtcore::client::locate::socket_of(instance));
+    let socket = || {
+        cli.socket
+            .clone()
+            .unwrap_or_else(|| rtcore::client::locate::socket_of(instance))
+    };
     let done = match &cli.command {
         Command::Ls(args) => ctl::ls::ls(instance, args),
         Command::Stats(args) => ctl::stats::stats(instance, args),

@@ -15,7 +15,8 @@ static ALLOCATOR: rtcore::seal::GuardAlloc = rtcore::seal::GuardAlloc;
 // A message that arrives while rtd starts waits for its lane.
 rtcore::hold_signals!();
 
-/// Routes real-time signals, message-queue messages and messages in shared memory between processes, in priority lanes
+/// Routes real-time signals, message-queue messages and messages in shared memory between
+/// processes, in priority lanes
 #[derive(Parser)]
 #[command(name = "rtd", version, propagate_version = true)]
 struct Cli {
@@ -29,7 +30,8 @@ enum Command {
     Run(daemon::RunArgs),
     /// Check a configuration and print all its problems, or a summary
     Check(CheckCommand),
-    /// Run a demo of five processes, with and without a telemetry flood; needs no configuration and no root
+    /// Run a demo of five processes, with and without a telemetry flood; needs no configuration and
+    /// no root
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     OwnDaemon(daemon::own::OwnArgs),
@@ -99,12 +101,22 @@ fn check(args: &CheckCommand) -> u8 {
     if args.reference {
         return config::command::print_reference();
     }
-    let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
+    let options = CheckOptions {
+        allow_degraded: args.allow_degraded,
+        skin: args.skin,
+    };
     let output = match (args.json, args.svg) {
         (true, _) => Output::Json,
         (_, true) => Output::Svg,
         _ => Output::Summary,
     };
     let columns = words::output_columns();
-    config::command::check(&args.file, config::command::CheckArgs { output, options, columns })
+    config::command::check(
+        &args.file,
+        config::command::CheckArgs {
+            output,
+            options,
+            columns,
+        },
+    )
 }

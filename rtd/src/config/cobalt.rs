@@ -34,7 +34,8 @@ pub struct ProbeArgs {
     gid: Option<u32>,
 }
 
-/// Most bytes that are read of what the library and the probe said: the last ones, where the verdict is.
+/// Most bytes that are read of what the library and the probe said: the last ones, where the
+/// verdict is.
 const SAID_BYTES_MAX: u64 = 1024 * 1024;
 /// Most characters of a library's own words in a message.
 const WORDS_MAX: usize = 200;
@@ -51,11 +52,15 @@ const NO_XDDP: &str = "rtd-probe: no xddp: ";
 pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     let say = |line: &str| {
         // What the library has said may end in the middle of a line.
-        std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).context("cannot say what was found")
+        std::io::stdout()
+            .write_all(format!("\n{line}\n").as_bytes())
+            .context("cannot say what was found")
     };
     // The check has looked before; but whoever may run this program may run the probe by itself.
     let library = args.path.as_deref().map(library::resolved);
-    let fault = library.as_deref().and_then(|path| library::fault(path, library::trusted(own_uid())));
+    let fault = library
+        .as_deref()
+        .and_then(|path| library::fault(path, library::trusted(own_uid())));
     if let Some(fault) = fault.filter(|fault| fault.is_open) {
         return say(&format!("{NO}{}", fault.text));
     }
@@ -64,15 +69,19 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     }
     let loaded = cobalt::load(library.as_deref());
     say(LOADED)?;
-    if let Some(closed) =
-        loaded.as_ref().ok().and_then(|loaded| closed_device(loaded.memory_devices().as_path()))
+    if let Some(closed) = loaded
+        .as_ref()
+        .ok()
+        .and_then(|loaded| closed_device(loaded.memory_devices().as_path()))
     {
         // The library names what it needs in words of its own when it ends the process.
         say(&format!("{CLOSED}{closed}"))?;
     }
     let verdict = loaded.and_then(|loaded| {
         let (description, devices) = (loaded.description(), loaded.xddp_devices());
-        loaded.bind().map(|skin| (description, devices.and_then(|_| xddp(skin))))
+        loaded
+            .bind()
+            .map(|skin| (description, devices.and_then(|_| xddp(skin))))
     });
     let line = match verdict {
         Ok((what, Ok(devices))) => format!("{YES}{what}\n{XDDP}{}", devices.display()),
@@ -82,39 +91,60 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     say(&line)
 }
 
-/// Becomes the user that the daemon will be when it binds, with the capabilities that it then has (`daemon/privilege.rs`).
+/// Becomes the user that the daemon will be when it binds, with the capabilities that it then has
+/// (`daemon/privilege.rs`).
 fn become_as_a_start_does(account: Account) -> anyhow::Result<()> {
     let permitted = caps::permitted().context("cannot read the capabilities")?;
     ids::become_account(account)
         .with_context(|| format!("cannot become uid {} gid {}", account.uid, account.gid))?;
-    caps::hold(permitted.and(Set::of(needs::TO_START))).context("cannot keep the capabilities of a start")
+    caps::hold(permitted.and(Set::of(needs::TO_START)))
+        .context("cannot keep the capabilities of a start")
 }
 
 /// The first device of the core's memory that this process may not open, and why.
 fn closed_device(directory: &Path) -> Option<String> {
-    let devices = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-    let is_memory =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"memdev-"));
+    let devices = std::fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let is_memory = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"memdev-"))
+    };
     let mut devices: Vec<PathBuf> = devices.filter(is_memory).collect();
     devices.sort();
     devices.into_iter().find_map(|path| {
-        let refused = std::fs::File::options().read(true).write(true).open(&path).err()?;
+        let refused = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .err()?;
         let meta = path.metadata().ok()?;
         let (uid, gid, mode) = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
-        Some(format!("{}: {refused} (owner uid {uid}, gid {gid}, mode {mode:04o})", path.display()))
+        Some(format!(
+            "{}: {refused} (owner uid {uid}, gid {gid}, mode {mode:04o})",
+            path.display()
+        ))
     })
 }
 
 /// Where the devices of XDDP are; whether the core has it turns out when a socket is made.
 fn xddp(skin: &Skin) -> Result<&'static Path, String> {
-    let calls = skin.xddp.ok_or_else(|| format!("`{}` has no such calls", skin.name))?;
-    (calls.probe)().map(|()| calls.devices).map_err(|e| e.to_string())
+    let calls = skin
+        .xddp
+        .ok_or_else(|| format!("`{}` has no such calls", skin.name))?;
+    (calls.probe)()
+        .map(|()| calls.devices)
+        .map_err(|e| e.to_string())
 }
 
 /// What Cobalt is there for this process, or for the user that it will be; or why none.
 pub fn probe(library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
     if library.is_none() && !Path::new(cobalt::PROC_VERSION).exists() {
-        return Err(format!("no Cobalt core runs in this kernel (there is no {})", cobalt::PROC_VERSION));
+        return Err(format!(
+            "no Cobalt core runs in this kernel (there is no {})",
+            cobalt::PROC_VERSION
+        ));
     }
     ask(library, account).map_err(|e| format!("{e:#}"))?
 }
@@ -129,25 +159,49 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
     if let Some(Account { uid, gid }) = account {
         command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }
-    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(complained.try_clone()?);
-    let mut child = command.spawn().context("cannot start the probe of Cobalt")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(said.try_clone()?)
+        .stderr(complained.try_clone()?);
+    let mut child = command
+        .spawn()
+        .context("cannot start the probe of Cobalt")?;
     let ended = wait(&mut child);
     if ended.is_err() {
         let _ = child.kill();
         let _ = child.wait();
     }
     let verdict = read(&mut said);
-    let find = |mark: &str| verdict.lines().find_map(|line| line.strip_prefix(mark)).map(str::to_owned);
-    let step = if find(LOADED).is_some() { "xenomai_init" } else { "loading the library" };
+    let find = |mark: &str| {
+        verdict
+            .lines()
+            .find_map(|line| line.strip_prefix(mark))
+            .map(str::to_owned)
+    };
+    let step = if find(LOADED).is_some() {
+        "xenomai_init"
+    } else {
+        "loading the library"
+    };
     let Ok(status) = ended else {
-        bail!("{step} did not come back within {} s in the process that tried it", PATIENCE.as_secs());
+        bail!(
+            "{step} did not come back within {} s in the process that tried it",
+            PATIENCE.as_secs()
+        );
     };
     if let Some(what) = find(YES) {
         let why = || find(NO_XDDP).unwrap_or_else(|| "the probe gave no reason".to_owned());
-        return Ok(Ok(Found { what, xddp: find(XDDP).map(PathBuf::from).ok_or_else(why) }));
+        return Ok(Ok(Found {
+            what,
+            xddp: find(XDDP).map(PathBuf::from).ok_or_else(why),
+        }));
     }
     let words = read(&mut complained);
-    let words = words.lines().rev().map(end_of_line).find(|line| line.contains(char::is_alphanumeric));
+    let words = words
+        .lines()
+        .rev()
+        .map(end_of_line)
+        .find(|line| line.contains(char::is_alphanumeric));
     let words = words.unwrap_or_else(|| "no reason was given".to_owned());
     Ok(Err(find(NO).unwrap_or_else(|| {
         let user = account.map_or_else(String::new, |a| format!(" as uid {} gid {}", a.uid, a.gid));
@@ -175,17 +229,25 @@ fn scratch() -> anyhow::Result<std::fs::File> {
     memfd::scratch("rtd-probe").context("cannot make a place for what the probe says")
 }
 
-/// A line of somebody else's, for a terminal and a log; its end, where more was written in front of it.
+/// A line of somebody else's, for a terminal and a log; its end, where more was written in front of
+/// it.
 fn end_of_line(line: &str) -> String {
     let chars: Vec<char> = line.chars().map(printable_char).collect();
-    chars[chars.len().saturating_sub(WORDS_MAX)..].iter().collect()
+    chars[chars.len().saturating_sub(WORDS_MAX)..]
+        .iter()
+        .collect()
 }
 
 /// The end of what somebody who has ended wrote.
 fn read(file: &mut std::fs::File) -> String {
     let mut text = Vec::new();
     // What cannot be read is missing in an error message.
-    let start = file.seek(SeekFrom::End(0)).unwrap_or(0).saturating_sub(SAID_BYTES_MAX);
-    let _ = file.seek(SeekFrom::Start(start)).and_then(|_| file.take(SAID_BYTES_MAX).read_to_end(&mut text));
+    let start = file
+        .seek(SeekFrom::End(0))
+        .unwrap_or(0)
+        .saturating_sub(SAID_BYTES_MAX);
+    let _ = file
+        .seek(SeekFrom::Start(start))
+        .and_then(|_| file.take(SAID_BYTES_MAX).read_to_end(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -1,11 +1,11 @@
 //! `rtd check FILE`: all problems on stderr, the plan on stdout as a summary or a picture.
 //!
-//! Exit codes: 0 the plan can run (with or without warnings), 1 it is refused, 2 the file could not be
-//! read or the result not written.
+//! Exit codes: 0 the plan can run (with or without warnings), 1 it is refused, 2 the file could not
+//! be read or the result not written.
 
 use super::{
-    CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, picture, reference, schema,
-    summary,
+    CheckOptions, Checked, Diagnostic, FILE_BYTES_MAX, Machine, check_with, picture, reference,
+    schema, summary,
 };
 use crate::plan::Plan;
 use crate::words::{counted, filled};
@@ -39,17 +39,24 @@ pub struct CheckArgs {
     pub output: Output,
     /// What is put up with.
     pub options: CheckOptions,
-    /// The width of the terminal, at which the lines of the summary are broken; none for a file or a pipe.
+    /// The width of the terminal, at which the lines of the summary are broken; none for a file or
+    /// a pipe.
     pub columns: Option<usize>,
 }
 
-/// Checks a file (`-` is standard input) against this machine and prints the result. Returns the exit
-/// code.
+/// Checks a file (`-` is standard input) against this machine and prints the result. Returns the
+/// exit code.
 pub fn check(file: &Path, args: CheckArgs) -> u8 {
     // As `rtd run` does, so that both see the same limits and map the same memory.
     memory::configure_allocator();
     limits::raise_soft();
-    check_on(file, args, &Machine::probe(), &mut io::stdout().lock(), &mut io::stderr().lock())
+    check_on(
+        file,
+        args,
+        &Machine::probe(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    )
 }
 
 /// As [`check`], against any machine and onto any output.
@@ -84,7 +91,10 @@ pub fn check_text(
     let printed = match args.output {
         Output::Json => print_json(&checked, out),
         Output::Summary => print_text(&checked, out, err, |plan| {
-            summary(plan, machine).lines().map(|line| filled(line, args.columns) + "\n").collect()
+            summary(plan, machine)
+                .lines()
+                .map(|line| filled(line, args.columns) + "\n")
+                .collect()
         }),
         Output::Svg => print_text(&checked, out, err, picture::svg),
     };
@@ -120,7 +130,9 @@ pub fn read(file: &Path) -> io::Result<String> {
     if file == Path::new("-") {
         io::stdin().lock().take(bound).read_to_end(&mut bytes)?;
     } else {
-        std::fs::File::open(file)?.take(bound).read_to_end(&mut bytes)?;
+        std::fs::File::open(file)?
+            .take(bound)
+            .read_to_end(&mut bytes)?;
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -143,10 +155,19 @@ fn print_text(
     for diagnostic in &checked.diagnostics {
         writeln!(err, "{diagnostic}")?;
     }
-    let errors = checked.diagnostics.iter().filter(|d| Diagnostic::is_error(d)).count();
+    let errors = checked
+        .diagnostics
+        .iter()
+        .filter(|d| Diagnostic::is_error(d))
+        .count();
     let warnings = checked.diagnostics.len() - errors;
     if errors + warnings > 0 {
-        writeln!(err, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?;
+        writeln!(
+            err,
+            "{}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        )?;
     }
     match &checked.plan {
         Some(plan) => out.write_all(show(plan).as_bytes()),

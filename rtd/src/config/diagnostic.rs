@@ -1,7 +1,7 @@
 //! Problems with a configuration: where, what, and the line that fixes it.
 //!
-//! Constraint: the text of a file is untrusted output on a terminal, so control characters in quoted
-//! lines are replaced, and a long line is shown as a window around the fault.
+//! Constraint: the text of a file is untrusted output on a terminal, so control characters in
+//! quoted lines are replaced, and a long line is shown as a window around the fault.
 
 use rtcore::sys::printable::printable_char;
 use serde::Serialize;
@@ -62,16 +62,30 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = if self.is_error() { "error" } else { "warning" };
-        writeln!(f, "{}:{}:{}: {severity}: {}", self.file, self.line, self.column, self.message)?;
+        writeln!(
+            f,
+            "{}:{}:{}: {severity}: {}",
+            self.file, self.line, self.column, self.message
+        )?;
         let gutter = self.line.to_string();
         writeln!(f, "{gutter} | {}", self.source_line)?;
         // Tabs stay tabs in front of the caret, so that it stands under the fault at any tab width.
         let before = self.source_line.chars().take(self.caret);
         let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = self.source_line.chars().count().saturating_sub(self.caret).max(1);
+        let room = self
+            .source_line
+            .chars()
+            .count()
+            .saturating_sub(self.caret)
+            .max(1);
         let carets = "^".repeat(self.length.clamp(1, room));
         let blank = " ".repeat(gutter.len());
-        writeln!(f, "{blank} | {indent}{carets}{}{}", if self.key.is_empty() { "" } else { " " }, self.key)?;
+        writeln!(
+            f,
+            "{blank} | {indent}{carets}{}{}",
+            if self.key.is_empty() { "" } else { " " },
+            self.key
+        )?;
         let mut label = "fix:";
         for line in self.fix.lines() {
             writeln!(f, "{blank} = {label} {line}")?;
@@ -84,10 +98,18 @@ impl fmt::Display for Diagnostic {
 /// The piece of a line to show and the characters in front of the fault at `column` (from 1) in it.
 fn window(line: &str, column: usize) -> (String, usize) {
     let before = column.saturating_sub(1);
-    let start =
-        if line.chars().nth(LINE_CHARS_MAX).is_some() { before.saturating_sub(LINE_CHARS_BEFORE) } else { 0 };
+    let start = if line.chars().nth(LINE_CHARS_MAX).is_some() {
+        before.saturating_sub(LINE_CHARS_BEFORE)
+    } else {
+        0
+    };
     let safe = |c: char| if c == '\t' { c } else { printable_char(c) };
-    let piece = line.chars().skip(start).take(LINE_CHARS_MAX).map(safe).collect();
+    let piece = line
+        .chars()
+        .skip(start)
+        .take(LINE_CHARS_MAX)
+        .map(safe)
+        .collect();
     (piece, before - start)
 }
 
@@ -104,7 +126,8 @@ pub struct Place {
 pub struct Report<'t> {
     file: String,
     text: &'t str,
-    /// Where each line begins; a file of nothing but faults is located in it without a scan per fault.
+    /// Where each line begins; a file of nothing but faults is located in it without a scan per
+    /// fault.
     line_starts: Vec<usize>,
     found: Vec<(usize, Diagnostic)>,
     /// Lines (from 1) whose syntax is broken: what else is wrong there follows from that.
@@ -115,7 +138,11 @@ pub struct Report<'t> {
 impl<'t> Report<'t> {
     /// An empty report on a text.
     pub fn new(file: &str, text: &'t str) -> Report<'t> {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let breaks = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at + 1);
         Report {
             file: file.to_owned(),
             text,
@@ -134,7 +161,15 @@ impl<'t> Report<'t> {
     /// A fault in the syntax; hides its consequences on the same line.
     pub fn syntax(&mut self, span: Range<usize>, message: String, fix: &str) {
         let line = self.locate(span.start).0;
-        self.push(Severity::Error, &Place { span, key: String::new() }, message, fix.to_owned());
+        self.push(
+            Severity::Error,
+            &Place {
+                span,
+                key: String::new(),
+            },
+            message,
+            fix.to_owned(),
+        );
         self.broken_lines.insert(line);
     }
 
@@ -155,16 +190,24 @@ impl<'t> Report<'t> {
 
     /// Adds an error, or a warning where the caller allows the shortcoming.
     pub fn error_unless(&mut self, allowed: bool, place: &Place, message: String, fix: String) {
-        let severity = if allowed { Severity::Warning } else { Severity::Error };
+        let severity = if allowed {
+            Severity::Warning
+        } else {
+            Severity::Error
+        };
         self.push(severity, place, message, fix);
     }
 
     fn push(&mut self, severity: Severity, place: &Place, message: String, fix: String) {
-        // Warnings give way first: the count of errors decides whether the plan is refused. What does not
-        // fit is not looked up either: a file may be nothing but faults.
+        // Warnings give way first: the count of errors decides whether the plan is refused. What
+        // does not fit is not looked up either: a file may be nothing but faults.
         let full = self.found.len() >= DIAGNOSTICS_MAX;
         let warning = || self.found.iter().rposition(|(_, d)| !d.is_error());
-        let gives_way = if full && severity == Severity::Error { warning() } else { None };
+        let gives_way = if full && severity == Severity::Error {
+            warning()
+        } else {
+            None
+        };
         if full && gives_way.is_none() {
             self.dropped += 1;
             return;
@@ -226,12 +269,20 @@ impl<'t> Report<'t> {
     pub fn finish(mut self) -> Vec<Diagnostic> {
         // Stable: what was found first about one place stays first.
         self.found.sort_by_key(|(offset, _)| *offset);
-        let mut all: Vec<Diagnostic> = self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect();
+        let mut all: Vec<Diagnostic> = self
+            .found
+            .into_iter()
+            .map(|(_, diagnostic)| diagnostic)
+            .collect();
         if self.dropped > 0
             && let Some(last) = all.last().cloned()
         {
             let message = format!("{} more problems are not shown", self.dropped);
-            all.push(Diagnostic { message, fix: "fix those above first".to_owned(), ..last });
+            all.push(Diagnostic {
+                message,
+                fix: "fix those above first".to_owned(),
+                ..last
+            });
         }
         all
     }
@@ -243,7 +294,10 @@ mod tests {
 
     fn one(text: &str, span: Range<usize>) -> Diagnostic {
         let mut report = Report::new("f.toml", text);
-        let place = Place { span, key: "lane[0].cpu".to_owned() };
+        let place = Place {
+            span,
+            key: "lane[0].cpu".to_owned(),
+        };
         report.error(&place, "no such CPU", "cpu = 0\ncpu = 1");
         report.finish().remove(0)
     }
@@ -272,19 +326,29 @@ mod tests {
         assert!(!shown.contains('\x1b'));
         assert!(shown.lines().all(|line| line.chars().count() < 200));
         let shown = one(&text, 4000..4001).to_string();
-        assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+        assert!(
+            shown.lines().all(|line| line.chars().count() < 200),
+            "{shown}"
+        );
     }
 
     #[test]
     fn a_flood_of_problems_is_cut_and_errors_outlive_warnings() {
         let mut report = Report::new("f", "x");
-        let place = Place { span: 0..1, key: String::new() };
+        let place = Place {
+            span: 0..1,
+            key: String::new(),
+        };
         for _ in 0..DIAGNOSTICS_MAX {
             report.warning(&place, "w", "m");
         }
         report.error(&place, "e", "m");
         let all = report.finish();
         assert_eq!(all.len(), DIAGNOSTICS_MAX + 1);
-        assert_eq!(all.iter().filter(|d| d.is_error()).count(), 2, "the error and the closing note");
+        assert_eq!(
+            all.iter().filter(|d| d.is_error()).count(),
+            2,
+            "the error and the closing note"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The names and priorities that a file uses, gathered before its sections are read: a suggestion for a missing or
-//! wrong value names something that exists, or something that is free.
+//! The names and priorities that a file uses, gathered before its sections are read: a suggestion
+//! for a missing or wrong value names something that exists, or something that is free.
 
 use super::suggest;
 use std::collections::HashSet;
@@ -36,7 +36,11 @@ impl Known {
             .into_iter()
             .collect();
         let pick = |other: &HashSet<String>| {
-            endpoints.iter().find(|name| !other.contains(*name)).or(endpoints.first()).cloned()
+            endpoints
+                .iter()
+                .find(|name| !other.contains(*name))
+                .or(endpoints.first())
+                .cloned()
         };
         let priorities: HashSet<String> = texts(root, "lane", "priority").into_iter().collect();
         let free = (1..=98_u64).filter(|n| !priorities.contains(&n.to_string()));
@@ -44,7 +48,10 @@ impl Known {
             source: pick(&sunk),
             sink: pick(&read),
             priority: free.min_by_key(|n| n.abs_diff(50)).unwrap_or(50),
-            taken: [lanes.as_slice(), &processes, &endpoints, &groups].concat().into_iter().collect(),
+            taken: [lanes.as_slice(), &processes, &endpoints, &groups]
+                .concat()
+                .into_iter()
+                .collect(),
             lanes,
             processes,
             endpoints,
@@ -87,8 +94,10 @@ fn texts(root: &DeTable<'_>, section: &str, key: &str) -> Vec<String> {
         Some(DeValue::Array(entries)) => entries,
         _ => &[],
     };
-    let values =
-        entries.iter().filter_map(|entry| entry.get_ref().as_table()?.get(key)).map(Spanned::get_ref);
+    let values = entries
+        .iter()
+        .filter_map(|entry| entry.get_ref().as_table()?.get(key))
+        .map(Spanned::get_ref);
     let text = |value: &DeValue<'_>| match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => Some(number.as_str().to_owned()),
@@ -96,7 +105,10 @@ fn texts(root: &DeTable<'_>, section: &str, key: &str) -> Vec<String> {
     };
     values
         .flat_map(|value| match value {
-            DeValue::Array(items) => items.iter().filter_map(|item| text(item.get_ref())).collect(),
+            DeValue::Array(items) => items
+                .iter()
+                .filter_map(|item| text(item.get_ref()))
+                .collect(),
             one => text(one).into_iter().collect::<Vec<_>>(),
         })
         .collect()

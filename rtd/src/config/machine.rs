@@ -1,7 +1,7 @@
 //! The facts of a machine that a configuration is checked against.
 //!
-//! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure. Tests
-//! construct machines; [`Machine::probe`] reads the real one.
+//! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure.
+//! Tests construct machines; [`Machine::probe`] reads the real one.
 
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::ids::Account;
@@ -44,12 +44,14 @@ pub struct Machine {
     pub msgsize_max: Option<u64>,
     /// fs.mqueue.queues_max.
     pub queues_max: Option<u64>,
-    /// Bytes of memory that can be had: MemAvailable of proc_meminfo(5), or less where a control group has a limit.
+    /// Bytes of memory that can be had: MemAvailable of proc_meminfo(5), or less where a control
+    /// group has a limit.
     pub memory_available: Option<u64>,
     /// Which of the two: `MemAvailable`, or the file with the limit.
     pub memory_limit: String,
-    /// Bytes that this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd check` and `rtd run` are
-    /// one program. Read once, so that two estimates of one run differ by their plans alone.
+    /// Bytes that this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd
+    /// check` and `rtd run` are one program. Read once, so that two estimates of one run differ by
+    /// their plans alone.
     pub program_bytes: u64,
     /// Lifts the fs.mqueue limits.
     pub cap_sys_resource: Option<bool>,
@@ -59,7 +61,8 @@ pub struct Machine {
     pub cap_sys_nice: Option<bool>,
     /// The process has CAP_SYS_NICE, and the kernel refuses SCHED_FIFO all the same.
     pub fifo_refused: bool,
-    /// The process is in a user namespace other than the machine's first: no capability lifts a limit there.
+    /// The process is in a user namespace other than the machine's first: no capability lifts a
+    /// limit there.
     pub user_namespace: bool,
     /// Signals to processes of other users.
     pub cap_kill: Option<bool>,
@@ -138,7 +141,10 @@ const MEM_AVAILABLE: &str = "MemAvailable";
 
 /// Path of this program; where it is installed, if the kernel does not tell.
 pub fn own_program() -> String {
-    std::env::current_exe().map_or_else(|_| "/usr/bin/rtd".to_owned(), |path| path.display().to_string())
+    std::env::current_exe().map_or_else(
+        |_| "/usr/bin/rtd".to_owned(),
+        |path| path.display().to_string(),
+    )
 }
 
 /// What this program maps.
@@ -154,7 +160,8 @@ impl Machine {
     pub fn probe() -> Machine {
         let capabilities = caps::effective().ok();
         let has = |capability| capabilities.map(|set| set.has(capability));
-        // For these three the kernel asks for a capability in the machine's user namespace, not in a container's own.
+        // For these three the kernel asks for a capability in the machine's user namespace, not in
+        // a container's own.
         let user_namespace = !caps::in_first_user_namespace();
         let everywhere = |capability| has(capability).map(|has| has && !user_namespace);
         let holds_nice = has(Capability::SysNice);
@@ -242,7 +249,8 @@ impl Machine {
     pub fn default_socket(&self, name: &str) -> PathBuf {
         let dir = match (&self.runtime_dir, self.uid) {
             (_, 0) => PathBuf::from(RUN_DIR),
-            // What systemd's RuntimeDirectory=rtd makes for the unit's user: other users' programs find it.
+            // What systemd's RuntimeDirectory=rtd makes for the unit's user: other users' programs
+            // find it.
             (_, uid) if self.run_dir_owner == Some(uid) => PathBuf::from(RUN_DIR),
             (Some(dir), _) => dir.join("rtd"),
             (None, uid) => PathBuf::from(format!("/tmp/rtd-{uid}")),
@@ -272,7 +280,9 @@ impl Machine {
             Known::System => accounts::primary_group(uid).map_err(|e| e.to_string()),
             // A group of the user's own name, as useradd(8) makes it.
             Known::Fixed { users, groups, .. } => {
-                let name = users.iter().find_map(|(name, known)| (*known == uid).then_some(name));
+                let name = users
+                    .iter()
+                    .find_map(|(name, known)| (*known == uid).then_some(name));
                 Ok(name.and_then(|name| groups.get(name).copied()))
             }
         }
@@ -293,9 +303,13 @@ impl Machine {
         Ok(canonical)
     }
 
-    /// What Cobalt there is, with that library or the usual one, for this process or for the account that it will have; or why
-    /// none.
-    pub fn cobalt(&self, library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
+    /// What Cobalt there is, with that library or the usual one, for this process or for the
+    /// account that it will have; or why none.
+    pub fn cobalt(
+        &self,
+        library: Option<&Path>,
+        account: Option<Account>,
+    ) -> Result<Found, String> {
         match &self.cobalt {
             Cobalt::Try => super::cobalt::probe(library, account),
             Cobalt::Fixed(answer) => answer.clone(),
@@ -306,7 +320,10 @@ impl Machine {
     pub fn queue(&self, name: &CStr) -> Option<Queue> {
         match &self.queues {
             Queues::Unknown => None,
-            Queues::Listed(all) => all.iter().find(|queue| queue.name.as_bytes() == name.to_bytes()).cloned(),
+            Queues::Listed(all) => all
+                .iter()
+                .find(|queue| queue.name.as_bytes() == name.to_bytes())
+                .cloned(),
             Queues::ByName => limits::queue(name).ok().flatten(),
         }
     }

@@ -1,8 +1,8 @@
 //! TOML text to a checked [`Plan`], with every problem reported at once.
 //!
-//! The way: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`) ->
-//! [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]). Each step
-//! reports and goes on, so that one run shows all there is to fix.
+//! The way: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`)
+//! -> [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]).
+//! Each step reports and goes on, so that one run shows all there is to fix.
 //!
 //! Invariant: a plan comes out only when no error was reported.
 #![forbid(unsafe_code)]
@@ -61,21 +61,35 @@ pub struct Checked {
 
 /// Checks a configuration against a machine; `path_or_name` is what diagnostics call the file.
 ///
-/// The error holds every problem, warnings included. Use [`check_with`] for the warnings of a plan that
-/// can run.
+/// The error holds every problem, warnings included. Use [`check_with`] for the warnings of a plan
+/// that can run.
 pub fn check(path_or_name: &str, text: &str, machine: &Machine) -> Result<Plan, Vec<Diagnostic>> {
     let checked = check_with(path_or_name, text, machine, CheckOptions::default());
     checked.plan.ok_or(checked.diagnostics)
 }
 
 /// As [`check`], with options, and with warnings in either case.
-pub fn check_with(path_or_name: &str, text: &str, machine: &Machine, options: CheckOptions) -> Checked {
+pub fn check_with(
+    path_or_name: &str,
+    text: &str,
+    machine: &Machine,
+    options: CheckOptions,
+) -> Checked {
     let mut report = Report::new(path_or_name, text);
     if text.len() > FILE_BYTES_MAX {
-        let message = format!("{} bytes of configuration, the limit is {FILE_BYTES_MAX}", text.len());
-        let place = Place { span: 0..0, key: String::new() };
+        let message = format!(
+            "{} bytes of configuration, the limit is {FILE_BYTES_MAX}",
+            text.len()
+        );
+        let place = Place {
+            span: 0..0,
+            key: String::new(),
+        };
         report.error(&place, message, "split the deployment over several daemons");
-        return Checked { plan: None, diagnostics: report.finish() };
+        return Checked {
+            plan: None,
+            diagnostics: report.finish(),
+        };
     }
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -87,5 +101,8 @@ pub fn check_with(path_or_name: &str, text: &str, machine: &Machine, options: Ch
     let plan = resolve::plan(&config, machine, options, &mut report);
     let diagnostics = report.finish();
     let refused = diagnostics.iter().any(Diagnostic::is_error);
-    Checked { plan: (!refused).then_some(plan), diagnostics }
+    Checked {
+        plan: (!refused).then_some(plan),
+        diagnostics,
+    }
 }

@@ -1,7 +1,8 @@
-//! A picture of a plan as SVG: sources on the left, lanes in the middle with the highest on top, sinks on the right, and a
-//! line for each route.
+//! A picture of a plan as SVG: sources on the left, lanes in the middle with the highest on top,
+//! sinks on the right, and a line for each route.
 //!
-//! Every name has 31 characters at most (`[A-Za-z0-9_.-]`), so nothing has to be escaped and everything fits.
+//! Every name has 31 characters at most (`[A-Za-z0-9_.-]`), so nothing has to be escaped and
+//! everything fits.
 
 use crate::plan::{EndpointId, Path, Plan};
 use std::fmt::Write as _;
@@ -38,11 +39,19 @@ pub fn svg(plan: &Plan) -> String {
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>",
         plan.daemon.name
     );
-    for (x, text) in [(SOURCES_X, "sources"), (LANES_X, "lanes (SCHED_FIFO)"), (SINKS_X, "receivers")] {
-        let _ = writeln!(out, "<text class=\"small\" x=\"{x}\" y=\"26\">{text}</text>");
+    for (x, text) in [
+        (SOURCES_X, "sources"),
+        (LANES_X, "lanes (SCHED_FIFO)"),
+        (SINKS_X, "receivers"),
+    ] {
+        let _ = writeln!(
+            out,
+            "<text class=\"small\" x=\"{x}\" y=\"26\">{text}</text>"
+        );
     }
-    let y_of =
-        |all: &[usize], one: usize| middle(rows, all.len(), all.iter().position(|&other| other == one));
+    let y_of = |all: &[usize], one: usize| {
+        middle(rows, all.len(), all.iter().position(|&other| other == one))
+    };
     for route in &plan.routes {
         let (from, lane) = (y_of(&sources, route.from), y_of(&lanes, route.lane));
         let starts = SOURCES_X + BOX_WIDTH;
@@ -52,20 +61,34 @@ pub fn svg(plan: &Plan) -> String {
         for end in route.ends() {
             let to = y_of(&sinks, end);
             match route.path {
-                Path::Routed => curve(&mut out, "route", (LANES_X + LANES_WIDTH, lane), (SINKS_X, to)),
+                Path::Routed => curve(
+                    &mut out,
+                    "route",
+                    (LANES_X + LANES_WIDTH, lane),
+                    (SINKS_X, to),
+                ),
                 Path::Direct => curve(&mut out, "route direct", (starts, from), (SINKS_X, to)),
             }
         }
     }
     for &lane in &lanes {
         let (lane, y) = (&plan.lanes[lane], y_of(&lanes, lane));
-        let text = format!("{}: priority {}, CPU {}", lane.name, lane.priority, lane.cpu);
+        let text = format!(
+            "{}: priority {}, CPU {}",
+            lane.name, lane.priority, lane.cpu
+        );
         rectangle(&mut out, "lane", (LANES_X, y), LANES_WIDTH, (&text, None));
     }
     for (x, all) in [(SOURCES_X, &sources), (SINKS_X, &sinks)] {
         for &endpoint in all {
             let (name, kind) = (&plan.endpoints[endpoint].name, kind(plan, endpoint));
-            rectangle(&mut out, "box", (x, y_of(all, endpoint)), BOX_WIDTH, (name, Some(&kind)));
+            rectangle(
+                &mut out,
+                "box",
+                (x, y_of(all, endpoint)),
+                BOX_WIDTH,
+                (name, Some(&kind)),
+            );
         }
     }
     if plan.routes.iter().any(|route| route.path == Path::Direct) {
@@ -118,11 +141,19 @@ fn rectangle(
     let base = if second.is_some() { y - 2 } else { y + 5 };
     let _ = writeln!(out, "<text x=\"{}\" y=\"{base}\">{first}</text>", x + 10);
     if let Some(second) = second {
-        let _ = writeln!(out, "<text class=\"small\" x=\"{}\" y=\"{}\">{second}</text>", x + 10, y + 12);
+        let _ = writeln!(
+            out,
+            "<text class=\"small\" x=\"{}\" y=\"{}\">{second}</text>",
+            x + 10,
+            y + 12
+        );
     }
 }
 
 fn curve(out: &mut String, class: &str, (x1, y1): (usize, usize), (x2, y2): (usize, usize)) {
     let bend = (x1 + x2) / 2;
-    let _ = writeln!(out, "<path class=\"{class}\" d=\"M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}\"/>");
+    let _ = writeln!(
+        out,
+        "<path class=\"{class}\" d=\"M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}\"/>"
+    );
 }

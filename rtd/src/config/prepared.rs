@@ -18,7 +18,12 @@ pub fn notes(plan: &Plan, machine: &Machine) -> Vec<String> {
         on.sort_unstable();
         on.dedup();
         notes.extend((machine.throttle)(&on).map(|throttle| throttled(throttle, &on)));
-        notes.extend(machine.cpus_isolated.as_deref().and_then(|isolated| shared(plan, isolated)));
+        notes.extend(
+            machine
+                .cpus_isolated
+                .as_deref()
+                .and_then(|isolated| shared(plan, isolated)),
+        );
     }
     if plan.daemon.cpu_dma_latency == DmaLatency::Unset {
         notes.push(format!(
@@ -33,7 +38,10 @@ fn throttled(throttle: Throttle, on: &[usize]) -> String {
     let cpus = cpus::show_list(on);
     let files = "/sys/kernel/debug/sched/fair_server/cpu*/runtime";
     match throttle {
-        Throttle::RealTime { taken_us, period_us } => format!(
+        Throttle::RealTime {
+            taken_us,
+            period_us,
+        } => format!(
             "real-time throttling can take {} of every {} from lanes beside a busy CPU ({cpus}): sysctl -w \
              kernel.sched_rt_runtime_us=-1",
             show_ms(taken_us),
@@ -50,15 +58,24 @@ fn throttled(throttle: Throttle, on: &[usize]) -> String {
     }
 }
 
-/// Lanes on CPUs that ordinary threads and interrupts use too. A lane that polls there has said so (`unisolated`).
+/// Lanes on CPUs that ordinary threads and interrupts use too. A lane that polls there has said so
+/// (`unisolated`).
 fn shared(plan: &Plan, isolated: &[usize]) -> Option<String> {
     let is_shared = |lane: &&LanePlan| lane.wait != Wait::Poll && !isolated.contains(&lane.cpu);
     let shared: Vec<&LanePlan> = plan.lanes.iter().filter(is_shared).collect();
     let mut on: Vec<usize> = shared.iter().map(|lane| lane.cpu).collect();
     on.sort_unstable();
     on.dedup();
-    let names: Vec<String> = shared.iter().take(NAMES_MAX).map(|lane| format!("`{}`", lane.name)).collect();
-    let more = if shared.len() > NAMES_MAX { ", ..." } else { "" };
+    let names: Vec<String> = shared
+        .iter()
+        .take(NAMES_MAX)
+        .map(|lane| format!("`{}`", lane.name))
+        .collect();
+    let more = if shared.len() > NAMES_MAX {
+        ", ..."
+    } else {
+        ""
+    };
     let cpus = cpus::show_list(&on);
     let lanes = if shared.len() == 1 { "lane" } else { "lanes" };
     (!shared.is_empty()).then(|| {

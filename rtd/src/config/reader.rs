@@ -1,7 +1,8 @@
 //! Reads one table key by key, so that each key's problem shows and not only the first.
 //!
-//! Invariant: a key that the table has and nobody asked for is reported; the keys that were asked for are
-//! what suggestions are made of, so the list of known keys exists once, in the code that reads them.
+//! Invariant: a key that the table has and nobody asked for is reported; the keys that were asked
+//! for are what suggestions are made of, so the list of known keys exists once, in the code that
+//! reads them.
 
 use super::diagnostic::{Place, Report};
 use super::known::Known;
@@ -58,7 +59,8 @@ impl<T> Field<T> {
 
     /// The place of the value, else the place given.
     pub fn place_or(&self, other: &Place) -> Place {
-        self.at().map_or_else(|| other.clone(), |at| at.place.clone())
+        self.at()
+            .map_or_else(|| other.clone(), |at| at.place.clone())
     }
 }
 
@@ -102,7 +104,10 @@ pub struct Refused {
 impl Refused {
     /// A refusal of a value.
     pub fn new(message: impl Into<String>, example: impl Into<String>) -> Refused {
-        Refused { message: message.into(), examples: vec![example.into()] }
+        Refused {
+            message: message.into(),
+            examples: vec![example.into()],
+        }
     }
 
     /// A refusal of a value that may have meant one of several.
@@ -117,12 +122,19 @@ impl Refused {
 
     /// The value is of another type.
     pub fn wrong_type(value: &DeValue<'_>, wanted: &str, example: &str) -> Refused {
-        Refused::new(format!("{} where {wanted} belongs", with_article(value.type_str())), example)
+        Refused::new(
+            format!("{} where {wanted} belongs", with_article(value.type_str())),
+            example,
+        )
     }
 }
 
 fn with_article(noun: &str) -> String {
-    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     format!("{article} {noun}")
 }
 
@@ -142,7 +154,8 @@ pub struct Reader<'r, 't, 'i> {
     path: String,
     asked: Vec<&'static str>,
     required: Vec<&'static str>,
-    /// Keys of other kinds that the table has: reported, or known to belong to a kind that is not known.
+    /// Keys of other kinds that the table has: reported, or known to belong to a kind that is not
+    /// known.
     foreign: Vec<&'static str>,
 }
 
@@ -169,7 +182,10 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
 
     /// The place of the table's header.
     pub fn header(&self) -> Place {
-        Place { span: self.header.clone(), key: self.path.clone() }
+        Place {
+            span: self.header.clone(),
+            key: self.path.clone(),
+        }
     }
 
     /// Whether the table has one of the keys.
@@ -178,13 +194,18 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     }
 
     fn place(&self, key: &str, span: Range<usize>) -> Place {
-        Place { span, key: format!("{}.{key}", self.path) }
+        Place {
+            span,
+            key: format!("{}.{key}", self.path),
+        }
     }
 
     /// A key that may be absent.
     pub fn optional<T: FromToml>(&mut self, key: &'static str) -> Field<T> {
         self.asked.push(key);
-        let Some(value) = self.table.get(key) else { return Field::Absent };
+        let Some(value) = self.table.get(key) else {
+            return Field::Absent;
+        };
         // The parser's stand-in for a value that it could not read; the syntax error says it all.
         if value.span().is_empty() && self.report.has_broken_lines() {
             return Field::Invalid;
@@ -213,23 +234,33 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         self.optional(key)
     }
 
-    /// A key that belongs to other kinds than `kind`: reported if the table has it. If the kind is not known, it may be the
-    /// key's.
+    /// A key that belongs to other kinds than `kind`: reported if the table has it. If the kind is
+    /// not known, it may be the key's.
     pub fn foreign(&mut self, key: &'static str, kind: Option<&str>) {
-        let Some(value) = self.table.get(key).filter(|_| !self.asked.contains(&key)) else { return };
+        let Some(value) = self.table.get(key).filter(|_| !self.asked.contains(&key)) else {
+            return;
+        };
         if self.foreign.contains(&key) {
             return;
         }
         self.foreign.push(key);
         if let Some(kind) = kind {
             let message = format!("`{key}` has no effect for kind = \"{kind}\"");
-            self.report.error(&self.place(key, value.span()), message, format!("remove `{key}`"));
+            self.report.error(
+                &self.place(key, value.span()),
+                message,
+                format!("remove `{key}`"),
+            );
         }
     }
 
     /// A key whose value is one of `names`, if any is known.
     pub fn reference(&mut self, key: &'static str, names: &[String]) -> Field<String> {
-        let Some(value) = self.table.get(key).filter(|value| !value.get_ref().is_str()) else {
+        let Some(value) = self
+            .table
+            .get(key)
+            .filter(|value| !value.get_ref().is_str())
+        else {
             return self.optional(key);
         };
         self.asked.push(key);
@@ -237,7 +268,9 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
             return Field::Invalid;
         }
         let place = self.place(key, value.span());
-        let Err(mut refused) = String::from_toml(value.get_ref()) else { return Field::Invalid };
+        let Err(mut refused) = String::from_toml(value.get_ref()) else {
+            return Field::Invalid;
+        };
         let meant = refused.example();
         let known = || names.iter().map(String::as_str);
         if let Some(name) = suggest::nearest(meant.trim_matches('"'), known()).or(known().next()) {
@@ -262,8 +295,15 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
 
     fn missing(&mut self, key: &str, is_absent: bool, example: &str) {
         if is_absent && !self.report.has_broken_lines() {
-            let place = Place { span: self.header.clone(), key: format!("{}.{key}", self.path) };
-            self.report.error(&place, format!("`{key}` is missing"), format!("{key} = {example}"));
+            let place = Place {
+                span: self.header.clone(),
+                key: format!("{}.{key}", self.path),
+            };
+            self.report.error(
+                &place,
+                format!("`{key}` is missing"),
+                format!("{key} = {example}"),
+            );
         }
     }
 
@@ -285,10 +325,20 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
             let refused = Refused::wrong_type(value.get_ref(), "a list", &format!("[{example}]"));
             self.refuse(key, &place, &refused);
             // What the one name stands for is looked up all the same.
-            return one.map(|name| At { value: name.to_owned(), place }).into_iter().collect();
+            return one
+                .map(|name| At {
+                    value: name.to_owned(),
+                    place,
+                })
+                .into_iter()
+                .collect();
         };
         if array.is_empty() {
-            self.report.error(&place, format!("`{key}` is empty"), format!("{key} = [{example}]"));
+            self.report.error(
+                &place,
+                format!("`{key}` is empty"),
+                format!("{key} = [{example}]"),
+            );
         }
         let mut items = Vec::new();
         for (index, item) in array.iter().enumerate() {
@@ -297,8 +347,9 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
                 Ok(value) => items.push(At { value, place }),
                 Err(mut refused) => {
                     // The line with all items, as it stands in the file.
-                    let texts =
-                        array.iter().map(|item| item.get_ref().as_str().map_or(example.to_owned(), quoted));
+                    let texts = array
+                        .iter()
+                        .map(|item| item.get_ref().as_str().map_or(example.to_owned(), quoted));
                     let line = texts.collect::<Vec<_>>().join(", ");
                     refused.examples = vec![format!("[{line}]")];
                     self.refuse(key, &place, &refused);
@@ -309,9 +360,16 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     }
 
     fn refuse(&mut self, key: &str, place: &Place, refused: &Refused) {
-        let lines: Vec<String> =
-            refused.examples.iter().map(|example| format!("{key} = {example}")).collect();
-        self.report.error(place, format!("`{key}`: {}", refused.message), lines.join("\n"));
+        let lines: Vec<String> = refused
+            .examples
+            .iter()
+            .map(|example| format!("{key} = {example}"))
+            .collect();
+        self.report.error(
+            place,
+            format!("`{key}`: {}", refused.message),
+            lines.join("\n"),
+        );
     }
 
     /// Reports the keys nobody asked for, and hands over the keys that were: (all, required).
@@ -321,9 +379,16 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
             if self.asked.contains(&name) || self.foreign.contains(&name) {
                 continue;
             }
-            let place = Place { span: key.span(), key: format!("{}.{name}", self.path) };
-            let absent: Vec<&str> =
-                self.asked.iter().copied().filter(|key| !self.table.contains_key(*key)).collect();
+            let place = Place {
+                span: key.span(),
+                key: format!("{}.{name}", self.path),
+            };
+            let absent: Vec<&str> = self
+                .asked
+                .iter()
+                .copied()
+                .filter(|key| !self.table.contains_key(*key))
+                .collect();
             unknown_key(self.report, &place, name, &self.asked, &absent);
         }
         (self.asked, self.required)
@@ -331,7 +396,13 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
 }
 
 /// Reports a key that means nothing here. Of the `known` ones the `absent` can take its place.
-fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str], absent: &[&str]) {
+fn unknown_key(
+    report: &mut Report<'_>,
+    place: &Place,
+    name: &str,
+    known: &[&str],
+    absent: &[&str],
+) {
     let near = suggest::nearest(name, known.iter().copied());
     let (message, fix) = match near {
         Some(near) if absent.contains(&near) => (
@@ -345,7 +416,10 @@ fn unknown_key(report: &mut Report<'_>, place: &Place, name: &str, known: &[&str
         ),
         None => (
             format!("unknown key `{name}`"),
-            format!("remove `{name}`; known here: {}", suggest::list(known.iter().copied())),
+            format!(
+                "remove `{name}`; known here: {}",
+                suggest::list(known.iter().copied())
+            ),
         ),
     };
     report.error(place, message, fix);
@@ -361,20 +435,30 @@ pub fn entries<'r, 'i>(
     section: &'static str,
     count_max: usize,
 ) -> Vec<Entry<'r, 'i>> {
-    let Some((key, value)) = root.get_key_value(section) else { return Vec::new() };
-    let place = Place { span: key.span(), key: section.to_owned() };
+    let Some((key, value)) = root.get_key_value(section) else {
+        return Vec::new();
+    };
+    let place = Place {
+        span: key.span(),
+        key: section.to_owned(),
+    };
     let fix = format!("[[{section}]]");
     match value.get_ref() {
         DeValue::Table(table) => {
-            let place = Place { span: value.span(), ..place };
+            let place = Place {
+                span: value.span(),
+                ..place
+            };
             let message = format!("`[{section}]` is one table where a list of tables belongs");
             report.error(&place, message, fix);
             vec![(table, value.span())]
         }
         DeValue::Array(array) => {
             if array.len() > count_max {
-                let message =
-                    format!("{} entries in `{section}`, at most {count_max} are possible", array.len());
+                let message = format!(
+                    "{} entries in `{section}`, at most {count_max} are possible",
+                    array.len()
+                );
                 report.error(&place, message, format!("keep {count_max} of them"));
             }
             let mut found = Vec::new();
@@ -382,7 +466,10 @@ pub fn entries<'r, 'i>(
                 match item.get_ref().as_table() {
                     Some(table) => found.push((table, header_span(report.text(), item))),
                     None => {
-                        let place = Place { span: item.span(), key: format!("{section}[{index}]") };
+                        let place = Place {
+                            span: item.span(),
+                            key: format!("{section}[{index}]"),
+                        };
                         let refused = Refused::wrong_type(item.get_ref(), "a table", &fix);
                         report.error(&place, refused.message, fix.clone());
                     }
@@ -391,7 +478,11 @@ pub fn entries<'r, 'i>(
             found
         }
         other => {
-            report.error(&place, Refused::wrong_type(other, "a list of tables", &fix).message, fix);
+            report.error(
+                &place,
+                Refused::wrong_type(other, "a list of tables", &fix).message,
+                fix,
+            );
             Vec::new()
         }
     }
@@ -401,5 +492,9 @@ pub fn entries<'r, 'i>(
 fn header_span(text: &str, item: &Spanned<DeValue<'_>>) -> Range<usize> {
     let span = item.span();
     let is_header = text.get(span.clone()).is_some_and(|s| s.starts_with('['));
-    if is_header { span } else { span.start..(span.start + 1).min(span.end) }
+    if is_header {
+        span
+    } else {
+        span.start..(span.start + 1).min(span.end)
+    }
 }

@@ -1,4 +1,5 @@
-//! The reference of all keys as Markdown, made from the JSON schema, for the manual (`rtd/book/src/keys.md`).
+//! The reference of all keys as Markdown, made from the JSON schema, for the manual
+//! (`rtd/book/src/keys.md`).
 
 use super::schema;
 use serde_json::Value;
@@ -31,7 +32,11 @@ pub fn markdown() -> String {
     for (section, definition) in SECTIONS {
         let definition = &schema["$defs"][definition];
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## `{section}`\n\n{}\n\n", one_line(&definition["description"]));
+        let _ = write!(
+            page,
+            "\n## `{section}`\n\n{}\n\n",
+            one_line(&definition["description"])
+        );
         match definition["oneOf"].as_array().map(Vec::as_slice) {
             None => keys(&mut page, definition, &[], |_| true),
             Some([]) => {}
@@ -39,7 +44,11 @@ pub fn markdown() -> String {
                 keys(&mut page, first, kinds, |key| is_common(kinds, key));
                 for kind in kinds {
                     let name = &kind["properties"]["kind"]["const"];
-                    let _ = write!(page, "\n### `kind = {name}`\n\n{}\n\n", one_line(&kind["description"]));
+                    let _ = write!(
+                        page,
+                        "\n### `kind = {name}`\n\n{}\n\n",
+                        one_line(&kind["description"])
+                    );
                     keys(&mut page, kind, kinds, |key| !is_common(kinds, key));
                 }
             }
@@ -55,30 +64,49 @@ fn is_common(kinds: &[Value], key: &str) -> bool {
     kinds.windows(2).all(same)
 }
 
-/// The lines of the keys that are `shown`, required ones first. Each of the `kinds` has its own constant as `kind`.
+/// The lines of the keys that are `shown`, required ones first. Each of the `kinds` has its own
+/// constant as `kind`.
 fn keys(page: &mut String, definition: &Value, kinds: &[Value], shown: impl Fn(&str) -> bool) {
-    let is_required =
-        |key: &String| definition["required"].as_array().is_some_and(|all| all.iter().any(|r| r == key));
+    let is_required = |key: &String| {
+        definition["required"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|r| r == key))
+    };
     let all = definition["properties"].as_object().into_iter().flatten();
     let mut keys: Vec<_> = all.filter(|(key, _)| shown(key)).collect();
     keys.sort_by_key(|(key, _)| !is_required(key));
     for (key, value) in keys {
-        let required = if is_required(key) { ", required".to_owned() } else { default(value) };
-        let kind = if key == "kind" { of_kinds(kinds) } else { kind(value) };
+        let required = if is_required(key) {
+            ", required".to_owned()
+        } else {
+            default(value)
+        };
+        let kind = if key == "kind" {
+            of_kinds(kinds)
+        } else {
+            kind(value)
+        };
         let text = one_line(&value["description"]);
         let _ = writeln!(page, "- **`{key}`** ({kind}{required}): {text}");
     }
 }
 
 fn of_kinds(kinds: &[Value]) -> String {
-    let names = kinds.iter().map(|kind| format!("`{}`", kind["properties"]["kind"]["const"]));
+    let names = kinds
+        .iter()
+        .map(|kind| format!("`{}`", kind["properties"]["kind"]["const"]));
     names.collect::<Vec<_>>().join(", ")
 }
 
 fn one_line(text: &Value) -> String {
     let words = text.as_str().unwrap_or_default().split_whitespace();
     // Markdown takes a bare <name> for a tag.
-    words.collect::<Vec<_>>().join(" ").replace('<', "&lt;").replace("`&lt;", "`<").replace(":&lt;", ":<")
+    words
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('<', "&lt;")
+        .replace("`&lt;", "`<")
+        .replace(":&lt;", ":<")
 }
 
 fn default(value: &Value) -> String {
@@ -91,7 +119,11 @@ fn default(value: &Value) -> String {
 /// What a value looks like, in words.
 fn kind(value: &Value) -> String {
     if let Some(choices) = value["enum"].as_array() {
-        return choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", ");
+        return choices
+            .iter()
+            .map(|choice| format!("`{choice}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     if let Some(choices) = value["oneOf"].as_array() {
         return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
@@ -128,7 +160,11 @@ mod tests {
             let Some(kinds) = definition["oneOf"].as_array() else {
                 let keys = definition["properties"].as_object().unwrap();
                 assert_eq!(part.matches("\n- **`").count(), keys.len(), "{section}");
-                assert!(keys.keys().all(|key| part.contains(&format!("- **`{key}`** ("))), "{section}");
+                assert!(
+                    keys.keys()
+                        .all(|key| part.contains(&format!("- **`{key}`** ("))),
+                    "{section}"
+                );
                 continue;
             };
             let (common, parts) = part.split_once("\n### ").unwrap();
@@ -136,10 +172,17 @@ mod tests {
             assert_eq!(parts.len(), kinds.len());
             for (kind, part) in kinds.iter().zip(parts) {
                 let keys = kind["properties"].as_object().unwrap();
-                assert!(part.starts_with(&format!("`kind = {}`\n", keys["kind"]["const"])), "{part}");
+                assert!(
+                    part.starts_with(&format!("`kind = {}`\n", keys["kind"]["const"])),
+                    "{part}"
+                );
                 let lines = [common, part].concat();
                 assert_eq!(lines.matches("\n- **`").count(), keys.len(), "{part}");
-                assert!(keys.keys().all(|key| lines.contains(&format!("- **`{key}`** ("))), "{part}");
+                assert!(
+                    keys.keys()
+                        .all(|key| lines.contains(&format!("- **`{key}`** ("))),
+                    "{part}"
+                );
             }
         }
     }
@@ -151,6 +194,10 @@ mod tests {
             std::fs::write(&path, markdown()).unwrap();
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(golden == markdown(), "{} is old: run with UPDATE_GOLDEN=1", path.display());
+        assert!(
+            golden == markdown(),
+            "{} is old: run with UPDATE_GOLDEN=1",
+            path.display()
+        );
     }
 }

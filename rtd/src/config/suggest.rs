@@ -12,13 +12,19 @@ pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -
     let lower = wrong.to_lowercase();
     let distance = |name: &str| strsim::osa_distance(&lower, &name.to_lowercase());
     let candidates: Vec<&str> = candidates.into_iter().collect();
-    let best = candidates.iter().map(|name| (distance(name), *name)).min_by_key(|(d, _)| *d)?;
+    let best = candidates
+        .iter()
+        .map(|name| (distance(name), *name))
+        .min_by_key(|(d, _)| *d)?;
     if best.0 <= (wrong.chars().count() / 3).max(1) {
         return Some(best.1);
     }
     // Too far by letters, but one is the beginning of the other: `prio`, `displace`.
     let begins = |name: &&str| lower.starts_with(*name) || name.starts_with(&lower);
-    candidates.into_iter().filter(|name| lower.len() >= 3 && name.len() >= 3).find(begins)
+    candidates
+        .into_iter()
+        .filter(|name| lower.len() >= 3 && name.len() >= 3)
+        .find(begins)
 }
 
 /// `key = ["a", "b"]`, each name once.
@@ -43,14 +49,20 @@ pub fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
         }
         format!("{}{tail}", &base[..end])
     });
-    let free = std::iter::once(base.to_owned()).chain(numbered).find(|name| !taken(name));
+    let free = std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|name| !taken(name));
     quoted(&free.unwrap_or_default())
 }
 
 /// A list for people, `a`, `b` and so on, cut when it is long.
 pub fn list<'c>(names: impl IntoIterator<Item = &'c str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    let shown: Vec<String> = names.iter().take(12).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(12)
+        .map(|name| format!("`{name}`"))
+        .collect();
     let more = names.len().saturating_sub(shown.len());
     match (shown.len(), more) {
         (0, _) => "none".to_owned(),
@@ -69,7 +81,10 @@ mod tests {
         assert_eq!(nearest("priorty", keys), Some("priority"));
         assert_eq!(nearest("prio", keys), Some("priority"));
         assert_eq!(nearest("Overflow", keys), Some("overflow"));
-        assert_eq!(nearest("displace", ["reject", "displace-oldest"]), Some("displace-oldest"));
+        assert_eq!(
+            nearest("displace", ["reject", "displace-oldest"]),
+            Some("displace-oldest")
+        );
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest(&"x".repeat(100_000), keys), None);
         assert_eq!(nearest("x", []), None);

@@ -1,4 +1,5 @@
-//! A plan on one screen: lanes by priority, their routes, the queues, and what it takes of the limits.
+//! A plan on one screen: lanes by priority, their routes, the queues, and what it takes of the
+//! limits.
 
 use super::machine::Machine;
 use super::prepared;
@@ -16,7 +17,12 @@ const LINES_MAX: usize = 12;
 pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{}: socket {}", plan.daemon.name, plan.daemon.socket.display());
+    let _ = writeln!(
+        out,
+        "{}: socket {}",
+        plan.daemon.name,
+        plan.daemon.socket.display()
+    );
     let skin = &plan.daemon.skin;
     let _ = writeln!(out, "skin {}: {}", skin.kind.name(), skin.why);
     sessions(&mut out, plan);
@@ -31,15 +37,29 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     let limit = |limit: Option<Limit>| match limit {
         None => "limit not known".to_owned(),
         Some(Limit { soft: None, .. }) => "unlimited".to_owned(),
-        Some(Limit { soft: Some(soft), .. }) => format!("of {soft}"),
+        Some(Limit {
+            soft: Some(soft), ..
+        }) => format!("of {soft}"),
     };
     let _ = if plan.daemon.skin.kind.caps().shared_namespace {
-        writeln!(out, "  queue bytes    {} {}", plan.queue_bytes(), limit(machine.rlimit_msgqueue))
+        writeln!(
+            out,
+            "  queue bytes    {} {}",
+            plan.queue_bytes(),
+            limit(machine.rlimit_msgqueue)
+        )
     } else {
         let (bytes, name) = (plan.private_queue_bytes(), skin.kind.name());
-        writeln!(out, "  queue bytes    {bytes} of the kernel's memory, by `{name}`; none of Linux's queues")
+        writeln!(
+            out,
+            "  queue bytes    {bytes} of the kernel's memory, by `{name}`; none of Linux's queues"
+        )
     };
-    let lifted = if machine.cap_ipc_lock == Some(true) { " (lifted by CAP_IPC_LOCK)" } else { "" };
+    let lifted = if machine.cap_ipc_lock == Some(true) {
+        " (lifted by CAP_IPC_LOCK)"
+    } else {
+        ""
+    };
     let _ = writeln!(
         out,
         "  locked memory  {} {}{lifted}",
@@ -47,9 +67,16 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
         limit(machine.rlimit_memlock)
     );
     let highest = plan.watchdog_priority();
-    let lifted = if machine.cap_sys_nice == Some(true) { " (lifted by CAP_SYS_NICE)" } else { "" };
-    let _ =
-        writeln!(out, "  priority       {highest} (the watchdog's) {}{lifted}", limit(machine.rlimit_rtprio));
+    let lifted = if machine.cap_sys_nice == Some(true) {
+        " (lifted by CAP_SYS_NICE)"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        out,
+        "  priority       {highest} (the watchdog's) {}{lifted}",
+        limit(machine.rlimit_rtprio)
+    );
     let _ = writeln!(out, "  threads        {}", plan.threads());
     let mut notes = plan.notes();
     notes.extend(prepared::notes(plan, machine));
@@ -67,20 +94,34 @@ fn sessions(out: &mut String, plan: &Plan) {
     if plan.daemon.skin.kind.caps().doorbell == Doorbell::Futex {
         return;
     }
-    let owners = plan.routed_rings().filter_map(|(id, _)| plan.endpoints.get(id)?.owner);
-    let mut names: Vec<&str> = owners.filter_map(|id| Some(plan.processes.get(id)?.name.as_str())).collect();
+    let owners = plan
+        .routed_rings()
+        .filter_map(|(id, _)| plan.endpoints.get(id)?.owner);
+    let mut names: Vec<&str> = owners
+        .filter_map(|id| Some(plan.processes.get(id)?.name.as_str()))
+        .collect();
     names.sort_unstable();
     names.dedup();
     if !names.is_empty() {
         let cut = if names.len() > LINES_MAX { ", ..." } else { "" };
         names.truncate(LINES_MAX);
-        let _ = writeln!(out, "  sessions that bind it as well: {}{cut}", names.join(", "));
+        let _ = writeln!(
+            out,
+            "  sessions that bind it as well: {}{cut}",
+            names.join(", ")
+        );
     }
 }
 
 fn lane(out: &mut String, plan: &Plan, id: usize) {
-    let Some(lane) = plan.lanes.get(id) else { return };
-    let routes: Vec<&RoutePlan> = plan.routes.iter().filter(|route| route.lane == id).collect();
+    let Some(lane) = plan.lanes.get(id) else {
+        return;
+    };
+    let routes: Vec<&RoutePlan> = plan
+        .routes
+        .iter()
+        .filter(|route| route.lane == id)
+        .collect();
     let _ = writeln!(
         out,
         "lane {}  priority {}  cpu {}  {}{}",
@@ -97,19 +138,32 @@ fn lane(out: &mut String, plan: &Plan, id: usize) {
 }
 
 fn show_route(plan: &Plan, route: &RoutePlan) -> String {
-    let name = |id: usize| plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str());
+    let name = |id: usize| {
+        plan.endpoints
+            .get(id)
+            .map_or("?", |endpoint| endpoint.name.as_str())
+    };
     let targets: Vec<String> = route
         .to
         .iter()
         .map(|target| match target {
             TargetPlan::Endpoint(id) => name(*id).to_owned(),
-            TargetPlan::Group { name, mode, members, filter } => {
+            TargetPlan::Group {
+                name,
+                mode,
+                members,
+                filter,
+            } => {
                 let mode = match mode {
                     GroupMode::All => "all",
                     GroupMode::RoundRobin => "round-robin",
                     GroupMode::Any => "any",
                 };
-                format!("{name} ({mode} of {}{})", members.len(), show_filter(plan, *filter))
+                format!(
+                    "{name} ({mode} of {}{})",
+                    members.len(),
+                    show_filter(plan, *filter)
+                )
             }
         })
         .collect();
@@ -118,7 +172,11 @@ fn show_route(plan: &Plan, route: &RoutePlan) -> String {
     let _ = match route.path {
         Path::Direct => write!(text, "  direct  <={}B  {overflow}", route.payload_bytes_max),
         Path::Routed => {
-            write!(text, "  <={}B  {overflow} x{}", route.payload_bytes_max, route.capacity)
+            write!(
+                text,
+                "  <={}B  {overflow} x{}",
+                route.payload_bytes_max, route.capacity
+            )
         }
     };
     if let Some(ttl) = route.ttl_ns {
@@ -136,7 +194,10 @@ fn show_route(plan: &Plan, route: &RoutePlan) -> String {
 fn queues(out: &mut String, plan: &Plan) {
     let _ = writeln!(out, "endpoints");
     for endpoint in plan.endpoints.iter().take(LINES_MAX) {
-        let owner = endpoint.owner.and_then(|id| plan.processes.get(id)).map(|process| process.name.as_str());
+        let owner = endpoint
+            .owner
+            .and_then(|id| plan.processes.get(id))
+            .map(|process| process.name.as_str());
         let owner = owner.map_or_else(String::new, |owner| format!("  owner {owner}"));
         let what = endpoint.kind.policy().summary(&plan.daemon.skin);
         let _ = writeln!(out, "  {}  {what}{owner}", endpoint.name);
@@ -151,12 +212,17 @@ fn more(out: &mut String, count: usize) {
 }
 
 fn show_filter(plan: &Plan, filter: Option<Filter>) -> String {
-    let Some(filter) = filter else { return String::new() };
+    let Some(filter) = filter else {
+        return String::new();
+    };
     let what = match filter {
         Filter::ProcessGroupOf(_) => "process group",
         Filter::SessionOf(_) => "session",
     };
-    let process = plan.processes.get(filter.process()).map_or("?", |process| process.name.as_str());
+    let process = plan
+        .processes
+        .get(filter.process())
+        .map_or("?", |process| process.name.as_str());
     format!(" in the {what} of {process}")
 }
 

@@ -1,4 +1,5 @@
-//! What a line that is not TOML was meant to be: a text without quotes, a number with a zero in front, a half header.
+//! What a line that is not TOML was meant to be: a text without quotes, a number with a zero in
+//! front, a half header.
 //!
 //! Invariant: a suggested line is valid TOML.
 
@@ -16,10 +17,20 @@ pub fn hint(line: &str, message: &str) -> String {
         return "remove one of the two lines".to_owned();
     }
     let line = without_comment(line).trim();
-    let meant = if line.starts_with('[') { header(line) } else { assignment(line) };
-    let valid = meant.into_iter().filter(|line| DeTable::parse(line).is_ok());
+    let meant = if line.starts_with('[') {
+        header(line)
+    } else {
+        assignment(line)
+    };
+    let valid = meant
+        .into_iter()
+        .filter(|line| DeTable::parse(line).is_ok());
     let lines: Vec<String> = valid.collect();
-    if lines.is_empty() { REFERENCE.to_owned() } else { lines.join("\n") }
+    if lines.is_empty() {
+        REFERENCE.to_owned()
+    } else {
+        lines.join("\n")
+    }
 }
 
 fn without_comment(line: &str) -> &str {
@@ -33,7 +44,11 @@ fn without_comment(line: &str) -> &str {
         }
     }
     // A quote that is never closed.
-    if quote.is_some() { line.split('#').next().unwrap_or(line) } else { line }
+    if quote.is_some() {
+        line.split('#').next().unwrap_or(line)
+    } else {
+        line
+    }
 }
 
 fn header(line: &str) -> Option<String> {
@@ -46,8 +61,14 @@ fn header(line: &str) -> Option<String> {
 }
 
 fn assignment(line: &str) -> Option<String> {
-    let two_words = || line.split_once(' ').filter(|(_, value)| !value.trim().contains(' '));
-    let (key, value) = line.split_once('=').or_else(|| line.split_once(':')).or_else(two_words)?;
+    let two_words = || {
+        line.split_once(' ')
+            .filter(|(_, value)| !value.trim().contains(' '))
+    };
+    let (key, value) = line
+        .split_once('=')
+        .or_else(|| line.split_once(':'))
+        .or_else(two_words)?;
     let key = key.trim().trim_matches(['"', '\'']);
     let value = value.trim_matches(|c: char| c.is_whitespace() || "=:,;".contains(c));
     if value.is_empty() || !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
@@ -55,13 +76,26 @@ fn assignment(line: &str) -> Option<String> {
     }
     let text = value.trim_matches(['"', '\'', '\u{201c}', '\u{201d}']);
     if LISTS.contains(&key) {
-        let items = value.trim_matches(['[', ']']).split(',').map(|item| item.trim_matches(['"', '\'', ' ']));
-        return Some(suggest::list_line(key, items.filter(|item| !item.is_empty())));
+        let items = value
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|item| item.trim_matches(['"', '\'', ' ']));
+        return Some(suggest::list_line(
+            key,
+            items.filter(|item| !item.is_empty()),
+        ));
     }
     let digits = text.replace('_', "");
-    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && text == value && key != "mode" {
+    if !digits.is_empty()
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && text == value
+        && key != "mode"
+    {
         let number = digits.trim_start_matches('0');
-        return Some(format!("{key} = {}", if number.is_empty() { "0" } else { number }));
+        return Some(format!(
+            "{key} = {}",
+            if number.is_empty() { "0" } else { number }
+        ));
     }
     match text.to_ascii_lowercase().as_str() {
         truth @ ("true" | "false") => Some(format!("{key} = {truth}")),

@@ -1,8 +1,9 @@
 //! How much of what clients cause is written to the log, and how often a name may change hands.
 //!
-//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do, and at most
-//! [`LINES_PER_NAME`] of them about one process, so that one that connects in a loop neither fills the log nor keeps the others
-//! out of it. What was held back is counted in the summary.
+//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do,
+//! and at most [`LINES_PER_NAME`] of them about one process, so that one that connects in a loop
+//! neither fills the log nor keeps the others out of it. What was held back is counted in the
+//! summary.
 
 use super::ControlCounters;
 use super::policy::Refusal;
@@ -17,11 +18,15 @@ use std::time::{Duration, Instant};
 
 const LINES_PER_SECOND: u32 = 20;
 const LINES_PER_NAME: u32 = 8;
-/// Sessions and registrations of one name. Each of them makes and takes down rings and wakes the lane threads that have a
-/// route to the process: a program that opens its session in a loop must not take their time. A program that crashes and
-/// is restarted stays far below; one that is above comes back within a twentieth of a second, because the library and
-/// `rtctl` try again while rtd answers that it is busy.
-const NAME_RATE: Rate = Rate { per_second: 20, burst: 100 };
+/// Sessions and registrations of one name. Each of them makes and takes down rings and wakes the
+/// lane threads that have a route to the process: a program that opens its session in a loop must
+/// not take their time. A program that crashes and is restarted stays far below; one that is above
+/// comes back within a twentieth of a second, because the library and `rtctl` try again while rtd
+/// answers that it is busy.
+const NAME_RATE: Rate = Rate {
+    per_second: 20,
+    burst: 100,
+};
 
 #[derive(Debug)]
 pub(super) struct LogBudget {
@@ -84,19 +89,29 @@ impl LogBudget {
         }
         let abuse = |c: &ControlCounters| (c.evicted, c.unread, c.bad_frames, c.shortages);
         if self.held_back > 0 || abuse(counters) != abuse(&self.reported) {
-            log::warning(format_args!("control socket: {} lines held back; {counters}", self.held_back));
+            log::warning(format_args!(
+                "control socket: {} lines held back; {counters}",
+                self.held_back
+            ));
         }
-        *self = LogBudget { reported: *counters, ..LogBudget::new(now) };
+        *self = LogBudget {
+            reported: *counters,
+            ..LogBudget::new(now)
+        };
     }
 }
 
-/// The process that a line is about: the first word, behind `refused: ` or `pid 7 is `. Only for counting: a line about anything
-/// else is counted under its own first word.
+/// The process that a line is about: the first word, behind `refused: ` or `pid 7 is `. Only for
+/// counting: a line about anything else is counted under its own first word.
 fn subject(text: &str) -> &str {
     let text = text.strip_prefix("refused: ").unwrap_or(text);
     let mut words = text.split([' ', ':', ',']);
     let first = words.next().unwrap_or_default();
-    if first == "pid" { words.nth(2).unwrap_or(first) } else { first }
+    if first == "pid" {
+        words.nth(2).unwrap_or(first)
+    } else {
+        first
+    }
 }
 
 /// How often each name may still be given.
@@ -109,10 +124,14 @@ impl NameBudget {
         NameBudget((0..processes).map(|_| Bucket::new(NAME_RATE)).collect())
     }
 
-    /// Takes one from the name's budget. To be asked for a client that may have the name: a stranger must not be able to
-    /// use it up.
+    /// Takes one from the name's budget. To be asked for a client that may have the name: a
+    /// stranger must not be able to use it up.
     pub fn spend(&mut self, process: ProcessId, name: Name) -> Result<(), Refusal> {
-        if self.0.get_mut(process).is_none_or(|bucket| bucket.admit(clock::monotonic_ns())) {
+        if self
+            .0
+            .get_mut(process)
+            .is_none_or(|bucket| bucket.admit(clock::monotonic_ns()))
+        {
             return Ok(());
         }
         let Rate { per_second, burst } = NAME_RATE;
@@ -135,10 +154,19 @@ mod tests {
         let start = Instant::now();
         let granted = (0..1_000).filter(|_| names.spend(0, name).is_ok()).count();
         let most = NAME_RATE.burst as usize + 1 + (start.elapsed().as_millis() / 50) as usize;
-        assert!((100..=most).contains(&granted), "{granted}, not 100 to {most}");
-        let refusal = std::iter::repeat_with(|| names.spend(0, name)).find_map(Result::err).unwrap();
+        assert!(
+            (100..=most).contains(&granted),
+            "{granted}, not 100 to {most}"
+        );
+        let refusal = std::iter::repeat_with(|| names.spend(0, name))
+            .find_map(Result::err)
+            .unwrap();
         assert_eq!(refusal.status, Status::Busy);
-        assert!(refusal.text.contains("arm: registered more than 100 times at once or 20 times a second"));
+        assert!(
+            refusal
+                .text
+                .contains("arm: registered more than 100 times at once or 20 times a second")
+        );
         names.spend(1, name).unwrap();
         std::thread::sleep(Duration::from_millis(60));
         names.spend(0, name).unwrap();
@@ -148,9 +176,14 @@ mod tests {
     fn a_second_has_so_many_lines_and_no_more() {
         let start = Instant::now();
         let mut budget = LogBudget::new(start);
-        let granted = (0..100).filter(|n| budget.spend(&format!("p{}: came", n % 50))).count();
+        let granted = (0..100)
+            .filter(|n| budget.spend(&format!("p{}: came", n % 50)))
+            .count();
         assert_eq!((granted, budget.held_back), (20, 80));
-        budget.refill(start + Duration::from_millis(999), &ControlCounters::default());
+        budget.refill(
+            start + Duration::from_millis(999),
+            &ControlCounters::default(),
+        );
         assert!(!budget.spend("p: came"));
         budget.refill(start + Duration::from_secs(1), &ControlCounters::default());
         assert!(budget.spend("p: came"));

@@ -1,11 +1,13 @@
-//! The connections of the control socket: a fixed number of slots, and who gives way when they are full.
+//! The connections of the control socket: a fixed number of slots, and who gives way when they are
+//! full.
 //!
-//! One user can neither fill the table nor push others out of it: it has a share, and who has most gives
-//! way first. Root has no share and gives way last: the operator comes in whatever strangers do.
+//! One user can neither fill the table nor push others out of it: it has a share, and who has most
+//! gives way first. Root has no share and gives way last: the operator comes in whatever strangers
+//! do.
 //!
-//! Invariant: at most [`CONNECTIONS_MAX`] descriptors, each in the readiness set exactly while its slot
-//! is taken. A token names slot *and* use, so an event of a connection that was closed earlier in the
-//! same turn finds nothing.
+//! Invariant: at most [`CONNECTIONS_MAX`] descriptors, each in the readiness set exactly while its
+//! slot is taken. A token names slot *and* use, so an event of a connection that was closed earlier
+//! in the same turn finds nothing.
 
 use super::Token;
 use rtcore::sys::epoll::Epoll;
@@ -44,8 +46,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Notes that it spoke. One that has announced its exec(2) has nothing more to say: the time it was
-    /// given for that is not prolonged.
+    /// Notes that it spoke. One that has announced its exec(2) has nothing more to say: the time it
+    /// was given for that is not prolonged.
     pub fn heard(&mut self, now: Instant) {
         if self.exec_of.is_none() {
             self.last_heard = now;
@@ -62,15 +64,18 @@ pub(super) struct Clients {
 
 impl Clients {
     pub fn new() -> Clients {
-        Clients { slots: (0..CONNECTIONS_MAX).map(|_| None).collect(), uses: 0 }
+        Clients {
+            slots: (0..CONNECTIONS_MAX).map(|_| None).collect(),
+            uses: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// Takes a connection in; when there is no room, another gives way. Answers whether one did, or this
-    /// one because all others await an exec(2).
+    /// Takes a connection in; when there is no room, another gives way. Answers whether one did, or
+    /// this one because all others await an exec(2).
     pub fn insert(&mut self, epoll: &Epoll, conn: Conn, now: Instant) -> io::Result<bool> {
         let cred = conn.peer()?;
         let share_is_used = cred.uid != 0 && self.of_uid(cred.uid) >= CONNECTIONS_PER_UID_MAX;
@@ -79,17 +84,36 @@ impl Clients {
             busy(&conn);
             return Ok(true);
         }
-        let Some(slot) = self.slots.iter().position(Option::is_none) else { return Ok(crowded) };
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            return Ok(crowded);
+        };
         self.uses = self.uses.wrapping_add(1);
-        let token = Token::Client { slot, uses: self.uses }.encode();
-        let pidfd = conn.peer_pidfd().and_then(|pidfd| epoll.add(&conn, token).map(|()| pidfd));
+        let token = Token::Client {
+            slot,
+            uses: self.uses,
+        }
+        .encode();
+        let pidfd = conn
+            .peer_pidfd()
+            .and_then(|pidfd| epoll.add(&conn, token).map(|()| pidfd));
         let pidfd = pidfd.inspect_err(|e| short(&conn, e))?;
-        self.slots[slot] = Some(Client { conn, cred, pidfd, exec_of: None, token, last_heard: now });
+        self.slots[slot] = Some(Client {
+            conn,
+            cred,
+            pidfd,
+            exec_of: None,
+            token,
+            last_heard: now,
+        });
         Ok(crowded)
     }
 
     fn of_uid(&self, uid: u32) -> usize {
-        self.slots.iter().flatten().filter(|client| client.cred.uid == uid).count()
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|client| client.cred.uid == uid)
+            .count()
     }
 
     /// A name was granted anew: nobody awaits the exec(2) of an older grant any more.
@@ -102,7 +126,10 @@ impl Clients {
 
     /// Who `token` is, unless that connection is closed.
     pub fn get(&mut self, slot: usize, token: u64) -> Option<&mut Client> {
-        self.slots.get_mut(slot)?.as_mut().filter(|client| client.token == token)
+        self.slots
+            .get_mut(slot)?
+            .as_mut()
+            .filter(|client| client.token == token)
     }
 
     /// Closes a connection; whoever it was is handed back for its `exec_of`.
@@ -114,8 +141,8 @@ impl Clients {
         Some(client)
     }
 
-    /// Makes room among all, or among those of one user: of the user with most connections the one that
-    /// has been silent longest goes, root's last, and none whose exec is awaited.
+    /// Makes room among all, or among those of one user: of the user with most connections the one
+    /// that has been silent longest goes, root's last, and none whose exec is awaited.
     pub fn evict(&mut self, epoll: &Epoll, uid: Option<u32>) -> bool {
         let idle = self.slots.iter().enumerate().filter_map(|(slot, client)| {
             let client = client.as_ref().filter(|client| client.exec_of.is_none())?;
@@ -123,7 +150,9 @@ impl Clients {
             let rank = (of == 0, Reverse(self.of_uid(of)), client.last_heard, slot);
             uid.is_none_or(|uid| uid == of).then_some(rank)
         });
-        let Some((.., slot)) = idle.min() else { return false };
+        let Some((.., slot)) = idle.min() else {
+            return false;
+        };
         if let Some(client) = self.remove(epoll, slot) {
             busy(&client.conn);
         }
@@ -134,7 +163,10 @@ impl Clients {
     pub fn idle(&self, now: Instant) -> Vec<usize> {
         let late = |client: &Client| now.saturating_duration_since(client.last_heard) >= IDLE_MAX;
         let slots = self.slots.iter().enumerate();
-        slots.filter(|(_, client)| client.as_ref().is_some_and(late)).map(|(slot, _)| slot).collect()
+        slots
+            .filter(|(_, client)| client.as_ref().is_some_and(late))
+            .map(|(slot, _)| slot)
+            .collect()
     }
 }
 
@@ -160,14 +192,25 @@ mod tests {
 
     fn listener(name: &str) -> (Listener, Epoll) {
         let dir = std::env::temp_dir().join(format!("rtd-conns-{}-{name}", std::process::id()));
-        (Listener::bind(&dir.join("s")).unwrap(), Epoll::new().unwrap())
+        (
+            Listener::bind(&dir.join("s")).unwrap(),
+            Epoll::new().unwrap(),
+        )
     }
 
     /// A connection, taken in as if it were this user's.
-    fn take(clients: &mut Clients, listener: &Listener, epoll: &Epoll, uid: u32, now: Instant) -> Conn {
+    fn take(
+        clients: &mut Clients,
+        listener: &Listener,
+        epoll: &Epoll,
+        uid: u32,
+        now: Instant,
+    ) -> Conn {
         let end = Conn::connect(listener.path(), Duration::from_secs(1)).unwrap();
         let slot = clients.slots.iter().position(Option::is_none).unwrap();
-        clients.insert(epoll, listener.accept().unwrap().unwrap(), now).unwrap();
+        clients
+            .insert(epoll, listener.accept().unwrap().unwrap(), now)
+            .unwrap();
         clients.slots[slot].as_mut().unwrap().cred.uid = uid;
         end
     }
@@ -186,10 +229,23 @@ mod tests {
         let mut gone = |uid| {
             assert!(clients.evict(&epoll, uid));
             let there = |slot: &Option<Client>| slot.is_some();
-            clients.slots.iter().take(ends.len()).map(there).collect::<Vec<_>>()
+            clients
+                .slots
+                .iter()
+                .take(ends.len())
+                .map(there)
+                .collect::<Vec<_>>()
         };
         let mut expected = vec![true; ends.len()];
-        for (uid, slot) in [(Some(9), 7), (None, 4), (None, 5), (None, 3), (None, 6), (None, 0), (None, 1)] {
+        for (uid, slot) in [
+            (Some(9), 7),
+            (None, 4),
+            (None, 5),
+            (None, 3),
+            (None, 6),
+            (None, 0),
+            (None, 1),
+        ] {
             expected[slot] = false;
             assert_eq!(gone(uid), expected, "{slot} should have gone");
         }
@@ -201,10 +257,14 @@ mod tests {
     fn a_new_grant_of_a_name_frees_the_connections_of_older_ones() {
         let (listener, epoll) = listener("grants");
         let mut clients = Clients::new();
-        let ends: Vec<Conn> =
-            (0..3).map(|_| take(&mut clients, &listener, &epoll, 7, Instant::now())).collect();
+        let ends: Vec<Conn> = (0..3)
+            .map(|_| take(&mut clients, &listener, &epoll, 7, Instant::now()))
+            .collect();
         for (slot, (process, generation)) in [(0, 1), (0, 2), (1, 1)].into_iter().enumerate() {
-            clients.slots[slot].as_mut().unwrap().exec_of = Some(ExecOf { process, generation });
+            clients.slots[slot].as_mut().unwrap().exec_of = Some(ExecOf {
+                process,
+                generation,
+            });
         }
         clients.forget_older(0, 2);
         let awaited = |slot: usize| clients.slots[slot].as_ref().unwrap().exec_of.is_some();
@@ -223,11 +283,22 @@ mod tests {
         for n in 0..3 {
             ends.push(Conn::connect(listener.path(), Duration::from_secs(1)).unwrap());
             let conn = listener.accept().unwrap().unwrap();
-            clients.insert(&epoll, conn, start + Duration::from_secs(n)).unwrap();
+            clients
+                .insert(&epoll, conn, start + Duration::from_secs(n))
+                .unwrap();
         }
-        clients.slots[0].as_mut().unwrap().exec_of = Some(ExecOf { process: 0, generation: 1 });
-        clients.slots[1].as_mut().unwrap().heard(start + Duration::from_secs(9));
-        assert!(clients.evict(&epoll, None), "slot 2: 0 waits for its exec, 1 was heard of later");
+        clients.slots[0].as_mut().unwrap().exec_of = Some(ExecOf {
+            process: 0,
+            generation: 1,
+        });
+        clients.slots[1]
+            .as_mut()
+            .unwrap()
+            .heard(start + Duration::from_secs(9));
+        assert!(
+            clients.evict(&epoll, None),
+            "slot 2: 0 waits for its exec, 1 was heard of later"
+        );
         let mut frame = [0; 256];
         assert_eq!(ends[2].receive(&mut frame).unwrap(), Received::Packet(256));
         assert_eq!(Reply::decode(&frame).unwrap().status, Status::Busy);
@@ -236,7 +307,10 @@ mod tests {
         assert!(clients.get(1, token).is_some() && clients.get(1, token + 1).is_none());
         assert_eq!(clients.idle(start + IDLE_MAX), [0]);
         assert!(clients.evict(&epoll, None));
-        assert!(!clients.evict(&epoll, None), "an awaited exec is never evicted");
+        assert!(
+            !clients.evict(&epoll, None),
+            "an awaited exec is never evicted"
+        );
         drop(listener);
         std::fs::remove_dir(dir).unwrap();
     }

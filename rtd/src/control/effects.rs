@@ -1,7 +1,8 @@
-//! Carries out what follows from an event: the effects of [`crate::sessions::state`], and the [`Consequence`]s of a change in the
-//! registry. This is the one place that does, in their order.
+//! Carries out what follows from an event: the effects of [`crate::sessions::state`], and the
+//! [`Consequence`]s of a change in the registry. This is the one place that does, in their order.
 //!
-//! Invariant: an event is served to its end, with all events that its effects return, before the next one is.
+//! Invariant: an event is served to its end, with all events that its effects return, before the
+//! next one is.
 
 use super::registry::{Change, Consequence};
 use super::{Control, Lanes};
@@ -21,31 +22,56 @@ struct Applied {
 
 impl Applied {
     fn then(event: Event) -> Applied {
-        Applied { events: vec![event], failed: false }
+        Applied {
+            events: vec![event],
+            failed: false,
+        }
     }
 
     /// The session cannot be put in force.
     fn failed(process: ProcessId, text: String) -> Applied {
-        Applied { events: vec![Event::Ended { process, end: End::Failed(text) }], failed: true }
+        Applied {
+            events: vec![Event::Ended {
+                process,
+                end: End::Failed(text),
+            }],
+            failed: true,
+        }
     }
 }
 
 impl From<Change> for Event {
     fn from(change: Change) -> Event {
-        let Change { process, state, pid, ending } = change;
-        Event::Changed { process, standing: Standing { state, pid, ending } }
+        let Change {
+            process,
+            state,
+            pid,
+            ending,
+        } = change;
+        Event::Changed {
+            process,
+            standing: Standing { state, pid, ending },
+        }
     }
 }
 
 fn unless_read(sent: bool, process: ProcessId) -> Applied {
-    if sent { Applied::default() } else { Applied::then(Event::Ended { process, end: End::Unread }) }
+    if sent {
+        Applied::default()
+    } else {
+        Applied::then(Event::Ended {
+            process,
+            end: End::Unread,
+        })
+    }
 }
 
 impl<L: Lanes> Control<L> {
     /// Serves an event of the sessions.
     pub(super) fn perform(&mut self, event: Event) {
         let mut events = vec![event];
-        // The last is served first: what follows from an event comes before what follows from the one before it.
+        // The last is served first: what follows from an event comes before what follows from the
+        // one before it.
         while let Some(event) = events.pop() {
             let mut next = Vec::new();
             for effect in self.sessions.step(event) {
@@ -73,13 +99,25 @@ impl<L: Lanes> Control<L> {
     /// One consequence; the event is what it is for the sessions.
     fn consequence(&mut self, consequence: Consequence) -> Option<Event> {
         match consequence {
-            Consequence::Shown { process, state, pid, uid } => self.lanes.show(process, state, pid, uid),
+            Consequence::Shown {
+                process,
+                state,
+                pid,
+                uid,
+            } => self.lanes.show(process, state, pid, uid),
             Consequence::Receptions(process) => self.lanes.receptions_changed(process),
-            Consequence::Logged { is_warning: true, text } => self.log.warning(format_args!("{text}")),
-            Consequence::Logged { is_warning: false, text } => self.log.info(format_args!("{text}")),
+            Consequence::Logged {
+                is_warning: true,
+                text,
+            } => self.log.warning(format_args!("{text}")),
+            Consequence::Logged {
+                is_warning: false,
+                text,
+            } => self.log.info(format_args!("{text}")),
             Consequence::Refused(refusal) => {
                 self.counters.refused += 1;
-                self.log.warning(format_args!("registration ended: {}", refusal.text));
+                self.log
+                    .warning(format_args!("registration ended: {}", refusal.text));
             }
             Consequence::Changed(change) => return Some(change.into()),
         }
@@ -87,8 +125,14 @@ impl<L: Lanes> Control<L> {
     }
 
     fn consequences(&mut self, all: Vec<Consequence>) -> Applied {
-        let events = all.into_iter().filter_map(|consequence| self.consequence(consequence)).collect();
-        Applied { events, failed: false }
+        let events = all
+            .into_iter()
+            .filter_map(|consequence| self.consequence(consequence))
+            .collect();
+        Applied {
+            events,
+            failed: false,
+        }
     }
 
     fn apply(&mut self, effect: Effect) -> Applied {
@@ -164,7 +208,11 @@ impl<L: Lanes> Control<L> {
             "after_mapped_before_attach",
             return Applied::failed(process, "fault point".to_owned())
         );
-        let Some(identity) = self.sessions.pending(process).map(|pending| pending.identity.clone()) else {
+        let Some(identity) = self
+            .sessions
+            .pending(process)
+            .map(|pending| pending.identity.clone())
+        else {
             return Applied::default();
         };
         if let Err(e) = self.sessions.rings.attach(process, identity) {
@@ -198,27 +246,36 @@ impl<L: Lanes> Control<L> {
         let applied = self.consequences(all);
         if let Err(refusal) = announced {
             let failed = Applied::failed(process, refusal.text);
-            return Applied { events: [failed.events, applied.events].concat(), failed: true };
+            return Applied {
+                events: [failed.events, applied.events].concat(),
+                failed: true,
+            };
         }
         rtcore::fault_point!("after_announce_before_ready");
         applied
     }
 
     fn opened(&mut self, process: ProcessId) {
-        let Some(pending) = self.sessions.take_pending(process) else { return };
+        let Some(pending) = self.sessions.take_pending(process) else {
+            return;
+        };
         self.settle_leftovers(process, pending.identity.pid, pending.continues);
         self.counters.sessions += 1;
         self.granted(process, &pending.reply);
     }
 
     fn unless_broken(&mut self, route: RouteId, made: Result<(), Option<String>>) -> Applied {
-        let Err(text) = made else { return Applied::default() };
+        let Err(text) = made else {
+            return Applied::default();
+        };
         self.warn(text);
         Applied::then(Event::Broken { route })
     }
 
     fn send_frame(&mut self, route: RouteId, end: usize) -> Applied {
-        let Some(frame) = self.sessions.rings.take_frame(route, end) else { return Applied::default() };
+        let Some(frame) = self.sessions.rings.take_frame(route, end) else {
+            return Applied::default();
+        };
         let sent = self.sessions.send_frame(&frame);
         rtcore::fault_point!("between_frames_of_direct_ring");
         unless_read(sent, frame.process)
@@ -227,9 +284,10 @@ impl<L: Lanes> Control<L> {
     fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Applied {
         match self.sessions.rings.seal(route, serials) {
             Ok(()) => Applied::then(Event::Sealed { route }),
-            Err(SealError::Sealed(process, text)) => {
-                Applied::then(Event::Ended { process, end: End::Violation(text) })
-            }
+            Err(SealError::Sealed(process, text)) => Applied::then(Event::Ended {
+                process,
+                end: End::Violation(text),
+            }),
             Err(SealError::Failed(text)) => {
                 self.warn(text);
                 Applied::then(Event::Broken { route })
@@ -240,15 +298,22 @@ impl<L: Lanes> Control<L> {
     /// Writes why a session ends to the log and the counters.
     fn record(&mut self, process: ProcessId, end: &End) {
         let (name, holder) = self.registry.holder(process);
-        let pid = self.sessions.pending(process).map_or(holder, |pending| pending.identity.pid);
+        let pid = self
+            .sessions
+            .pending(process)
+            .map_or(holder, |pending| pending.identity.pid);
         let reason = match end {
             End::Left | End::HungUp(_) => {
-                return self.log.info(format_args!("{name}: pid {pid} closed its session"));
+                return self
+                    .log
+                    .info(format_args!("{name}: pid {pid} closed its session"));
             }
             End::BadFrame(text) => {
                 self.counters.bad_frames += 1;
                 // The session ends whether or not this is read.
-                let _ = self.sessions.reply(process, &Reply::plain(Status::BadFrame, text.as_str()));
+                let _ = self
+                    .sessions
+                    .reply(process, &Reply::plain(Status::BadFrame, text.as_str()));
                 text.as_str()
             }
             End::Violation(text) => {
@@ -261,6 +326,8 @@ impl<L: Lanes> Control<L> {
             }
             End::Unmapped(text) | End::Failed(text) => text,
         };
-        self.log.warning(format_args!("{name}: session of pid {pid} closed: {reason}"));
+        self.log.warning(format_args!(
+            "{name}: session of pid {pid} closed: {reason}"
+        ));
     }
 }

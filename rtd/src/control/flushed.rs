@@ -1,7 +1,7 @@
 //! What `rtctl flush` discarded, for the log.
 //!
-//! `rtctl` takes the messages itself, so that the kernel decides who may, and reports their number. rtd takes the report of a
-//! process that could have done it: one that may read the queue.
+//! `rtctl` takes the messages itself, so that the kernel decides who may, and reports their number.
+//! rtd takes the report of a process that could have done it: one that may read the queue.
 
 use super::policy::Refusal;
 use crate::endpoint::EndpointKind;
@@ -18,10 +18,13 @@ pub(super) struct Queues(Vec<(String, CString)>);
 
 impl Queues {
     pub fn of(plan: &Plan) -> Queues {
-        let queues = plan.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
-            EndpointKind::Mqueue(plan) => Some((endpoint.name.clone(), plan.queue.clone())),
-            _ => None,
-        });
+        let queues = plan
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match &endpoint.kind {
+                EndpointKind::Mqueue(plan) => Some((endpoint.name.clone(), plan.queue.clone())),
+                _ => None,
+            });
         Queues(queues.collect())
     }
 
@@ -35,7 +38,12 @@ impl Queues {
         let shown = queue.to_string_lossy();
         let status = Queue::open(queue, Access::Receive, true).and_then(|queue| queue.status());
         let status = status.map_err(|e| Refusal::new(Status::Failed, format!("flushed: {e}")))?;
-        let PeerCred { pid, uid, gid, groups } = by;
+        let PeerCred {
+            pid,
+            uid,
+            gid,
+            groups,
+        } = by;
         if !status.may_be_read_by(*uid, *gid, groups) {
             let text = format!(
                 "flushed: uid {uid} may not read message queue {shown}, whose mode is {:04o}",

@@ -1,11 +1,13 @@
-//! Registrations outlive a restart of rtd: they are kept in a file beside the control socket, `<socket>.registered`.
+//! Registrations outlive a restart of rtd: they are kept in a file beside the control socket,
+//! `<socket>.registered`.
 //!
-//! The file says which process had which name. The next start checks each entry again (`registry/adopt.rs`): process and
-//! start time, then the configuration. It also says what a stop left in the rings of senders ([`super::leftovers`]). Only the
-//! control thread reads and writes it.
+//! The file says which process had which name. The next start checks each entry again
+//! (`registry/adopt.rs`): process and start time, then the configuration. It also says what a stop
+//! left in the rings of senders ([`super::leftovers`]). Only the control thread reads and writes
+//! it.
 //!
-//! Invariant: a file that is foreign, corrupt, or of another boot or pid namespace is reported and ignored; it never fails
-//! a start.
+//! Invariant: a file that is foreign, corrupt, or of another boot or pid namespace is reported and
+//! ignored; it never fails a start.
 
 use super::leftovers::Leftover;
 use crate::log;
@@ -74,14 +76,20 @@ pub fn path_beside(socket: &Path) -> PathBuf {
 
 impl Kept {
     pub fn beside(socket: &Path) -> Kept {
-        Kept { path: path_beside(socket), failed_at: None, written: false }
+        Kept {
+            path: path_beside(socket),
+            failed_at: None,
+            written: false,
+        }
     }
 
     /// What the last life of the instance kept. A file that cannot be used is named in a warning.
     pub fn load(&self) -> (Vec<Record>, Vec<Leftover>) {
         let read = keepfile::read(&self.path, BYTES_MAX).map_err(|e| e.to_string());
         let parsed = read.and_then(|text| {
-            let Some(text) = text else { return Ok(Default::default()) };
+            let Some(text) = text else {
+                return Ok(Default::default());
+            };
             let scope = pid_scope().map_err(|e| e.to_string())?;
             parse(&text, &scope).map_err(|e| format!("{}: {e}", self.path.display()))
         });
@@ -93,7 +101,8 @@ impl Kept {
         })
     }
 
-    /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again ([`Kept::is_due`]).
+    /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again
+    /// ([`Kept::is_due`]).
     pub fn store(&mut self, records: &[Record], leftovers: &[Leftover]) {
         // This write would hide it.
         self.was_removed();
@@ -101,18 +110,23 @@ impl Kept {
         let stored = if is_empty {
             keepfile::remove(&self.path)
         } else {
-            pid_scope().and_then(|scope| keepfile::write(&self.path, &render(records, leftovers, &scope)))
+            pid_scope()
+                .and_then(|scope| keepfile::write(&self.path, &render(records, leftovers, &scope)))
         };
         if let Err(e) = &stored
             && self.failed_at.is_none()
         {
             let fix = match (e.kind(), shortage_hint(e)) {
                 (io::ErrorKind::StorageFull, _) => "; make room on its file system",
-                (io::ErrorKind::FileTooLarge, _) => "; LimitFSIZE=infinity in the unit's [Service] section",
+                (io::ErrorKind::FileTooLarge, _) => {
+                    "; LimitFSIZE=infinity in the unit's [Service] section"
+                }
                 (_, "") => "; set [daemon] socket to a directory that rtd may write",
                 (_, shortage) => shortage,
             };
-            log::warning(format_args!("registrations will not outlive a restart of rtd: {e}{fix}"));
+            log::warning(format_args!(
+                "registrations will not outlive a restart of rtd: {e}{fix}"
+            ));
         }
         if stored.is_ok() && self.failed_at.is_some() {
             log::info(format_args!(
@@ -124,9 +138,11 @@ impl Kept {
         self.written = stored.is_ok() && !is_empty;
     }
 
-    /// Whether it is time to try a write again that failed: a full file system may have room by now.
+    /// Whether it is time to try a write again that failed: a full file system may have room by
+    /// now.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.failed_at.is_some_and(|at| now.saturating_duration_since(at) >= RETRY)
+        self.failed_at
+            .is_some_and(|at| now.saturating_duration_since(at) >= RETRY)
     }
 
     /// Whether somebody removed the file, or its directory, since it was written; said once.
@@ -143,7 +159,8 @@ impl Kept {
     }
 }
 
-/// Reads what such a file holds, and writes it again: the text that comes out reads as the same entries.
+/// Reads what such a file holds, and writes it again: the text that comes out reads as the same
+/// entries.
 ///
 /// Errors: why it is not used.
 pub fn rewritten(text: &str, scope: &str) -> Result<String, String> {
@@ -153,10 +170,33 @@ pub fn rewritten(text: &str, scope: &str) -> Result<String, String> {
 fn render(records: &[Record], leftovers: &[Leftover], scope: &str) -> String {
     let mut text = format!("{HEADER}\n{scope}\n");
     for Record { name, who } in records {
-        let kind = if who.session { "session" } else { "registration" };
-        let groups: Vec<String> = who.groups.iter().take(GROUPS_MAX).map(u32::to_string).collect();
-        let exe: String = who.exe.escape_debug().to_string().chars().take(EXE_BYTES_MAX / 4).collect();
-        let Identity { pid, tid, start_ticks, euid, egid, requester, .. } = who;
+        let kind = if who.session {
+            "session"
+        } else {
+            "registration"
+        };
+        let groups: Vec<String> = who
+            .groups
+            .iter()
+            .take(GROUPS_MAX)
+            .map(u32::to_string)
+            .collect();
+        let exe: String = who
+            .exe
+            .escape_debug()
+            .to_string()
+            .chars()
+            .take(EXE_BYTES_MAX / 4)
+            .collect();
+        let Identity {
+            pid,
+            tid,
+            start_ticks,
+            euid,
+            egid,
+            requester,
+            ..
+        } = who;
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
@@ -164,7 +204,13 @@ fn render(records: &[Record], leftovers: &[Leftover], scope: &str) -> String {
             groups.join(",")
         );
     }
-    for Leftover { endpoint, pid, start_ticks, messages } in leftovers {
+    for Leftover {
+        endpoint,
+        pid,
+        start_ticks,
+        messages,
+    } in leftovers
+    {
         let _ = writeln!(text, "left {endpoint} {pid} {start_ticks} {messages}");
     }
     text
@@ -176,7 +222,9 @@ fn parse(text: &str, scope: &str) -> Result<(Vec<Record>, Vec<Leftover>), String
         return Err(format!("its first line is not `{HEADER}`"));
     }
     if lines.next() != Some(scope) {
-        return Err("it was written in another boot of the machine or another pid namespace".to_owned());
+        return Err(
+            "it was written in another boot of the machine or another pid namespace".to_owned(),
+        );
     }
     // A file that was cut off would hide a registration.
     if !text.ends_with('\n') {
@@ -218,8 +266,14 @@ fn parse_record(line: &str) -> Option<Record> {
     let (pid, tid, start_ticks) = (number()?, number()?, number()?);
     let (euid, egid, requester) = (number()?, number()?, number()?);
     let groups = words.next()?.strip_suffix('.')?;
-    let groups = groups.split(',').filter(|group| !group.is_empty()).map(|group| group.parse().ok());
-    let (small, id) = (|n: u64| i32::try_from(n).ok(), |n: u64| u32::try_from(n).ok());
+    let groups = groups
+        .split(',')
+        .filter(|group| !group.is_empty())
+        .map(|group| group.parse().ok());
+    let (small, id) = (
+        |n: u64| i32::try_from(n).ok(),
+        |n: u64| u32::try_from(n).ok(),
+    );
     let who = Identity {
         pid: small(pid)?,
         tid: small(tid)?,
@@ -250,16 +304,27 @@ mod tests {
             session: groups.is_empty(),
             exe: "/opt/a program (deleted)".to_owned(),
         };
-        Record { name: name.to_owned(), who }
+        Record {
+            name: name.to_owned(),
+            who,
+        }
     }
 
     #[test]
     fn what_is_kept_is_what_was_there() {
         let records = [record("arm", &[]), record("leg", &[7, 8])];
-        let left = |pid| Leftover { endpoint: "arm.out".to_owned(), pid, start_ticks: 1 << 40, messages: 36 };
+        let left = |pid| Leftover {
+            endpoint: "arm.out".to_owned(),
+            pid,
+            start_ticks: 1 << 40,
+            messages: 36,
+        };
         let leftovers = [left(7), left(8)];
         let text = render(&records, &leftovers, "boot x pid:[1]");
-        assert_eq!(parse(&text, "boot x pid:[1]").unwrap(), (records.to_vec(), leftovers.to_vec()));
+        assert_eq!(
+            parse(&text, "boot x pid:[1]").unwrap(),
+            (records.to_vec(), leftovers.to_vec())
+        );
         let other = parse(&text, "boot y pid:[1]").unwrap_err();
         assert!(other.contains("another boot"), "{other}");
         let mut strange = record("arm", &[]);

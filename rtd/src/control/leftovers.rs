@@ -1,8 +1,9 @@
-//! Messages that a stop left in the rings of senders. Their sessions bring them to the next rtd, unless a sender ends before
-//! that: then nobody has them, and the next rtd counts them as lost.
+//! Messages that a stop left in the rings of senders. Their sessions bring them to the next rtd,
+//! unless a sender ends before that: then nobody has them, and the next rtd counts them as lost.
 //!
-//! The stop writes how many there are beside the registrations ([`super::kept`]). It is exact: from the moment at which a lane
-//! stops, the library refuses further messages ([`rtcore::ring::Consumer::stop`]).
+//! The stop writes how many there are beside the registrations ([`super::kept`]). It is exact: from
+//! the moment at which a lane stops, the library refuses further messages
+//! ([`rtcore::ring::Consumer::stop`]).
 
 use super::{Control, Lanes};
 use crate::log;
@@ -43,8 +44,15 @@ pub(super) struct Leftovers {
 
 impl Leftovers {
     pub fn new(plan: &Plan) -> Leftovers {
-        let endpoints = plan.endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.owner));
-        Leftovers { endpoints: endpoints.collect(), waiting: Vec::new(), unkept: false }
+        let endpoints = plan
+            .endpoints
+            .iter()
+            .map(|endpoint| (endpoint.name.clone(), endpoint.owner));
+        Leftovers {
+            endpoints: endpoints.collect(),
+            waiting: Vec::new(),
+            unkept: false,
+        }
     }
 
     /// Those whose sender may still bring them.
@@ -62,8 +70,9 @@ impl Leftovers {
     }
 
     fn take(&mut self, is_over: impl Fn(&Leftovers, &Leftover) -> bool) -> Vec<Leftover> {
-        let (over, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|leftover| is_over(self, leftover));
+        let (over, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|leftover| is_over(self, leftover));
         self.waiting = waiting;
         let over: Vec<Leftover> = over;
         self.unkept |= !over.is_empty();
@@ -76,7 +85,9 @@ impl Leftovers {
 
     fn of_process(&mut self, process: ProcessId, pid: i32) -> Vec<Leftover> {
         self.take(|all, leftover| {
-            let owner = all.find(&leftover.endpoint).and_then(|id| all.endpoints[id].1);
+            let owner = all
+                .find(&leftover.endpoint)
+                .and_then(|id| all.endpoints[id].1);
             owner == Some(process) && leftover.pid == pid
         })
     }
@@ -97,8 +108,9 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// A session is open. One that continues the session of before brings what it had; the first session of another program in
-    /// the same process, after an exec(2) or after the earlier session was dropped, does not.
+    /// A session is open. One that continues the session of before brings what it had; the first
+    /// session of another program in the same process, after an exec(2) or after the earlier
+    /// session was dropped, does not.
     pub(super) fn settle_leftovers(&mut self, process: ProcessId, pid: i32, continues: bool) {
         for leftover in self.leftovers.of_process(process, pid) {
             if !continues {
@@ -108,7 +120,12 @@ impl<L: Lanes> Control<L> {
     }
 
     fn lose(&mut self, leftover: &Leftover) {
-        let Leftover { endpoint, pid, messages, .. } = leftover;
+        let Leftover {
+            endpoint,
+            pid,
+            messages,
+            ..
+        } = leftover;
         match self.leftovers.find(endpoint) {
             Some(id) => self.lanes.lost_with_sender(id, *pid, *messages),
             None => log::warning(format_args!(
@@ -119,8 +136,8 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// The daemon ends, and so many messages stay in the ring of each of these endpoints' owners: keeps that for the next
-    /// start.
+    /// The daemon ends, and so many messages stay in the ring of each of these endpoints' owners:
+    /// keeps that for the next start.
     pub fn keep_leftovers(&mut self, left: &[(EndpointId, u64)]) {
         for &(endpoint, messages) in left {
             let (name, owner) = &self.leftovers.endpoints[endpoint];
@@ -128,10 +145,16 @@ impl<L: Lanes> Control<L> {
                 "left in the ring of {name}, for the next rtd: {}",
                 counted(messages, "message")
             ));
-            let Some((pid, start_ticks)) = owner.and_then(|owner| self.registry.identity(owner)) else {
+            let Some((pid, start_ticks)) = owner.and_then(|owner| self.registry.identity(owner))
+            else {
                 continue;
             };
-            let leftover = Leftover { endpoint: name.clone(), pid, start_ticks, messages };
+            let leftover = Leftover {
+                endpoint: name.clone(),
+                pid,
+                start_ticks,
+                messages,
+            };
             self.leftovers.waiting.push(leftover);
             self.leftovers.unkept = true;
         }

@@ -1,11 +1,13 @@
 //! The control thread: registration, peer death, operator signals, housekeeping.
 //!
-//! One ordinary (SCHED_OTHER) thread with one readiness set. It never waits for a client: each frame is
-//! taken whole, answered without blocking, and a client that does not keep up is closed. All there is to
-//! fill has a bound: connections, sessions, frames and accepts per turn, log lines per second.
+//! One ordinary (SCHED_OTHER) thread with one readiness set. It never waits for a client: each
+//! frame is taken whole, answered without blocking, and a client that does not keep up is closed.
+//! All there is to fill has a bound: connections, sessions, frames and accepts per turn, log lines
+//! per second.
 //!
-//! Invariant: in one turn deaths come first, then frames (of sessions, then of others), then new connections. So a name is free before
-//! somebody asks for it, and a frame that has arrived is read before its connection can give way.
+//! Invariant: in one turn deaths come first, then frames (of sessions, then of others), then new
+//! connections. So a name is free before somebody asks for it, and a frame that has arrived is read
+//! before its connection can give way.
 
 mod budget;
 mod conns;
@@ -54,24 +56,26 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Connections taken in one turn; the others wait for the next, behind the frames.
 const ACCEPTS_PER_TURN: usize = 16;
 
-/// The lanes and the statistics page, as the control thread uses them: the running daemon, or a test that records.
+/// The lanes and the statistics page, as the control thread uses them: the running daemon, or a
+/// test that records.
 pub trait Lanes {
-    /// The process' [`Peer`] says this of it now: writes the statistics page, and wakes the lane threads that hold messages for
-    /// it.
+    /// The process' [`Peer`] says this of it now: writes the statistics page, and wakes the lane
+    /// threads that hold messages for it.
     fn show(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// What becomes of the signals to a process changed and its [`Peer`] already says so: writes the statistics page, and wakes
-    /// the lane threads that hold messages for it.
+    /// What becomes of the signals to a process changed and its [`Peer`] already says so: writes
+    /// the statistics page, and wakes the lane threads that hold messages for it.
     fn receptions_changed(&mut self, _process: ProcessId) {}
-    /// The lane threads of these routes, which have nothing to do, have not looked since the rings of their receivers
-    /// changed: wakes them.
+    /// The lane threads of these routes, which have nothing to do, have not looked since the rings
+    /// of their receivers changed: wakes them.
     fn rings_wait(&mut self, _routes: &[RouteId]) {}
-    /// A session of this process can open when its lane threads have let go of the rings of the one before: wakes them.
+    /// A session of this process can open when its lane threads have let go of the rings of the one
+    /// before: wakes them.
     fn session_waits(&mut self, _process: ProcessId) {}
-    /// So many messages were in the ring of this endpoint's owner when the last rtd stopped, and the owner, this pid, has ended
-    /// since.
+    /// So many messages were in the ring of this endpoint's owner when the last rtd stopped, and
+    /// the owner, this pid, has ended since.
     fn lost_with_sender(&mut self, _endpoint: EndpointId, _pid: i32, _messages: u64) {}
-    /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because of what they
-    /// wrote into their rings. `Stop` makes [`Control::run`] return.
+    /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because
+    /// of what they wrote into their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow;
 }
 
@@ -124,8 +128,8 @@ pub struct Control<L> {
 }
 
 impl<L: Lanes> Control<L> {
-    /// Opens the socket. `peers` in plan order; `rings` after the lane threads took their halves; `signals` from [`StopSignals::block`], called before any
-    /// thread was started.
+    /// Opens the socket. `peers` in plan order; `rings` after the lane threads took their halves;
+    /// `signals` from [`StopSignals::block`], called before any thread was started.
     pub fn new(
         plan: &Plan,
         peers: Vec<Arc<Peer>>,
@@ -173,23 +177,27 @@ impl<L: Lanes> Control<L> {
         self.lanes
     }
 
-    /// Takes over the registrations of the last life of the instance, each checked again, and logs the outcome. Before
-    /// the lanes run: what waits for these processes must find them.
+    /// Takes over the registrations of the last life of the instance, each checked again, and logs
+    /// the outcome. Before the lanes run: what waits for these processes must find them.
     pub fn adopt(&mut self) {
         let (records, leftovers) = self.kept.as_ref().map(Kept::load).unwrap_or_default();
         let mut all = Vec::new();
         for record in records {
             match self.registry.adopt(&self.epoll, record, &mut all) {
-                Adopted::Again(line) => line.iter().for_each(|line| log::info(format_args!("{line}"))),
+                Adopted::Again(line) => line
+                    .iter()
+                    .for_each(|line| log::info(format_args!("{line}"))),
                 Adopted::Not(line) => log::warning(format_args!("{line}")),
             }
         }
         self.adopt_leftovers(leftovers);
-        // Only now: this writes the file again, and if rtd is killed meanwhile, the next start must find all of it there.
+        // Only now: this writes the file again, and if rtd is killed meanwhile, the next start must
+        // find all of it there.
         self.carry_out(all);
     }
 
-    /// No next start follows: nothing is kept for it, also if this process is killed. Before [`Control::adopt`].
+    /// No next start follows: nothing is kept for it, also if this process is killed. Before
+    /// [`Control::adopt`].
     pub fn keep_none(&mut self) {
         if let Some(mut kept) = self.kept.take() {
             kept.store(&[], &[]);
@@ -204,9 +212,9 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Serves until a signal, the lanes or the deadline ends it; may be called again, for instance to
-    /// go on serving with a deadline while the lanes drain. A second SIGTERM or SIGINT then returns
-    /// again.
+    /// Serves until a signal, the lanes or the deadline ends it; may be called again, for instance
+    /// to go on serving with a deadline while the lanes drain. A second SIGTERM or SIGINT then
+    /// returns again.
     pub fn run(&mut self, deadline: Option<Instant>) -> io::Result<Stop> {
         let mut tokens = Vec::with_capacity(rtcore::sys::epoll::EVENTS_MAX);
         loop {
@@ -244,7 +252,10 @@ impl<L: Lanes> Control<L> {
 
     /// A copy of the counters.
     pub fn counters(&self) -> ControlCounters {
-        ControlCounters { deaths: self.registry.deaths(), ..self.counters }
+        ControlCounters {
+            deaths: self.registry.deaths(),
+            ..self.counters
+        }
     }
 
     /// Connections at this moment.
@@ -267,7 +278,9 @@ impl<L: Lanes> Control<L> {
 
     /// One frame of one client.
     fn serve(&mut self, slot: usize, token: u64) {
-        let Some(client) = self.clients.get(slot, token) else { return };
+        let Some(client) = self.clients.get(slot, token) else {
+            return;
+        };
         match recv_frame(&client.conn) {
             ReceivedFrame::Nothing => {}
             ReceivedFrame::Closed => self.close(slot),
@@ -285,7 +298,9 @@ impl<L: Lanes> Control<L> {
     }
 
     fn reply(&mut self, slot: usize, token: u64, reply: &Reply) {
-        let Some(client) = self.clients.get(slot, token) else { return };
+        let Some(client) = self.clients.get(slot, token) else {
+            return;
+        };
         if !client.conn.send(&reply.encode()).unwrap_or(false) {
             self.counters.unread += 1;
             self.close(slot);
@@ -302,26 +317,64 @@ impl<L: Lanes> Control<L> {
             | Request::Explain { .. }
             | Request::Leave
             | Request::Refusals
-            | Request::Carry { .. } => {
-                Err(Refusal::new(Status::BadFrame, "this connection has no session: send Open first"))
-            }
-            Request::Open { name, tid, semaphores, resumes, program, lane } => self
-                .open(slot, token, Opening { name, tid, semaphores, resumes, program, lane }, None)
+            | Request::Carry { .. } => Err(Refusal::new(
+                Status::BadFrame,
+                "this connection has no session: send Open first",
+            )),
+            Request::Open {
+                name,
+                tid,
+                semaphores,
+                resumes,
+                program,
+                lane,
+            } => self
+                .open(
+                    slot,
+                    token,
+                    Opening {
+                        name,
+                        tid,
+                        semaphores,
+                        resumes,
+                        program,
+                        lane,
+                    },
+                    None,
+                )
                 .map(|()| None),
-            Request::Unregister { name } => {
-                self.registry.unregister(&self.epoll, client, name).map(|(reply, all)| {
+            Request::Unregister { name } => self
+                .registry
+                .unregister(&self.epoll, client, name)
+                .map(|(reply, all)| {
                     self.carry_out(all);
                     Some(reply)
-                })
-            }
-            Request::Flushed { endpoint, messages } => {
-                self.queues.flushed(&client.cred, endpoint, messages).map(|line| {
+                }),
+            Request::Flushed { endpoint, messages } => self
+                .queues
+                .flushed(&client.cred, endpoint, messages)
+                .map(|line| {
                     self.log.warning(format_args!("{line}"));
                     Some(Reply::plain(Status::Ok, ""))
-                })
-            }
-            Request::Register { name, pid, tid, exec_follows } => self
-                .register(slot, token, Claim { name, pid, tid, exec_follows, session: false, lane: None })
+                }),
+            Request::Register {
+                name,
+                pid,
+                tid,
+                exec_follows,
+            } => self
+                .register(
+                    slot,
+                    token,
+                    Claim {
+                        name,
+                        pid,
+                        tid,
+                        exec_follows,
+                        session: false,
+                        lane: None,
+                    },
+                )
                 .map(Some),
         };
         result.unwrap_or_else(|refusal| Some(self.refused(refusal)))
@@ -363,13 +416,24 @@ impl<L: Lanes> Control<L> {
     fn granted(&mut self, process: ProcessId, reply: &Reply) {
         self.clients.forget_older(process, reply.generation);
         self.counters.registrations += 1;
-        let pending = if reply.status == Status::Pending { ", until its exec pending" } else { "" };
-        self.log.info(format_args!("{} (generation {}{pending})", reply.text, reply.generation));
+        let pending = if reply.status == Status::Pending {
+            ", until its exec pending"
+        } else {
+            ""
+        };
+        self.log.info(format_args!(
+            "{} (generation {}{pending})",
+            reply.text, reply.generation
+        ));
     }
 
     /// Closes a connection; if it announced an exec(2), this shows that it happened.
     fn close(&mut self, slot: usize) {
-        if let Some(exec_of) = self.clients.remove(&self.epoll, slot).and_then(|client| client.exec_of) {
+        if let Some(exec_of) = self
+            .clients
+            .remove(&self.epoll, slot)
+            .and_then(|client| client.exec_of)
+        {
             let all = self.registry.exec_done(&self.epoll, exec_of);
             self.carry_out(all);
         }
@@ -394,12 +458,15 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Out of descriptors: the listener would be ready for ever and the loop would spin. An idle client
-    /// gives its descriptors back, and the next tick tries again.
+    /// Out of descriptors: the listener would be ready for ever and the loop would spin. An idle
+    /// client gives its descriptors back, and the next tick tries again.
     fn pause(&mut self, e: &io::Error) {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
-        self.log.warning(format_args!("{path}: a connection has to wait: {e}{}", shortage_hint(e)));
+        self.log.warning(format_args!(
+            "{path}: a connection has to wait: {e}{}",
+            shortage_hint(e)
+        ));
         if self.clients.evict(&self.epoll, None) {
             self.counters.evicted += 1;
         }
@@ -411,7 +478,11 @@ impl<L: Lanes> Control<L> {
     fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
-        if self.kept.as_mut().is_some_and(|kept| kept.was_removed() || kept.is_due(now)) {
+        if self
+            .kept
+            .as_mut()
+            .is_some_and(|kept| kept.was_removed() || kept.is_due(now))
+        {
             self.registry.keep_again();
         }
         let all = self.registry.tick(&self.epoll);
@@ -423,7 +494,10 @@ impl<L: Lanes> Control<L> {
             log::warning(format_args!("{line}"));
         }
         if !self.listening {
-            self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
+            self.listening = self
+                .epoll
+                .add(&self.listener, Token::Listener.encode())
+                .is_ok();
         }
         for Waiting { slot, token, .. } in &self.waiting {
             if let Some(client) = self.clients.get(*slot, *token) {
@@ -449,7 +523,11 @@ impl<L: Lanes> Control<L> {
     }
 
     fn tick_rings(&mut self) {
-        let Ticked { waits, broken, warnings } = self.sessions.rings.tick();
+        let Ticked {
+            waits,
+            broken,
+            warnings,
+        } = self.sessions.rings.tick();
         self.warn(warnings);
         for route in broken {
             self.perform(Event::Broken { route });
@@ -477,7 +555,10 @@ impl<L: Lanes> Control<L> {
                 }
                 self.listener = listener;
                 // Else the tick tries again.
-                self.listening = self.epoll.add(&self.listener, Token::Listener.encode()).is_ok();
+                self.listening = self
+                    .epoll
+                    .add(&self.listener, Token::Listener.encode())
+                    .is_ok();
                 log::error(format_args!(
                     "control socket {shown} was removed while rtd uses it; rtd listens there again"
                 ));

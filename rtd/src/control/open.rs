@@ -24,7 +24,6 @@ const MAP_MAX: Duration = Duration::from_secs(5);
 /// What a session is asked for as.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opening {
-    /// The name.
     pub name: Name,
     /// Thread for thread-directed signals.
     pub tid: i32,
@@ -98,13 +97,15 @@ impl<L: Lanes> Control<L> {
         self.sessions.len()
     }
 
-    /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings is left to the next rtd.
+    /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings
+    /// is left to the next rtd.
     pub fn last_direct_ledgers(&mut self) -> Vec<(RouteId, Ledger)> {
         self.perform(Event::Stopped);
         self.sessions.rings.ledgers().collect()
     }
 
-    /// Memory that was ordered is made: opens the sessions that wait for it, and offers direct rings.
+    /// Memory that was ordered is made: opens the sessions that wait for it, and offers direct
+    /// rings.
     pub(super) fn open_made(&mut self) {
         for made in self.sessions.rings.take_made() {
             match made {
@@ -119,10 +120,20 @@ impl<L: Lanes> Control<L> {
     }
 
     fn open_session_made(&mut self, process: ProcessId, made: Result<Prepared, RingsError>) {
-        let at = self.waiting.iter().position(|waiting| waiting.process == process);
+        let at = self
+            .waiting
+            .iter()
+            .position(|waiting| waiting.process == process);
         let waiting = at.map(|at| self.waiting.swap_remove(at));
-        let waiting = waiting.filter(|waiting| self.clients.get(waiting.slot, waiting.token).is_some());
-        let Some(Waiting { slot, token, opening, .. }) = waiting else {
+        let waiting =
+            waiting.filter(|waiting| self.clients.get(waiting.slot, waiting.token).is_some());
+        let Some(Waiting {
+            slot,
+            token,
+            opening,
+            ..
+        }) = waiting
+        else {
             return self.sessions.rings.discard(made);
         };
         let opened = match made {
@@ -135,8 +146,9 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Grants a name to the client for as long as its connection lasts. A refusal is the only reply; everything
-    /// else is sent on the way. `made`: its rings, if they were made on another thread.
+    /// Grants a name to the client for as long as its connection lasts. A refusal is the only
+    /// reply; everything else is sent on the way. `made`: its rings, if they were made on another
+    /// thread.
     pub(super) fn open(
         &mut self,
         slot: usize,
@@ -144,17 +156,41 @@ impl<L: Lanes> Control<L> {
         opening: Opening,
         made: Option<Prepared>,
     ) -> Result<(), Refusal> {
-        let Opening { name, tid, semaphores, resumes, program, lane } = opening;
-        if self.waiting.iter().any(|waiting| (waiting.slot, waiting.token) == (slot, token)) {
-            let text = format!("{name}: the session of this connection is being made: wait for the answer");
+        let Opening {
+            name,
+            tid,
+            semaphores,
+            resumes,
+            program,
+            lane,
+        } = opening;
+        if self
+            .waiting
+            .iter()
+            .any(|waiting| (waiting.slot, waiting.token) == (slot, token))
+        {
+            let text = format!(
+                "{name}: the session of this connection is being made: wait for the answer"
+            );
             return Err(Refusal::new(Status::BadFrame, text));
         }
-        let Some(client) = self.clients.get(slot, token) else { return Ok(()) };
+        let Some(client) = self.clients.get(slot, token) else {
+            return Ok(());
+        };
         if client.exec_of.is_some() {
-            let text = format!("{name}: this connection announced an exec before: open a session on its own");
+            let text = format!(
+                "{name}: this connection announced an exec before: open a session on its own"
+            );
             return Err(Refusal::new(Status::BadFrame, text));
         }
-        let claim = Claim { name, pid: 0, tid, exec_follows: false, session: true, lane };
+        let claim = Claim {
+            name,
+            pid: 0,
+            tid,
+            exec_follows: false,
+            session: true,
+            lane,
+        };
         let mut all = Vec::new();
         let claimed = self.registry.claim(&self.epoll, client, claim, &mut all);
         let pidfd = client.pidfd.try_clone();
@@ -166,27 +202,54 @@ impl<L: Lanes> Control<L> {
             self.names.spend(process, name)?;
         }
         self.vacate(process)?;
-        let failed =
-            |e: std::io::Error| Refusal::new(Status::Failed, format!("{name}: {e}{}", shortage_hint(&e)));
+        let failed = |e: std::io::Error| {
+            Refusal::new(Status::Failed, format!("{name}: {e}{}", shortage_hint(&e)))
+        };
         let pidfd = Arc::new(pidfd.map_err(failed)?);
-        let wanted = Wanted { pid: candidate.pid(), semaphores, resumes };
+        let wanted = Wanted {
+            pid: candidate.pid(),
+            semaphores,
+            resumes,
+        };
         if made.is_none() && self.takes_over(slot, token, opening, process) {
             return Ok(());
         }
         let Begun::Ready(prepared) = self.rings_for(process, wanted, made)? else {
-            self.waiting.push(Waiting { slot, token, opening, process });
+            self.waiting.push(Waiting {
+                slot,
+                token,
+                opening,
+                process,
+            });
             return Ok(());
         };
         let reply = self.registry.answer(&candidate);
         let (generation, pid, uid) = (reply.generation, candidate.pid(), candidate.ruid());
-        let identity = SessionIdentity { generation, pid, uid, program, pidfd };
-        let Some(client) = self.clients.remove(&self.epoll, slot) else { return Ok(()) };
+        let identity = SessionIdentity {
+            generation,
+            pid,
+            uid,
+            program,
+            pidfd,
+        };
+        let Some(client) = self.clients.remove(&self.epoll, slot) else {
+            return Ok(());
+        };
         let until = Instant::now() + MAP_MAX;
         let (candidate, rings, continues) = (Some(candidate), Some(prepared), resumes != 0);
-        let pending = Pending { candidate, identity, rings, reply, continues, until };
+        let pending = Pending {
+            candidate,
+            identity,
+            rings,
+            reply,
+            continues,
+            until,
+        };
         match self.sessions.admit(&self.epoll, process, client, pending) {
             Ok(()) => self.perform(Event::Admitted { process }),
-            Err(e) => self.log.warning(format_args!("{name}: session: {e}: raise fs.epoll.max_user_watches")),
+            Err(e) => self.log.warning(format_args!(
+                "{name}: session: {e}: raise fs.epoll.max_user_watches"
+            )),
         }
         Ok(())
     }
@@ -197,7 +260,10 @@ impl<L: Lanes> Control<L> {
             let reason = format!(
                 "it has not mapped its rings within {MAP_MAX:?}: a program that was stopped connects again by itself"
             );
-            self.perform(Event::Ended { process, end: End::Unmapped(reason) });
+            self.perform(Event::Ended {
+                process,
+                end: End::Unmapped(reason),
+            });
         }
     }
 
@@ -225,16 +291,36 @@ impl<L: Lanes> Control<L> {
         })
     }
 
-    /// Whether rings are being made that were ordered for a connection which is closed by now: they are this one's then.
-    fn takes_over(&mut self, slot: usize, token: u64, opening: Opening, process: ProcessId) -> bool {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.process == process) else {
+    /// Whether rings are being made that were ordered for a connection which is closed by now: they
+    /// are this one's then.
+    fn takes_over(
+        &mut self,
+        slot: usize,
+        token: u64,
+        opening: Opening,
+        process: ProcessId,
+    ) -> bool {
+        let Some(at) = self
+            .waiting
+            .iter()
+            .position(|waiting| waiting.process == process)
+        else {
             return false;
         };
-        let Waiting { slot: former, token: its, .. } = self.waiting[at];
+        let Waiting {
+            slot: former,
+            token: its,
+            ..
+        } = self.waiting[at];
         if self.clients.get(former, its).is_some() {
             return false;
         }
-        self.waiting[at] = Waiting { slot, token, opening, process };
+        self.waiting[at] = Waiting {
+            slot,
+            token,
+            opening,
+            process,
+        };
         true
     }
 
@@ -253,13 +339,16 @@ impl<L: Lanes> Control<L> {
             return Err(Refusal::new(Status::Busy, text));
         }
         let (name, pid) = self.registry.holder(process);
-        let text = format!("{name} is held by a session of the same pid {pid}: close that session first");
+        let text =
+            format!("{name} is held by a session of the same pid {pid}: close that session first");
         Err(Refusal::new(Status::Held, text))
     }
 
     /// One frame of one session.
     pub(super) fn serve_session(&mut self, process: ProcessId, token: u64) {
-        let Some(conn) = self.sessions.conn(process, token) else { return };
+        let Some(conn) = self.sessions.conn(process, token) else {
+            return;
+        };
         let mut fds = Vec::new();
         match recv_frame_with(conn, &mut fds) {
             ReceivedFrame::Nothing => {}
@@ -279,11 +368,23 @@ impl<L: Lanes> Control<L> {
                     self.warn(taken.err());
                 }
             }
-            Request::Carry { channel, pid, program } => {
-                let identity = self.sessions.pending(process).map(|pending| pending.identity.clone());
+            Request::Carry {
+                channel,
+                pid,
+                program,
+            } => {
+                let identity = self
+                    .sessions
+                    .pending(process)
+                    .map(|pending| pending.identity.clone());
                 if let [producer, consumer, page] = fds {
                     let memory = [producer, consumer, page].map(|fd| fd.as_fd());
-                    let carried = Carried { channel, other: (pid, program), identity, memory };
+                    let carried = Carried {
+                        channel,
+                        other: (pid, program),
+                        identity,
+                        memory,
+                    };
                     let carried = self.sessions.rings.carry(process, carried);
                     self.warn(carried.err());
                 }
@@ -321,13 +422,21 @@ impl<L: Lanes> Control<L> {
     fn leave(&mut self, process: ProcessId) {
         // The registry does not know of a session that opens.
         let is_known = !self.sessions.is_opening(process);
-        let fate = if is_known { self.registry.fate(process) } else { Fate::Lives };
+        let fate = if is_known {
+            self.registry.fate(process)
+        } else {
+            Fate::Lives
+        };
         self.end(process, End::HungUp(fate));
     }
 
     /// Ends a session whose process broke the rules, unless it is over already.
     pub fn expel(&mut self, violation: &Violation) {
-        let Violation { process, generation, reason } = violation;
+        let Violation {
+            process,
+            generation,
+            reason,
+        } = violation;
         if self.sessions.is_of(*process, *generation) {
             self.end(*process, End::Violation(reason.clone()));
         }
@@ -337,9 +446,10 @@ impl<L: Lanes> Control<L> {
 impl From<RingsError> for Refusal {
     fn from(e: RingsError) -> Refusal {
         let status = match e {
-            RingsError::Busy(_) | RingsError::Held(_) | RingsError::Unread(_) | RingsError::Making(_) => {
-                Status::Busy
-            }
+            RingsError::Busy(_)
+            | RingsError::Held(_)
+            | RingsError::Unread(_)
+            | RingsError::Making(_) => Status::Busy,
             RingsError::Skin { .. } => Status::Denied,
             RingsError::Unlocked(_)
             | RingsError::NoRoom { .. }

@@ -1,10 +1,11 @@
 //! Who may be what: the credentials of a process against its `[[process]]`.
 //!
-//! Constraint: everything read from /proc counts only when the pidfd says afterwards that the process
-//! is still there ([`observe`]); a number alone may have passed to a stranger.
+//! Constraint: everything read from /proc counts only when the pidfd says afterwards that the
+//! process is still there ([`observe`]); a number alone may have passed to a stranger.
 //!
-//! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a process
-//! of a user can put anything into it, so the line of defence between users is `user` and `group`.
+//! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a
+//! process of a user can put anything into it, so the line of defence between users is `user` and
+//! `group`.
 
 use crate::plan::{Plan, ProcessId, ProcessPlan};
 use rtcore::sys::limits::shortage_hint;
@@ -23,7 +24,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub fn new(status: Status, text: impl Into<String>) -> Refusal {
-        Refusal { status, text: text.into() }
+        Refusal {
+            status,
+            text: text.into(),
+        }
     }
 }
 
@@ -36,8 +40,8 @@ pub(super) enum Exe {
     AfterExec,
 }
 
-/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time. Busy: rtd has no descriptor or
-/// memory for it at the moment.
+/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time. Busy:
+/// rtd has no descriptor or memory for it at the moment.
 pub(super) fn observe<T>(
     pidfd: &PidFd,
     pid: i32,
@@ -50,24 +54,36 @@ pub(super) fn observe<T>(
     }
     answer.map_err(|e| {
         if is_shortage(&e) {
-            let text = format!("pid {pid} cannot be examined now ({e}){}", shortage_hint(&e));
+            let text = format!(
+                "pid {pid} cannot be examined now ({e}){}",
+                shortage_hint(&e)
+            );
             return Refusal::new(Status::Busy, text);
         }
-        let text = format!("pid {pid} cannot be examined ({e}): run rtd as root, or with CAP_SYS_PTRACE");
+        let text =
+            format!("pid {pid} cannot be examined ({e}): run rtd as root, or with CAP_SYS_PTRACE");
         Refusal::new(Status::Failed, text)
     })
 }
 
-/// Whether `requester` may speak for the process: it is its own user's in every respect, or root asks.
+/// Whether `requester` may speak for the process: it is its own user's in every respect, or root
+/// asks.
 ///
-/// `own` is a process that asks for itself: there the effective user, which the kernel wrote down at
-/// connect(2), must still be the one; a process that changed it since (by a set-user-id program that
-/// inherited the connection) does not speak for the old user.
-pub(super) fn may_speak_for(requester: u32, pid: i32, target: &ProcStatus, own: bool) -> Result<(), Refusal> {
+/// `own` is a process that asks for itself: there the effective user, which the kernel wrote down
+/// at connect(2), must still be the one; a process that changed it since (by a set-user-id program
+/// that inherited the connection) does not speak for the old user.
+pub(super) fn may_speak_for(
+    requester: u32,
+    pid: i32,
+    target: &ProcStatus,
+    own: bool,
+) -> Result<(), Refusal> {
     let same = if own {
         target.euid == requester
     } else {
-        [target.ruid, target.euid, target.suid].iter().all(|uid| *uid == requester)
+        [target.ruid, target.euid, target.suid]
+            .iter()
+            .all(|uid| *uid == requester)
     };
     if requester == 0 || same {
         return Ok(());
@@ -96,7 +112,10 @@ pub(super) fn check(
         );
         return Err(Refusal::new(Status::Denied, text));
     }
-    if let Some(gid) = plan.gid.filter(|gid| *gid != status.egid && !status.groups.contains(gid)) {
+    if let Some(gid) = plan
+        .gid
+        .filter(|gid| *gid != status.egid && !status.groups.contains(gid))
+    {
         let text = format!(
             "pid {pid} is gid {} and not in gid {gid}, which [[process]] \"{name}\" demands: add its user \
              to the group, or correct group =",
@@ -104,8 +123,12 @@ pub(super) fn check(
         );
         return Err(Refusal::new(Status::Denied, text));
     }
-    let Some(wanted) = plan.exe.as_ref().filter(|_| exe == Exe::Now) else { return Ok(()) };
-    let (same, runs) = observe(pidfd, pid, || Ok((procfs::runs(pid, wanted)?, procfs::exe(pid)?)))?;
+    let Some(wanted) = plan.exe.as_ref().filter(|_| exe == Exe::Now) else {
+        return Ok(());
+    };
+    let (same, runs) = observe(pidfd, pid, || {
+        Ok((procfs::runs(pid, wanted)?, procfs::exe(pid)?))
+    })?;
     if same {
         return Ok(());
     }
@@ -118,7 +141,8 @@ pub(super) fn check(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// Whether the kernel lets us send it what routes have for it. Asked rather than concluded from the ids.
+/// Whether the kernel lets us send it what routes have for it. Asked rather than concluded from the
+/// ids.
 pub(super) fn may_be_signalled(
     plan: &ProcessPlan,
     pidfd: &PidFd,
@@ -136,27 +160,31 @@ pub(super) fn may_be_signalled(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// The lanes that a process' endpoints take part in: names and priorities, the highest first, at least one.
+/// The lanes that a process' endpoints take part in: names and priorities, the highest first, at
+/// least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ceiling(Vec<(String, u8)>);
 
 impl Ceiling {
     pub fn of(plan: &Plan, process: ProcessId) -> Option<Ceiling> {
         let lanes = plan.routes_of(process).map(|route| &plan.lanes[route.lane]);
-        let mut lanes: Vec<_> = lanes.map(|lane| (lane.name.clone(), lane.priority)).collect();
+        let mut lanes: Vec<_> = lanes
+            .map(|lane| (lane.name.clone(), lane.priority))
+            .collect();
         lanes.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
         lanes.dedup();
         (!lanes.is_empty()).then_some(Ceiling(lanes))
     }
 }
 
-/// The rule of the library's `RealTimeBuilder`: a thread runs below each lane that *it* uses; otherwise it could keep the
-/// thread that serves it from running.
+/// The rule of the library's `RealTimeBuilder`: a thread runs below each lane that *it* uses;
+/// otherwise it could keep the thread that serves it from running.
 ///
-/// What registration knows of that: the lanes of the process, and which one the library declared for the thread
-/// (`declared`; a lane in which the process takes no part says nothing). A declared thread must be below its lane. Any other
-/// must be below the highest lane of the process, and the answer names the lanes that it is not below. So whatever a client
-/// declares, its thread is below the highest of its lanes. The returned text is a warning about a thread that is admitted.
+/// What registration knows of that: the lanes of the process, and which one the library declared
+/// for the thread (`declared`; a lane in which the process takes no part says nothing). A declared
+/// thread must be below its lane. Any other must be below the highest lane of the process, and the
+/// answer names the lanes that it is not below. So whatever a client declares, its thread is below
+/// the highest of its lanes. The returned text is a warning about a thread that is admitted.
 pub(super) fn below(
     Ceiling(lanes): &Ceiling,
     plan: &ProcessPlan,
@@ -164,11 +192,15 @@ pub(super) fn below(
     (pid, tid): (i32, i32),
     declared: Option<&str>,
 ) -> Result<Option<String>, Refusal> {
-    let Some(priority) = observe(pidfd, pid, || sched::realtime_priority(tid))? else { return Ok(None) };
+    let Some(priority) = observe(pidfd, pid, || sched::realtime_priority(tid))? else {
+        return Ok(None);
+    };
     let name = &plan.name;
     let is_declared = |(lane, _): &&(String, u8)| Some(lane.as_str()) == declared;
     let own = lanes.iter().find(is_declared);
-    let Some((lane, most)) = own.or(lanes.first()) else { return Ok(None) };
+    let Some((lane, most)) = own.or(lanes.first()) else {
+        return Ok(None);
+    };
     if priority >= *most {
         let text = format!(
             "thread {tid} of {name} has real-time priority {priority}, not below lane \"{lane}\" with {most}"
@@ -214,7 +246,12 @@ mod tests {
 
     #[test]
     fn only_the_same_user_in_every_respect_or_root_speaks_for_another() {
-        let user = |ruid, euid, suid| ProcStatus { ruid, euid, suid, ..ProcStatus::default() };
+        let user = |ruid, euid, suid| ProcStatus {
+            ruid,
+            euid,
+            suid,
+            ..ProcStatus::default()
+        };
         assert!(may_speak_for(7, 1, &user(7, 7, 7), false).is_ok());
         assert!(may_speak_for(0, 1, &user(7, 7, 7), false).is_ok());
         assert!(may_speak_for(8, 1, &user(7, 7, 7), false).is_err());

@@ -1,10 +1,11 @@
 //! Who has which name: one entry per `[[process]]`, its holder, and what the lanes are told.
 //!
-//! A holder is *pending* from the grant until its exec(2) was seen, if its executable is checked, and
-//! *active* after. Only active holders are announced.
+//! A holder is *pending* from the grant until its exec(2) was seen, if its executable is checked,
+//! and *active* after. Only active holders are announced.
 //!
-//! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`] and
-//! [`Peer::left`] are called from nowhere else. Each call returns what follows from it as a list of [`Consequence`]s.
+//! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`]
+//! and [`Peer::left`] are called from nowhere else. Each call returns what follows from it as a
+//! list of [`Consequence`]s.
 
 mod adopt;
 mod grant;
@@ -52,7 +53,15 @@ struct Holder {
 impl Holder {
     fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
         let looks = Looks::new(who.session);
-        Holder { pidfd, who, ruid, active: false, looks_left: 0, is_after_exec: false, looks }
+        Holder {
+            pidfd,
+            who,
+            ruid,
+            active: false,
+            looks_left: 0,
+            is_after_exec: false,
+            looks,
+        }
     }
 
     /// After an exec(2): what it runs now, as far as rtd may see it.
@@ -87,11 +96,15 @@ struct Entry {
 }
 
 impl Entry {
-    /// In which POSIX process group and session the holder is. None where nobody asks, and where it cannot be
-    /// read: then it is about to die, which its pidfd tells, or descriptors are short for a moment.
+    /// In which POSIX process group and session the holder is. None where nobody asks, and where it
+    /// cannot be read: then it is about to die, which its pidfd tells, or descriptors are short for
+    /// a moment.
     fn groups(&self) -> Option<Groups> {
         let holder = self.holder.as_ref().filter(|_| self.grouped)?;
-        policy::observe(&holder.pidfd, holder.who.pid, || procfs::groups(holder.who.pid)).ok()
+        policy::observe(&holder.pidfd, holder.who.pid, || {
+            procfs::groups(holder.who.pid)
+        })
+        .ok()
     }
 }
 
@@ -126,7 +139,12 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) enum Consequence {
     /// The process' [`Peer`] says this of it now.
-    Shown { process: ProcessId, state: PeerState, pid: i32, uid: u32 },
+    Shown {
+        process: ProcessId,
+        state: PeerState,
+        pid: i32,
+        uid: u32,
+    },
     /// What becomes of the signals to a process changed, and its [`Peer`] already says so.
     Receptions(ProcessId),
     /// A line for the log.
@@ -139,11 +157,17 @@ pub(super) enum Consequence {
 
 impl Consequence {
     pub fn info(text: String) -> Consequence {
-        Consequence::Logged { is_warning: false, text }
+        Consequence::Logged {
+            is_warning: false,
+            text,
+        }
     }
 
     pub fn warning(text: String) -> Consequence {
-        Consequence::Logged { is_warning: true, text }
+        Consequence::Logged {
+            is_warning: true,
+            text,
+        }
     }
 }
 
@@ -151,7 +175,11 @@ impl Registry {
     /// `peers` in plan order.
     pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>) -> io::Result<Registry> {
         if peers.len() != plan.processes.len() {
-            let text = format!("{} peers for {} processes", peers.len(), plan.processes.len());
+            let text = format!(
+                "{} peers for {} processes",
+                peers.len(),
+                plan.processes.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let entry = |(process, (plan_of, peer)): (usize, (&ProcessPlan, Arc<Peer>))| Entry {
@@ -168,14 +196,22 @@ impl Registry {
             ceiling: Ceiling::of(plan, process),
         };
         Ok(Registry {
-            entries: plan.processes.iter().zip(peers).enumerate().map(entry).collect(),
+            entries: plan
+                .processes
+                .iter()
+                .zip(peers)
+                .enumerate()
+                .map(entry)
+                .collect(),
             own_pid: rtcore::sys::sched::getpid(),
             own_depth: procfs::namespace_pids(rtcore::sys::sched::getpid())
                 .map_or(1, |numbers| numbers.len()),
             deaths: 0,
             unkept: false,
             undecided: Vec::new(),
-            rejoin: (0..plan.processes.len()).map(|process| adopt::rejoin(plan, process)).collect(),
+            rejoin: (0..plan.processes.len())
+                .map(|process| adopt::rejoin(plan, process))
+                .collect(),
             started: Instant::now(),
         })
     }
@@ -194,10 +230,19 @@ impl Registry {
     pub fn records(&self) -> Vec<Record> {
         let held = |entry: &Entry| {
             let holder = entry.holder.as_ref().map(|holder| &holder.who);
-            let who = holder.or(entry.expected.as_ref().map(|expected| &expected.who))?.clone();
-            Some(Record { name: entry.plan.name.clone(), who })
+            let who = holder
+                .or(entry.expected.as_ref().map(|expected| &expected.who))?
+                .clone();
+            Some(Record {
+                name: entry.plan.name.clone(),
+                who,
+            })
         };
-        self.entries.iter().filter_map(held).chain(self.undecided.iter().cloned()).collect()
+        self.entries
+            .iter()
+            .filter_map(held)
+            .chain(self.undecided.iter().cloned())
+            .collect()
     }
 
     /// Pid and start time of the process that has a name.
@@ -214,15 +259,19 @@ impl Registry {
     /// A process' name and the pid that has it, 0 when nobody has.
     pub fn holder(&self, process: ProcessId) -> (String, i32) {
         let entry = &self.entries[process];
-        (entry.plan.name.clone(), entry.holder.as_ref().map_or(0, |holder| holder.who.pid))
+        (
+            entry.plan.name.clone(),
+            entry.holder.as_ref().map_or(0, |holder| holder.who.pid),
+        )
     }
 
-    /// What becomes of a holder whose session ended. The kernel closes a dying process' descriptors before it says that it is
-    /// dead; and only its death has a cause.
+    /// What becomes of a holder whose session ended. The kernel closes a dying process' descriptors
+    /// before it says that it is dead; and only its death has a cause.
     pub fn fate(&self, process: ProcessId) -> Fate {
         let holder = self.entries[process].holder.as_ref();
         let pid = holder.map_or(0, |holder| holder.who.pid);
-        let is_exiting = holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
+        let is_exiting =
+            holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
         // After that: a process that was ending may have ended meanwhile.
         match is_exiting {
             _ if self.has_ended(process) => Fate::Died,
@@ -241,7 +290,10 @@ impl Registry {
         let process = self.find(name)?;
         let entry = &self.entries[process];
         let Some(holder) = entry.holder.as_ref() else {
-            return Err(Refusal::new(Status::NoProcess, format!("nobody is registered as {name}")));
+            return Err(Refusal::new(
+                Status::NoProcess,
+                format!("nobody is registered as {name}"),
+            ));
         };
         let uid = client.cred.uid;
         if uid != 0 && uid != holder.who.euid {
@@ -258,16 +310,23 @@ impl Registry {
 
     /// Whether the holder of a name has ended, and nobody has dealt with it yet.
     pub fn has_ended(&self, process: ProcessId) -> bool {
-        let holder = self.entries.get(process).and_then(|entry| entry.holder.as_ref());
+        let holder = self
+            .entries
+            .get(process)
+            .and_then(|entry| entry.holder.as_ref());
         holder.is_some_and(|holder| !holder.pidfd.is_alive())
     }
 
     /// A pidfd became readable. Nothing follows if that holder was replaced.
     pub fn ended(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
-        let Some(entry) = self.entries.get_mut(process) else { return Vec::new() };
-        let Some(holder) = entry.holder.take_if(|holder| !holder.pidfd.is_alive()) else { return Vec::new() };
-        // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the set,
-        // readable for ever.
+        let Some(entry) = self.entries.get_mut(process) else {
+            return Vec::new();
+        };
+        let Some(holder) = entry.holder.take_if(|holder| !holder.pidfd.is_alive()) else {
+            return Vec::new();
+        };
+        // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the
+        // set, readable for ever.
         let _ = epoll.remove(&holder.pidfd);
         self.unkept = true;
         self.deaths += 1;
@@ -275,7 +334,8 @@ impl Registry {
         let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Dead);
         let line = Consequence::info(format!("{}: pid {pid} died{cause}", entry.plan.name));
-        // Not `holder.active`: a process that registers again for an exec(2) is pending, and announced still from before.
+        // Not `holder.active`: a process that registers again for an exec(2) is pending, and
+        // announced still from before.
         if entry.peer.state() != PeerState::Alive {
             return vec![line];
         }
@@ -283,16 +343,32 @@ impl Registry {
         entry.forget();
         vec![
             Consequence::Receptions(process),
-            Consequence::Shown { process, state, pid, uid },
+            Consequence::Shown {
+                process,
+                state,
+                pid,
+                uid,
+            },
             line,
-            Consequence::Changed(Change { process, state, pid, ending }),
+            Consequence::Changed(Change {
+                process,
+                state,
+                pid,
+                ending,
+            }),
         ]
     }
 
     /// The connection that announced an exec(2) is closed: examines what runs now.
     pub fn exec_done(&mut self, epoll: &Epoll, exec_of: ExecOf) -> Vec<Consequence> {
-        let Some(entry) = self.entries.get_mut(exec_of.process) else { return Vec::new() };
-        let Some(holder) = entry.holder.as_mut().filter(|_| entry.generation == exec_of.generation) else {
+        let Some(entry) = self.entries.get_mut(exec_of.process) else {
+            return Vec::new();
+        };
+        let Some(holder) = entry
+            .holder
+            .as_mut()
+            .filter(|_| entry.generation == exec_of.generation)
+        else {
             return Vec::new();
         };
         (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
@@ -302,12 +378,13 @@ impl Registry {
         all
     }
 
-    /// Reads anew in which groups those are whom some route asks for, and judges again those whose exec(2) was
-    /// told lately.
+    /// Reads anew in which groups those are whom some route asks for, and judges again those whose
+    /// exec(2) was told lately.
     ///
-    /// The kernel closes close-on-exec descriptors before it installs the credentials of a set-user-id
-    /// program, so who learns of the exec by the end of file may still read the old ones. What would wait
-    /// for the new ones waits for the process, which may take for ever; so time passes instead.
+    /// The kernel closes close-on-exec descriptors before it installs the credentials of a
+    /// set-user-id program, so who learns of the exec by the end of file may still read the old
+    /// ones. What would wait for the new ones waits for the process, which may take for ever; so
+    /// time passes instead.
     pub fn tick(&mut self, epoll: &Epoll) -> Vec<Consequence> {
         // setpgid(2) and setsid(2) tell nobody.
         for entry in &self.entries {
@@ -318,7 +395,10 @@ impl Registry {
         }
         let mut all = self.look_around();
         for process in 0..self.entries.len() {
-            let holder = self.entries[process].holder.as_mut().filter(|holder| holder.looks_left > 0);
+            let holder = self.entries[process]
+                .holder
+                .as_mut()
+                .filter(|holder| holder.looks_left > 0);
             let Some(holder) = holder else { continue };
             holder.looks_left -= 1;
             all.extend(self.judge(epoll, process));
@@ -329,12 +409,15 @@ impl Registry {
     /// Looks at a holder that may have become another program. Never waits for it.
     fn judge(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
-        let Some(holder) = entry.holder.as_ref() else { return Vec::new() };
+        let Some(holder) = entry.holder.as_ref() else {
+            return Vec::new();
+        };
         let pid = holder.who.pid;
-        let verdict = policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
-            policy::may_speak_for(holder.who.requester, pid, &status, true)?;
-            policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
-        });
+        let verdict =
+            policy::observe(&holder.pidfd, pid, || procfs::status(pid)).and_then(|status| {
+                policy::may_speak_for(holder.who.requester, pid, &status, true)?;
+                policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
+            });
         match verdict {
             // rtd cannot look now; the process stays what it is until rtd can.
             Err(refusal) if refusal.status == Status::Busy => {
@@ -353,7 +436,11 @@ impl Registry {
                 all
             }
             Ok(()) => {
-                self.entries[process].holder.as_mut().into_iter().for_each(Holder::note_program);
+                self.entries[process]
+                    .holder
+                    .as_mut()
+                    .into_iter()
+                    .for_each(Holder::note_program);
                 self.unkept = true;
                 self.runs(epoll, process)
             }
@@ -370,9 +457,14 @@ impl Registry {
     /// A holder runs what it may run: from now on it is active.
     fn runs(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
-        let Some(holder) = entry.holder.as_ref().filter(|holder| !holder.active) else { return Vec::new() };
+        let Some(holder) = entry.holder.as_ref().filter(|holder| !holder.active) else {
+            return Vec::new();
+        };
         let pid = holder.who.pid;
-        let line = format!("{}: pid {pid} runs the required executable: active", entry.plan.name);
+        let line = format!(
+            "{}: pid {pid} runs the required executable: active",
+            entry.plan.name
+        );
         let (mut all, announced) = self.announce(epoll, process);
         match announced {
             Ok(()) => all.push(Consequence::info(line)),
@@ -383,31 +475,50 @@ impl Registry {
     }
 
     fn find(&self, name: Name) -> Result<ProcessId, Refusal> {
-        let found = self.entries.iter().position(|entry| entry.plan.name == name.as_str());
+        let found = self
+            .entries
+            .iter()
+            .position(|entry| entry.plan.name == name.as_str());
         found.ok_or_else(|| {
-            let known: Vec<&str> = self.entries.iter().map(|entry| entry.plan.name.as_str()).collect();
+            let known: Vec<&str> = self
+                .entries
+                .iter()
+                .map(|entry| entry.plan.name.as_str())
+                .collect();
             let others = match known.as_slice() {
                 [] => "; the configuration has no [[process]]".to_owned(),
                 known => format!(", or use one of: {}", known.join(", ")),
             };
-            let text = format!("no process is called {name}: add [[process]] name = \"{name}\"{others}");
+            let text =
+                format!("no process is called {name}: add [[process]] name = \"{name}\"{others}");
             Refusal::new(Status::UnknownName, text)
         })
     }
 
     /// Shows the holder to lanes as alive. What follows has to be carried out also if that fails.
-    pub fn announce(&mut self, epoll: &Epoll, process: ProcessId) -> (Vec<Consequence>, Result<(), Refusal>) {
+    pub fn announce(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+    ) -> (Vec<Consequence>, Result<(), Refusal>) {
         let entry = &mut self.entries[process];
         // Never the numbers of the holder before it; unknown ones come with the next tick.
         let Groups { pgid, sid } = entry.groups().unwrap_or_default();
         entry.peer.set_groups(pgid, sid);
         entry.find_out();
-        let Some(holder) = entry.holder.as_mut() else { return (Vec::new(), Ok(())) };
+        let Some(holder) = entry.holder.as_mut() else {
+            return (Vec::new(), Ok(()));
+        };
         let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Alive);
-        if let Err(e) = entry.peer.take(holder.pidfd.as_fd(), pid, holder.who.tid, uid) {
+        if let Err(e) = entry
+            .peer
+            .take(holder.pidfd.as_fd(), pid, holder.who.tid, uid)
+        {
             let name = &entry.plan.name;
-            let text =
-                format!("{name}: the pidfd of pid {pid} cannot be duplicated: {e}{}", shortage_hint(&e));
+            let text = format!(
+                "{name}: the pidfd of pid {pid} cannot be duplicated: {e}{}",
+                shortage_hint(&e)
+            );
             if is_shortage(&e) && holder.is_after_exec {
                 // The next look tries again.
                 return (Vec::new(), Err(Refusal::new(Status::Busy, text)));
@@ -416,22 +527,42 @@ impl Registry {
             if entry.peer.state() != PeerState::Alive {
                 entry.peer.left();
             }
-            return (self.release(epoll, process, None), Err(Refusal::new(Status::Failed, text)));
+            return (
+                self.release(epoll, process, None),
+                Err(Refusal::new(Status::Failed, text)),
+            );
         }
         holder.active = true;
         let all = vec![
             Consequence::Receptions(process),
-            Consequence::Shown { process, state, pid, uid },
-            Consequence::Changed(Change { process, state, pid, ending: None }),
+            Consequence::Shown {
+                process,
+                state,
+                pid,
+                uid,
+            },
+            Consequence::Changed(Change {
+                process,
+                state,
+                pid,
+                ending: None,
+            }),
         ];
         (all, Ok(()))
     }
 
     /// The holder loses the name and lives on. With a line for the log.
-    pub fn release(&mut self, epoll: &Epoll, process: ProcessId, line: Option<String>) -> Vec<Consequence> {
+    pub fn release(
+        &mut self,
+        epoll: &Epoll,
+        process: ProcessId,
+        line: Option<String>,
+    ) -> Vec<Consequence> {
         let line = line.map(Consequence::info);
         let entry = &mut self.entries[process];
-        let Some(holder) = entry.holder.take() else { return line.into_iter().collect() };
+        let Some(holder) = entry.holder.take() else {
+            return line.into_iter().collect();
+        };
         self.unkept = true;
         let _ = epoll.remove(&holder.pidfd);
         if entry.peer.state() != PeerState::Alive {
@@ -440,9 +571,22 @@ impl Registry {
         entry.peer.left();
         entry.forget();
         let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Unregistered);
-        let mut all = vec![Consequence::Receptions(process), Consequence::Shown { process, state, pid, uid }];
+        let mut all = vec![
+            Consequence::Receptions(process),
+            Consequence::Shown {
+                process,
+                state,
+                pid,
+                uid,
+            },
+        ];
         all.extend(line);
-        all.push(Consequence::Changed(Change { process, state, pid, ending: None }));
+        all.push(Consequence::Changed(Change {
+            process,
+            state,
+            pid,
+            ending: None,
+        }));
         all
     }
 }
@@ -455,30 +599,53 @@ fn program(pid: i32) -> String {
 /// Names of the message queues that the process owns; none where they are a skin's own.
 fn queues_of(plan: &Plan, process: ProcessId) -> Vec<String> {
     let linux = plan.daemon.skin.kind.caps().shared_namespace;
-    let own = plan.endpoints.iter().filter(|e| linux && e.owner == Some(process));
-    own.filter(|e| matches!(e.kind, EndpointKind::Mqueue(_))).map(|e| e.name.clone()).collect()
+    let own = plan
+        .endpoints
+        .iter()
+        .filter(|e| linux && e.owner == Some(process));
+    own.filter(|e| matches!(e.kind, EndpointKind::Mqueue(_)))
+        .map(|e| e.name.clone())
+        .collect()
 }
 
 /// Whether some dynamic group compares the process with others.
 fn is_grouped(plan: &Plan, process: ProcessId) -> bool {
-    plan.routes.iter().flat_map(|route| &route.to).any(|target| match target {
-        TargetPlan::Group { members, filter: Some(filter), .. } => {
-            let (Filter::ProcessGroupOf(of) | Filter::SessionOf(of)) = filter;
-            *of == process || members.iter().any(|&member| plan.endpoints[member].owner == Some(process))
-        }
-        _ => false,
-    })
+    plan.routes
+        .iter()
+        .flat_map(|route| &route.to)
+        .any(|target| match target {
+            TargetPlan::Group {
+                members,
+                filter: Some(filter),
+                ..
+            } => {
+                let (Filter::ProcessGroupOf(of) | Filter::SessionOf(of)) = filter;
+                *of == process
+                    || members
+                        .iter()
+                        .any(|&member| plan.endpoints[member].owner == Some(process))
+            }
+            _ => false,
+        })
 }
 
 /// Signals of endpoints that `process` owns and some route writes.
 fn signals_to(plan: &Plan, process: ProcessId) -> u64 {
-    let targets = plan.routes.iter().flat_map(|route| &route.to).flat_map(|target| match target {
-        TargetPlan::Endpoint(endpoint) => std::slice::from_ref(endpoint),
-        TargetPlan::Group { members, .. } => members.as_slice(),
-    });
-    let owned = targets.map(|endpoint| &plan.endpoints[*endpoint]).filter(|e| e.owner == Some(process));
+    let targets = plan
+        .routes
+        .iter()
+        .flat_map(|route| &route.to)
+        .flat_map(|target| match target {
+            TargetPlan::Endpoint(endpoint) => std::slice::from_ref(endpoint),
+            TargetPlan::Group { members, .. } => members.as_slice(),
+        });
+    let owned = targets
+        .map(|endpoint| &plan.endpoints[*endpoint])
+        .filter(|e| e.owner == Some(process));
     owned.fold(0, |bits, endpoint| match &endpoint.kind {
-        EndpointKind::Signal(signal) if (1..=64).contains(&signal.signo) => bits | 1 << (signal.signo - 1),
+        EndpointKind::Signal(signal) if (1..=64).contains(&signal.signo) => {
+            bits | 1 << (signal.signo - 1)
+        }
         _ => bits,
     })
 }

@@ -1,13 +1,15 @@
 //! The sessions: connections that last, each with the rings of its process.
 //!
-//! A session connection is no request connection: it may be silent for ever and gives way to nobody. There are as
-//! many as processes in the plan at most. The daemon speaks first on it, and never waits: a client that does not read has as
-//! many frames as [`SEND_BUFFER_BYTES`] hold, and is closed when they are full.
+//! A session connection is no request connection: it may be silent for ever and gives way to
+//! nobody. There are as many as processes in the plan at most. The daemon speaks first on it, and
+//! never waits: a client that does not read has as many frames as [`SEND_BUFFER_BYTES`] hold, and
+//! is closed when they are full.
 //!
-//! What happens to a session is decided by [`crate::sessions::state`]; here are the connections, and what belongs to a session
-//! that is not open yet.
+//! What happens to a session is decided by [`crate::sessions::state`]; here are the connections,
+//! and what belongs to a session that is not open yet.
 //!
-//! Invariant: a process has an entry here exactly while its phase is not `Closed`; the registry's holder outlives both.
+//! Invariant: a process has an entry here exactly while its phase is not `Closed`; the registry's
+//! holder outlives both.
 
 use super::Token;
 use super::conns::Client;
@@ -25,7 +27,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-/// Room for what a session has not read: some hundred frames, all that the largest is sent at its opening.
+/// Room for what a session has not read: some hundred frames, all that the largest is sent at its
+/// opening.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// More than the buffer of a connection holds.
 const LAST_FRAMES_MAX: usize = 4096;
@@ -72,7 +75,10 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub fn new(plan: &Plan, rings: Rings) -> io::Result<Sessions> {
-        let names = plan.processes.iter().map(|process| Name::new(&process.name).map_err(io::Error::other));
+        let names = plan
+            .processes
+            .iter()
+            .map(|process| Name::new(&process.name).map_err(io::Error::other));
         let topology = rings.topology();
         Ok(Sessions {
             rings,
@@ -99,15 +105,20 @@ impl Sessions {
 
     /// The connection that `token` means, unless that session is over.
     pub fn conn(&self, process: ProcessId, token: u64) -> Option<&Conn> {
-        self.get(process).filter(|session| session.token == token)?.conn.as_ref()
+        self.get(process)
+            .filter(|session| session.token == token)?
+            .conn
+            .as_ref()
     }
 
-    /// Whether a process that has ended had closed its session before. Reads what it sent, to no more than a bound: a
-    /// child that has the connection too could send for ever.
+    /// Whether a process that has ended had closed its session before. Reads what it sent, to no
+    /// more than a bound: a child that has the connection too could send for ever.
     pub fn has_left(&self, process: ProcessId) -> bool {
         // One that is opening is of another process, which may live.
         let session = self.get(process).filter(|_| !self.is_opening(process));
-        let Some(conn) = session.and_then(|session| session.conn.as_ref()) else { return false };
+        let Some(conn) = session.and_then(|session| session.conn.as_ref()) else {
+            return false;
+        };
         let mut frames = (0..LAST_FRAMES_MAX).map_while(|_| match recv_frame(conn) {
             ReceivedFrame::Request(request) => Some(request),
             ReceivedFrame::Nothing | ReceivedFrame::Closed | ReceivedFrame::Bad(_) => None,
@@ -122,12 +133,15 @@ impl Sessions {
     /// Whether the process has one of this registration.
     pub fn is_of(&self, process: ProcessId, generation: u64) -> bool {
         self.state.is_in_force(process)
-            && self.get(process).is_some_and(|session| session.generation == generation)
+            && self
+                .get(process)
+                .is_some_and(|session| session.generation == generation)
     }
 
     /// Whether the process has left it, and this waits behind frames that were not read yet.
     pub fn was_left(&self, process: ProcessId) -> bool {
-        self.get(process).is_some_and(|session| session.conn.as_ref().is_none_or(Conn::is_hung_up))
+        self.get(process)
+            .is_some_and(|session| session.conn.as_ref().is_none_or(Conn::is_hung_up))
     }
 
     /// Whether the client of a session has not mapped its rings yet.
@@ -138,7 +152,9 @@ impl Sessions {
     /// A session whose client has not mapped its rings in time.
     pub fn overdue(&self, now: Instant) -> Option<ProcessId> {
         let is_overdue = |process: &ProcessId| {
-            let pending = self.get(*process).and_then(|session| session.pending.as_ref());
+            let pending = self
+                .get(*process)
+                .and_then(|session| session.pending.as_ref());
             self.is_opening(*process) && pending.is_some_and(|pending| pending.until <= now)
         };
         (0..self.table.len()).find(is_overdue)
@@ -163,20 +179,34 @@ impl Sessions {
         pending: Pending,
     ) -> io::Result<()> {
         self.uses = self.uses.wrapping_add(1);
-        let token = Token::Session { process, uses: self.uses }.encode();
+        let token = Token::Session {
+            process,
+            uses: self.uses,
+        }
+        .encode();
         let conn = client.conn;
         // Its kernel may grant less, which only the largest of sessions would notice.
         let _ = conn.set_send_buffer(SEND_BUFFER_BYTES);
         epoll.add(&conn, token)?;
         let generation = pending.reply.generation;
-        self.table[process] = Some(Session { conn: Some(conn), token, generation, pending: Some(pending) });
+        self.table[process] = Some(Session {
+            conn: Some(conn),
+            token,
+            generation,
+            pending: Some(pending),
+        });
         Ok(())
     }
 
-    /// Sends the answer, the channels and the routed rings of a session that opens. False if it does not read.
+    /// Sends the answer, the channels and the routed rings of a session that opens. False if it
+    /// does not read.
     pub fn introduce(&mut self, process: ProcessId, map: u32) -> bool {
-        let Some(pending) = self.pending(process) else { return true };
-        let (Some(prepared), reply) = (pending.rings.take(), pending.reply.clone()) else { return true };
+        let Some(pending) = self.pending(process) else {
+            return true;
+        };
+        let (Some(prepared), reply) = (pending.rings.take(), pending.reply.clone()) else {
+            return true;
+        };
         let attached = self.rings.hand_out(process, prepared, map);
         let mut sent = self.send(process, &reply.encode(), &[attached.page.as_fd()]);
         for channel in self.rings.channels(process) {
@@ -215,11 +245,16 @@ impl Sessions {
     }
 
     fn send(&self, process: ProcessId, frame: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
-        let Some(conn) = self.get(process).and_then(|session| session.conn.as_ref()) else { return true };
+        let Some(conn) = self.get(process).and_then(|session| session.conn.as_ref()) else {
+            return true;
+        };
         conn.send_with(frame, fds).unwrap_or_else(|e| {
-            // Its end comes as an event of its own. After any other error it would miss a frame that its partner counts
-            // on.
-            matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            // Its end comes as an event of its own. After any other error it would miss a frame
+            // that its partner counts on.
+            matches!(
+                e.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            )
         })
     }
 

@@ -48,7 +48,11 @@ impl Lanes for Recorder {
     }
     fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
         expelled.extend(self.expelled.try_iter());
-        if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+        if self.stop.load(Ordering::Relaxed) {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
     }
 }
 
@@ -60,10 +64,25 @@ struct Feeds {
 
 impl Feeds {
     fn take(plan: &Plan, rings: &mut Rings) -> Feeds {
-        let sources = (0..plan.endpoints.len()).map(|id| (id, rings.take_source(id))).collect();
-        let ends = |route: &RoutePlan| route.to.iter().map(|to| to.endpoints().len()).sum::<usize>();
-        let all = plan.routes.iter().enumerate().flat_map(|(id, r)| (0..ends(r)).map(move |end| (id, end)));
-        Feeds { sources, sinks: all.map(|at| (at, rings.take_sink(at.0, at.1))).collect() }
+        let sources = (0..plan.endpoints.len())
+            .map(|id| (id, rings.take_source(id)))
+            .collect();
+        let ends = |route: &RoutePlan| {
+            route
+                .to
+                .iter()
+                .map(|to| to.endpoints().len())
+                .sum::<usize>()
+        };
+        let all = plan
+            .routes
+            .iter()
+            .enumerate()
+            .flat_map(|(id, r)| (0..ends(r)).map(move |end| (id, end)));
+        Feeds {
+            sources,
+            sinks: all.map(|at| (at, rings.take_sink(at.0, at.1))).collect(),
+        }
     }
 }
 
@@ -79,7 +98,13 @@ struct Rig {
 }
 
 fn process(name: &str) -> ProcessPlan {
-    ProcessPlan { name: name.into(), uid: None, gid: None, exe: None, above_ceiling: false }
+    ProcessPlan {
+        name: name.into(),
+        uid: None,
+        gid: None,
+        exe: None,
+        above_ceiling: false,
+    }
 }
 
 /// A plan in which process 0 is sent signals 35 and 40, one of them through a group.
@@ -87,10 +112,19 @@ fn plan(socket: PathBuf, processes: Vec<ProcessPlan>) -> Plan {
     let signal = |name: &str, signo, owner| EndpointPlan {
         name: name.into(),
         owner,
-        kind: EndpointKind::Signal(SignalPlan { signo, target: SignalTarget::Process, inbox: None }),
+        kind: EndpointKind::Signal(SignalPlan {
+            signo,
+            target: SignalTarget::Process,
+            inbox: None,
+        }),
     };
     let members = vec![2];
-    let group = TargetPlan::Group { name: "g".into(), mode: GroupMode::All, members, filter: None };
+    let group = TargetPlan::Group {
+        name: "g".into(),
+        mode: GroupMode::All,
+        members,
+        filter: None,
+    };
     let route = RoutePlan {
         path: crate::plan::Path::Routed,
         name: "r".into(),
@@ -153,14 +187,21 @@ impl Rig {
         let plan = plan(socket.clone());
         let mut rings = Rings::new(&plan, rtcore::skin::posix(), true).unwrap();
         let ring_slots = Feeds::take(&plan, &mut rings);
-        let peers: Vec<_> =
-            plan.processes.iter().map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap())).collect();
+        let peers: Vec<_> = plan
+            .processes
+            .iter()
+            .map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap()))
+            .collect();
         let of_control = peers.clone();
         let (sender, changes) = channel();
         let (expel, expelled) = channel();
         let (ready, is_ready) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let recorder = Recorder { changes: sender, expelled, stop: Arc::clone(&stop) };
+        let recorder = Recorder {
+            changes: sender,
+            expelled,
+            stop: Arc::clone(&stop),
+        };
         let thread = std::thread::spawn(move || {
             let signals = StopSignals::block().unwrap();
             let mut control = Control::new(&plan, of_control, rings, signals, recorder).unwrap();
@@ -168,8 +209,21 @@ impl Rig {
             assert_eq!(control.run(None).unwrap(), Stop::Lanes);
             control.counters()
         });
-        is_ready.recv_timeout(LIMIT).expect("the control thread starts");
-        (Rig { dir, socket, peers, changes, expel, stop, thread: Some(thread) }, ring_slots)
+        is_ready
+            .recv_timeout(LIMIT)
+            .expect("the control thread starts");
+        (
+            Rig {
+                dir,
+                socket,
+                peers,
+                changes,
+                expel,
+                stop,
+                thread: Some(thread),
+            },
+            ring_slots,
+        )
     }
 
     fn change(&self) -> Change {
@@ -177,7 +231,10 @@ impl Rig {
     }
 
     fn no_change(&self, within: Duration) {
-        assert_eq!(self.changes.recv_timeout(within), Err(RecvTimeoutError::Timeout));
+        assert_eq!(
+            self.changes.recv_timeout(within),
+            Err(RecvTimeoutError::Timeout)
+        );
     }
 
     fn register(&self, name: &str, pid: i32) -> Result<Reply, String> {
@@ -187,7 +244,10 @@ impl Rig {
     fn stop(mut self) -> ControlCounters {
         self.stop.store(true, Ordering::Relaxed);
         let counters = self.thread.take().unwrap().join().unwrap();
-        assert!(!self.socket.exists(), "the socket goes with the control thread");
+        assert!(
+            !self.socket.exists(),
+            "the socket goes with the control thread"
+        );
         counters
     }
 }
@@ -227,8 +287,14 @@ impl Program {
         drop(self.stdin.take());
         let mut text = String::new();
         for stream in [
-            self.child.stdout.take().map(|s| Box::new(s) as Box<dyn Read>),
-            self.child.stderr.take().map(|s| Box::new(s) as Box<dyn Read>),
+            self.child
+                .stdout
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read>),
+            self.child
+                .stderr
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read>),
         ] {
             stream.map(|mut s| s.read_to_string(&mut text).unwrap());
         }
@@ -242,7 +308,11 @@ impl Program {
         // Byte by byte: a buffer that is thrown away would take the following lines along.
         loop {
             let mut byte = [0];
-            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "ended before {prefix:?}");
+            assert_eq!(
+                stdout.read(&mut byte).unwrap(),
+                1,
+                "ended before {prefix:?}"
+            );
             match byte[0] {
                 b'\n' if line.starts_with(prefix) => return line.split_off(prefix.len()),
                 b'\n' => line.clear(),
@@ -262,8 +332,16 @@ impl Drop for Program {
 /// This binary as a child that does what [`child`] finds in its environment.
 fn other_side(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["control::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
-    command.env("RTD_TEST_CHILD", words.join("\n")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args([
+        "control::tests::child",
+        "--exact",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command
+        .env("RTD_TEST_CHILD", words.join("\n"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -275,7 +353,9 @@ fn rtctl_run(socket: &Path, name: &str, command: &[&str]) -> Command {
 /// Not a test when it runs with the others: there the variable is not set.
 #[test]
 fn child() {
-    let Ok(words) = std::env::var("RTD_TEST_CHILD") else { return };
+    let Ok(words) = std::env::var("RTD_TEST_CHILD") else {
+        return;
+    };
     let words: Vec<&str> = words.split('\n').collect();
     match words[..] {
         ["run", socket, name, ref command @ ..] => {
@@ -286,7 +366,10 @@ fn child() {
             };
             let code = run::run("none", &args, Path::new(socket));
             let debug = format!("{code:?}");
-            let number = debug.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(1);
+            let number = debug
+                .trim_matches(|c: char| !c.is_ascii_digit())
+                .parse()
+                .unwrap_or(1);
             std::process::exit(number);
         }
         ["claim", socket, name, pid] => {
@@ -314,7 +397,11 @@ fn serve(socket: &Path) {
     );
     let (changes, _changes) = channel();
     let (_expel, expelled) = channel();
-    let recorder = Recorder { changes, expelled, stop: Arc::default() };
+    let recorder = Recorder {
+        changes,
+        expelled,
+        stop: Arc::default(),
+    };
     let mut control = Control::new(&plan, peers, rings, signals, recorder).unwrap();
     println!("\nready: ");
     for _ in 0..2 {

@@ -48,12 +48,22 @@ impl Token {
             1 => Token::Signals,
             2 => Token::Ticker,
             7 => Token::Made,
-            3 => Token::Peer { process: middle(token)? },
-            6 => Token::Expected { process: middle(token)? },
-            4 => Token::Client { slot: middle(token & 0xffff_ffff)?, uses: u32::try_from(token >> 32).ok()? },
+            3 => Token::Peer {
+                process: middle(token)?,
+            },
+            6 => Token::Expected {
+                process: middle(token)?,
+            },
+            4 => Token::Client {
+                slot: middle(token & 0xffff_ffff)?,
+                uses: u32::try_from(token >> 32).ok()?,
+            },
             5 => {
                 let process = middle(token & 0xffff_ffff)?;
-                Token::Session { process, uses: u32::try_from(token >> 32).ok()? }
+                Token::Session {
+                    process,
+                    uses: u32::try_from(token >> 32).ok()?,
+                }
             }
             _ => return None,
         })

@@ -1,7 +1,8 @@
-//! `rtctl cleanup`: removes what an instance that was killed left behind: queues, control socket, kept registrations, page.
+//! `rtctl cleanup`: removes what an instance that was killed left behind: queues, control socket,
+//! kept registrations, page.
 //!
-//! The page says which queues and which socket. Whoever owns a page can write anything into it, so nothing is removed that
-//! does not belong to that owner.
+//! The page says which queues and which socket. Whoever owns a page can write anything into it, so
+//! nothing is removed that does not belong to that owner.
 
 use super::queue::{remove, removed};
 use crate::control::kept_beside;
@@ -36,7 +37,9 @@ pub fn cleanup(instance: Option<&str>, args: &CleanupArgs) -> anyhow::Result<()>
     }
     let mut cleaned = 0;
     for name in instances() {
-        let Ok(page) = Reader::open(&name) else { continue };
+        let Ok(page) = Reader::open(&name) else {
+            continue;
+        };
         let address = page.address()?;
         if address.state == DaemonState::Stopped && may_order(address.uid) {
             one(&page, args)?;
@@ -53,10 +56,17 @@ fn one(page: &Reader, args: &CleanupArgs) -> anyhow::Result<()> {
     let seen = page.snapshot()?;
     if seen.state != DaemonState::Stopped {
         let pid = seen.pid;
-        bail!("instance \"{}\" runs (pid {pid}): stop it first (kill -TERM {pid})", seen.instance);
+        bail!(
+            "instance \"{}\" runs (pid {pid}): stop it first (kill -TERM {pid})",
+            seen.instance
+        );
     }
     if !may_order(seen.uid) {
-        bail!("the page {} belongs to uid {}: run this as that user", page.path().display(), seen.uid);
+        bail!(
+            "the page {} belongs to uid {}: run this as that user",
+            page.path().display(),
+            seen.uid
+        );
     }
     if !args.keep_queues {
         queues(&seen)?;
@@ -71,7 +81,9 @@ fn one(page: &Reader, args: &CleanupArgs) -> anyhow::Result<()> {
 
 fn queues(seen: &Snapshot) -> anyhow::Result<()> {
     for endpoint in &seen.endpoints {
-        let Shown::Mqueue(mqueue::Shown { queue, .. }) = &endpoint.kind else { continue };
+        let Shown::Mqueue(mqueue::Shown { queue, .. }) = &endpoint.kind else {
+            continue;
+        };
         // Not Linux's, or not those of this name.
         super::page::reachable(seen, endpoint)?;
         if let Some(messages) = remove(queue, Some(seen.uid))? {
@@ -103,7 +115,8 @@ fn socket(seen: &Snapshot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody listens: the control socket is no datagram socket, so the kernel answers EPROTOTYPE then.
+/// Whether somebody listens: the control socket is no datagram socket, so the kernel answers
+/// EPROTOTYPE then.
 fn answers(path: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     connected.map_err(|e| e.kind()) != Err(std::io::ErrorKind::ConnectionRefused)

@@ -12,7 +12,9 @@ use rtcore::message::Reject;
 use rtcore::refusals::Refused;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::loss::Loss;
-use rtcore::stats::reader::{Diff, Endpoint, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker};
+use rtcore::stats::reader::{
+    Diff, Endpoint, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -160,8 +162,9 @@ struct KindJson<'a>(&'a Shown);
 
 impl Serialize for KindJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, members) =
-            of_page(self.0).map_or(("unknown", Vec::new()), |(name, page)| (name, page.members()));
+        let (name, members) = of_page(self.0).map_or(("unknown", Vec::new()), |(name, page)| {
+            (name, page.members())
+        });
         let kind = [("kind", name.into())];
         serializer.collect_map(kind.into_iter().chain(members))
     }
@@ -170,8 +173,10 @@ impl Serialize for KindJson<'_> {
 impl<'a> Document<'a> {
     /// The state of things.
     pub fn new(read: &'a Snapshot) -> Document<'a> {
-        let owner =
-            |i: Option<usize>| i.and_then(|i| read.processes.get(i)).map(|process| process.name.as_str());
+        let owner = |i: Option<usize>| {
+            i.and_then(|i| read.processes.get(i))
+                .map(|process| process.name.as_str())
+        };
         Document {
             instance: &read.instance,
             pid: read.pid,
@@ -180,11 +185,27 @@ impl<'a> Document<'a> {
             skin: &read.skin,
             uptime_s: seconds(read.uptime_ns()),
             interval_s: None,
-            lanes: read.lanes.iter().map(|lane| LaneJson::new(read, lane)).collect(),
-            routes: read.routes.iter().map(|r| RouteJson::new(read, r)).collect(),
-            workers: read.workers.iter().map(|w| WorkerJson::new(w, lane_name(read, w.lane))).collect(),
+            lanes: read
+                .lanes
+                .iter()
+                .map(|lane| LaneJson::new(read, lane))
+                .collect(),
+            routes: read
+                .routes
+                .iter()
+                .map(|r| RouteJson::new(read, r))
+                .collect(),
+            workers: read
+                .workers
+                .iter()
+                .map(|w| WorkerJson::new(w, lane_name(read, w.lane)))
+                .collect(),
             processes: read.processes.iter().map(ProcessJson::new).collect(),
-            endpoints: read.endpoints.iter().map(|e| EndpointJson::new(e, owner(e.owner))).collect(),
+            endpoints: read
+                .endpoints
+                .iter()
+                .map(|e| EndpointJson::new(e, owner(e.owner)))
+                .collect(),
         }
     }
 
@@ -273,7 +294,11 @@ impl LosingJson {
     fn new(losses: &LossTimes, taken_ns: u64) -> LosingJson {
         let age = |loss: Loss| Some((loss.name(), seconds(losses.age_ns(loss, taken_ns)?)));
         LosingJson {
-            losing: losses.losing(taken_ns).into_iter().map(Loss::name).collect(),
+            losing: losses
+                .losing(taken_ns)
+                .into_iter()
+                .map(Loss::name)
+                .collect(),
             last_loss_age_s: Loss::ALL.into_iter().filter_map(age).collect(),
         }
     }
@@ -324,17 +349,25 @@ impl<'a> WorkerJson<'a> {
 impl<'a> ProcessJson<'a> {
     fn new(process: &'a Process) -> ProcessJson<'a> {
         let pid = (process.pid != 0).then_some(process.pid);
-        ProcessJson { name: &process.name, state: state_name(process.state), pid, uid: process.uid }
+        ProcessJson {
+            name: &process.name,
+            state: state_name(process.state),
+            pid,
+            uid: process.uid,
+        }
     }
 }
 
 fn lane_name(read: &Snapshot, lane: Option<usize>) -> Option<&str> {
-    lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.as_str())
+    lane.and_then(|i| read.lanes.get(i))
+        .map(|lane| lane.name.as_str())
 }
 
 /// The name of an endpoint that a snapshot points to.
 pub fn endpoint_name(read: &Snapshot, endpoint: Option<usize>) -> Option<&str> {
-    endpoint.and_then(|i| read.endpoints.get(i)).map(|endpoint| endpoint.name.as_str())
+    endpoint
+        .and_then(|i| read.endpoints.get(i))
+        .map(|endpoint| endpoint.name.as_str())
 }
 
 /// A route's path as configuration and all outputs call it.
@@ -359,7 +392,11 @@ impl<'a> EndpointJson<'a> {
             source: endpoint.is_source,
             sink: endpoint.is_sink,
             waiting: endpoint.reception.waiting(),
-            refused: Refused::NAMES.into_iter().zip(endpoint.refused).filter(|(_, n)| *n > 0).collect(),
+            refused: Refused::NAMES
+                .into_iter()
+                .zip(endpoint.refused)
+                .filter(|(_, n)| *n > 0)
+                .collect(),
             kind: KindJson(&endpoint.kind),
         }
     }

@@ -1,6 +1,7 @@
 //! Counters as `rtctl stats` shows them: the values of the JSON and the cells of its tables.
 //!
-//! Which counters there are, their keys, columns and units stand in rtcore's tables ([`rtcore::stats::counters`]).
+//! Which counters there are, their keys, columns and units stand in rtcore's tables
+//! ([`rtcore::stats::counters`]).
 
 #![forbid(unsafe_code)]
 
@@ -21,12 +22,19 @@ impl Figures {
     /// All that are shown.
     pub fn of(values: impl Iterator<Item = (&'static Counter, u64)>) -> Figures {
         let shown = values.filter(|(counter, _)| counter.is_shown);
-        Figures(shown.map(|(counter, value)| (counter.key, json(counter.unit, value))).collect())
+        Figures(
+            shown
+                .map(|(counter, value)| (counter.key, json(counter.unit, value)))
+                .collect(),
+        )
     }
 
     /// Those of its threads that a lane shows.
     pub fn of_threads(lane: &Lane) -> Figures {
-        let of_lane = lane.counters.values().filter(|(counter, _)| counter.is_shown && counter.of_lane);
+        let of_lane = lane
+            .counters
+            .values()
+            .filter(|(counter, _)| counter.is_shown && counter.of_lane);
         let value = |(counter, value): (&'static Counter, u64)| match counter.unit {
             Unit::RefusedCalls => (counter.key, lane.refused_calls().into()),
             unit => (counter.key, json(unit, value)),
@@ -37,7 +45,11 @@ impl Figures {
     /// What was counted in an interval, as events per second. What is not counted up has no rate.
     pub fn rates(diff: &Diff, values: impl Iterator<Item = (&'static Counter, u64)>) -> Figures {
         let counted = values.filter(|(counter, _)| counter.is_shown && counter.merge == Merge::Sum);
-        Figures(counted.map(|(counter, value)| (counter.key, rate(diff, value).into())).collect())
+        Figures(
+            counted
+                .map(|(counter, value)| (counter.key, rate(diff, value).into()))
+                .collect(),
+        )
     }
 }
 
@@ -68,13 +80,17 @@ fn json(unit: Unit, value: u64) -> Value {
 
 /// The counter's column, if it has one.
 pub fn column(counter: &Counter) -> Option<Column> {
-    counter.column.map(|title| right(title.text).rank(title.rank))
+    counter
+        .column
+        .map(|title| right(title.text).rank(title.rank))
 }
 
 /// A value in its column; `count` shows what is counted up.
 pub fn cell(counter: &Counter, value: u64, count: impl Fn(u64) -> String) -> String {
     match counter.unit {
-        Unit::Count | Unit::Rejects | Unit::RefusedCalls if counter.merge == Merge::Sum => count(value),
+        Unit::Count | Unit::Rejects | Unit::RefusedCalls if counter.merge == Merge::Sum => {
+            count(value)
+        }
         Unit::Count | Unit::Rejects | Unit::RefusedCalls => value.to_string(),
         Unit::Ns => us(value),
         Unit::Permille => format!("{}.{}%", value / 10, value % 10),

@@ -1,7 +1,8 @@
 //! `rtctl flush`: discards the messages that wait in an endpoint's queue, and prints their number.
 //!
-//! The kernel permits it to every process that may receive from the queue. No ledger counts the messages: rtd had not accepted
-//! those of a source yet, and those of a sink were delivered to their receiver's queue. A running rtd is told, for its log.
+//! The kernel permits it to every process that may receive from the queue. No ledger counts the
+//! messages: rtd had not accepted those of a source yet, and those of a sink were delivered to
+//! their receiver's queue. A running rtd is told, for its log.
 
 use super::send::find;
 use crate::words::counted;
@@ -44,7 +45,11 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
             endpoint.name
         );
     };
-    let queue = Queue::open(&CString::new(name.as_str()).context("queue name")?, Access::Receive, true)?;
+    let queue = Queue::open(
+        &CString::new(name.as_str()).context("queue name")?,
+        Access::Receive,
+        true,
+    )?;
     let flushed = queue.flush()?;
     super::page::print(&format!(
         "flushed {} from {} ({name})\n",

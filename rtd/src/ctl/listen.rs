@@ -1,4 +1,5 @@
-//! `rtctl listen`: what arrives at an endpoint, one line each. It takes the messages: it is their receiver.
+//! `rtctl listen`: what arrives at an endpoint, one line each. It takes the messages: it is their
+//! receiver.
 
 use super::payload::{hex, show};
 use super::send::find;
@@ -60,15 +61,22 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
         Shown::Signal(endpoint::signal::Shown { signo, .. }) => {
             signal_lines(&snapshot, endpoint, *signo, args, socket)
         }
-        other => bail!("{} {}", endpoint.name, super::page::closed(other, "read(2)")),
+        other => bail!(
+            "{} {}",
+            endpoint.name,
+            super::page::closed(other, "read(2)")
+        ),
     }
 }
 
-/// Refuses a queue whose messages are somebody's: of a process in the configuration, registered or not, or of a program
-/// that has the queue open for reading, as far as /proc shows it.
+/// Refuses a queue whose messages are somebody's: of a process in the configuration, registered or
+/// not, or of a program that has the queue open for reading, as far as /proc shows it.
 fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyhow::Result<()> {
     let name = &endpoint.name;
-    if let Some(owner) = endpoint.owner.and_then(|owner| snapshot.processes.get(owner)) {
+    if let Some(owner) = endpoint
+        .owner
+        .and_then(|owner| snapshot.processes.get(owner))
+    {
         let is = match owner.state {
             PeerState::Alive => format!("pid {}", owner.pid),
             PeerState::Dead | PeerState::Unregistered => "not registered now".to_owned(),
@@ -79,11 +87,16 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
             owner.name
         );
     }
-    let openers =
-        openers::of(queue).context("cannot look for other readers in /proc (--steal does not look)")?;
+    let openers = openers::of(queue)
+        .context("cannot look for other readers in /proc (--steal does not look)")?;
     // rtd has its queues open for both, to stand behind them.
-    let others = openers.found.iter().filter(|other| other.reads && other.pid.unsigned_abs() != snapshot.pid);
-    let others: Vec<String> = others.map(|other| format!("{} (pid {})", other.comm, other.pid)).collect();
+    let others = openers
+        .found
+        .iter()
+        .filter(|other| other.reads && other.pid.unsigned_abs() != snapshot.pid);
+    let others: Vec<String> = others
+        .map(|other| format!("{} (pid {})", other.comm, other.pid))
+        .collect();
     if !others.is_empty() {
         bail!(
             "{name} is open for reading in {}: listening would take its messages; end it first, or use --steal",
@@ -105,7 +118,11 @@ fn queue_lines(args: &ListenArgs, queue: &Queue, msgsize: usize) -> anyhow::Resu
             })
             .to_string()
         } else {
-            format!("{}: {} ({len} B, priority {priority})", args.endpoint, show(bytes))
+            format!(
+                "{}: {} ({len} B, priority {priority})",
+                args.endpoint,
+                show(bytes)
+            )
         })
     })
 }
@@ -123,11 +140,14 @@ fn signal_lines(
             endpoint.name
         );
     }
-    let owner =
-        endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
+    let owner = endpoint
+        .owner
+        .and_then(|o| snapshot.processes.get(o))
+        .context("the endpoint has no owner")?;
     let set = SignalSet::of([super::page::signal_of(endpoint, signo)?]);
     // Blocked before the registration: from then on the signal may come.
-    set.block().with_context(|| format!("cannot block {}", signame::name(signo)))?;
+    set.block()
+        .with_context(|| format!("cannot block {}", signame::name(signo)))?;
     super::register::this_process(socket, &owner.name)?;
     repeat(args, || {
         let got = rtsignal::wait(&set)?;
@@ -150,17 +170,23 @@ fn signal_lines(
     })
 }
 
-fn repeat(args: &ListenArgs, mut next: impl FnMut() -> Result<String, Errno>) -> anyhow::Result<()> {
+fn repeat(
+    args: &ListenArgs,
+    mut next: impl FnMut() -> Result<String, Errno>,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mut n = 0;
     while args.count == 0 || n < args.count {
         match next() {
             Ok(line) => {
                 n += 1;
-                // Flushed line by line: the reader of a pipe waits for each. The message is out of its queue now, so that
-                // where standard output takes it no more, standard error gets it.
+                // Flushed line by line: the reader of a pipe waits for each. The message is out of
+                // its queue now, so that where standard output takes it no more, standard error
+                // gets it.
                 if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-                    bail!("took one message that could not be written to standard output ({e}): {line}");
+                    bail!(
+                        "took one message that could not be written to standard output ({e}): {line}"
+                    );
                 }
             }
             Err(Errno::INTR) => {}

@@ -39,9 +39,18 @@ pub fn ls(instance: &str, opts: &LsArgs) -> anyhow::Result<()> {
 pub fn listing(read: &Snapshot, columns: Option<usize>) -> String {
     let mut sheet = Sheet::new(columns);
     sheet.line(&page::summary(read));
-    let (socket, version) = (or_dash(read.socket.as_str()), or_dash(read.rtd_version.as_str()));
+    let (socket, version) = (
+        or_dash(read.socket.as_str()),
+        or_dash(read.rtd_version.as_str()),
+    );
     sheet.line(&format!("socket {socket}, rtd {version}"));
-    for table in [lanes(read), threads(read), processes(read), endpoints(read), routes(read)] {
+    for table in [
+        lanes(read),
+        threads(read),
+        processes(read),
+        endpoints(read),
+        routes(read),
+    ] {
         sheet.table(&table);
     }
     sheet.finish()
@@ -58,7 +67,11 @@ fn lanes(read: &Snapshot) -> Table {
         left("DEGRADED").rank(1),
     ]);
     for (i, lane) in read.lanes.iter().enumerate() {
-        let routes = read.routes.iter().filter(|route| route.lane == Some(i)).count();
+        let routes = read
+            .routes
+            .iter()
+            .filter(|route| route.lane == Some(i))
+            .count();
         table.row(vec![
             lane.name.clone(),
             lane_state(lane, read.taken_ns),
@@ -72,24 +85,43 @@ fn lanes(read: &Snapshot) -> Table {
     table
 }
 
-/// A thread is named as in the log: by its lane, and by its source (with `spin` or `poll`, by the lane again).
+/// A thread is named as in the log: by its lane, and by its source (with `spin` or `poll`, by the
+/// lane again).
 fn threads(read: &Snapshot) -> Table {
     let mut table = Table::new(vec![left("LANE"), left("THREAD"), right("TID")]);
     for (i, lane) in read.lanes.iter().enumerate() {
         for worker in read.workers.iter().filter(|worker| worker.lane == Some(i)) {
-            table.row(vec![lane.name.clone(), worker.name.clone(), worker.tid.to_string()]);
+            table.row(vec![
+                lane.name.clone(),
+                worker.name.clone(),
+                worker.tid.to_string(),
+            ]);
         }
     }
     table
 }
 
 fn processes(read: &Snapshot) -> Table {
-    let mut table = Table::new(vec![left("PROCESS"), left("STATE"), right("PID"), right("UID")]);
+    let mut table = Table::new(vec![
+        left("PROCESS"),
+        left("STATE"),
+        right("PID"),
+        right("UID"),
+    ]);
     for process in &read.processes {
-        let pid = if process.pid == 0 { String::new() } else { process.pid.to_string() };
+        let pid = if process.pid == 0 {
+            String::new()
+        } else {
+            process.pid.to_string()
+        };
         let uid = process.uid.map(|uid| uid.to_string()).unwrap_or_default();
         let state = state_name(process.state).to_owned();
-        table.row(vec![process.name.clone(), state, or_dash(pid), or_dash(uid)]);
+        table.row(vec![
+            process.name.clone(),
+            state,
+            or_dash(pid),
+            or_dash(uid),
+        ]);
     }
     table
 }
@@ -104,7 +136,10 @@ fn endpoints(read: &Snapshot) -> Table {
         left("WHAT").rank(2),
     ]);
     for endpoint in &read.endpoints {
-        let owner = endpoint.owner.and_then(|i| read.processes.get(i)).map(|owner| owner.name.clone());
+        let owner = endpoint
+            .owner
+            .and_then(|i| read.processes.get(i))
+            .map(|owner| owner.name.clone());
         let uses = match (endpoint.is_source, endpoint.is_sink) {
             (true, true) => "source,sink",
             (true, false) => "source",
@@ -113,12 +148,20 @@ fn endpoints(read: &Snapshot) -> Table {
         };
         let (kind, what) = match (of_page(&endpoint.kind), &endpoint.kind) {
             (Some((name, page)), _) => (name, page.what()),
-            (None, Shown::Unknown(kind)) => ("?", format!("kind {kind}: not known to this version")),
+            (None, Shown::Unknown(kind)) => {
+                ("?", format!("kind {kind}: not known to this version"))
+            }
             (None, _) => ("?", String::new()),
         };
         table.row(vec![
             endpoint.name.clone(),
-            or_dash(endpoint.reception.waiting().map(|why| format!("waiting: {why}")).unwrap_or_default()),
+            or_dash(
+                endpoint
+                    .reception
+                    .waiting()
+                    .map(|why| format!("waiting: {why}"))
+                    .unwrap_or_default(),
+            ),
             kind.to_owned(),
             or_dash(owner.unwrap_or_default()),
             uses.to_owned(),
@@ -138,8 +181,14 @@ fn routes(read: &Snapshot) -> Table {
         left("TO"),
     ]);
     for route in &read.routes {
-        let lane = route.lane.and_then(|i| read.lanes.get(i)).map(|lane| lane.name.clone());
-        let from = route.from.and_then(|i| read.endpoints.get(i)).map(|from| from.name.clone());
+        let lane = route
+            .lane
+            .and_then(|i| read.lanes.get(i))
+            .map(|lane| lane.name.clone());
+        let from = route
+            .from
+            .and_then(|i| read.endpoints.get(i))
+            .map(|from| from.name.clone());
         table.row(vec![
             route.name.clone(),
             route_state(&route.losses, read.taken_ns),

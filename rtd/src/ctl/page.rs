@@ -1,5 +1,5 @@
-//! An instance's statistics page for the commands that read it: opening it with an error that helps, its
-//! one-line summary, and printing that ends well when nobody reads any more.
+//! An instance's statistics page for the commands that read it: opening it with an error that
+//! helps, its one-line summary, and printing that ends well when nobody reads any more.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Time in which a running daemon makes a page or a socket again that was removed, with room to spare.
+/// Time in which a running daemon makes a page or a socket again that was removed, with room to
+/// spare.
 pub const RESTORED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks for it; nothing announces it.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -44,9 +45,15 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
         if Instant::now() > give_up {
             let seen = match socket {
                 Some(socket) => {
-                    format!("instance \"{instance}\" runs, its control socket {} answers", socket.display())
+                    format!(
+                        "instance \"{instance}\" runs, its control socket {} answers",
+                        socket.display()
+                    )
                 }
-                None => format!("rtd runs as pid {}, perhaps as instance \"{instance}\"", pageless[0]),
+                None => format!(
+                    "rtd runs as pid {}, perhaps as instance \"{instance}\"",
+                    pageless[0]
+                ),
             };
             bail!(
                 "{seen}, but it has no statistics page: there is no {instance}.page in {places}; the log of rtd says why it \
@@ -59,13 +66,14 @@ pub fn open(instance: &str) -> anyhow::Result<Reader> {
     }
 }
 
-/// Running daemons, in the same mount namespace, whose page is not found: it was removed, or they are just starting.
+/// Running daemons, in the same mount namespace, whose page is not found: it was removed, or they
+/// are just starting.
 fn pageless() -> Vec<u32> {
     let own_namespace = std::fs::read_link("/proc/self/ns/mnt").ok();
     let runs = |pid: &u32| {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let is_daemon =
-            read("comm") == b"rtd\n" && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(b"run");
+        let is_daemon = read("comm") == b"rtd\n"
+            && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(b"run");
         // A link that may not be read is no reason to overlook it.
         let namespace = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         is_daemon && (namespace.is_none() || namespace == own_namespace)
@@ -76,11 +84,18 @@ fn pageless() -> Vec<u32> {
     if running.is_empty() {
         return running;
     }
-    let pages: Vec<_> = instances().iter().map(|name| Reader::open(name).map(|page| page.pid())).collect();
+    let pages: Vec<_> = instances()
+        .iter()
+        .map(|name| Reader::open(name).map(|page| page.pid()))
+        .collect();
     let shown: Vec<u32> = pages.iter().flatten().copied().collect();
     // Of another version: whose they are cannot be read, and each may be one of those that remain.
     let unreadable = pages.iter().filter(|page| page.is_err()).count();
-    running.into_iter().filter(|pid| !shown.contains(pid)).skip(unreadable).collect()
+    running
+        .into_iter()
+        .filter(|pid| !shown.contains(pid))
+        .skip(unreadable)
+        .collect()
 }
 
 /// The control socket at which the instance answers, if it does.
@@ -97,8 +112,8 @@ fn answering(instance: &str) -> Option<PathBuf> {
 /// Names the control socket for all commands.
 pub const SOCKET_VARIABLE: &str = "RTD_SOCKET";
 
-/// The instance that is meant when none is named: the only one that runs, as for programs that link the library; where none
-/// does, the one whose configuration does not say its name.
+/// The instance that is meant when none is named: the only one that runs, as for programs that link
+/// the library; where none does, the one whose configuration does not say its name.
 pub fn default_instance() -> anyhow::Result<String> {
     match locate::default_instance() {
         Ok(name) => Ok(name),
@@ -130,8 +145,8 @@ fn choice(instances: &[String]) -> String {
 
 /// What the page of `instance` says, for a command that acts on it.
 ///
-/// Whoever owns a page writes into it what he likes: the process that gets a signal, the queue that is
-/// opened. So it counts as an order only from those who may order us about anyway.
+/// Whoever owns a page writes into it what he likes: the process that gets a signal, the queue that
+/// is opened. So it counts as an order only from those who may order us about anyway.
 pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     let reader = open(instance)?;
     let page = reader.snapshot()?;
@@ -147,8 +162,8 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     Ok(page)
 }
 
-/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a skin's own, and queues of another
-/// IPC namespace, where their names mean other queues.
+/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a
+/// skin's own, and queues of another IPC namespace, where their names mean other queues.
 pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
     let own = matches!(endpoint.kind, Shown::Mqueue(_) | Shown::Signal(_));
     if own && page.private_namespace {
@@ -156,7 +171,11 @@ pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
             "{} is a {} of the skin `{}`, on which \"{}\" runs: programs on that skin reach it, this one makes Linux's \
              calls",
             endpoint.name,
-            if matches!(endpoint.kind, Shown::Mqueue(_)) { "queue" } else { "signal" },
+            if matches!(endpoint.kind, Shown::Mqueue(_)) {
+                "queue"
+            } else {
+                "signal"
+            },
             page.skin,
             page.instance
         );
@@ -173,7 +192,8 @@ pub fn closed(kind: &Shown, call: &str) -> String {
     known.unwrap_or_else(|| "has a kind that this version of rtctl does not know".to_owned())
 }
 
-/// Whether a queue of this name is the daemon's in this process' IPC namespace; an error that says what to do where not.
+/// Whether a queue of this name is the daemon's in this process' IPC namespace; an error that says
+/// what to do where not.
 fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
     let ours = own_namespace("ipc");
     if page.ipc_namespace == 0 || ours == 0 || page.ipc_namespace == ours {
@@ -187,12 +207,15 @@ fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
     );
 }
 
-/// Queues of a process that this one could not open if it became that process: it is in another IPC namespace.
+/// Queues of a process that this one could not open if it became that process: it is in another IPC
+/// namespace.
 pub fn unreachable_queues(instance: &str, process: &str) -> Option<String> {
     let page = Reader::open(instance).ok()?.snapshot().ok()?;
     let owner = page.processes.iter().position(|p| p.name == process)?;
-    let queues =
-        page.endpoints.iter().filter(|e| e.owner == Some(owner) && matches!(e.kind, Shown::Mqueue(_)));
+    let queues = page
+        .endpoints
+        .iter()
+        .filter(|e| e.owner == Some(owner) && matches!(e.kind, Shown::Mqueue(_)));
     let names: Vec<&str> = queues.map(|e| e.name.as_str()).collect();
     let first = names.first()?;
     let different = !page.private_namespace && same_ipc_namespace(&page, first).is_err();
@@ -215,7 +238,11 @@ pub fn same_pid_namespace(page: &Snapshot) -> anyhow::Result<()> {
 
 /// The signal of an endpoint, if any configuration may have it.
 pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
-    let allowed = if endpoint.is_source { signal::may_be_source(signo) } else { signal::may_be_sink(signo) };
+    let allowed = if endpoint.is_source {
+        signal::may_be_source(signo)
+    } else {
+        signal::may_be_sink(signo)
+    };
     if !allowed {
         bail!(
             "the page says that {} is signal {signo} ({}), which no configuration can name",
@@ -233,7 +260,10 @@ pub fn summary(read: &Snapshot) -> String {
         DaemonState::Running if read.ready_ns.is_none() => "running, not ready yet".to_owned(),
         DaemonState::Running => "running".to_owned(),
         DaemonState::Hung => format!("HUNG (no heartbeat for {silent_s:.1} s)"),
-        DaemonState::Stopped => format!("STOPPED {} ago (these are its last figures)", duration(silent_s)),
+        DaemonState::Stopped => format!(
+            "STOPPED {} ago (these are its last figures)",
+            duration(silent_s)
+        ),
     };
     let up = match read.state {
         DaemonState::Stopped => "was up",
@@ -241,7 +271,10 @@ pub fn summary(read: &Snapshot) -> String {
     };
     let uptime = duration(read.uptime_ns() as f64 / 1e9);
     let degraded = if read.is_degraded() { ", DEGRADED" } else { "" };
-    format!("{}: pid {}, {state}, {up} {uptime}, skin {}{degraded}", read.instance, read.pid, read.skin)
+    format!(
+        "{}: pid {}, {state}, {up} {uptime}, skin {}{degraded}",
+        read.instance, read.pid, read.skin
+    )
 }
 
 /// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.
@@ -249,11 +282,24 @@ pub fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, saturates"
+    )]
     let whole = seconds as u64;
-    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    let (days, hours, minutes, seconds) = (
+        whole / 86_400,
+        whole / 3600 % 24,
+        whole / 60 % 60,
+        whole % 60,
+    );
     let clock = format!("{hours}:{minutes:02}:{seconds:02}");
-    if days == 0 { clock } else { format!("{days} d {clock}") }
+    if days == 0 {
+        clock
+    } else {
+        format!("{days} d {clock}")
+    }
 }
 
 /// Whether the reader of standard output is still there.
@@ -283,21 +329,37 @@ mod tests {
     #[test]
     fn durations_read_like_a_clock() {
         let shown = [0.25, 59.9, 61.0, 3_661.9, 90_000.0].map(duration);
-        assert_eq!(shown, ["0.2 s", "59.9 s", "0:01:01", "1:01:01", "1 d 1:00:00"]);
+        assert_eq!(
+            shown,
+            ["0.2 s", "59.9 s", "0:01:01", "1:01:01", "1 d 1:00:00"]
+        );
     }
 
     #[test]
     fn instances_are_offered_only_where_there_are_some() {
-        let of = |names: &[&str]| choice(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let of = |names: &[&str]| {
+            choice(
+                &names
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert!(of(&[]).contains("none; rtd run FILE starts one") && !of(&[]).contains("choose"));
-        assert_eq!(of(&["arm"]), "the instance on this machine is arm: --instance arm");
+        assert_eq!(
+            of(&["arm"]),
+            "the instance on this machine is arm: --instance arm"
+        );
         assert!(of(&["arm", "leg"]).contains("arm, leg; choose one"));
     }
 
     #[test]
     fn an_absent_instance_is_told_how_to_start() {
         let text = open("no-such-instance").unwrap_err().to_string();
-        assert!(text.contains("no-such-instance.page in /run/rtd, ") && text.contains("rtd run"), "{text}");
+        assert!(
+            text.contains("no-such-instance.page in /run/rtd, ") && text.contains("rtd run"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -314,10 +376,17 @@ mod tests {
         let (rt, term, kill) = (rtcore::sys::signame::rt_min(), 15, 9);
         assert_eq!(signal_of(&endpoint(true), rt).unwrap(), rt);
         assert_eq!(signal_of(&endpoint(false), term).unwrap(), term);
-        for (is_source, signo) in
-            [(true, term), (true, kill), (false, kill), (false, 0), (false, 33), (false, -9)]
-        {
-            let text = signal_of(&endpoint(is_source), signo).unwrap_err().to_string();
+        for (is_source, signo) in [
+            (true, term),
+            (true, kill),
+            (false, kill),
+            (false, 0),
+            (false, 33),
+            (false, -9),
+        ] {
+            let text = signal_of(&endpoint(is_source), signo)
+                .unwrap_err()
+                .to_string();
             assert!(text.contains(&format!("go is signal {signo}")), "{text}");
         }
     }

@@ -66,7 +66,11 @@ fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         bail!("--hex {text:?} has an odd number of digits");
     }
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     digits
         .chunks(2)
         .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))

@@ -47,13 +47,16 @@ pub fn queue(args: &QueueArgs) -> anyhow::Result<()> {
 /// What is printed of a queue that was removed.
 pub(super) fn removed(name: &str, messages: Option<usize>) -> String {
     match messages {
-        Some(messages) => format!("removed message queue {name} with {}\n", counted(messages, "message")),
+        Some(messages) => format!(
+            "removed message queue {name} with {}\n",
+            counted(messages, "message")
+        ),
         None => format!("removed message queue {name}\n"),
     }
 }
 
-/// Removes a queue that no rtd uses, of this user if one is given. Returns the number of messages in it, where that can be
-/// read; none if there is no such queue.
+/// Removes a queue that no rtd uses, of this user if one is given. Returns the number of messages
+/// in it, where that can be read; none if there is no such queue.
 ///
 /// Errors: an rtd uses it; it belongs to somebody else.
 pub(super) fn remove(name: &str, uid: Option<u32>) -> anyhow::Result<Option<Option<usize>>> {
@@ -70,7 +73,10 @@ pub(super) fn remove(name: &str, uid: Option<u32>) -> anyhow::Result<Option<Opti
                 );
             }
             if !queue.lock(Lock::LastUser)? {
-                bail!("message queue {name} is used by {}: stop it first", reader_of(name));
+                bail!(
+                    "message queue {name} is used by {}: stop it first",
+                    reader_of(name)
+                );
             }
             Some(queue.attributes()?.curmsgs)
         }

@@ -1,7 +1,10 @@
 //! `rtctl register`: a name for a process that runs already; and the client's half of the control
 //! socket, which `rtctl run` shares.
 
-#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help texts show [[process]] as it is written"
+)]
 
 use super::page;
 use clap::Args;
@@ -22,8 +25,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Give a running process its name.
 ///
-/// rtd sends the process a signal only while it blocks or handles the signal, and checks that once a second. exec(2) removes
-/// handlers: a program that executes another one must block the signals first, or the next signal ends it.
+/// rtd sends the process a signal only while it blocks or handles the signal, and checks that once
+/// a second. exec(2) removes handlers: a program that executes another one must block the signals
+/// first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RegisterArgs {
     /// Name of a [[process]] in the configuration
@@ -78,7 +82,8 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
     }
 }
 
-/// Registers the calling process. It should have blocked the signals that will come: by default they kill.
+/// Registers the calling process. It should have blocked the signals that will come: by default
+/// they kill.
 pub fn this_process(socket: &Path, name: &str) -> anyhow::Result<()> {
     claim(socket, name, 0, 0, false).map_err(|text| anyhow::anyhow!("{text}"))?;
     Ok(())
@@ -93,7 +98,15 @@ pub fn claim(
     exec_follows: bool,
 ) -> Result<(Conn, Reply), String> {
     let name = Name::new(name).map_err(|e| format!("--as {name:?}: {e}"))?;
-    request(socket, &Request::Register { name, pid, tid, exec_follows })
+    request(
+        socket,
+        &Request::Register {
+            name,
+            pid,
+            tid,
+            exec_follows,
+        },
+    )
 }
 
 /// One request until it is answered; an error is the daemon's refusal.
@@ -104,8 +117,9 @@ fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
         let (conn, reply) = ask(socket, request, left.max(Duration::from_millis(1)))?;
         match reply.status {
             Status::Ok | Status::Pending => return Ok((conn, reply)),
-            // Others crowd the socket: the daemon closed us before it had read the request, so asking
-            // again is not asking twice. When there is room is nothing that a client could see.
+            // Others crowd the socket: the daemon closed us before it had read the request, so
+            // asking again is not asking twice. When there is room is nothing that a client could
+            // see.
             Status::Busy if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             _ => return Err(reply.text),
         }
@@ -128,12 +142,16 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
             Ok((conn, reply))
         }
         (_, Err(e)) => Err(format!("{path}: {e}")),
-        (Err(e), _) if e.kind() == io::ErrorKind::TimedOut => {
-            Err(format!("{path}: no answer within {} s: does rtd hang? see rtctl ls", PATIENCE.as_secs()))
-        }
+        (Err(e), _) if e.kind() == io::ErrorKind::TimedOut => Err(format!(
+            "{path}: no answer within {} s: does rtd hang? see rtctl ls",
+            PATIENCE.as_secs()
+        )),
         (Err(e), _) => Err(format!("{path}: {e}")),
         // Eviction whose reason did not get through: the same as busy.
-        (Ok(_), _) => Ok((conn, Reply::plain(Status::Busy, format!("{path}: rtd closed the connection")))),
+        (Ok(_), _) => Ok((
+            conn,
+            Reply::plain(Status::Busy, format!("{path}: rtd closed the connection")),
+        )),
     }
 }
 
@@ -154,7 +172,8 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
 
 fn no_daemon(socket: &Path, e: &io::Error) -> String {
     let fix = match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match locate::serving(socket) {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match locate::serving(socket)
+        {
             Some((name, pid)) => format!(
                 ": instance \"{name}\" runs (pid {pid}), but its control socket was removed; the log of rtd says why it \
                  cannot make it again"
@@ -171,8 +190,14 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
         _ => String::new(),
     };
     // The error names the path already.
-    let path = if e.to_string().contains(&*socket.to_string_lossy()) { None } else { Some(socket) };
-    let mut text = path.map(|p| format!("{}: ", p.display())).unwrap_or_default();
+    let path = if e.to_string().contains(&*socket.to_string_lossy()) {
+        None
+    } else {
+        Some(socket)
+    };
+    let mut text = path
+        .map(|p| format!("{}: ", p.display()))
+        .unwrap_or_default();
     // Writing to a String does not fail.
     let _ = write!(text, "{e}{fix}");
     text
@@ -180,7 +205,10 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
 
 /// `registered as arm (pid 1234, generation 2, signals SIGRTMIN+1 SIGRTMIN+2)`.
 pub(super) fn granted(name: &str, reply: &Reply) -> String {
-    let mut text = format!("registered as {name} (pid {}, generation {}", reply.pid, reply.generation);
+    let mut text = format!(
+        "registered as {name} (pid {}, generation {}",
+        reply.pid, reply.generation
+    );
     if reply.signals != 0 {
         text.push_str(", signals");
         for signo in (1..=64).filter(|signo| reply.signals >> (signo - 1) & 1 == 1) {
@@ -203,7 +231,10 @@ mod tests {
     fn a_grant_reads_as_a_sentence() {
         let mut reply = Reply::plain(Status::Ok, "");
         (reply.pid, reply.generation) = (12, 2);
-        assert_eq!(granted("arm", &reply), "registered as arm (pid 12, generation 2)");
+        assert_eq!(
+            granted("arm", &reply),
+            "registered as arm (pid 12, generation 2)"
+        );
         (reply.signals, reply.status) = (1 << 34 | 1 << 63, Status::Pending);
         let expected = "registered as arm (pid 12, generation 2, signals SIGRTMIN+1 SIGRTMIN+30, active once rtd has seen the \
                         executable)";
@@ -213,7 +244,10 @@ mod tests {
     #[test]
     fn without_a_daemon_the_path_and_the_mend_are_told() {
         let text = claim(Path::new("/nonexistent/rtd.sock"), "arm", 0, 0, false).unwrap_err();
-        assert!(text.contains("/nonexistent/rtd.sock") && text.contains("start it"), "{text}");
+        assert!(
+            text.contains("/nonexistent/rtd.sock") && text.contains("start it"),
+            "{text}"
+        );
         let text = claim(Path::new("/nonexistent/rtd.sock"), "a b", 0, 0, false).unwrap_err();
         assert!(text.contains("--as \"a b\""), "{text}");
     }

@@ -1,10 +1,13 @@
-//! `rtctl run --as NAME -- CMD...`: take a name, then become the program, so that the pid stays and an
-//! unmodified program is a registered process.
+//! `rtctl run --as NAME -- CMD...`: take a name, then become the program, so that the pid stays and
+//! an unmodified program is a registered process.
 //!
-//! Constraint: nothing may be started or left behind between the grant and exec(2); the connection is
-//! close-on-exec, and its end is how the daemon learns that the program runs.
+//! Constraint: nothing may be started or left behind between the grant and exec(2); the connection
+//! is close-on-exec, and its end is how the daemon learns that the program runs.
 
-#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show [[process]] as it is written")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help texts show [[process]] as it is written"
+)]
 
 use super::register::{claim, granted};
 use clap::Args;
@@ -21,8 +24,9 @@ const NOT_FOUND: u8 = 127;
 
 /// Take a name and run a program under it.
 ///
-/// rtd sends the program a signal only while the program blocks or handles it, and checks that once a second. exec(2) removes
-/// handlers: a program that executes another one must block the signals first, or the next signal ends it.
+/// rtd sends the program a signal only while the program blocks or handles it, and checks that once
+/// a second. exec(2) removes handlers: a program that executes another one must block the signals
+/// first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// Name of a [[process]] in the configuration
@@ -36,8 +40,8 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// Runs `rtctl run`; returns only if the program did not start: 1 when the name was refused, 127 when
-/// there is no such program, 126 when it cannot be run.
+/// Runs `rtctl run`; returns only if the program did not start: 1 when the name was refused, 127
+/// when there is no such program, 126 when it cannot be run.
 pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
         crate::log::tell(format_args!("rtctl: no command: write it after --"));
@@ -67,5 +71,9 @@ pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let e = Command::new(program).args(arguments).exec();
     drop(conn);
     crate::log::tell(format_args!("rtctl: cannot run {}: {e}", program.display()));
-    ExitCode::from(if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+    ExitCode::from(if e.kind() == io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT_RUN
+    })
 }

@@ -1,6 +1,7 @@
 //! `rtctl send`: a message into an endpoint by hand, at a rate if asked for, and what became of it.
 //!
-//! Constraint: it never sleeps in a send. SIGINT ends every wait, and the number of messages sent until then is printed.
+//! Constraint: it never sleeps in a send. SIGINT ends every wait, and the number of messages sent
+//! until then is printed.
 
 use super::payload::PayloadArgs;
 use super::verdict::{Verdict, Watch};
@@ -56,11 +57,20 @@ pub struct SendArgs {
 
 /// Where it goes, opened.
 enum Channel {
-    Queue { queue: Queue, bytes: Vec<u8>, priority: u32 },
-    Signal { process: PidFd, signo: i32, value: u64 },
+    Queue {
+        queue: Queue,
+        bytes: Vec<u8>,
+        priority: u32,
+    },
+    Signal {
+        process: PidFd,
+        signo: i32,
+        value: u64,
+    },
 }
 
-/// Sends, and prints how many were taken. An error when some were refused or lost, or fewer sent than asked for.
+/// Sends, and prints how many were taken. An error when some were refused or lost, or fewer sent
+/// than asked for.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
@@ -69,12 +79,18 @@ pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let channel = open(instance, &snapshot, endpoint, args)?;
     let stop = Stop::on_signals()?;
     let waits = runs && args.wait > 0.0;
-    let watch = if waits { Watch::new(super::page::open(instance)?, &endpoint.name)? } else { None };
+    let watch = if waits {
+        Watch::new(super::page::open(instance)?, &endpoint.name)?
+    } else {
+        None
+    };
     let (mut sent, mut refused) = (0u64, 0u64);
     let start_ns = clock::monotonic_ns();
     let mut failed = None;
     while args.count == 0 || sent + refused < args.count {
-        let due_ns = args.rate.map_or(0, |rate| start_ns + nth_ns(sent + refused, rate));
+        let due_ns = args
+            .rate
+            .map_or(0, |rate| start_ns + nth_ns(sent + refused, rate));
         if stop.within(due_ns)? {
             break;
         }
@@ -113,12 +129,22 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
             snapshot.instance,
             endpoint.name
         ),
-        _ => bail!("instance {} is not running, so nothing reads {}", snapshot.instance, endpoint.name),
+        _ => bail!(
+            "instance {} is not running, so nothing reads {}",
+            snapshot.instance,
+            endpoint.name
+        ),
     }
 }
 
 /// What became of the messages, as far as that is known within the time.
-fn verdict(watch: &Watch, stop: &Stop, channel: &Channel, sent: u64, wait_s: f64) -> anyhow::Result<Verdict> {
+fn verdict(
+    watch: &Watch,
+    stop: &Stop,
+    channel: &Channel,
+    sent: u64,
+    wait_s: f64,
+) -> anyhow::Result<Verdict> {
     let until_ns = clock::monotonic_ns() + nth_ns(1, 1.0 / wait_s);
     let is_taken = || match channel {
         Channel::Queue { queue, .. } => queue.attributes().is_ok_and(|now| now.curmsgs == 0),
@@ -164,9 +190,14 @@ impl Stop {
     /// Waits until there is room in the queue, or it is time to end.
     fn or_room(&self, channel: &Channel) -> anyhow::Result<()> {
         const LONG_NS: u64 = 3_600_000_000_000;
-        let Channel::Queue { queue, .. } = channel else { return Ok(()) };
+        let Channel::Queue { queue, .. } = channel else {
+            return Ok(());
+        };
         let room = Interest::writable(queue.as_raw_fd());
-        match poll::wait(&mut [room, Interest::readable(self.pending.as_raw_fd())], LONG_NS) {
+        match poll::wait(
+            &mut [room, Interest::readable(self.pending.as_raw_fd())],
+            LONG_NS,
+        ) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => bail!("cannot wait: {e}"),
         }
@@ -175,10 +206,17 @@ impl Stop {
 
 /// The endpoint of that name, or an error that lists those there are.
 pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> anyhow::Result<&'a Endpoint> {
-    snapshot.endpoints.iter().find(|e| e.name == name).with_context(|| {
-        let others = alternatives(snapshot.endpoints.iter().map(|e| e.name.as_str()));
-        format!("instance {} has no endpoint {name}{others}", snapshot.instance)
-    })
+    snapshot
+        .endpoints
+        .iter()
+        .find(|e| e.name == name)
+        .with_context(|| {
+            let others = alternatives(snapshot.endpoints.iter().map(|e| e.name.as_str()));
+            format!(
+                "instance {} has no endpoint {name}{others}",
+                snapshot.instance
+            )
+        })
 }
 
 fn open(
@@ -191,23 +229,39 @@ fn open(
         Shown::Mqueue(endpoint::mqueue::Shown { queue, msgsize, .. }) => {
             let bytes = args.payload.bytes()?;
             if bytes.len() > *msgsize as usize {
-                bail!("{} takes {msgsize} bytes, the payload has {}", endpoint.name, bytes.len());
+                bail!(
+                    "{} takes {msgsize} bytes, the payload has {}",
+                    endpoint.name,
+                    bytes.len()
+                );
             }
             let name = CString::new(queue.as_str()).context("queue name")?;
             let queue = Queue::open(&name, Access::Send, true)?;
-            Ok(Channel::Queue { queue, bytes, priority: args.priority })
+            Ok(Channel::Queue {
+                queue,
+                bytes,
+                priority: args.priority,
+            })
         }
         Shown::Signal(endpoint::signal::Shown { signo, .. }) => {
             let value = args.payload.signal_value()?;
             let signo = super::page::signal_of(endpoint, *signo)?;
-            Ok(Channel::Signal { process: receiver(instance, snapshot, endpoint)?, signo, value })
+            Ok(Channel::Signal {
+                process: receiver(instance, snapshot, endpoint)?,
+                signo,
+                value,
+            })
         }
-        other => bail!("{} {}", endpoint.name, super::page::closed(other, "write(2)")),
+        other => bail!(
+            "{} {}",
+            endpoint.name,
+            super::page::closed(other, "write(2)")
+        ),
     }
 }
 
-/// The process behind the number on the page, and nobody who has inherited that number: it is the page's
-/// user, and the page still names it when its descriptor is open.
+/// The process behind the number on the page, and nobody who has inherited that number: it is the
+/// page's user, and the page still names it when its descriptor is open.
 fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<PidFd> {
     super::page::same_pid_namespace(snapshot)?;
     let (pid, uid) = addressee(snapshot, endpoint)?;
@@ -228,16 +282,22 @@ fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow:
     Ok(process)
 }
 
-/// A signal that a route reads goes to the daemon; one that routes only write goes to its owner. Number and
-/// user of that process.
+/// A signal that a route reads goes to the daemon; one that routes only write goes to its owner.
+/// Number and user of that process.
 fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u32)> {
     let (pid, uid) = if endpoint.is_source {
         (snapshot.pid, Some(snapshot.uid))
     } else {
-        let owner =
-            endpoint.owner.and_then(|o| snapshot.processes.get(o)).context("the endpoint has no owner")?;
+        let owner = endpoint
+            .owner
+            .and_then(|o| snapshot.processes.get(o))
+            .context("the endpoint has no owner")?;
         if owner.state != PeerState::Alive {
-            bail!("{} belongs to {}, which is not registered", endpoint.name, owner.name);
+            bail!(
+                "{} belongs to {}, which is not registered",
+                endpoint.name,
+                owner.name
+            );
         }
         match endpoint.reception {
             Reception::Takes => {}
@@ -271,10 +331,24 @@ impl Channel {
 
     fn send(&self) -> Result<(), Errno> {
         match self {
-            Channel::Queue { queue, bytes, priority } => mqueue::send(queue.as_raw_fd(), bytes, *priority),
-            Channel::Signal { process, signo, value } => {
+            Channel::Queue {
+                queue,
+                bytes,
+                priority,
+            } => mqueue::send(queue.as_raw_fd(), bytes, *priority),
+            Channel::Signal {
+                process,
+                signo,
+                value,
+            } => {
                 let to = process.as_fd().as_raw_fd();
-                rtsignal::queue_to_pidfd(to, *signo, *value, std::process::id(), accounts::own_uid())
+                rtsignal::queue_to_pidfd(
+                    to,
+                    *signo,
+                    *value,
+                    std::process::id(),
+                    accounts::own_uid(),
+                )
             }
         }
     }
@@ -294,7 +368,11 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; 2^53 ns are 104 days")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive; 2^53 ns are 104 days"
+)]
 #[expect(clippy::cast_precision_loss, reason = "counts past 2^53 do not happen")]
 fn nth_ns(n: u64, rate_hz: f64) -> u64 {
     (n as f64 * 1e9 / rate_hz) as u64

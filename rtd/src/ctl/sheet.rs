@@ -1,6 +1,7 @@
 //! A page of text and tables for one output: at the terminal's width, or as wide as it is.
 //!
-//! Invariant: what a table leaves out for lack of room is named at the end, with the option that shows it.
+//! Invariant: what a table leaves out for lack of room is named at the end, with the option that
+//! shows it.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +17,8 @@ pub struct WidthArgs {
 }
 
 impl WidthArgs {
-    /// The columns that there are: those of `$COLUMNS`, which watch(1) sets, else of the terminal. None, so everything is
-    /// printed: with `--wide`, and into a file or a pipe.
+    /// The columns that there are: those of `$COLUMNS`, which watch(1) sets, else of the terminal.
+    /// None, so everything is printed: with `--wide`, and into a file or a pipe.
     pub fn columns(self) -> Option<usize> {
         if self.wide {
             return None;
@@ -37,7 +38,11 @@ pub struct Sheet {
 impl Sheet {
     /// An empty one.
     pub fn new(columns: Option<usize>) -> Sheet {
-        Sheet { columns, text: String::new(), left_out: Vec::new() }
+        Sheet {
+            columns,
+            text: String::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// Adds a line of prose, broken between words where there is no room.
@@ -70,7 +75,10 @@ impl Sheet {
     /// All of it.
     pub fn finish(mut self) -> String {
         if !self.left_out.is_empty() {
-            let note = format!("not shown for lack of room (--wide): {}", self.left_out.join(" "));
+            let note = format!(
+                "not shown for lack of room (--wide): {}",
+                self.left_out.join(" ")
+            );
             self.text.push('\n');
             self.line(&note);
         }
@@ -87,12 +95,19 @@ mod tests {
     fn what_is_left_out_is_named_once() {
         let mut sheet = Sheet::new(Some(12));
         for name in ["a", "b"] {
-            let mut table = Table::new(vec![left("NAME"), right("COUNT").rank(1), right("OTHER").rank(2)]);
+            let mut table = Table::new(vec![
+                left("NAME"),
+                right("COUNT").rank(1),
+                right("OTHER").rank(2),
+            ]);
             table.row(vec![name.into(), "1".into(), "2".into()]);
             sheet.table(&table);
         }
         let text = sheet.finish();
-        assert!(text.starts_with("\nNAME  COUNT\na         1\n\nNAME  COUNT\n"), "{text}");
+        assert!(
+            text.starts_with("\nNAME  COUNT\na         1\n\nNAME  COUNT\n"),
+            "{text}"
+        );
         assert_eq!(text.matches("OTHER").count(), 1, "{text}");
     }
 }

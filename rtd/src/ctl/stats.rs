@@ -1,7 +1,7 @@
 //! `rtctl stats`: outcomes and latencies per lane and route, once or again and again.
 //!
-//! Reads the page only, so it works on a daemon that is stopped, hung or killed, and costs a running one
-//! nothing.
+//! Reads the page only, so it works on a daemon that is stopped, hung or killed, and costs a
+//! running one nothing.
 
 #![forbid(unsafe_code)]
 
@@ -103,7 +103,11 @@ fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()
         } else {
             let shown = Shown::choose(&read, opts)?.of(&diff);
             let text = shown.text(&read, &Counting::PerSecond(&diff), opts.width.columns());
-            if in_place { redrawn(&text, first) } else { text + "\n" }
+            if in_place {
+                redrawn(&text, first)
+            } else {
+                text + "\n"
+            }
         };
         if page::print(&text)? == Printed::NobodyReads {
             break;
@@ -128,17 +132,25 @@ impl Ending {
     fn new() -> anyhow::Result<Ending> {
         let signals = SignalSet::of(TERMINATION);
         signals.block().context("cannot block SIGINT")?;
-        Ok(Ending { fd: signals.descriptor().context("cannot wait for SIGINT")? })
+        Ok(Ending {
+            fd: signals.descriptor().context("cannot wait for SIGINT")?,
+        })
     }
 
     /// Waits so long; true when it is time to go.
     fn within(&self, seconds: f64) -> anyhow::Result<bool> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.05 to 86400 seconds")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0.05 to 86400 seconds"
+        )]
         let timeout_ns = (seconds * 1e9) as u64;
         match poll::wait(&mut [Interest::readable(self.fd.as_raw_fd())], timeout_ns) {
             Ok(ready) => Ok(ready > 0),
             // Stopped and continued: the next output comes early.
-            Err(e) if std::io::Error::from(e).kind() == std::io::ErrorKind::Interrupted => Ok(false),
+            Err(e) if std::io::Error::from(e).kind() == std::io::ErrorKind::Interrupted => {
+                Ok(false)
+            }
             Err(e) => bail!("cannot wait for SIGINT: {}", std::io::Error::from(e)),
         }
     }
@@ -170,18 +182,31 @@ impl<'a> Shown<'a> {
     fn choose(read: &'a Snapshot, opts: &StatsArgs) -> anyhow::Result<Shown<'a>> {
         let lane = opts.lane.as_deref();
         let route = opts.route.as_deref();
-        let lane_index =
-            lane.map(|name| find("lane", name, read.lanes.iter().map(|l| &l.name))).transpose()?;
-        let route_index =
-            route.map(|name| find("route", name, read.routes.iter().map(|r| &r.name))).transpose()?;
+        let lane_index = lane
+            .map(|name| find("lane", name, read.lanes.iter().map(|l| &l.name)))
+            .transpose()?;
+        let route_index = route
+            .map(|name| find("route", name, read.routes.iter().map(|r| &r.name)))
+            .transpose()?;
         let of_route = route_index.map(|i| read.routes[i].lane);
-        let keep_lane = |i: usize| lane_index.is_none_or(|l| l == i) && of_route.is_none_or(|l| l == Some(i));
+        let keep_lane =
+            |i: usize| lane_index.is_none_or(|l| l == i) && of_route.is_none_or(|l| l == Some(i));
         let keep_route = |i: usize, r: &Route| {
             route_index.is_none_or(|k| k == i) && (lane.is_none() || r.lane == lane_index)
         };
         Ok(Shown {
-            lanes: read.lanes.iter().enumerate().filter(|&(i, _)| keep_lane(i)).collect(),
-            routes: read.routes.iter().enumerate().filter(|&(i, r)| keep_route(i, r)).collect(),
+            lanes: read
+                .lanes
+                .iter()
+                .enumerate()
+                .filter(|&(i, _)| keep_lane(i))
+                .collect(),
+            routes: read
+                .routes
+                .iter()
+                .enumerate()
+                .filter(|&(i, r)| keep_route(i, r))
+                .collect(),
             reasons: opts.reasons,
         })
     }
@@ -189,18 +214,32 @@ impl<'a> Shown<'a> {
     /// The same selection with the numbers of an interval.
     fn of(&self, diff: &'a Diff) -> Shown<'a> {
         Shown {
-            lanes: self.lanes.iter().filter_map(|&(i, _)| Some((i, diff.lanes.get(i)?))).collect(),
-            routes: self.routes.iter().filter_map(|&(i, _)| Some((i, diff.routes.get(i)?))).collect(),
+            lanes: self
+                .lanes
+                .iter()
+                .filter_map(|&(i, _)| Some((i, diff.lanes.get(i)?)))
+                .collect(),
+            routes: self
+                .routes
+                .iter()
+                .filter_map(|&(i, _)| Some((i, diff.routes.get(i)?)))
+                .collect(),
             reasons: self.reasons,
         }
     }
 
     fn lane_names(&self) -> Vec<&'a str> {
-        self.lanes.iter().map(|(_, lane)| lane.name.as_str()).collect()
+        self.lanes
+            .iter()
+            .map(|(_, lane)| lane.name.as_str())
+            .collect()
     }
 
     fn route_names(&self) -> Vec<&'a str> {
-        self.routes.iter().map(|(_, route)| route.name.as_str()).collect()
+        self.routes
+            .iter()
+            .map(|(_, route)| route.name.as_str())
+            .collect()
     }
 
     fn text(&self, read: &Snapshot, counting: &Counting<'_>, columns: Option<usize>) -> String {
@@ -244,7 +283,11 @@ impl<'a> Shown<'a> {
     fn refused_table(&self, read: &Snapshot) -> Table {
         let reasons = Refused::NAMES.map(|name| right(&name.to_uppercase().replace('_', "-")));
         let mut table = Table::new([left("FROM")].into_iter().chain(reasons).collect());
-        let from: BTreeSet<usize> = self.routes.iter().filter_map(|(_, route)| route.from).collect();
+        let from: BTreeSet<usize> = self
+            .routes
+            .iter()
+            .filter_map(|(_, route)| route.from)
+            .collect();
         for endpoint in from.into_iter().filter_map(|from| read.endpoints.get(from)) {
             if endpoint.refused.iter().any(|count| *count > 0) {
                 let counts = endpoint.refused.iter().map(u64::to_string);
@@ -254,19 +297,32 @@ impl<'a> Shown<'a> {
         table
     }
 
-    /// DUTY is the share of the CPU in the last window. STATE is what the watchdog reports, with how often it reported
-    /// something else, and what the lane's routes are losing.
+    /// DUTY is the share of the CPU in the last window. STATE is what the watchdog reports, with
+    /// how often it reported something else, and what the lane's routes are losing.
     fn lane_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let mut columns = vec![left("LANE"), left("STATE")];
         columns.extend(self.number_columns());
-        columns.extend([right("PRIO").rank(5), right("CPU").rank(6), left("WAIT").rank(9)]);
-        columns.extend(Guard::TABLE.iter().chain(WorkerCounters::TABLE).filter_map(column));
+        columns.extend([
+            right("PRIO").rank(5),
+            right("CPU").rank(6),
+            left("WAIT").rank(9),
+        ]);
+        columns.extend(
+            Guard::TABLE
+                .iter()
+                .chain(WorkerCounters::TABLE)
+                .filter_map(column),
+        );
         columns.push(left("DEGRADED").rank(1));
         let mut lanes = Table::new(columns);
         for (_, lane) in &self.lanes {
             let mut row = vec![lane.name.clone(), lane_state(lane, read.taken_ns)];
             row.extend(self.numbers(&lane.ledger, &lane.latency, counting));
-            row.extend([lane.priority.to_string(), lane.cpu.to_string(), lane.wait.clone()]);
+            row.extend([
+                lane.priority.to_string(),
+                lane.cpu.to_string(),
+                lane.wait.clone(),
+            ]);
             let threads = lane.guard.values().chain(lane.counters.values());
             let shown = threads.filter(|(counter, _)| counter.column.is_some());
             row.extend(shown.map(|(counter, value)| match counter.unit {
@@ -284,7 +340,10 @@ impl<'a> Shown<'a> {
         columns.extend(self.number_columns());
         let mut routes = Table::new(columns);
         for (_, route) in &self.routes {
-            let mut row = vec![route.name.clone(), route_state(&route.losses, read.taken_ns)];
+            let mut row = vec![
+                route.name.clone(),
+                route_state(&route.losses, read.taken_ns),
+            ];
             row.extend(self.numbers(&route.ledger, &route.latency, counting));
             routes.row(row);
         }
@@ -301,32 +360,62 @@ impl<'a> Shown<'a> {
         let reported = names(|route| route.direct && route.latency.count() > 0);
         let mut notes = Vec::new();
         if !torn.is_empty() {
-            notes.push(format!("caught in an update, may not add up: {}", torn.join(" ")));
+            notes.push(format!(
+                "caught in an update, may not add up: {}",
+                torn.join(" ")
+            ));
         }
         if !reported.is_empty() {
-            notes.push(format!("latency reported by the receiver: {}", reported.join(" ")));
+            notes.push(format!(
+                "latency reported by the receiver: {}",
+                reported.join(" ")
+            ));
         }
-        for (_, route) in self.routes.iter().filter(|(_, route)| route.lost_in_last_life > 0) {
-            notes.push(format!("{}: lost in the last life: {}", route.name, route.lost_in_last_life));
+        for (_, route) in self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.lost_in_last_life > 0)
+        {
+            notes.push(format!(
+                "{}: lost in the last life: {}",
+                route.name, route.lost_in_last_life
+            ));
         }
         notes
     }
 
-    /// Deliveries and losses of each receiver, for routes that have several; the row of a route with one shows the same.
+    /// Deliveries and losses of each receiver, for routes that have several; the row of a route
+    /// with one shows the same.
     fn target_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
-        let columns =
-            vec![left("ROUTE"), left("TARGET"), right("DELIVERED"), right("LAST"), right("LOST"), left("BY")];
+        let columns = vec![
+            left("ROUTE"),
+            left("TARGET"),
+            right("DELIVERED"),
+            right("LAST"),
+            right("LOST"),
+            left("BY"),
+        ];
         let mut table = Table::new(columns);
-        for (_, route) in self.routes.iter().filter(|(_, route)| route.targets.len() > 1) {
+        for (_, route) in self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.targets.len() > 1)
+        {
             for target in &route.targets {
                 let age = target.age_ns(read.taken_ns);
                 table.row(vec![
                     route.name.clone(),
                     or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
                     counting.cell(target.delivered),
-                    age.map_or("never".to_owned(), |ns| format!("{} ago", duration(ns as f64 / 1e9))),
+                    age.map_or("never".to_owned(), |ns| {
+                        format!("{} ago", duration(ns as f64 / 1e9))
+                    }),
                     counting.cell(target.lost.iter().sum()),
-                    or_dash(names(Loss::ALL.into_iter().filter(|loss| target.lost[loss.index()] > 0))),
+                    or_dash(names(
+                        Loss::ALL
+                            .into_iter()
+                            .filter(|loss| target.lost[loss.index()] > 0),
+                    )),
                 ]);
             }
         }
@@ -336,32 +425,54 @@ impl<'a> Shown<'a> {
     /// What the libraries of receivers report, where they report something.
     fn receiver_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let columns = ReceiverCounters::TABLE.iter().filter_map(column);
-        let mut table = Table::new([left("ROUTE"), left("RECEIVER")].into_iter().chain(columns).collect());
+        let mut table = Table::new(
+            [left("ROUTE"), left("RECEIVER")]
+                .into_iter()
+                .chain(columns)
+                .collect(),
+        );
         for (_, route) in &self.routes {
-            for target in route.targets.iter().filter(|t| t.receiver != ReceiverCounters::default()) {
+            for target in route
+                .targets
+                .iter()
+                .filter(|t| t.receiver != ReceiverCounters::default())
+            {
                 let mut row = vec![
                     route.name.clone(),
                     or_dash(endpoint_name(read, target.endpoint).unwrap_or_default()),
                 ];
-                let shown = target.receiver.values().filter(|(counter, _)| counter.column.is_some());
-                row.extend(shown.map(|(counter, value)| cell(counter, value, |count| counting.cell(count))));
+                let shown = target
+                    .receiver
+                    .values()
+                    .filter(|(counter, _)| counter.column.is_some());
+                row.extend(
+                    shown
+                        .map(|(counter, value)| cell(counter, value, |count| counting.cell(count))),
+                );
                 table.row(row);
             }
         }
         table
     }
 
-    /// Losses come first where there is no room for all: those that happened, see [`Table::render_within`].
+    /// Losses come first where there is no room for all: those that happened, see
+    /// [`Table::render_within`].
     fn number_columns(&self) -> Vec<Column> {
         let mut columns = Vec::new();
         for counter in Ledger::TABLE {
             columns.extend(column(counter));
             if self.reasons && counter.unit == Unit::Rejects {
-                let titles = Reject::NAMES.iter().map(|name| name.to_uppercase().replace('_', "-"));
+                let titles = Reject::NAMES
+                    .iter()
+                    .map(|name| name.to_uppercase().replace('_', "-"));
                 columns.extend(titles.map(|title| right(&title).rank(1)));
             }
         }
-        columns.extend([right("P50").rank(4), right("P90").rank(8), right("P99").rank(3)]);
+        columns.extend([
+            right("P50").rank(4),
+            right("P90").rank(8),
+            right("P99").rank(3),
+        ]);
         columns.extend([right("P99.9").rank(7), right("MAX").rank(3)]);
         columns
     }
@@ -369,7 +480,10 @@ impl<'a> Shown<'a> {
     fn numbers(&self, ledger: &Ledger, latency: &Latency, counting: &Counting<'_>) -> Vec<String> {
         let count = |count: u64| counting.cell(count);
         let mut cells = Vec::new();
-        for (counter, value) in ledger.values().filter(|(counter, _)| counter.column.is_some()) {
+        for (counter, value) in ledger
+            .values()
+            .filter(|(counter, _)| counter.column.is_some())
+        {
             cells.push(cell(counter, value, count));
             if self.reasons && counter.unit == Unit::Rejects {
                 cells.extend(ledger.rejected.map(count));
@@ -377,27 +491,44 @@ impl<'a> Shown<'a> {
         }
         let all = latency.summary();
         let times = [all.p50_ns, all.p90_ns, all.p99_ns, all.p999_ns, all.max_ns];
-        cells.extend(times.map(|ns| if all.count == 0 { "-".to_owned() } else { us(ns) }));
+        cells.extend(times.map(|ns| {
+            if all.count == 0 {
+                "-".to_owned()
+            } else {
+                us(ns)
+            }
+        }));
         cells
     }
 }
 
 /// Which ends of these routes hold or reject everything at the moment, a line each.
 fn waiting<'a>(routes: impl Iterator<Item = &'a Route>, read: &Snapshot) -> Vec<String> {
-    let ends: BTreeSet<usize> =
-        routes.flat_map(|route| &route.targets).filter_map(|target| target.endpoint).collect();
+    let ends: BTreeSet<usize> = routes
+        .flat_map(|route| &route.targets)
+        .filter_map(|target| target.endpoint)
+        .collect();
     let line = |end: usize| {
         let endpoint = read.endpoints.get(end)?;
-        let Kind::Signal(signal::Shown { signo, .. }) = &endpoint.kind else { return None };
+        let Kind::Signal(signal::Shown { signo, .. }) = &endpoint.kind else {
+            return None;
+        };
         let why = endpoint.reception.waiting()?;
         let owner = endpoint.owner.and_then(|i| read.processes.get(i));
-        let owner = owner.map(|owner| format!(" to {} (pid {})", owner.name, owner.pid)).unwrap_or_default();
-        Some(format!("waiting: {why}: {}, {}{owner}", endpoint.name, signame::name(*signo)))
+        let owner = owner
+            .map(|owner| format!(" to {} (pid {})", owner.name, owner.pid))
+            .unwrap_or_default();
+        Some(format!(
+            "waiting: {why}: {}, {}{owner}",
+            endpoint.name,
+            signame::name(*signo)
+        ))
     };
     ends.into_iter().filter_map(line).collect()
 }
 
-/// System calls that were not on their thread's list, and which the last one was; `-` where nothing would refuse one.
+/// System calls that were not on their thread's list, and which the last one was; `-` where nothing
+/// would refuse one.
 fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
     match (lane.refused_calls(), lane.counters.refused_call()) {
         (None, _) => "-".to_owned(),
@@ -409,7 +540,11 @@ fn refused_calls(lane: &Lane, counting: &Counting<'_>) -> String {
 /// `ok`, or `losing` with the reasons of the last ten seconds.
 pub fn route_state(losses: &LossTimes, taken_ns: u64) -> String {
     let losing = losses.losing(taken_ns);
-    if losing.is_empty() { "ok".to_owned() } else { format!("losing: {}", names(losing.into_iter())) }
+    if losing.is_empty() {
+        "ok".to_owned()
+    } else {
+        format!("losing: {}", names(losing.into_iter()))
+    }
 }
 
 /// The same for a lane, behind what its watchdog reports unless all is well there.
@@ -423,17 +558,30 @@ pub fn lane_state(lane: &Lane, taken_ns: u64) -> String {
 }
 
 fn names(losses: impl Iterator<Item = Loss>) -> String {
-    losses.map(|loss| loss.name().replace('_', "-")).collect::<Vec<_>>().join(",")
+    losses
+        .map(|loss| loss.name().replace('_', "-"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// `ok`, or what there is and was.
 fn guarded(guard: &Guard) -> String {
-    let stalls =
-        if guard.stalls == 0 { String::new() } else { format!(" {}", counted(guard.stalls, "stall")) };
-    let over =
-        if guard.over_budget == 0 { String::new() } else { format!(" {} over-budget", guard.over_budget) };
+    let stalls = if guard.stalls == 0 {
+        String::new()
+    } else {
+        format!(" {}", counted(guard.stalls, "stall"))
+    };
+    let over = if guard.over_budget == 0 {
+        String::new()
+    } else {
+        format!(" {} over-budget", guard.over_budget)
+    };
     let was = stalls + &over;
-    let was = if was.is_empty() { was } else { format!(" ({})", was.trim_start()) };
+    let was = if was.is_empty() {
+        was
+    } else {
+        format!(" ({})", was.trim_start())
+    };
     format!("{}{was}", guard.state.name())
 }
 
@@ -454,7 +602,10 @@ fn find<'a>(
     match names.clone().position(|known| known == name) {
         Some(index) => Ok(index),
         None => {
-            bail!("no {what} \"{name}\" in this instance{}", alternatives(names.map(String::as_str)))
+            bail!(
+                "no {what} \"{name}\" in this instance{}",
+                alternatives(names.map(String::as_str))
+            )
         }
     }
 }

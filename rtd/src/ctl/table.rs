@@ -1,9 +1,10 @@
 //! Aligned columns of plain text.
 //!
-//! Within a width, a table first leaves out columns and then shortens text. A number is never shortened.
+//! Within a width, a table first leaves out columns and then shortens text. A number is never
+//! shortened.
 //!
-//! Invariant: a cell that is missing or too many does not happen; a row is built from the same list as the
-//! header.
+//! Invariant: a cell that is missing or too many does not happen; a row is built from the same list
+//! as the header.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +26,8 @@ pub struct Column {
 }
 
 impl Column {
-    /// 0, the default: the column is always there. The higher the rank, the earlier the column is left out.
+    /// 0, the default: the column is always there. The higher the rank, the earlier the column is
+    /// left out.
     pub fn rank(self, rank: u8) -> Column {
         Column { rank, ..self }
     }
@@ -33,17 +35,26 @@ impl Column {
 
 /// A left-aligned column.
 pub fn left(title: &str) -> Column {
-    Column { title: title.to_owned(), align: Align::Left, rank: 0 }
+    Column {
+        title: title.to_owned(),
+        align: Align::Left,
+        rank: 0,
+    }
 }
 
 /// A right-aligned column.
 pub fn right(title: &str) -> Column {
-    Column { title: title.to_owned(), align: Align::Right, rank: 0 }
+    Column {
+        title: title.to_owned(),
+        align: Align::Right,
+        rank: 0,
+    }
 }
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// Text is shortened to this before a column is left out, and to less only where nothing else helps.
+/// Text is shortened to this before a column is left out, and to less only where nothing else
+/// helps.
 const TEXT_COLUMNS: usize = 13;
 /// Shorter than this, text says nothing.
 const TEXT_COLUMNS_MIN: usize = 8;
@@ -59,7 +70,10 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub fn new(columns: Vec<Column>) -> Table {
-        Table { columns, rows: Vec::new() }
+        Table {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -83,7 +97,11 @@ impl Table {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let mut widths: Vec<usize> = self.columns.iter().map(|column| length(&column.title)).collect();
+        let mut widths: Vec<usize> = self
+            .columns
+            .iter()
+            .map(|column| length(&column.title))
+            .collect();
         for row in &self.rows {
             for (column, cell) in widths.iter_mut().zip(row) {
                 *column = (*column).max(length(cell));
@@ -94,7 +112,11 @@ impl Table {
             kept = self.choose(&widths, width);
             self.shrink(&kept, &mut widths, width);
         }
-        let titles: Vec<String> = self.columns.iter().map(|column| column.title.clone()).collect();
+        let titles: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| column.title.clone())
+            .collect();
         for row in std::iter::once(&titles).chain(&self.rows) {
             let mut line = String::new();
             for (n, &i) in kept.iter().enumerate() {
@@ -108,11 +130,17 @@ impl Table {
             out.push_str(line.trim_end());
             out.push('\n');
         }
-        titles.into_iter().enumerate().filter(|(i, _)| !kept.contains(i)).map(|(_, title)| title).collect()
+        titles
+            .into_iter()
+            .enumerate()
+            .filter(|(i, _)| !kept.contains(i))
+            .map(|(_, title)| title)
+            .collect()
     }
 
-    /// The columns that fit: those of rank 0, then one after the other in the order of their ranks. A column in which
-    /// nothing happened comes after all others, so that one loss shows its column.
+    /// The columns that fit: those of rank 0, then one after the other in the order of their ranks.
+    /// A column in which nothing happened comes after all others, so that one loss shows its
+    /// column.
     fn choose(&self, widths: &[usize], width: usize) -> Vec<usize> {
         let least = |i: usize| match self.columns[i].align {
             Align::Left => widths[i].min(TEXT_COLUMNS.max(length(&self.columns[i].title))),
@@ -138,8 +166,11 @@ impl Table {
     /// Takes from the longest text until the lines are short enough, or no text can be shorter.
     fn shrink(&self, kept: &[usize], widths: &mut [usize], width: usize) {
         loop {
-            let used = kept.iter().map(|&i| widths[i]).sum::<usize>() + GAP.len() * (kept.len() - 1);
-            let texts = kept.iter().filter(|&&i| self.columns[i].align == Align::Left);
+            let used =
+                kept.iter().map(|&i| widths[i]).sum::<usize>() + GAP.len() * (kept.len() - 1);
+            let texts = kept
+                .iter()
+                .filter(|&&i| self.columns[i].align == Align::Left);
             let longest = texts.copied().max_by_key(|&i| widths[i]);
             match longest.filter(|&i| used > width && widths[i] > TEXT_COLUMNS_MIN) {
                 Some(i) => widths[i] -= 1,
@@ -149,7 +180,9 @@ impl Table {
     }
 
     fn is_idle(&self, column: usize) -> bool {
-        self.rows.iter().all(|row| matches!(row[column].as_str(), "0" | "-" | "" | "0.0" | "0.0%"))
+        self.rows
+            .iter()
+            .all(|row| matches!(row[column].as_str(), "0" | "-" | "" | "0.0" | "0.0%"))
     }
 }
 
@@ -157,22 +190,35 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// `text` in at most `width`. A name loses its middle, because names differ at both ends; words lose what comes last.
+/// `text` in at most `width`. A name loses its middle, because names differ at both ends; words
+/// lose what comes last.
 fn shortened(text: &str, width: usize) -> String {
     let all = length(text);
     if all <= width {
         return text.to_owned();
     }
     let room = width.saturating_sub(ELLIPSIS.len());
-    let head = if text.contains(' ') { room } else { room.div_ceil(2) };
+    let head = if text.contains(' ') {
+        room
+    } else {
+        room.div_ceil(2)
+    };
     let tail = room - head;
-    text.chars().take(head).chain(ELLIPSIS.chars()).chain(text.chars().skip(all - tail)).collect()
+    text.chars()
+        .take(head)
+        .chain(ELLIPSIS.chars())
+        .chain(text.chars().skip(all - tail))
+        .collect()
 }
 
 /// Text, or `-` for nothing.
 pub fn or_dash(text: impl Into<String>) -> String {
     let text = text.into();
-    if text.is_empty() { "-".to_owned() } else { text }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
 }
 
 /// Nanoseconds as microseconds with one decimal.
@@ -191,10 +237,14 @@ mod tests {
         table.row(vec!["longer".into(), "1234567".into(), "x".into()]);
         let mut out = String::new();
         table.render(&mut out);
-        assert_eq!(out, "NAME      COUNT  NOTE\nü             1\nlonger  1234567  x\n");
+        assert_eq!(
+            out,
+            "NAME      COUNT  NOTE\nü             1\nlonger  1234567  x\n"
+        );
     }
 
-    /// Idle columns go first, then those of a high rank, then text is shortened; numbers stay whole.
+    /// Idle columns go first, then those of a high rank, then text is shortened; numbers stay
+    /// whole.
     #[test]
     fn within_a_width_the_most_important_stays() {
         let columns = vec![
@@ -209,7 +259,17 @@ mod tests {
         let mut table = Table::new(columns);
         let name = "a.very.long.name.of.a.route->drive";
         table.row(
-            [name, "losing: peer-dead", "12345678901", "0", "77", "1.5", "2.5"].map(str::to_owned).into(),
+            [
+                name,
+                "losing: peer-dead",
+                "12345678901",
+                "0",
+                "77",
+                "1.5",
+                "2.5",
+            ]
+            .map(str::to_owned)
+            .into(),
         );
         let at = |width| {
             let mut out = String::new();
@@ -222,15 +282,26 @@ mod tests {
         assert_eq!(left_out, "EXPIRED REJECTED P50 P90");
         let header = format!("{:13}  {:13}  {:>11}\n", "NAME", "STATE", "ACCEPTED");
         assert_eq!(out, header + "a.ver...drive  losing: pe...  12345678901\n");
-        assert!(at(30).1.lines().all(|line| line.contains("12345678901") || line.contains("ACCEPTED")));
+        assert!(
+            at(30)
+                .1
+                .lines()
+                .all(|line| line.contains("12345678901") || line.contains("ACCEPTED"))
+        );
         for width in 36..120 {
             let lines = at(width).1;
-            assert!(lines.lines().all(|line| length(line) <= width), "{width}: {lines}");
+            assert!(
+                lines.lines().all(|line| length(line) <= width),
+                "{width}: {lines}"
+            );
         }
     }
 
     #[test]
     fn microseconds_have_one_decimal_cut_not_rounded() {
-        assert_eq!([us(0), us(99), us(4_250), us(12_345_678)], ["0.0", "0.0", "4.2", "12345.6"]);
+        assert_eq!(
+            [us(0), us(99), us(4_250), us(12_345_678)],
+            ["0.0", "0.0", "4.2", "12345.6"]
+        );
     }
 }

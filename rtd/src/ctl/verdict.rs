@@ -1,9 +1,10 @@
-//! The outcome of messages that `rtctl send` sent into an endpoint that rtd reads: compares the ledgers of its routes on the
-//! page before and after.
+//! The outcome of messages that `rtctl send` sent into an endpoint that rtd reads: compares the
+//! ledgers of its routes on the page before and after.
 //!
-//! Queues and signals do not identify their sender, so the ledger does not distinguish one sender's messages from another's. It
-//! shows how many messages rtd took in the meantime. If these are no more than were sent here, every outcome belongs to
-//! them; otherwise a loss may be another sender's, and the output says so.
+//! Queues and signals do not identify their sender, so the ledger does not distinguish one sender's
+//! messages from another's. It shows how many messages rtd took in the meantime. If these are no
+//! more than were sent here, every outcome belongs to them; otherwise a loss may be another
+//! sender's, and the output says so.
 
 #![forbid(unsafe_code)]
 
@@ -35,29 +36,51 @@ pub enum Verdict {
     Delivered,
     /// Why it is not known yet.
     Unknown(String),
-    /// rtd ended, or another one serves the instance now: what it had counted since the send is out of sight.
+    /// rtd ended, or another one serves the instance now: what it had counted since the send is out
+    /// of sight.
     Restarted,
     /// What was lost, and whose it is as far as that is known.
     Lost(String),
 }
 
 impl Watch {
-    /// Over the routes that read the endpoint; none where no route does, and a message goes straight to its reader.
+    /// Over the routes that read the endpoint; none where no route does, and a message goes
+    /// straight to its reader.
     pub fn new(page: Reader, endpoint: &str) -> anyhow::Result<Option<Watch>> {
         let before = page.snapshot()?;
-        let from = |route: usize| before.routes[route].from.and_then(|from| before.endpoints.get(from));
+        let from = |route: usize| {
+            before.routes[route]
+                .from
+                .and_then(|from| before.endpoints.get(from))
+        };
         let reads = |&route: &usize| from(route).is_some_and(|from| from.name == endpoint);
         let routes: Vec<usize> = (0..before.routes.len()).filter(reads).collect();
-        // In a lane that blocks each source has a thread of its name, else the lane has one for all.
+        // In a lane that blocks each source has a thread of its name, else the lane has one for
+        // all.
         let lane = routes.first().and_then(|&route| before.routes[route].lane);
-        let threads = || before.workers.iter().enumerate().filter(|(_, worker)| worker.lane == lane);
-        let thread = threads().find(|(_, worker)| worker.name == endpoint).or_else(|| threads().next());
-        let Some(worker) = thread.map(|(at, _)| at).filter(|_| !routes.is_empty()) else { return Ok(None) };
-        Ok(Some(Watch { page, before, routes, worker }))
+        let threads = || {
+            before
+                .workers
+                .iter()
+                .enumerate()
+                .filter(|(_, worker)| worker.lane == lane)
+        };
+        let thread = threads()
+            .find(|(_, worker)| worker.name == endpoint)
+            .or_else(|| threads().next());
+        let Some(worker) = thread.map(|(at, _)| at).filter(|_| !routes.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(Watch {
+            page,
+            before,
+            routes,
+            worker,
+        }))
     }
 
-    /// Looks until everything is settled, or `pause` says that it is time to end. `is_taken`: whether nothing waits in
-    /// the endpoint itself any more, as far as that shows.
+    /// Looks until everything is settled, or `pause` says that it is time to end. `is_taken`:
+    /// whether nothing waits in the endpoint itself any more, as far as that shows.
     pub fn wait(
         &self,
         sent: u64,
@@ -66,9 +89,14 @@ impl Watch {
     ) -> anyhow::Result<Verdict> {
         let mut pause_ms = LOOKS_MS.0;
         let mut settled = 0;
-        // Twice: of several senders' messages the last one that rtd took may be on its way to its outcome.
+        // Twice: of several senders' messages the last one that rtd took may be on its way to its
+        // outcome.
         while settled < 2 {
-            settled = if is_taken() && self.is_settled(sent)? { settled + 1 } else { 0 };
+            settled = if is_taken() && self.is_settled(sent)? {
+                settled + 1
+            } else {
+                0
+            };
             if settled < 2 && pause(Duration::from_millis(pause_ms))? {
                 break;
             }
@@ -99,13 +127,20 @@ impl Watch {
     fn judge(&self, sent: u64, after: &Snapshot, is_settled: bool) -> Verdict {
         let diff = after.diff(&self.before);
         let taken = diff.workers[self.worker].counters.received;
-        let lost: Vec<String> =
-            self.routes.iter().filter_map(|&route| lost(&diff.routes[route], after)).collect();
+        let lost: Vec<String> = self
+            .routes
+            .iter()
+            .filter_map(|&route| lost(&diff.routes[route], after))
+            .collect();
         if lost.is_empty() {
             if is_settled {
                 return Verdict::Delivered;
             }
-            let queued: u64 = self.routes.iter().map(|&route| after.routes[route].ledger.queued).sum();
+            let queued: u64 = self
+                .routes
+                .iter()
+                .map(|&route| after.routes[route].ledger.queued)
+                .sum();
             return Verdict::Unknown(format!(
                 "rtd has taken {}; waiting for a receiver: {queued} (rtctl stats)",
                 counted(taken.min(sent), "message")
@@ -122,16 +157,32 @@ impl Watch {
     }
 }
 
-/// What a route lost that the configuration did not ask for: by reason, with the receivers at fault.
+/// What a route lost that the configuration did not ask for: by reason, with the receivers at
+/// fault.
 fn lost(route: &rtcore::stats::reader::Route, after: &Snapshot) -> Option<String> {
     let losses = route.ledger.losses();
-    let by_reason = Loss::ALL.into_iter().filter(|loss| losses[loss.index()] > 0 && !loss.is_requested());
+    let by_reason = Loss::ALL
+        .into_iter()
+        .filter(|loss| losses[loss.index()] > 0 && !loss.is_requested());
     let reasons: Vec<String> = by_reason
         .map(|loss| {
-            let at = route.targets.iter().filter(|target| target.lost[loss.index()] > 0);
-            let at: Vec<String> = at.filter_map(|target| receiver(after, target.endpoint?)).collect();
-            let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
-            format!("{} {}{at}", losses[loss.index()], loss.name().replace('_', "-"))
+            let at = route
+                .targets
+                .iter()
+                .filter(|target| target.lost[loss.index()] > 0);
+            let at: Vec<String> = at
+                .filter_map(|target| receiver(after, target.endpoint?))
+                .collect();
+            let at = if at.is_empty() {
+                String::new()
+            } else {
+                format!(" at {}", at.join(", "))
+            };
+            format!(
+                "{} {}{at}",
+                losses[loss.index()],
+                loss.name().replace('_', "-")
+            )
         })
         .collect();
     (!reasons.is_empty()).then(|| format!("route {}: {}", route.name, reasons.join(", ")))
@@ -140,10 +191,15 @@ fn lost(route: &rtcore::stats::reader::Route, after: &Snapshot) -> Option<String
 fn receiver(after: &Snapshot, endpoint: usize) -> Option<String> {
     let endpoint = after.endpoints.get(endpoint)?;
     let owner = endpoint.owner.and_then(|owner| after.processes.get(owner));
-    Some(match owner.filter(|owner| owner.state != PeerState::Alive) {
-        Some(owner) => format!("{} (process {} is not registered)", endpoint.name, owner.name),
-        None => endpoint.name.clone(),
-    })
+    Some(
+        match owner.filter(|owner| owner.state != PeerState::Alive) {
+            Some(owner) => format!(
+                "{} (process {} is not registered)",
+                endpoint.name, owner.name
+            ),
+            None => endpoint.name.clone(),
+        },
+    )
 }
 
 impl Verdict {

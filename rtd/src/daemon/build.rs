@@ -1,5 +1,5 @@
-//! From plan to workers: opens every kernel object, allocates every queue. After this nothing on the
-//! real-time path opens or allocates.
+//! From plan to workers: opens every kernel object, allocates every queue. After this nothing on
+//! the real-time path opens or allocates.
 
 mod private;
 mod queues;
@@ -9,7 +9,9 @@ pub use queues::{Queues, hand_over, reader_of};
 use super::names::Names;
 use super::rings::Rings;
 use crate::endpoint::{EndpointKind, Medium, Shared, SinkParts, SourceParts};
-use crate::plan::{EndpointId, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SourcePlan, TargetPlan};
+use crate::plan::{
+    EndpointId, EndpointPlan, Filter, Path, Plan, ProcessId, RouteId, SourcePlan, TargetPlan,
+};
 use rtcore::endpoint::sink::Sink;
 use rtcore::lane::credit::Credit;
 use rtcore::lane::event::{self, Event};
@@ -43,7 +45,6 @@ pub struct WorkerPlan<'a> {
 /// Whom and what a lane thread serves: whose coming and going it has to see.
 #[derive(Debug)]
 pub struct Serves {
-    /// Its routes.
     pub routes: Vec<RouteId>,
     /// Owners of their sources and receivers, and the processes that their groups go by.
     pub processes: BTreeSet<ProcessId>,
@@ -52,16 +53,28 @@ pub struct Serves {
 impl WorkerPlan<'_> {
     /// What its routes have to do with.
     pub fn serves(&self, plan: &Plan) -> Serves {
-        let routes: Vec<RouteId> = self.sources.iter().flat_map(|source| &source.routes).copied().collect();
+        let routes: Vec<RouteId> = self
+            .sources
+            .iter()
+            .flat_map(|source| &source.routes)
+            .copied()
+            .collect();
         let targets = || routes.iter().flat_map(|&route| &plan.routes[route].to);
         let receivers = targets().flat_map(TargetPlan::endpoints).copied();
-        let ends = self.sources.iter().map(|source| source.endpoint).chain(receivers);
+        let ends = self
+            .sources
+            .iter()
+            .map(|source| source.endpoint)
+            .chain(receivers);
         let owners = ends.filter_map(|endpoint| plan.endpoints[endpoint].owner);
         let leaders = targets().filter_map(|target| match target {
             TargetPlan::Group { filter, .. } => filter.map(Filter::process),
             TargetPlan::Endpoint(_) => None,
         });
-        Serves { processes: owners.chain(leaders).collect(), routes }
+        Serves {
+            processes: owners.chain(leaders).collect(),
+            routes,
+        }
     }
 }
 
@@ -79,7 +92,11 @@ pub fn workers(plan: &Plan) -> Vec<WorkerPlan<'_>> {
             Wait::Spin { .. } | Wait::Poll => {
                 let sources: Vec<_> = sources.collect();
                 if !sources.is_empty() {
-                    all.push(WorkerPlan { lane, name: lane_plan.name.clone(), sources });
+                    all.push(WorkerPlan {
+                        lane,
+                        name: lane_plan.name.clone(),
+                        sources,
+                    });
                 }
             }
         }
@@ -114,7 +131,11 @@ impl Builder<'_> {
         plan: &WorkerPlan<'_>,
     ) -> io::Result<(Worker, rtrb::Consumer<Event>)> {
         let lane = &self.plan.lanes[plan.lane];
-        let inputs = plan.sources.iter().map(|s| self.input(s)).collect::<io::Result<Vec<_>>>()?;
+        let inputs = plan
+            .sources
+            .iter()
+            .map(|s| self.input(s))
+            .collect::<io::Result<Vec<_>>>()?;
         let (events, consumer) = event::channel();
         let worker = Worker {
             name: plan.name.clone(),
@@ -135,11 +156,14 @@ impl Builder<'_> {
 
     /// What rings the thread, where that is no futex.
     fn doorbell(&self, plan: &WorkerPlan<'_>) -> Option<Arc<Semaphore>> {
-        self.rings.doorbell_of_source(plan.sources.first()?.endpoint)
+        self.rings
+            .doorbell_of_source(plan.sources.first()?.endpoint)
     }
 
     fn owner(&self, endpoint: EndpointId) -> Option<Arc<Peer>> {
-        self.plan.endpoints[endpoint].owner.map(|p| Arc::clone(&self.peers.slots[p]))
+        self.plan.endpoints[endpoint]
+            .owner
+            .map(|p| Arc::clone(&self.peers.slots[p]))
     }
 
     fn input(&mut self, source: &SourcePlan) -> io::Result<Input> {
@@ -154,8 +178,15 @@ impl Builder<'_> {
             shared: &mut self.shared,
         };
         let opened = kind.policy().source(parts)?;
-        let routes = source.routes.iter().map(|&r| self.route(r)).collect::<io::Result<Vec<_>>>()?;
-        Ok(Input { source: opened, routes })
+        let routes = source
+            .routes
+            .iter()
+            .map(|&r| self.route(r))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Input {
+            source: opened,
+            routes,
+        })
     }
 
     fn route(&mut self, id: RouteId) -> io::Result<Route> {
@@ -165,10 +196,18 @@ impl Builder<'_> {
         for to in &plan.to {
             let (mode, filter) = match to {
                 TargetPlan::Endpoint(_) => (GroupMode::All, None),
-                TargetPlan::Group { mode, filter, .. } => (*mode, filter.map(|f| self.membership(f))),
+                TargetPlan::Group { mode, filter, .. } => {
+                    (*mode, filter.map(|f| self.membership(f)))
+                }
             };
             let members = to.endpoints();
-            targets.push(Target { mode, first: sinks.len(), len: members.len(), cursor: 0, filter });
+            targets.push(Target {
+                mode,
+                first: sinks.len(),
+                len: members.len(),
+                cursor: 0,
+                filter,
+            });
             for &member in members {
                 let end = sinks.len();
                 sinks.push(self.sink(id, end, member)?);
@@ -184,9 +223,10 @@ impl Builder<'_> {
             mq_priority: plan.mq_priority,
             origin: match self.plan.endpoints[plan.from].kind.policy().medium() {
                 Medium::Queue | Medium::Ring => OriginRule::Channel,
-                Medium::Signal => {
-                    OriginRule::Signal { accept_claimed: plan.accept_claimed, owner: self.owner(plan.from) }
-                }
+                Medium::Signal => OriginRule::Signal {
+                    accept_claimed: plan.accept_claimed,
+                    owner: self.owner(plan.from),
+                },
             },
         };
         let rejoin_ns = plan.rejoin_ns;
@@ -206,7 +246,10 @@ impl Builder<'_> {
             Filter::ProcessGroupOf(process) => (Kin::ProcessGroup, process),
             Filter::SessionOf(process) => (Kin::Session, process),
         };
-        Membership { kin, of: Arc::clone(&self.peers.slots[of]) }
+        Membership {
+            kin,
+            of: Arc::clone(&self.peers.slots[of]),
+        }
     }
 
     /// End number `end` of a route.
@@ -226,7 +269,10 @@ impl Builder<'_> {
 
 /// Every signal some route reads.
 pub fn source_signals(plan: &Plan) -> Vec<i32> {
-    let kinds = plan.sources.iter().map(|s| &plan.endpoints[s.endpoint].kind);
+    let kinds = plan
+        .sources
+        .iter()
+        .map(|s| &plan.endpoints[s.endpoint].kind);
     let signals = kinds.filter_map(|kind| match kind {
         EndpointKind::Signal(signal) => Some(signal.signo),
         _ => None,
@@ -253,14 +299,21 @@ impl Peers {
         };
         let receivers: Vec<_> = plan.endpoints.iter().map(queues).collect();
         // One share to spare, for signals that do not come from rtd.
-        let sharers = u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
-        let mut slots =
-            plan.processes.iter().map(|_| Peer::new(sharers, skin)).collect::<io::Result<Vec<_>>>()?;
+        let sharers =
+            u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
+        let mut slots = plan
+            .processes
+            .iter()
+            .map(|_| Peer::new(sharers, skin))
+            .collect::<io::Result<Vec<_>>>()?;
         let credits = receivers
             .into_iter()
             .map(|r| r.map(|(owner, signo, thread)| slots[owner].add_credit(signo, thread)));
         let credits = credits.collect();
-        Ok(Peers { slots: slots.into_iter().map(Arc::new).collect(), credits })
+        Ok(Peers {
+            slots: slots.into_iter().map(Arc::new).collect(),
+            credits,
+        })
     }
 
     fn credit(&self, endpoint: EndpointId) -> Option<Arc<Credit>> {
@@ -296,15 +349,25 @@ pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>], skin: &Skin) -> rtcore
                 lane: small(r.lane),
                 from: small(r.from),
                 to: names.targets(r),
-                ends: r.to.iter().flat_map(TargetPlan::endpoints).map(|&end| small(end)).collect(),
+                ends: r
+                    .to
+                    .iter()
+                    .flat_map(TargetPlan::endpoints)
+                    .map(|&end| small(end))
+                    .collect(),
                 direct: r.path == Path::Direct,
             })
             .collect(),
-        endpoints: (0..plan.endpoints.len()).map(|id| endpoint_spec(plan, id)).collect(),
+        endpoints: (0..plan.endpoints.len())
+            .map(|id| endpoint_spec(plan, id))
+            .collect(),
         processes: plan.processes.iter().map(|p| p.name.clone()).collect(),
         workers: workers
             .iter()
-            .map(|w| rtcore::stats::WorkerSpec { lane: small(w.lane), name: w.name.clone() })
+            .map(|w| rtcore::stats::WorkerSpec {
+                lane: small(w.lane),
+                name: w.name.clone(),
+            })
             .collect(),
     }
 }

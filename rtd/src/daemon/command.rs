@@ -6,7 +6,9 @@ use super::{Daemon, Options, Privilege, last_life, prepare_signals};
 use crate::config::{self, CheckOptions, Machine};
 use crate::control::{Control, Flow, Lanes, Stop, TICK, Violation};
 use crate::log;
-use crate::plan::{DmaLatency, EndpointId, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan};
+use crate::plan::{
+    DmaLatency, EndpointId, Plan, ProcessId, RouteId, SkinChoice, SkinKind, SkinPlan,
+};
 use crate::words::counted;
 use anyhow::Context as _;
 use rtcore::lane::peer::PeerState;
@@ -30,7 +32,8 @@ pub struct RunArgs {
     /// Configuration; - reads standard input
     #[arg(default_value = CONFIG_FILE, value_name = "FILE")]
     config: PathBuf,
-    /// Run without SCHED_FIFO, pinning, locked memory or a filter of system calls where they are not granted; every tool says so
+    /// Run without SCHED_FIFO, pinning, locked memory or a filter of system calls where they are
+    /// not granted; every tool says so
     #[arg(long)]
     allow_degraded: bool,
     /// The lanes' real-time calls, whatever the configuration says: auto, posix or cobalt
@@ -77,11 +80,18 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     prepare_signals(&plan, skin)?;
     // Last of all dropped: then the last lines go out, if anybody reads them.
     let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
-    let options = Options { allow_degraded: args.allow_degraded, privilege };
+    let options = Options {
+        allow_degraded: args.allow_degraded,
+        privilege,
+    };
     let (daemon, rings) = Daemon::start(plan, skin, options)?;
     let (plan, peers) = (daemon.plan().clone(), daemon.peers().to_vec());
     let look_ns = plan.daemon.watch.period_ns.max(clock::nanos(TICK));
-    let serving = Serving { daemon, notifier: Notifier::from_env(look_ns), failed: None };
+    let serving = Serving {
+        daemon,
+        notifier: Notifier::from_env(look_ns),
+        failed: None,
+    };
     let mut control = Control::new(&plan, peers, rings, signals, serving)?;
     if next == Next::Nothing {
         control.keep_none();
@@ -91,10 +101,14 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     rtcore::fault_point!("after_adoption_before_lanes");
     control.lanes().daemon.go();
     announce(&plan, skin, &notes)?;
-    let Serving { daemon, notifier, .. } = control.lanes();
+    let Serving {
+        daemon, notifier, ..
+    } = control.lanes();
     notifier.ready(clock::monotonic_ns(), daemon.status());
     let stop = control.run(None)?;
-    let Serving { notifier, failed, .. } = control.lanes();
+    let Serving {
+        notifier, failed, ..
+    } = control.lanes();
     match stop {
         Stop::Signal(signal) => {
             log::info(format_args!("{}: stopping", signal_name(signal)));
@@ -109,7 +123,8 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let (direct, counters) = (control.last_direct_ledgers(), control.counters());
     let left = control.lanes().daemon.end_lanes();
     control.keep_leftovers(&left);
-    // Before the page: with that the instance's name is free, and what is removed afterwards may be the next one's.
+    // Before the page: with that the instance's name is free, and what is removed afterwards may be
+    // the next one's.
     let Serving { daemon, failed, .. } = control.into_lanes();
     let late_signals = LateSignals::of(daemon.plan());
     let finished = daemon.finish(&direct);
@@ -119,9 +134,12 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     failed.map_or(finished, Err)
 }
 
-/// Limits the exit latency of idle states while the file is open. Where the check saw that it cannot, it has warned.
+/// Limits the exit latency of idle states while the file is open. Where the check saw that it
+/// cannot, it has warned.
 fn stay_awake(wanted: DmaLatency) -> Option<File> {
-    let DmaLatency::HeldAtUs(latency_us) = wanted else { return None };
+    let DmaLatency::HeldAtUs(latency_us) = wanted else {
+        return None;
+    };
     match idle::request(latency_us) {
         Ok(device) => {
             log::info(format_args!("{} is held at {latency_us} us", idle::DEVICE));
@@ -137,20 +155,24 @@ fn stay_awake(wanted: DmaLatency) -> Option<File> {
     }
 }
 
-/// Reads and checks the configuration; problems go to standard error, all of them. Also what the machine adds to latencies.
+/// Reads and checks the configuration; problems go to standard error, all of them. Also what the
+/// machine adds to latencies.
 fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config)
         .map_err(|e| anyhow::anyhow!("cannot read {name}: {e}; another one: rtd run FILE"))?;
-    let options = CheckOptions { allow_degraded: args.allow_degraded, skin: args.skin };
+    let options = CheckOptions {
+        allow_degraded: args.allow_degraded,
+        skin: args.skin,
+    };
     let machine = Machine::probe();
     let checked = config::check_with(&name, &text, &machine, options);
     for diagnostic in &checked.diagnostics {
         crate::log::tell(format_args!("{diagnostic}"));
     }
-    let plan = checked
-        .plan
-        .with_context(|| format!("{name} cannot run, see above (rtd check {name} shows the same)"))?;
+    let plan = checked.plan.with_context(|| {
+        format!("{name} cannot run, see above (rtd check {name} shows the same)")
+    })?;
     let notes = config::machine_notes(&plan, &machine);
     Ok((plan, notes))
 }
@@ -168,7 +190,13 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
 
 /// READY on standard output, for whoever started this; the details in the log.
 fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
-    let Plan { daemon, lanes, endpoints, routes, .. } = plan;
+    let Plan {
+        daemon,
+        lanes,
+        endpoints,
+        routes,
+        ..
+    } = plan;
     log::info(format_args!("skin {}: {}", skin.name, daemon.skin.why));
     if !skin.caps.linux_calls {
         log::info(format_args!(
@@ -176,7 +204,10 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
             skin.name
         ));
     }
-    plan.notes().iter().chain(notes).for_each(|note| log::info(format_args!("{note}")));
+    plan.notes()
+        .iter()
+        .chain(notes)
+        .for_each(|note| log::info(format_args!("{note}")));
     log::info(format_args!(
         "{}: {}, {}, {}, control socket {}",
         daemon.name,
@@ -189,21 +220,27 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever waits for the line reads it. A standard output that takes nothing now must not hold up the control thread, nor
-/// that the service manager is told.
+/// Whoever waits for the line reads it. A standard output that takes nothing now must not hold up
+/// the control thread, nor that the service manager is told.
 fn say_ready() {
     let mut out = std::io::stdout();
-    if matches!(poll::wait(&mut [Interest::writable(out.as_raw_fd())], 0), Ok(1..)) {
+    if matches!(
+        poll::wait(&mut [Interest::writable(out.as_raw_fd())], 0),
+        Ok(1..)
+    ) {
         // Nobody listens on standard output: then nobody waits for it either.
         let _ = writeln!(out, "READY").and_then(|()| out.flush());
     } else {
-        log::warning(format_args!("READY is not said on standard output, whose reader does not read"));
+        log::warning(format_args!(
+            "READY is not said on standard output, whose reader does not read"
+        ));
     }
 }
 
 fn go_down(control: &mut Control<Serving>) -> anyhow::Result<()> {
     control.lanes().daemon.request_stop();
-    // Registrations and deaths are served while the lanes drain; a second signal cuts the drain short.
+    // Registrations and deaths are served while the lanes drain; a second signal cuts the drain
+    // short.
     while !control.lanes().daemon.stopped() && !control.lanes().daemon.overdue() {
         if let Stop::Signal(_) = control.run(Some(Instant::now() + STOP_LOOK))? {
             log::warning(format_args!("asked again: giving up on what is queued"));
@@ -252,7 +289,9 @@ impl Lanes for Serving {
     fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
         match self.daemon.tick(expelled) {
             Ok(()) => {
-                let Serving { daemon, notifier, .. } = self;
+                let Serving {
+                    daemon, notifier, ..
+                } = self;
                 notifier.tick(clock::monotonic_ns(), daemon.is_well(), || daemon.status());
                 Flow::Continue
             }

@@ -31,29 +31,69 @@ pub(super) fn missing(
             // The threads of a lane ask for the same, and are refused for the same reason.
             if let Some((_, why)) = refused.first() {
                 let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
-                let threads = if names.len() == 1 { "thread" } else { "threads" };
-                let what = format!("{what} for lane {} ({threads} {})", lane.name, names.join(", "));
-                all.push(Missing { what, why: (*why).clone(), fix: hint });
+                let threads = if names.len() == 1 {
+                    "thread"
+                } else {
+                    "threads"
+                };
+                let what = format!(
+                    "{what} for lane {} ({threads} {})",
+                    lane.name,
+                    names.join(", ")
+                );
+                all.push(Missing {
+                    what,
+                    why: (*why).clone(),
+                    fix: hint,
+                });
             }
         };
-        let fifo = of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.fifo.as_ref().err()?)));
-        add(format!("SCHED_FIFO {}", lane.priority), fifo.collect(), Grant::Fifo);
-        let pinned =
-            of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.pinned.as_ref().err()?)));
-        add(format!("CPU {}", lane.cpu), pinned.collect(), Grant::Pinning);
-        let confined =
-            of_lane().filter_map(|w| Some((w.thread.name.as_str(), w.granted.confined.as_ref().err()?)));
-        add("a filter of system calls".to_owned(), confined.collect(), Grant::Filter);
+        let fifo = of_lane()
+            .filter_map(|w| Some((w.thread.name.as_str(), w.granted.fifo.as_ref().err()?)));
+        add(
+            format!("SCHED_FIFO {}", lane.priority),
+            fifo.collect(),
+            Grant::Fifo,
+        );
+        let pinned = of_lane()
+            .filter_map(|w| Some((w.thread.name.as_str(), w.granted.pinned.as_ref().err()?)));
+        add(
+            format!("CPU {}", lane.cpu),
+            pinned.collect(),
+            Grant::Pinning,
+        );
+        let confined = of_lane()
+            .filter_map(|w| Some((w.thread.name.as_str(), w.granted.confined.as_ref().err()?)));
+        add(
+            "a filter of system calls".to_owned(),
+            confined.collect(),
+            Grant::Filter,
+        );
     }
     if let Err(why) = &watchdog.fifo {
-        let what = format!("SCHED_FIFO {} for the watchdog above all lanes", plan.watchdog_priority());
-        all.push(Missing { what, why: why.clone(), fix: Grant::Fifo });
+        let what = format!(
+            "SCHED_FIFO {} for the watchdog above all lanes",
+            plan.watchdog_priority()
+        );
+        all.push(Missing {
+            what,
+            why: why.clone(),
+            fix: Grant::Fifo,
+        });
     }
     if let Err(why) = &watchdog.pinned {
-        all.push(Missing { what: "a CPU for the watchdog".into(), why: why.clone(), fix: Grant::Pinning });
+        all.push(Missing {
+            what: "a CPU for the watchdog".into(),
+            why: why.clone(),
+            fix: Grant::Pinning,
+        });
     }
     if let Err(why) = locked {
-        all.push(Missing { what: "locked memory (mlockall)".into(), why: why.clone(), fix: Grant::Memory });
+        all.push(Missing {
+            what: "locked memory (mlockall)".into(),
+            why: why.clone(),
+            fix: Grant::Memory,
+        });
     }
     all
 }
@@ -77,11 +117,27 @@ pub(super) fn degraded_bits(
     locked: &Result<(), String>,
 ) -> Vec<u32> {
     let memory = if locked.is_err() { degraded::MEMORY } else { 0 };
-    let mut bits: Vec<u32> = plan.lanes.iter().map(|l| memory | unisolated_bit(l.unisolated)).collect();
+    let mut bits: Vec<u32> = plan
+        .lanes
+        .iter()
+        .map(|l| memory | unisolated_bit(l.unisolated))
+        .collect();
     for w in waiting {
-        bits[w.lane] |= if w.granted.fifo.is_err() { degraded::FIFO } else { 0 };
-        bits[w.lane] |= if w.granted.pinned.is_err() { degraded::PINNING } else { 0 };
-        bits[w.lane] |= if w.granted.confined.is_err() { degraded::UNCONFINED } else { 0 };
+        bits[w.lane] |= if w.granted.fifo.is_err() {
+            degraded::FIFO
+        } else {
+            0
+        };
+        bits[w.lane] |= if w.granted.pinned.is_err() {
+            degraded::PINNING
+        } else {
+            0
+        };
+        bits[w.lane] |= if w.granted.confined.is_err() {
+            degraded::UNCONFINED
+        } else {
+            0
+        };
         // Above a lane without its priority it is all the same.
         let below = watchdog.fifo.is_err() && w.granted.fifo.is_ok();
         bits[w.lane] |= if below { degraded::WATCHDOG } else { 0 };
@@ -89,7 +145,8 @@ pub(super) fn degraded_bits(
     bits
 }
 
-/// The text of a refused start; `needed_by` is the skin whose calls no thread without its priority can make.
+/// The text of a refused start; `needed_by` is the skin whose calls no thread without its priority
+/// can make.
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("real-time permissions are missing:\n");
     list(&mut text, missing);
@@ -123,11 +180,23 @@ fn list(text: &mut String, missing: &[Missing]) {
     for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
         let mut rest: Vec<&Missing> = missing.iter().filter(|m| m.fix == fix).collect();
         while let Some(first) = rest.first().copied() {
-            let same: Vec<&str> =
-                rest.iter().filter(|m| m.why == first.why).map(|m| m.what.as_str()).collect();
+            let same: Vec<&str> = rest
+                .iter()
+                .filter(|m| m.why == first.why)
+                .map(|m| m.what.as_str())
+                .collect();
             let more = same.len().saturating_sub(SHOWN_MAX);
-            let more = if more == 0 { String::new() } else { format!(", and {more} more like these") };
-            let shown = same.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(", and {more} more like these")
+            };
+            let shown = same
+                .iter()
+                .take(SHOWN_MAX)
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", ");
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {shown}{more}: {}", first.why);
             rest.retain(|m| m.why != first.why);

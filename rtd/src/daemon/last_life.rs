@@ -1,7 +1,9 @@
-//! What the instance's last daemon had queued when it was killed: those messages are lost, and its ledger cannot say so.
+//! What the instance's last daemon had queued when it was killed: those messages are lost, and its
+//! ledger cannot say so.
 //!
-//! Its page is still there, and counts like any other page: it must be root's or ours, and everything in it is checked. A
-//! daemon that was stopped has accounted for everything and removed its page.
+//! Its page is still there, and counts like any other page: it must be root's or ours, and
+//! everything in it is checked. A daemon that was stopped has accounted for everything and removed
+//! its page.
 
 use crate::log;
 use crate::plan::{Plan, RouteId};
@@ -15,29 +17,41 @@ use rtcore::sys::procfs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
-/// How long a start waits for the last daemon of its name, which was killed, to be gone: until then the kernel holds its locks
-/// on the page and the queues, and its socket.
+/// How long a start waits for the last daemon of its name, which was killed, to be gone: until then
+/// the kernel holds its locks on the page and the queues, and its socket.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
-/// Between the moment a process takes SIGKILL and the one in which it is marked as exiting, nothing says that it dies.
+/// Between the moment a process takes SIGKILL and the one in which it is marked as exiting, nothing
+/// says that it dies.
 const UNSEEN: Duration = Duration::from_millis(20);
 
-/// Waits until the last daemon of this name is gone, if it is on its way out. One that runs is not waited for: the start is
-/// refused over its name.
+/// Waits until the last daemon of this name is gone, if it is on its way out. One that runs is not
+/// waited for: the start is refused over its name.
 pub fn await_exit(plan: &Plan) {
-    let Ok(page) = Reader::open(&plan.daemon.name) else { return };
-    let (Ok(address), Ok(seen)) = (page.address(), page.snapshot()) else { return };
-    let Ok(pid) = i32::try_from(page.pid()) else { return };
+    let Ok(page) = Reader::open(&plan.daemon.name) else {
+        return;
+    };
+    let (Ok(address), Ok(seen)) = (page.address(), page.snapshot()) else {
+        return;
+    };
+    let Ok(pid) = i32::try_from(page.pid()) else {
+        return;
+    };
     // The number of another pid namespace names another process here.
     if !may_order(address.uid) || seen.pid_namespace != procfs::own_namespace("pid") {
         return;
     }
-    let Ok(process) = PidFd::open(pid) else { return };
+    let Ok(process) = PidFd::open(pid) else {
+        return;
+    };
     let dies = || procfs::is_killed(pid).unwrap_or(true) || procfs::is_exiting(pid).unwrap_or(true);
     let gone_within = |time: Duration| {
         let limit_ns = nanos(time);
         // An error is taken for "no": then the start is refused with a reason.
-        poll::wait(&mut [Interest::readable(process.as_fd().as_raw_fd())], limit_ns)
-            .is_ok_and(|ready| ready > 0)
+        poll::wait(
+            &mut [Interest::readable(process.as_fd().as_raw_fd())],
+            limit_ns,
+        )
+        .is_ok_and(|ready| ready > 0)
     };
     let give_up = Instant::now() + EXIT_PATIENCE;
     let waits = dies() || (address.state != DaemonState::Stopped && !gone_within(UNSEEN) && dies());
@@ -65,7 +79,9 @@ impl LastLife {
             Err(_) => return LastLife::default(),
         };
         // What lives has lost nothing; the start is refused over its name.
-        let counts = page.address().is_ok_and(|a| may_order(a.uid) && a.state == DaemonState::Stopped);
+        let counts = page
+            .address()
+            .is_ok_and(|a| may_order(a.uid) && a.state == DaemonState::Stopped);
         page.snapshot()
             .ok()
             .filter(|_| counts)
@@ -76,16 +92,30 @@ impl LastLife {
     pub fn of(left: &Snapshot, plan: &Plan) -> LastLife {
         // A direct route's messages are in the memory of its two processes.
         let routed = left.routes.iter().filter(|route| !route.direct);
-        // A message that is still in its sender's ring comes again. A start that ended before it was ready has replaced the
-        // page of the life before it, and may have reported that life's losses to nobody.
+        // A message that is still in its sender's ring comes again. A start that ended before it
+        // was ready has replaced the page of the life before it, and may have reported that life's
+        // losses to nobody.
         let was_ready = left.ready_ns.is_some();
         let lost = routed.map(|route| {
-            let before = if was_ready { 0 } else { route.lost_in_last_life };
-            (&route.name, route.ledger.queued.saturating_sub(route.ledger.held).saturating_add(before))
+            let before = if was_ready {
+                0
+            } else {
+                route.lost_in_last_life
+            };
+            (
+                &route.name,
+                route
+                    .ledger
+                    .queued
+                    .saturating_sub(route.ledger.held)
+                    .saturating_add(before),
+            )
         });
         let now = |name: &str| plan.routes.iter().position(|route| route.name == name);
         LastLife(
-            lost.filter(|(_, lost)| *lost > 0).map(|(name, lost)| (name.clone(), now(name), lost)).collect(),
+            lost.filter(|(_, lost)| *lost > 0)
+                .map(|(name, lost)| (name.clone(), now(name), lost))
+                .collect(),
         )
     }
 

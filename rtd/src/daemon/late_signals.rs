@@ -1,5 +1,6 @@
-//! Signals that arrive while rtd ends. A lane that has stopped takes no more of them, and the kernel discards what is
-//! pending together with the process, so their number is logged as late as possible.
+//! Signals that arrive while rtd ends. A lane that has stopped takes no more of them, and the
+//! kernel discards what is pending together with the process, so their number is logged as late as
+//! possible.
 
 use crate::endpoint::EndpointKind;
 use crate::log;
@@ -33,7 +34,9 @@ impl LateSignals {
     pub fn report(&self) {
         for (endpoint, signo) in &self.0 {
             let set = SignalSet::of([*signo]);
-            let lost = (0..COUNT_MAX).take_while(|_| rtsignal::try_wait(&set).is_ok()).count();
+            let lost = (0..COUNT_MAX)
+                .take_while(|_| rtsignal::try_wait(&set).is_ok())
+                .count();
             if lost > 0 {
                 log::warning(format_args!(
                     "endpoint {endpoint}: {} arrived after its lane had stopped: lost",

@@ -20,7 +20,12 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             names.end(route, sink),
             hint(errno)
         )),
-        EventKind::Corrupt { route, sink, generation, corrupt } => {
+        EventKind::Corrupt {
+            route,
+            sink,
+            generation,
+            corrupt,
+        } => {
             let who = sink.map_or("its source", |sink| names.end(route, sink));
             log::error(format_args!(
                 "route {}: the process at {who} (registration {generation}) broke its ring: {corrupt}",
@@ -57,19 +62,35 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
 
 /// Whose session an event ends.
 pub(super) fn violation(plan: &Plan, event: &Event) -> Option<Violation> {
-    let EventKind::Corrupt { route, sink, generation, corrupt } = event.kind else { return None };
+    let EventKind::Corrupt {
+        route,
+        sink,
+        generation,
+        corrupt,
+    } = event.kind
+    else {
+        return None;
+    };
     let route = plan.routes.get(route as usize)?;
     let endpoint = match sink {
         None => route.from,
-        Some(end) => *route.to.iter().flat_map(TargetPlan::endpoints).nth(end as usize)?,
+        Some(end) => *route
+            .to
+            .iter()
+            .flat_map(TargetPlan::endpoints)
+            .nth(end as usize)?,
     };
     let endpoint = &plan.endpoints[endpoint];
     let reason = format!("it broke the ring of endpoint {}: {corrupt}", endpoint.name);
-    Some(Violation { process: endpoint.owner?, generation, reason })
+    Some(Violation {
+        process: endpoint.owner?,
+        generation,
+        reason,
+    })
 }
 
-/// The sum per lane, and a loud line if one does not balance. Of a thread that gave no report, `on_page` has the figures
-/// that it published last.
+/// The sum per lane, and a loud line if one does not balance. Of a thread that gave no report,
+/// `on_page` has the figures that it published last.
 pub(super) fn final_ledger(
     plan: &Plan,
     reports: &[Report],
@@ -78,7 +99,10 @@ pub(super) fn final_ledger(
 ) {
     let mut lanes = vec![Ledger::default(); plan.lanes.len()];
     let mut routes: Vec<Option<Ledger>> = vec![None; plan.routes.len()];
-    let routed = reports.iter().flat_map(Report::ledgers).map(|(route, ledger)| (route as usize, ledger));
+    let routed = reports
+        .iter()
+        .flat_map(Report::ledgers)
+        .map(|(route, ledger)| (route as usize, ledger));
     for (route, ledger) in routed.chain(direct.iter().copied()) {
         if let Some(known) = routes.get_mut(route) {
             *known = Some(ledger);
@@ -106,7 +130,10 @@ pub(super) fn final_ledger(
             l.queued
         ));
         if !l.balances() {
-            log::error(format_args!("lane {}: the ledger does not balance: a defect", lane.name));
+            log::error(format_args!(
+                "lane {}: the ledger does not balance: a defect",
+                lane.name
+            ));
         }
     }
     for report in reports {

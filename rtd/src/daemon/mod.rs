@@ -1,8 +1,9 @@
 //! From plan to running lanes, and the way down.
 //!
-//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, give up what they need no
-//! more and wait at a gate), the watchdog over them, memory lock, gates. Nothing is served before everything was granted,
-//! and when something was not, everything that was made is taken back.
+//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, give
+//! up what they need no more and wait at a gate), the watchdog over them, memory lock, gates.
+//! Nothing is served before everything was granted, and when something was not, everything that was
+//! made is taken back.
 
 mod build;
 mod command;
@@ -52,14 +53,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tampering::Tampering;
 
-/// How long the daemon waits for a lane thread to end after its drain bound, waking it all the time.
+/// How long the daemon waits for a lane thread to end after its drain bound, waking it all the
+/// time.
 const JOIN_GRACE_NS: u64 = 2_000_000_000;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
 /// How to start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Run without FIFO, pinning or locked memory where they are not granted, and say so everywhere.
+    /// Run without FIFO, pinning or locked memory where they are not granted, and say so
+    /// everywhere.
     pub allow_degraded: bool,
     /// What its threads give up when they stand.
     pub privilege: Privilege,
@@ -69,7 +72,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     plan: Plan,
-    /// Dropped before the page: with that the instance's name is free for the next one, whose queues have the same names.
+    /// Dropped before the page: with that the instance's name is free for the next one, whose
+    /// queues have the same names.
     queues: Queues,
     page: Page,
     peers: Peers,
@@ -131,35 +135,58 @@ pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
 
 /// Masks for the whole process; before the first thread starts.
 ///
-/// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd take
-/// them. What arrived since the start of the program is still pending then, and is delivered. Every other signal that a
-/// stranger may send is ignored and unblocked: a blocked one that nobody takes would stay pending and eat the user's
-/// RLIMIT_SIGPENDING.
+/// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd
+/// take them. What arrived since the start of the program is still pending then, and is delivered.
+/// Every other signal that a stranger may send is ignored and unblocked: a blocked one that nobody
+/// takes would stay pending and eat the user's RLIMIT_SIGPENDING.
 pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     // A skin's own signals are no Linux signals of these numbers.
-    let sources = if skin.caps.shared_namespace { build::source_signals(plan) } else { Vec::new() };
+    let sources = if skin.caps.shared_namespace {
+        build::source_signals(plan)
+    } else {
+        Vec::new()
+    };
     let taken: Vec<i32> = sources.iter().chain(&CONTROL_SIGNALS).copied().collect();
     let of_strangers = |s: &i32| !taken.contains(s);
     rtsignal::ignore(rtsignal::ignorable().filter(of_strangers));
     let held = startup::routable().filter(of_strangers);
-    rtsignal::SignalSet::of(held).unblock().context("cannot unblock signals")?;
+    rtsignal::SignalSet::of(held)
+        .unblock()
+        .context("cannot unblock signals")?;
     rtsignal::install_wake().context("cannot install the wake signal")?;
     (skin.setup.watch_runaways)().context("cannot install the handler of SIGXCPU")?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     // The watchdog takes it; where nobody does, it keeps its meaning.
-    let cpu_time = plan.daemon.watch.rttime.as_ref().ok().map(|_| rtsignal::CPU_TIME);
-    let blocked = taken.iter().copied().chain([rtsignal::WAKE]).chain(cpu_time);
-    rtsignal::SignalSet::of(blocked).block().context("cannot block signals")?;
+    let cpu_time = plan
+        .daemon
+        .watch
+        .rttime
+        .as_ref()
+        .ok()
+        .map(|_| rtsignal::CPU_TIME);
+    let blocked = taken
+        .iter()
+        .copied()
+        .chain([rtsignal::WAKE])
+        .chain(cpu_time);
+    rtsignal::SignalSet::of(blocked)
+        .block()
+        .context("cannot block signals")?;
     Ok(())
 }
 
 impl Daemon {
-    /// Makes everything the plan needs; the lanes wait at their gates, so that no message is touched before
-    /// `go`. `prepare_signals` must have been called. The rings are for the control thread.
-    pub fn start(plan: Plan, skin: &'static Skin, options: Options) -> anyhow::Result<(Daemon, Rings)> {
+    /// Makes everything the plan needs; the lanes wait at their gates, so that no message is
+    /// touched before `go`. `prepare_signals` must have been called. The rings are for the control
+    /// thread.
+    pub fn start(
+        plan: Plan,
+        skin: &'static Skin,
+        options: Options,
+    ) -> anyhow::Result<(Daemon, Rings)> {
         let worker_plans = build::workers(&plan);
-        // The page first: its name is the instance's, and there is one of each. What follows may clean up after an
-        // earlier life of the instance, which must not be a living one.
+        // The page first: its name is the instance's, and there is one of each. What follows may
+        // clean up after an earlier life of the instance, which must not be a living one.
         let last_life = LastLife::read(&plan);
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
         last_life.report(&page);
@@ -192,17 +219,22 @@ impl Daemon {
             watchdog::Running::start(&plan, skin, &page, watched, stop_ns, options.privilege)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
         let missing = grants::missing(&plan, &waiting, &guarded, &locked);
-        let fatal = !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
+        let fatal =
+            !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
         if !missing.is_empty() && (fatal || !options.allow_degraded) {
             anyhow::bail!(grants::refusal(&missing, fatal.then_some(skin.name)));
         }
         options.privilege.settle()?;
-        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &guarded, &locked).into_iter().enumerate()
+        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &guarded, &locked)
+            .into_iter()
+            .enumerate()
         {
             page.add_degraded(lane, bits);
         }
         if !missing.is_empty() {
-            grants::degraded_notice(&missing).iter().for_each(|l| log::warning(format_args!("{l}")));
+            grants::degraded_notice(&missing)
+                .iter()
+                .for_each(|l| log::warning(format_args!("{l}")));
         }
         drop(worker_plans);
         let (gates, threads) = waiting.into_iter().map(|w| (w.open, w.thread)).unzip();
@@ -232,8 +264,8 @@ impl Daemon {
     pub fn go(&mut self) {
         self.queues.started(self.plan.daemon.keep_queues);
         let now_ns = clock::monotonic_ns();
-        // Before a lane runs: an RLIMIT_RTTIME that rtd was started with holds until then, and a lane that polls may have used
-        // it up before this thread runs again.
+        // Before a lane runs: an RLIMIT_RTTIME that rtd was started with holds until then, and a
+        // lane that polls may have used it up before this thread runs again.
         self.watchdog.go(&self.plan, &self.guarded, now_ns);
         for (index, (gate, thread)) in self.gates.drain(..).zip(&self.threads).enumerate() {
             self.page.set_worker_tid(index, thread.tid);
@@ -242,12 +274,22 @@ impl Daemon {
         }
         if self.skin.caps.linux_threads {
             let lanes = self.threads.iter().enumerate();
-            let lanes = lanes
-                .map(|(index, thread)| (tampering::Thread::Lane(index), thread.shown.clone(), thread.tid));
-            let watchdog =
-                (tampering::Thread::Watchdog, format!("thread {}", watchdog::NAME), self.watchdog.tid());
-            self.tampering =
-                Some(Tampering::new(self.plan.daemon.watch.on_tampering, lanes.chain([watchdog])));
+            let lanes = lanes.map(|(index, thread)| {
+                (
+                    tampering::Thread::Lane(index),
+                    thread.shown.clone(),
+                    thread.tid,
+                )
+            });
+            let watchdog = (
+                tampering::Thread::Watchdog,
+                format!("thread {}", watchdog::NAME),
+                self.watchdog.tid(),
+            );
+            self.tampering = Some(Tampering::new(
+                self.plan.daemon.watch.on_tampering,
+                lanes.chain([watchdog]),
+            ));
         }
         self.pause = Pause::new(self.watchdog.late_ns());
         self.page.set_ready(now_ns);
@@ -263,22 +305,30 @@ impl Daemon {
         &self.peers.slots
     }
 
-    /// A process took its name or died: shows it, and makes the lane threads that have to do with it look at what they
-    /// have queued and at what is offered to them. The others sleep on: a process that comes and goes costs only the lanes
-    /// it takes part in.
+    /// A process took its name or died: shows it, and makes the lane threads that have to do with
+    /// it look at what they have queued and at what is offered to them. The others sleep on: a
+    /// process that comes and goes costs only the lanes it takes part in.
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
-        self.page.set_process(process, state, peer.pid(), peer.uid());
+        self.page
+            .set_process(process, state, peer.pid(), peer.uid());
         self.look_of(process);
     }
 
-    /// What becomes of the signals to a process changed: shows it, and makes the lane threads look at what they hold for it.
+    /// What becomes of the signals to a process changed: shows it, and makes the lane threads look
+    /// at what they hold for it.
     pub fn receptions_changed(&self, process: ProcessId) {
         let peer = &self.peers.slots[process];
-        for (id, endpoint) in self.plan.endpoints.iter().enumerate().filter(|(_, e)| e.owner == Some(process))
+        for (id, endpoint) in self
+            .plan
+            .endpoints
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| e.owner == Some(process))
         {
             if let EndpointKind::Signal(signal) = &endpoint.kind {
-                self.page.set_reception(id, peer.reception(signal.signo, signal.to_thread()));
+                self.page
+                    .set_reception(id, peer.reception(signal.signo, signal.to_thread()));
             }
         }
         self.look_of(process);
@@ -291,25 +341,34 @@ impl Daemon {
 
     /// Makes the lane threads of these routes look.
     pub fn look_of_routes(&self, routes: &[RouteId]) {
-        self.look(|thread| thread.serves.routes.iter().any(|route| routes.contains(route)));
+        self.look(|thread| {
+            thread
+                .serves
+                .routes
+                .iter()
+                .any(|route| routes.contains(route))
+        });
     }
 
-    /// Where a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the bounds of its waits have to do.
+    /// Where a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the bounds
+    /// of its waits have to do.
     fn look(&self, concerned: impl Fn(&Thread) -> bool) {
         if self.skin.is_relaxed.is_none() {
             self.wake(concerned);
         }
     }
 
-    /// About ten times a second: sign of life, log, and a look whether every lane thread still stands.
+    /// About ten times a second: sign of life, log, and a look whether every lane thread still
+    /// stands.
     ///
-    /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane thread does not
-    /// stand: one that is gone silently would be the worst of all.
+    /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane
+    /// thread does not stand: one that is gone silently would be the worst of all.
     pub fn tick(&mut self, expelled: &mut Vec<Violation>) -> anyhow::Result<()> {
         let now_ns = clock::monotonic_ns();
         self.restore_page();
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
-        self.pause.tick(self.watchdog.late_ns(), self.plan.daemon.watch.period_ns);
+        self.pause
+            .tick(self.watchdog.late_ns(), self.plan.daemon.watch.period_ns);
         self.look_at_scheduling();
         self.queues.look(now_ns);
         self.log_events(expelled);
@@ -319,7 +378,11 @@ impl Daemon {
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
             if thread.handle.is_finished() && !thread.told_dead {
                 thread.told_dead = true;
-                anyhow::bail!("{} (tid {}) ended by itself: a defect", thread.shown, thread.tid);
+                anyhow::bail!(
+                    "{} (tid {}) ended by itself: a defect",
+                    thread.shown,
+                    thread.tid
+                );
             }
         }
         // Once, however long the way down takes.
@@ -353,9 +416,12 @@ impl Daemon {
     }
 
     fn look_at_scheduling(&mut self) {
-        let Some(tampering) = &mut self.tampering else { return };
+        let Some(tampering) = &mut self.tampering else {
+            return;
+        };
         let (page, threads, lanes) = (&self.page, &self.threads, self.plan.lanes.len());
-        // By lane: none = not looked at, else whether a thread of it, or the watchdog, is not as it was started.
+        // By lane: none = not looked at, else whether a thread of it, or the watchdog, is not as it
+        // was started.
         let mut tampered = vec![None; lanes];
         let show = |thread, intact: bool| {
             let of_thread = match thread {
@@ -384,10 +450,17 @@ impl Daemon {
     /// How things are, in one line.
     pub fn status(&self) -> String {
         let stalled = self.watchdog.stalled();
-        let stalled =
-            if stalled == 0 { String::new() } else { format!(", {} STALLED", counted(stalled, "thread")) };
+        let stalled = if stalled == 0 {
+            String::new()
+        } else {
+            format!(", {} STALLED", counted(stalled, "thread"))
+        };
         let (accepted, delivered, queued) = self.page.accounted();
-        let degraded = if self.page.is_degraded() { ", DEGRADED" } else { "" };
+        let degraded = if self.page.is_degraded() {
+            ", DEGRADED"
+        } else {
+            ""
+        };
         format!(
             "{}{stalled}; messages: {accepted} accepted, {delivered} delivered, {queued} queued{degraded}",
             counted(self.plan.lanes.len(), "lane")
@@ -407,12 +480,17 @@ impl Daemon {
         }
     }
 
-    /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no time.
+    /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no
+    /// time.
     pub fn request_stop(&self) {
         self.watchdog.stopping();
         let now = (self.skin.now_ns)();
         let bound = now.saturating_add(self.plan.daemon.drain_ns);
-        if self.stop_at_ns.compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if self
+            .stop_at_ns
+            .compare_exchange(0, bound, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
+        {
             self.stop_at_ns.store(now, Ordering::Relaxed);
         }
         self.wake(|_| true);
@@ -426,18 +504,25 @@ impl Daemon {
 
     /// Whether the lanes have had their drain bound and more, and still do not end.
     pub fn overdue(&self) -> bool {
-        let give_up = self.stop_at_ns.load(Ordering::Relaxed).saturating_add(JOIN_GRACE_NS);
+        let give_up = self
+            .stop_at_ns
+            .load(Ordering::Relaxed)
+            .saturating_add(JOIN_GRACE_NS);
         (self.skin.now_ns)() > give_up
     }
 
-    /// Waits for the lanes after `request_stop`. Accounts for what is left in the rings of senders that have ended, and answers
-    /// how many messages the others bring to the next daemon, by endpoint.
+    /// Waits for the lanes after `request_stop`. Accounts for what is left in the rings of senders
+    /// that have ended, and answers how many messages the others bring to the next daemon, by
+    /// endpoint.
     pub fn end_lanes(&mut self) -> Vec<(EndpointId, u64)> {
         self.join();
         self.log_events(&mut Vec::new());
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
-                log::error(format_args!("{} does not end; leaving it behind", thread.shown));
+                log::error(format_args!(
+                    "{} does not end; leaving it behind",
+                    thread.shown
+                ));
                 self.left_behind += 1;
                 thread.leave_behind();
                 continue;
@@ -452,13 +537,21 @@ impl Daemon {
         }
         let routes = &self.plan.routes;
         let left = self.reports.iter_mut().flat_map(Report::leftovers);
-        left.filter_map(|(route, messages)| Some((routes.get(route as usize)?.from, messages))).collect()
+        left.filter_map(|(route, messages)| Some((routes.get(route as usize)?.from, messages)))
+            .collect()
     }
 
-    /// What the owner of this endpoint, this pid, had in its ring when the last rtd stopped is lost with it.
+    /// What the owner of this endpoint, this pid, had in its ring when the last rtd stopped is lost
+    /// with it.
     pub fn lost_with_sender(&self, endpoint: EndpointId, pid: i32, messages: u64) {
         let name = &self.plan.endpoints[endpoint].name;
-        for (id, route) in self.plan.routes.iter().enumerate().filter(|(_, route)| route.from == endpoint) {
+        for (id, route) in self
+            .plan
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| route.from == endpoint)
+        {
             let lost = messages.saturating_mul(route.copies());
             self.page.add_lost_in_last_life(id, lost);
             log::warning(format_args!(
@@ -468,21 +561,30 @@ impl Daemon {
         }
     }
 
-    /// Tells how everything ended, after [`Daemon::end_lanes`]; the ledgers of direct routes, which have no lane thread, are the
-    /// control thread's. An error when what some thread held is not accounted for.
+    /// Tells how everything ended, after [`Daemon::end_lanes`]; the ledgers of direct routes, which
+    /// have no lane thread, are the control thread's. An error when what some thread held is not
+    /// accounted for.
     pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
         self.watchdog.end(&self.plan);
-        self.losses.finish(&self.plan, &self.page, clock::monotonic_ns());
+        self.losses
+            .finish(&self.plan, &self.page, clock::monotonic_ns());
         let page = &self.page;
-        log_events::final_ledger(&self.plan, &self.reports, direct, |route| page.ledger(route));
+        log_events::final_ledger(&self.plan, &self.reports, direct, |route| {
+            page.ledger(route)
+        });
         if self.plan.daemon.keep_queues {
             for (queue, messages) in self.queues.left() {
-                log::info(format_args!("left in message queue {queue}: {}", counted(messages, "message")));
+                log::info(format_args!(
+                    "left in message queue {queue}: {}",
+                    counted(messages, "message")
+                ));
             }
         }
         let (lost, lanes) = (self.left_behind, self.left_behind + self.reports.len());
         if lost > 0 {
-            anyhow::bail!("{lost} of {lanes} lane threads gave no account of what they held, see above");
+            anyhow::bail!(
+                "{lost} of {lanes} lane threads gave no account of what they held, see above"
+            );
         }
         Ok(())
     }
@@ -490,15 +592,19 @@ impl Daemon {
     /// Waits until the lanes have ended, within the bound of the stop that was asked for.
     fn join(&self) {
         while !self.stopped() && !self.overdue() {
-            // Not a wait for an event: a wake-up that hits between a thread's check and its blocking
-            // receive is lost, so it is repeated until the thread is gone.
+            // Not a wait for an event: a wake-up that hits between a thread's check and its
+            // blocking receive is lost, so it is repeated until the thread is gone.
             std::thread::sleep(JOIN_POLL);
         }
     }
 
     /// Makes these lane threads look up, where they wait.
     fn wake(&self, concerned: impl Fn(&Thread) -> bool) {
-        for thread in self.threads.iter().filter(|t| !t.handle.is_finished() && concerned(t)) {
+        for thread in self
+            .threads
+            .iter()
+            .filter(|t| !t.handle.is_finished() && concerned(t))
+        {
             rtsignal::wake(thread.tid);
         }
     }
@@ -508,15 +614,19 @@ impl Drop for Daemon {
     /// Whatever went wrong: no lane runs on without the thread that watches over it.
     fn drop(&mut self) {
         self.gates.clear();
-        self.stop_at_ns.store((self.skin.now_ns)(), Ordering::Relaxed);
+        self.stop_at_ns
+            .store((self.skin.now_ns)(), Ordering::Relaxed);
         self.join();
-        self.threads.drain(..).filter(|thread| !thread.handle.is_finished()).for_each(Thread::leave_behind);
+        self.threads
+            .drain(..)
+            .filter(|thread| !thread.handle.is_finished())
+            .for_each(Thread::leave_behind);
     }
 }
 
 impl Thread {
-    /// It ends when it does, if ever. The handle stays: without it the thread would drop its report, and close all that
-    /// is in there, itself; that is on the list of no sealed thread.
+    /// It ends when it does, if ever. The handle stays: without it the thread would drop its
+    /// report, and close all that is in there, itself; that is on the list of no sealed thread.
     fn leave_behind(self) {
         std::mem::forget(self.handle);
     }
@@ -539,8 +649,9 @@ fn spawn_all(
     plans: &[WorkerPlan<'_>],
     privilege: Privilege,
 ) -> anyhow::Result<Vec<Waiting>> {
-    // All of them first: where other programs want the CPUs, each wait for an answer would cost a turn of the scheduler.
-    // A failure half-way drops the gates of those already started, and they end.
+    // All of them first: where other programs want the CPUs, each wait for an answer would cost a
+    // turn of the scheduler. A failure half-way drops the gates of those already started, and they
+    // end.
     let mut started = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
@@ -579,22 +690,63 @@ fn spawn(
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
     let (name, lane) = (plan.name.clone(), plan.lane);
     let shown = format!("thread {name} of lane {lane_name}");
-    Ok(Started { name, shown, lane, serves, handle, events, progress, open, granted: told })
+    Ok(Started {
+        name,
+        shown,
+        lane,
+        serves,
+        handle,
+        events,
+        progress,
+        open,
+        granted: told,
+    })
 }
 
 impl Started {
     /// Waits until it is at its gate.
     fn wait(self) -> anyhow::Result<Waiting> {
-        let Started { name, shown, lane, serves, handle, events, progress, open, granted } = self;
-        let granted = granted.recv().with_context(|| format!("the thread of {name} did not start"))?;
-        let thread = Thread { name, shown, lane, serves, tid: granted.tid, handle, events, told_dead: false };
-        Ok(Waiting { lane, granted, progress, open, thread })
+        let Started {
+            name,
+            shown,
+            lane,
+            serves,
+            handle,
+            events,
+            progress,
+            open,
+            granted,
+        } = self;
+        let granted = granted
+            .recv()
+            .with_context(|| format!("the thread of {name} did not start"))?;
+        let thread = Thread {
+            name,
+            shown,
+            lane,
+            serves,
+            tid: granted.tid,
+            handle,
+            events,
+            told_dead: false,
+        };
+        Ok(Waiting {
+            lane,
+            granted,
+            progress,
+            open,
+            thread,
+        })
     }
 }
 
-/// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has rings.
+/// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has
+/// rings.
 fn tell_refused_waits(plan: &Plan) {
-    let rings = plan.endpoints.iter().any(|endpoint| matches!(endpoint.kind, EndpointKind::Ring(_)));
+    let rings = plan
+        .endpoints
+        .iter()
+        .any(|endpoint| matches!(endpoint.kind, EndpointKind::Ring(_)));
     if let Err(errno) = futex::probe_wait_any()
         && rings
     {

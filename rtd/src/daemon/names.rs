@@ -16,17 +16,27 @@ impl<'a> Names<'a> {
 
     /// A route's name.
     pub fn route(&self, route: u32) -> &'a str {
-        self.plan.routes.get(route as usize).map_or("?", |r| &r.name)
+        self.plan
+            .routes
+            .get(route as usize)
+            .map_or("?", |r| &r.name)
     }
 
     /// Name of the endpoint behind a route's n-th end.
     pub fn end(&self, route: u32, end: u32) -> &'a str {
-        self.endpoint(route as usize, end as usize).map_or("?", |e| &self.plan.endpoints[e].name)
+        self.endpoint(route as usize, end as usize)
+            .map_or("?", |e| &self.plan.endpoints[e].name)
     }
 
     /// The endpoint behind a route's n-th end.
     pub fn endpoint(&self, route: usize, end: usize) -> Option<EndpointId> {
-        let ends = self.plan.routes.get(route).into_iter().flat_map(|r| &r.to).flat_map(members);
+        let ends = self
+            .plan
+            .routes
+            .get(route)
+            .into_iter()
+            .flat_map(|r| &r.to)
+            .flat_map(members);
         ends.copied().nth(end)
     }
 

@@ -1,11 +1,12 @@
-//! News for the service manager (sd_notify(3), systemd.service(5)): ready, how things are, alive, on the way out.
+//! News for the service manager (sd_notify(3), systemd.service(5)): ready, how things are, alive,
+//! on the way out.
 //!
-//! A datagram each to the socket that NOTIFY_SOCKET names, a path or (`@`) a name without a file. Nothing here waits: what
-//! finds no room is sent again at the next tick: READY= and STOPPING= as they were, the others as they are by then.
+//! A datagram each to the socket that NOTIFY_SOCKET names, a path or (`@`) a name without a file.
+//! Nothing here waits: what finds no room is sent again at the next tick: READY= and STOPPING= as
+//! they were, the others as they are by then.
 //!
-//! Constraint: allocates. Control thread only.
-//! Invariant: WATCHDOG=1 is sent by the control thread, so it runs; and only when the watchdog says that every lane was well
-//! a moment ago, so those do.
+//! Constraint: allocates. Control thread only. Invariant: WATCHDOG=1 is sent by the control thread,
+//! so it runs; and only when the watchdog says that every lane was well a moment ago, so those do.
 
 use crate::log;
 use crate::words::show_time;
@@ -37,15 +38,22 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The one that the environment names. What cannot be used is logged, and the daemon runs without.
+    /// The one that the environment names. What cannot be used is logged, and the daemon runs
+    /// without.
     pub fn from_env(look_ns: u64) -> Notifier {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let manager = variable("NOTIFY_SOCKET").and_then(|name| {
             let opened = address(name.as_bytes()).and_then(|to| Ok((socket()?, to)));
-            opened.map_err(|e| log::warning(format_args!("NOTIFY_SOCKET {}: {e}", name.display()))).ok()
+            opened
+                .map_err(|e| log::warning(format_args!("NOTIFY_SOCKET {}: {e}", name.display())))
+                .ok()
         });
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
-        let bound = watchdog_ns(text("WATCHDOG_USEC"), text("WATCHDOG_PID"), std::process::id());
+        let bound = watchdog_ns(
+            text("WATCHDOG_USEC"),
+            text("WATCHDOG_PID"),
+            std::process::id(),
+        );
         let bound_ns = bound.unwrap_or_else(|e| {
             log::warning(format_args!("{e}: no WATCHDOG=1 is sent"));
             None
@@ -86,8 +94,10 @@ impl Notifier {
             return;
         }
         let mut news = String::new();
-        let due =
-            |ping_ns| self.pinged_ns.is_none_or(|pinged_ns| now_ns.saturating_sub(pinged_ns) >= ping_ns);
+        let due = |ping_ns| {
+            self.pinged_ns
+                .is_none_or(|pinged_ns| now_ns.saturating_sub(pinged_ns) >= ping_ns)
+        };
         if well && self.ping_ns.is_some_and(due) {
             self.pinged_ns = Some(now_ns);
             news.push_str("WATCHDOG=1\n");
@@ -117,7 +127,9 @@ impl Notifier {
     }
 
     fn send(&mut self, news: &str) {
-        let Some((socket, manager)) = &self.manager else { return };
+        let Some((socket, manager)) = &self.manager else {
+            return;
+        };
         let text = format!("{}{news}", self.owed);
         if text.is_empty() {
             return;
@@ -150,11 +162,15 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
     match name {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no absolute path and no @name")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no absolute path and no @name",
+        )),
     }
 }
 
-/// What the manager waits at most for WATCHDOG=1; none when it does not wait, or for another process.
+/// What the manager waits at most for WATCHDOG=1; none when it does not wait, or for another
+/// process.
 fn watchdog_ns(usec: Option<String>, pid: Option<String>, own: u32) -> Result<Option<u64>, String> {
     let Some(usec) = usec else { return Ok(None) };
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
@@ -162,7 +178,9 @@ fn watchdog_ns(usec: Option<String>, pid: Option<String>, own: u32) -> Result<Op
     }
     match usec.parse::<u64>() {
         Ok(usec @ 1..) => Ok(usec.checked_mul(1000)),
-        _ => Err(format!("WATCHDOG_USEC {usec:?} is not a number of microseconds")),
+        _ => Err(format!(
+            "WATCHDOG_USEC {usec:?} is not a number of microseconds"
+        )),
     }
 }
 
@@ -173,11 +191,18 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn pair(bound_ns: Option<u64>) -> (Notifier, UnixDatagram) {
-        let name = format!("rtd-notify-{}-{:?}", std::process::id(), std::thread::current().id());
+        let name = format!(
+            "rtd-notify-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        );
         let to = address(format!("@{name}").as_bytes()).unwrap();
         let manager = UnixDatagram::bind_addr(&to).unwrap();
         manager.set_nonblocking(true).unwrap();
-        (Notifier::new(Some((socket().unwrap(), to)), bound_ns), manager)
+        (
+            Notifier::new(Some((socket().unwrap(), to)), bound_ns),
+            manager,
+        )
     }
 
     fn next(manager: &UnixDatagram) -> Option<String> {
@@ -203,7 +228,10 @@ mod tests {
         notifier.tick(2300 * MS, false, || "worse".to_owned());
         assert_eq!(next(&manager).as_deref(), Some("STATUS=worse\n"));
         notifier.stopping("SIGTERM\nREADY=1");
-        assert_eq!(next(&manager).as_deref(), Some("STOPPING=1\nSTATUS=SIGTERM READY=1\n"));
+        assert_eq!(
+            next(&manager).as_deref(),
+            Some("STOPPING=1\nSTATUS=SIGTERM READY=1\n")
+        );
     }
 
     #[test]
@@ -245,14 +273,31 @@ mod tests {
     fn the_managers_words_are_read_as_systemd_writes_them() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(watchdog_ns(None, None, 7), Ok(None));
-        assert_eq!(watchdog_ns(some("30000000"), None, 7), Ok(Some(30_000_000_000)));
+        assert_eq!(
+            watchdog_ns(some("30000000"), None, 7),
+            Ok(Some(30_000_000_000))
+        );
         assert_eq!(watchdog_ns(some("5"), some("7"), 7), Ok(Some(5000)));
-        assert_eq!(watchdog_ns(some("5"), some("8"), 7), Ok(None), "another process' watchdog");
+        assert_eq!(
+            watchdog_ns(some("5"), some("8"), 7),
+            Ok(None),
+            "another process' watchdog"
+        );
         for wrong in ["0", "-1", "soon"] {
-            assert!(watchdog_ns(some(wrong), None, 7).unwrap_err().contains(wrong));
+            assert!(
+                watchdog_ns(some(wrong), None, 7)
+                    .unwrap_err()
+                    .contains(wrong)
+            );
         }
-        assert_eq!(address(b"/run/x").unwrap().as_pathname().unwrap().to_str(), Some("/run/x"));
-        assert_eq!(address(b"@x/y").unwrap().as_abstract_name(), Some(&b"x/y"[..]));
+        assert_eq!(
+            address(b"/run/x").unwrap().as_pathname().unwrap().to_str(),
+            Some("/run/x")
+        );
+        assert_eq!(
+            address(b"@x/y").unwrap().as_abstract_name(),
+            Some(&b"x/y"[..])
+        );
         assert!(address(b"vsock:2:1234").is_err());
     }
 }

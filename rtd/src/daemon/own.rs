@@ -1,4 +1,5 @@
-//! A daemon of a tool's own: `rtd run` on a configuration made up for it, as a child that ends with its parent.
+//! A daemon of a tool's own: `rtd run` on a configuration made up for it, as a child that ends with
+//! its parent.
 //!
 //! Constraint: starting one starts no thread, so that whoever did may still fork.
 
@@ -25,7 +26,8 @@ pub struct OwnArgs {
 
 /// The body of `own-daemon`.
 pub fn run_own(args: &OwnArgs) -> anyhow::Result<()> {
-    // Again, although the parent asked for it before exec: a binary with file capabilities has lost it.
+    // Again, although the parent asked for it before exec: a binary with file capabilities has lost
+    // it.
     process::die_with_parent(args.parent).context("its parent is gone")?;
     super::command::run_once(&args.run)
 }
@@ -40,8 +42,8 @@ pub struct OwnDaemon {
     queues: Vec<CString>,
 }
 
-/// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that two users do not
-/// meet, and its control socket.
+/// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that
+/// two users do not meet, and its control socket.
 pub fn names(tool: &str) -> (String, PathBuf) {
     let instance = format!("{tool}-{}", std::process::id());
     let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
@@ -50,8 +52,8 @@ pub fn names(tool: &str) -> (String, PathBuf) {
 }
 
 impl OwnDaemon {
-    /// Starts it on this configuration, which says this instance and socket, and waits until it is ready. It runs also
-    /// where real-time scheduling is not granted; its page says so.
+    /// Starts it on this configuration, which says this instance and socket, and waits until it is
+    /// ready. It runs also where real-time scheduling is not granted; its page says so.
     ///
     /// `queues`: those it makes, which are gone when this is; their names carry our pid.
     pub fn start(
@@ -63,12 +65,31 @@ impl OwnDaemon {
         let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
         let mut command = own_binary()?;
         let parent = std::process::id().to_string();
-        command.args(["own-daemon", "--parent", &parent, "--allow-degraded", "--skin", "posix", "-"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
+        command.args([
+            "own-daemon",
+            "--parent",
+            &parent,
+            "--allow-degraded",
+            "--skin",
+            "posix",
+            "-",
+        ]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.try_clone()?);
         let mut child = command.spawn().context("cannot start rtd run")?;
         let pipes = (child.stdin.take(), child.stdout.take());
-        let mut daemon = OwnDaemon { child, log, instance: instance.to_owned(), socket, queues };
-        let (Some(mut stdin), Some(stdout)) = pipes else { bail!("rtd run has no pipes") };
+        let mut daemon = OwnDaemon {
+            child,
+            log,
+            instance: instance.to_owned(),
+            socket,
+            queues,
+        };
+        let (Some(mut stdin), Some(stdout)) = pipes else {
+            bail!("rtd run has no pipes")
+        };
         // A daemon that ended at once says why below.
         let _ = stdin.write_all(config.as_bytes());
         drop(stdin);
@@ -119,7 +140,10 @@ impl OwnDaemon {
     fn said(&mut self) -> String {
         let mut text = Vec::new();
         // What cannot be read of a log is missing in an error message.
-        let _ = self.log.rewind().and_then(|()| self.log.read_to_end(&mut text));
+        let _ = self
+            .log
+            .rewind()
+            .and_then(|()| self.log.read_to_end(&mut text));
         String::from_utf8_lossy(&text).into_owned()
     }
 }
@@ -133,7 +157,8 @@ impl Drop for OwnDaemon {
                 let _ = self.child.wait();
             }
         }
-        // It removed all that itself, unless it was killed. The names carry our pid: they are nobody else's.
+        // It removed all that itself, unless it was killed. The names carry our pid: they are
+        // nobody else's.
         let _ = place::file_of(&self.instance).map(std::fs::remove_file);
         let _ = std::fs::remove_file(&self.socket);
         let _ = keepfile::remove(&crate::control::kept_beside(&self.socket));

@@ -1,8 +1,10 @@
-//! Reports, afterwards, that the daemon or the machine stood still: SIGSTOP, a frozen control group, a debugger, a suspend.
+//! Reports, afterwards, that the daemon or the machine stood still: SIGSTOP, a frozen control
+//! group, a debugger, a suspend.
 //!
-//! The control thread compares the time between two ticks with what it should be. CLOCK_MONOTONIC does not go on in a
-//! suspended machine, CLOCK_BOOTTIME does. Whether the lanes stood still too is known from the watchdog, which has the
-//! highest priority of the process: if it was late by as much, nothing ran.
+//! The control thread compares the time between two ticks with what it should be. CLOCK_MONOTONIC
+//! does not go on in a suspended machine, CLOCK_BOOTTIME does. Whether the lanes stood still too is
+//! known from the watchdog, which has the highest priority of the process: if it was late by as
+//! much, nothing ran.
 
 use crate::log;
 use rtcore::sys::clock;
@@ -35,17 +37,24 @@ struct Late {
 
 impl Clocks {
     fn now(watchdog_late_ns: u64) -> Clocks {
-        Clocks { monotonic_ns: clock::monotonic_ns(), boot_ns: clock::boottime_ns(), watchdog_late_ns }
+        Clocks {
+            monotonic_ns: clock::monotonic_ns(),
+            boot_ns: clock::boottime_ns(),
+            watchdog_late_ns,
+        }
     }
 }
 
 impl Pause {
     pub fn new(watchdog_late_ns: u64) -> Pause {
-        Pause { last: Clocks::now(watchdog_late_ns), pending: None }
+        Pause {
+            last: Clocks::now(watchdog_late_ns),
+            pending: None,
+        }
     }
 
-    /// At each tick of the control thread. `watchdog_late_ns` is how late the watchdog's looks were, in all;
-    /// `period_ns` is the time between two of them.
+    /// At each tick of the control thread. `watchdog_late_ns` is how late the watchdog's looks
+    /// were, in all; `period_ns` is the time between two of them.
     pub fn tick(&mut self, watchdog_late_ns: u64, period_ns: u64) {
         self.step(Clocks::now(watchdog_late_ns), period_ns)
             .into_iter()
@@ -60,9 +69,16 @@ impl Pause {
             lines(late, all)
         });
         let gap_ns = now.monotonic_ns.saturating_sub(before.monotonic_ns);
-        let suspended_ns = now.boot_ns.saturating_sub(before.boot_ns).saturating_sub(gap_ns);
+        let suspended_ns = now
+            .boot_ns
+            .saturating_sub(before.boot_ns)
+            .saturating_sub(gap_ns);
         if gap_ns > PAUSE_NS || suspended_ns > PAUSE_NS {
-            self.pending = Some(Late { gap_ns, suspended_ns, watchdog_late_ns: before.watchdog_late_ns });
+            self.pending = Some(Late {
+                gap_ns,
+                suspended_ns,
+                watchdog_late_ns: before.watchdog_late_ns,
+            });
         }
         lines
     }
@@ -100,15 +116,22 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// What is said after ticks at these times (ms): monotonic, boot, lateness of the watchdog in all.
+    /// What is said after ticks at these times (ms): monotonic, boot, lateness of the watchdog in
+    /// all.
     fn said(ticks: &[(u64, u64, u64)]) -> Vec<String> {
         let clocks = |&(monotonic, boot, late): &(u64, u64, u64)| Clocks {
             monotonic_ns: monotonic * MS,
             boot_ns: boot * MS,
             watchdog_late_ns: late * MS,
         };
-        let mut pause = Pause { last: clocks(&ticks[0]), pending: None };
-        ticks[1..].iter().flat_map(|tick| pause.step(clocks(tick), 50 * MS)).collect()
+        let mut pause = Pause {
+            last: clocks(&ticks[0]),
+            pending: None,
+        };
+        ticks[1..]
+            .iter()
+            .flat_map(|tick| pause.step(clocks(tick), 50 * MS))
+            .collect()
     }
 
     #[test]
@@ -118,11 +141,24 @@ mod tests {
 
     #[test]
     fn a_stop_a_suspend_and_a_starved_control_thread_are_told_apart() {
-        let stopped = said(&[(0, 0, 0), (3_200, 3_200, 0), (3_300, 3_300, 3_100), (3_400, 3_400, 3_100)]);
-        assert!(stopped.len() == 1 && stopped[0].starts_with("rtd stood still for 3.2 s"), "{stopped:?}");
+        let stopped = said(&[
+            (0, 0, 0),
+            (3_200, 3_200, 0),
+            (3_300, 3_300, 3_100),
+            (3_400, 3_400, 3_100),
+        ]);
+        assert!(
+            stopped.len() == 1 && stopped[0].starts_with("rtd stood still for 3.2 s"),
+            "{stopped:?}"
+        );
         let suspended = said(&[(0, 0, 0), (100, 60_100, 0), (200, 60_200, 0)]);
-        assert!(suspended.len() == 1 && suspended[0].contains("suspended for 60.0 s"), "{suspended:?}");
+        assert!(
+            suspended.len() == 1 && suspended[0].contains("suspended for 60.0 s"),
+            "{suspended:?}"
+        );
         let starved = said(&[(0, 0, 0), (2_000, 2_000, 0), (2_100, 2_100, 0)]);
-        assert!(starved.len() == 1 && starved[0].contains("did not tick for 2.0 s while the lanes ran"));
+        assert!(
+            starved.len() == 1 && starved[0].contains("did not tick for 2.0 s while the lanes ran")
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! From whoever started rtd to the user it is to be, with the capabilities that its plan needs and no other.
+//! From whoever started rtd to the user it is to be, with the capabilities that its plan needs and
+//! no other.
 //!
-//! Two steps. [`Privilege::take`], while there is one thread: what only the starter can do is done (a directory for the
-//! socket, queues and a page that it left behind), then the process becomes the user, for good, and what is made
-//! afterwards is that user's from birth. It keeps what a start needs. When every lane thread has its priority, each
-//! thread gives up the rest by itself, since capabilities are a thread's own, and [`Privilege::settle`] reads all of
-//! them back. Which are needed is said in one place, [`crate::plan::needs`].
+//! Two steps. [`Privilege::take`], while there is one thread: what only the starter can do is done
+//! (a directory for the socket, queues and a page that it left behind), then the process becomes
+//! the user, for good, and what is made afterwards is that user's from birth. It keeps what a start
+//! needs. When every lane thread has its priority, each thread gives up the rest by itself, since
+//! capabilities are a thread's own, and [`Privilege::settle`] reads all of them back. Which are
+//! needed is said in one place, [`crate::plan::needs`].
 //!
 //! Invariant: no client is served before `settle` has seen every thread with no more than it needs.
 
@@ -24,7 +26,8 @@ use rtcore::sys::{ids, keepfile, procfs, sched, seqpacket, shm};
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
-/// What each kind of thread may keep. The default narrows nothing: root that stays root, or nobody in particular.
+/// What each kind of thread may keep. The default narrows nothing: root that stays root, or nobody
+/// in particular.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Privilege(Option<Held>);
 
@@ -33,8 +36,9 @@ struct Held {
     account: Account,
     control: Set,
     lane: Set,
-    /// Not on Cobalt, where all keep what a start needs: its library has threads of its own, which cannot be told, and
-    /// what the core granted to members of its group would go with what is given up.
+    /// Not on Cobalt, where all keep what a start needs: its library has threads of its own, which
+    /// cannot be told, and what the core granted to members of its group would go with what is
+    /// given up.
     narrows: bool,
 }
 
@@ -42,14 +46,21 @@ impl Privilege {
     /// Becomes the user of the plan and keeps what a start needs. Before there is a second thread.
     pub fn take(plan: &Plan) -> anyhow::Result<Privilege> {
         let threads = procfs::lasting_threads().and_then(|_| ids::threads());
-        let threads =
-            threads.context("rtd reads its threads and their users from /proc (mount -t proc proc /proc)")?;
+        let threads = threads.context(
+            "rtd reads its threads and their users from /proc (mount -t proc proc /proc)",
+        )?;
         let [main] = threads.as_slice() else {
-            bail!("{} threads where one may be: whose they are could not be changed together", threads.len());
+            bail!(
+                "{} threads where one may be: whose they are could not be changed together",
+                threads.len()
+            );
         };
         let switch = plan.daemon.account.filter(|account| !main.is(*account));
         let permitted = caps::permitted().context("cannot read the capabilities")?;
-        let account = plan.daemon.account.unwrap_or(Account { uid: main.uids[1], gid: main.gids[1] });
+        let account = plan.daemon.account.unwrap_or(Account {
+            uid: main.uids[1],
+            gid: main.gids[1],
+        });
         if let Some(account) = switch {
             prepare(plan, account)?;
             caps::close_exec()?;
@@ -57,15 +68,20 @@ impl Privilege {
         }
         if account.uid == 0 {
             if plan.daemon.account.is_none() {
-                let held =
-                    if permitted.is_full() { "every capability".to_owned() } else { permitted.to_string() };
+                let held = if permitted.is_full() {
+                    "every capability".to_owned()
+                } else {
+                    permitted.to_string()
+                };
                 if caps::in_first_user_namespace() {
                     log::info(format_args!(
                         "runs as root with {held}: an error in rtd can harm the whole machine; user = in [daemon] names \
                          another user that rtd becomes"
                     ));
                 } else {
-                    log::info(format_args!("runs as root of a user namespace, with {held} in it"));
+                    log::info(format_args!(
+                        "runs as root of a user namespace, with {held} in it"
+                    ));
                 }
             }
             return Ok(Privilege::default());
@@ -80,21 +96,42 @@ impl Privilege {
         caps::deny_tracing()?;
         let needed = needs(plan, account);
         let set = |who: fn(&Need) -> bool| {
-            permitted.and(Set::of(needed.iter().filter(|need| who(need)).map(|need| need.capability)))
+            permitted.and(Set::of(
+                needed
+                    .iter()
+                    .filter(|need| who(need))
+                    .map(|need| need.capability),
+            ))
         };
         let (control, lane) = (set(|_| true), set(|need| need.who == Who::All));
-        let start =
-            permitted.and(Set::of(needs::TO_START.into_iter().chain(needed.iter().map(|n| n.capability))));
+        let start = permitted.and(Set::of(
+            needs::TO_START
+                .into_iter()
+                .chain(needed.iter().map(|n| n.capability)),
+        ));
         caps::hold(start)?;
         tell(account, control, &needed);
         let narrows = plan.daemon.skin.kind == SkinKind::Posix;
-        let (control, lane) = if narrows { (control, lane) } else { (start, start) };
-        Ok(Privilege(Some(Held { account, control, lane, narrows })))
+        let (control, lane) = if narrows {
+            (control, lane)
+        } else {
+            (start, start)
+        };
+        Ok(Privilege(Some(Held {
+            account,
+            control,
+            lane,
+            narrows,
+        })))
     }
 
-    /// For a lane thread that has its priority: gives up what it does not need. [`Privilege::settle`] sees whether it did.
+    /// For a lane thread that has its priority: gives up what it does not need.
+    /// [`Privilege::settle`] sees whether it did.
     pub fn of_lane(self) {
-        let _ = self.0.filter(|held| held.narrows).map(|held| caps::hold(held.lane));
+        let _ = self
+            .0
+            .filter(|held| held.narrows)
+            .map(|held| caps::hold(held.lane));
     }
 
     /// For a thread that needs nothing. As above.
@@ -102,8 +139,8 @@ impl Privilege {
         let _ = self.0.map(|_| caps::hold(Set::EMPTY));
     }
 
-    /// For the control thread, when every other has given up what it does not need: does the same, and reads all of
-    /// them back.
+    /// For the control thread, when every other has given up what it does not need: does the same,
+    /// and reads all of them back.
     pub fn settle(self) -> anyhow::Result<()> {
         let Some(held) = self.0 else { return Ok(()) };
         if held.narrows {
@@ -111,7 +148,11 @@ impl Privilege {
         }
         let own = sched::gettid();
         for thread in ids::threads().context("cannot see what the threads may do")? {
-            let allowed = if thread.tid == own { held.control } else { held.lane };
+            let allowed = if thread.tid == own {
+                held.control
+            } else {
+                held.lane
+            };
             let beyond = thread.permitted.without(allowed);
             let ours = thread.is(held.account);
             if !beyond.is_empty() || !thread.passed_on.is_empty() || !thread.no_new_privs || !ours {
@@ -136,22 +177,40 @@ impl Privilege {
 fn needs(plan: &Plan, account: Account) -> Vec<Need> {
     let memlock_infinite = limits::get(Kind::MemLock).is_ok_and(|limit| limit.soft.is_none());
     let rtprio = limits::get(Kind::RtPrio).map_or(Some(0), |limit| limit.soft);
-    needs::to_run(plan, account.uid, needs::Limits { memlock_infinite, rtprio })
+    needs::to_run(
+        plan,
+        account.uid,
+        needs::Limits {
+            memlock_infinite,
+            rtprio,
+        },
+    )
 }
 
 /// One line: who it is now, what it keeps, and why.
 fn tell(account: Account, control: Set, needed: &[Need]) {
     let kept = needed.iter().filter(|need| control.has(need.capability));
-    let kept: Vec<String> = kept.map(|need| format!("{} ({})", need.capability, need.what_for)).collect();
-    let kept = if kept.is_empty() { "no capability".to_owned() } else { kept.join(", ") };
-    log::info(format_args!("runs as uid {} gid {}, keeps {kept}", account.uid, account.gid));
+    let kept: Vec<String> = kept
+        .map(|need| format!("{} ({})", need.capability, need.what_for))
+        .collect();
+    let kept = if kept.is_empty() {
+        "no capability".to_owned()
+    } else {
+        kept.join(", ")
+    };
+    log::info(format_args!(
+        "runs as uid {} gid {}, keeps {kept}",
+        account.uid, account.gid
+    ));
 }
 
-/// What the starter can do and the user cannot: a place for the socket, and what an earlier run of the starter's own left.
+/// What the starter can do and the user cannot: a place for the socket, and what an earlier run of
+/// the starter's own left.
 fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     directory(&plan.daemon.socket, account)?;
     give_kept(&kept_beside(&plan.daemon.socket), account);
-    // A live daemon keeps its page, and the start is refused over that name later, in the right words.
+    // A live daemon keeps its page, and the start is refused over that name later, in the right
+    // words.
     for page in place::trusted_paths(&plan.daemon.name) {
         let _ = shm::remove_stale(&page, procfs::effective_uid());
     }
@@ -159,8 +218,8 @@ fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the registrations that an earlier run of the starter's kept to the user. Without them it starts all the same, and
-/// says so where it reads them.
+/// Gives the registrations that an earlier run of the starter's kept to the user. Without them it
+/// starts all the same, and says so where it reads them.
 fn give_kept(kept: &Path, account: Account) {
     let meta = kept.symlink_metadata();
     if meta.is_ok_and(|meta| meta.is_file() && meta.uid() == procfs::effective_uid()) {
@@ -168,10 +227,13 @@ fn give_kept(kept: &Path, account: Account) {
     }
 }
 
-/// Makes the socket's directory for the user. One that is there stays whose it is, except /run/rtd, if root has nothing in
-/// it but this socket: it tells the programs of other users whom root appointed to run rtd.
+/// Makes the socket's directory for the user. One that is there stays whose it is, except /run/rtd,
+/// if root has nothing in it but this socket: it tells the programs of other users whom root
+/// appointed to run rtd.
 fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
-    let Some(dir) = socket.parent() else { return Ok(()) };
+    let Some(dir) = socket.parent() else {
+        return Ok(());
+    };
     let made = seqpacket::make_parent(socket)?;
     let Account { uid, gid } = account;
     let shown = dir.display();
@@ -185,7 +247,8 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(dir).with_context(|| shown.to_string())? {
             let path = entry.with_context(|| shown.to_string())?.path();
             let kept = kept_beside(socket);
-            let left = [&kept, &keepfile::draft(&kept)].contains(&&path) || place::is_left_behind(&path);
+            let left =
+                [&kept, &keepfile::draft(&kept)].contains(&&path) || place::is_left_behind(&path);
             if path != socket && !left {
                 bail!(
                     "{shown} belongs to uid {owner} and has more in it than this socket ({}): stop the rtd that it \

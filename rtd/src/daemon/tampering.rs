@@ -1,9 +1,10 @@
-//! Notices when somebody outside changes how rtd's real-time threads are scheduled: policy, priority or CPUs, by chrt(1),
-//! taskset(1), a cpuset or a CPU that goes offline.
+//! Notices when somebody outside changes how rtd's real-time threads are scheduled: policy,
+//! priority or CPUs, by chrt(1), taskset(1), a cpuset or a CPU that goes offline.
 //!
-//! The control thread compares, about twice a second, what the kernel says of each thread with what it said when the thread
-//! was started. A change counts when two looks in a row agree on it, so that the watchdog's own demotion, which shows on
-//! the page a moment after it is made, is not taken for one.
+//! The control thread compares, about twice a second, what the kernel says of each thread with what
+//! it said when the thread was started. A change counts when two looks in a row agree on it, so
+//! that the watchdog's own demotion, which shows on the page a moment after it is made, is not
+//! taken for one.
 
 use crate::log;
 use crate::plan::watch::OnTampering;
@@ -42,20 +43,33 @@ pub(super) enum Thread {
 }
 
 impl Tampering {
-    /// Takes down how the threads are scheduled now. One that cannot be read has ended, which others report.
+    /// Takes down how the threads are scheduled now. One that cannot be read has ended, which
+    /// others report.
     pub fn new(
         on_tampering: OnTampering,
         threads: impl IntoIterator<Item = (Thread, String, i32)>,
     ) -> Tampering {
         let subject = |(thread, name, tid)| {
             let now = sched::placement(tid).ok()?;
-            Some(Subject { thread, name, tid, intended: now.clone(), last: now.clone(), last_reported: now })
+            Some(Subject {
+                thread,
+                name,
+                tid,
+                intended: now.clone(),
+                last: now.clone(),
+                last_reported: now,
+            })
         };
-        Tampering { on_tampering, subjects: threads.into_iter().filter_map(subject).collect(), ticks: 0 }
+        Tampering {
+            on_tampering,
+            subjects: threads.into_iter().filter_map(subject).collect(),
+            ticks: 0,
+        }
     }
 
-    /// At each tick of the control thread. `is_demoted` says which lane threads the watchdog has demoted; `show` is called,
-    /// at each look, with whether a thread is scheduled as it was started.
+    /// At each tick of the control thread. `is_demoted` says which lane threads the watchdog has
+    /// demoted; `show` is called, at each look, with whether a thread is scheduled as it was
+    /// started.
     pub fn tick(&mut self, is_demoted: impl Fn(usize) -> bool, mut show: impl FnMut(Thread, bool)) {
         self.ticks += 1;
         if self.ticks < TICKS {
@@ -91,7 +105,10 @@ impl Subject {
             if !intact {
                 self.report(&intended, on_tampering);
             } else if !demoted {
-                log::info(format_args!("{} (tid {}) has {} again", self.name, self.tid, self.last));
+                log::info(format_args!(
+                    "{} (tid {}) has {} again",
+                    self.name, self.tid, self.last
+                ));
             }
             self.last_reported = self.last.clone();
         } else if !intact && on_tampering == OnTampering::Restore {
@@ -102,7 +119,9 @@ impl Subject {
     }
 
     fn report(&self, intended: &Placement, on_tampering: OnTampering) {
-        let Subject { name, tid, last, .. } = self;
+        let Subject {
+            name, tid, last, ..
+        } = self;
         let what = format!(
             "the scheduling of {name} (tid {tid}) was changed from outside: it was {intended} and is {last}"
         );

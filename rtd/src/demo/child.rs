@@ -1,7 +1,7 @@
 //! The five parts as children, started from this very binary, and the way of their reports.
 //!
-//! A part says hello, gets its name, says that it is ready, and waits for the schedule; senders report at
-//! its end, receivers once their standard input is closed, which also a dead parent does.
+//! A part says hello, gets its name, says that it is ready, and waits for the schedule; senders
+//! report at its end, receivers once their standard input is closed, which also a dead parent does.
 
 use super::PATIENCE;
 use super::config::Setup;
@@ -74,7 +74,12 @@ impl Children {
     /// Starts them all.
     pub fn start(setup: &Setup, daemon_pid: u32) -> anyhow::Result<Children> {
         let (tell, events) = mpsc::channel();
-        let mut children = Children { running: Vec::new(), events, ready: 0, reports: Vec::new() };
+        let mut children = Children {
+            running: Vec::new(),
+            events,
+            ready: 0,
+            reports: Vec::new(),
+        };
         for (index, role) in Role::ALL.into_iter().enumerate() {
             let (server, server_name) = IpcOneShotServer::<Hello>::new()?;
             let mut command = own_binary()?;
@@ -92,21 +97,32 @@ impl Children {
             let tell = tell.clone();
             let listener = Some(std::thread::spawn(move || listen(index, server, &tell)));
             let server = Some(server_name);
-            children.running.push(Running { role, child, schedule: None, server, listener });
+            children.running.push(Running {
+                role,
+                child,
+                schedule: None,
+                server,
+                listener,
+            });
         }
         Ok(children)
     }
 
     /// Waits until every part has its name and waits for the schedule.
     pub fn await_ready(&mut self, stop: &Stop) -> anyhow::Result<()> {
-        self.serve(stop, |c| c.ready == c.running.len()).context("while the parts started")
+        self.serve(stop, |c| c.ready == c.running.len())
+            .context("while the parts started")
     }
 
     /// Tells everybody when what happens.
     pub fn begin(&self, schedule: Schedule) -> anyhow::Result<()> {
         for part in &self.running {
-            let to = part.schedule.as_ref().context("a part is ready and has not said hello")?;
-            to.send(schedule).with_context(|| format!("{} does not take the schedule", part.role.name()))?;
+            let to = part
+                .schedule
+                .as_ref()
+                .context("a part is ready and has not said hello")?;
+            to.send(schedule)
+                .with_context(|| format!("{} does not take the schedule", part.role.name()))?;
         }
         Ok(())
     }
@@ -114,7 +130,8 @@ impl Children {
     /// Waits for the senders' reports.
     pub fn await_senders(&mut self, stop: &Stop) -> anyhow::Result<()> {
         let senders = self.running.iter().filter(|p| p.role.is_sender()).count();
-        self.serve(stop, move |c| c.reports.len() >= senders).context("while the senders ended")
+        self.serve(stop, move |c| c.reports.len() >= senders)
+            .context("while the senders ended")
     }
 
     /// Messages sent, as reported so far.
@@ -128,7 +145,8 @@ impl Children {
             drop(part.child.stdin.take());
         }
         let expected: usize = self.running.iter().map(|p| p.role.reports()).sum();
-        self.serve(stop, move |c| c.reports.len() == expected).context("while the receivers ended")?;
+        self.serve(stop, move |c| c.reports.len() == expected)
+            .context("while the receivers ended")?;
         Ok(std::mem::take(&mut self.reports))
     }
 
@@ -144,7 +162,8 @@ impl Children {
         Ok(())
     }
 
-    /// Takes what the parts tell until `enough`; looks between whether they live and the user still waits.
+    /// Takes what the parts tell until `enough`; looks between whether they live and the user still
+    /// waits.
     fn serve(&mut self, stop: &Stop, enough: impl Fn(&Children) -> bool) -> anyhow::Result<()> {
         const LOOK: Duration = Duration::from_millis(50);
         let give_up = Instant::now() + PATIENCE;
@@ -162,7 +181,11 @@ impl Children {
                 }
                 Ok(Event::Gone(part)) => {
                     let part = &mut self.running[part];
-                    bail!("{} ended before its report: {}", part.role.name(), wait(&mut part.child)?);
+                    bail!(
+                        "{} ended before its report: {}",
+                        part.role.name(),
+                        wait(&mut part.child)?
+                    );
                 }
                 Err(_) => {}
             }
@@ -183,7 +206,8 @@ impl Drop for Children {
                 let _ = part.child.kill();
             }
             let _ = part.child.wait();
-            // A server that still waits keeps a directory in $TMPDIR: a connection that says nothing ends it.
+            // A server that still waits keeps a directory in $TMPDIR: a connection that says
+            // nothing ends it.
             if let Some(server) = part.server.take() {
                 drop(IpcSender::<Hello>::connect(server));
             }

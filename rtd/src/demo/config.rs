@@ -14,7 +14,11 @@ pub struct Setup {
 impl Setup {
     /// The configuration's text.
     pub fn toml(&self) -> String {
-        let Setup { instance, socket, cpu } = self;
+        let Setup {
+            instance,
+            socket,
+            cpu,
+        } = self;
         format!(
             r#"# A machine with an e-stop button, a controller, a drive and a logger.
 [daemon]

@@ -1,12 +1,14 @@
-//! `rtd demo`: the embedded default. One machine of five processes around a real daemon, measured with and
-//! without a telemetry flood.
+//! `rtd demo`: the embedded default. One machine of five processes around a real daemon, measured
+//! with and without a telemetry flood.
 //!
-//! The parent starts `rtd run` and the five parts as children of its own binary. They end when it ends,
-//! whatever happens: each asks the kernel for SIGTERM at its parent's death, and the daemon removes its page
-//! and its socket on SIGTERM. They are process groups of their own, so that what a terminal sends to the
-//! foreground (Ctrl-C, Ctrl-\) meets the parent alone and everything is taken down in order.
+//! The parent starts `rtd run` and the five parts as children of its own binary. They end when it
+//! ends, whatever happens: each asks the kernel for SIGTERM at its parent's death, and the daemon
+//! removes its page and its socket on SIGTERM. They are process groups of their own, so that what a
+//! terminal sends to the foreground (Ctrl-C, Ctrl-\) meets the parent alone and everything is taken
+//! down in order.
 //!
-//! Invariant: nothing is printed as measured before every message that was sent is where the ledger says.
+//! Invariant: nothing is printed as measured before every message that was sent is where the ledger
+//! says.
 
 mod child;
 mod config;
@@ -52,10 +54,20 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let setup = setup(args)?;
     let awake = rtcore::sys::idle::hold();
-    let mut daemon =
-        OwnDaemon::start(&setup.toml(), &setup.instance, setup.socket.clone().into(), Vec::new())?;
+    let mut daemon = OwnDaemon::start(
+        &setup.toml(),
+        &setup.instance,
+        setup.socket.clone().into(),
+        Vec::new(),
+    )?;
     let page = Reader::open(&setup.instance)?;
-    if say(&report::head(&setup, args.seconds, &awake.said, &page.snapshot()?))? == Printed::NobodyReads {
+    if say(&report::head(
+        &setup,
+        args.seconds,
+        &awake.said,
+        &page.snapshot()?,
+    ))? == Printed::NobodyReads
+    {
         return daemon.stop();
     }
     let mut children = Children::start(&setup, daemon.pid())?;
@@ -65,7 +77,11 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let before_flood = progress(schedule, &mut daemon, &mut children, &stop, &page)?;
     children.await_senders(&stop)?;
     let after = settled(&page, children.sent(), &stop)?;
-    let measured = Measured { reports: children.finish(&stop)?, before_flood, after };
+    let measured = Measured {
+        reports: children.finish(&stop)?,
+        before_flood,
+        after,
+    };
     daemon.stop()?;
     say(&measured.tables())?;
     measured.verdict()
@@ -76,7 +92,11 @@ fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
     let last = allowed.iter().max().copied().context("no CPU is allowed")?;
     let (instance, socket) = own::names("demo");
     let socket = socket.display().to_string();
-    Ok(Setup { instance, socket, cpu: args.cpu.unwrap_or(last) })
+    Ok(Setup {
+        instance,
+        socket,
+        cpu: args.cpu.unwrap_or(last),
+    })
 }
 
 /// Prints in one piece; a closed pipe (`| head`) is no failure.
@@ -94,19 +114,25 @@ fn progress(
 ) -> anyhow::Result<Snapshot> {
     // Hidden by itself where standard error is no terminal.
     let bar = indicatif::ProgressBar::new((schedule.end_ns - schedule.start_ns) / 1_000_000);
-    let style = indicatif::ProgressStyle::with_template("{msg:<16} [{bar:40}] {percent:>3}%  {eta} left")?;
+    let style =
+        indicatif::ProgressStyle::with_template("{msg:<16} [{bar:40}] {percent:>3}%  {eta} left")?;
     bar.set_style(style.progress_chars("=> "));
     let mut before_flood = None;
     let mut next_ns = schedule.start_ns;
     while next_ns < schedule.end_ns {
-        // The tick of a progress bar, ended early by a signal; then a look whether everybody stands.
+        // The tick of a progress bar, ended early by a signal; then a look whether everybody
+        // stands.
         stop.wait_until(next_ns)?;
         daemon.check()?;
         children.check()?;
         if next_ns >= schedule.flood_ns && before_flood.is_none() {
             before_flood = Some(page.snapshot()?);
         }
-        bar.set_message(if before_flood.is_some() { "telemetry flood" } else { "telemetry 200 Hz" });
+        bar.set_message(if before_flood.is_some() {
+            "telemetry flood"
+        } else {
+            "telemetry 200 Hz"
+        });
         bar.set_position((next_ns - schedule.start_ns) / 1_000_000);
         next_ns += BAR_STEP_NS;
     }
@@ -115,8 +141,8 @@ fn progress(
     before_flood.context("the schedule has no flood")
 }
 
-/// What the page says once the daemon has brought all that was sent to an end; or after a while anyhow,
-/// then the verdict says what is missing.
+/// What the page says once the daemon has brought all that was sent to an end; or after a while
+/// anyhow, then the verdict says what is missing.
 fn settled(page: &Reader, sent: u64, stop: &Stop) -> anyhow::Result<Snapshot> {
     let give_up_ns = clock::monotonic_ns() + clock::nanos(PATIENCE);
     loop {

@@ -73,7 +73,14 @@ impl Report {
     /// An empty one.
     pub fn new(lane: Lane) -> anyhow::Result<Report> {
         let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3);
-        Ok(Report { lane, sent: 0, refused: 0, discarded: 0, quiet: empty()?, flood: empty()? })
+        Ok(Report {
+            lane,
+            sent: 0,
+            refused: 0,
+            discarded: 0,
+            quiet: empty()?,
+            flood: empty()?,
+        })
     }
 
     /// Counts an attempt to send.
@@ -109,10 +116,25 @@ impl Report {
     /// For the channel to the parent.
     pub fn pack(&self) -> Packed {
         let counts = |h: &Histogram<u64>| {
-            h.iter_recorded().map(|v| (v.value_iterated_to(), v.count_since_last_iteration())).collect()
+            h.iter_recorded()
+                .map(|v| (v.value_iterated_to(), v.count_since_last_iteration()))
+                .collect()
         };
-        let Report { lane, sent, refused, discarded, .. } = *self;
-        Packed { lane, sent, refused, discarded, quiet: counts(&self.quiet), flood: counts(&self.flood) }
+        let Report {
+            lane,
+            sent,
+            refused,
+            discarded,
+            ..
+        } = *self;
+        Packed {
+            lane,
+            sent,
+            refused,
+            discarded,
+            quiet: counts(&self.quiet),
+            flood: counts(&self.flood),
+        }
     }
 }
 
@@ -155,7 +177,11 @@ fn us(ns: u64) -> String {
 
 /// What is said before the run: where, for how long, and what this machine did not grant.
 pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> String {
-    let lanes: Vec<String> = started.lanes.iter().map(|l| format!("{} {}", l.name, l.priority)).collect();
+    let lanes: Vec<String> = started
+        .lanes
+        .iter()
+        .map(|l| format!("{} {}", l.name, l.priority))
+        .collect();
     let mut text = format!(
         "rtd demo: lanes {} (SCHED_FIFO) on CPU {}; {} s, the second half with a telemetry flood\n{idle}\n",
         lanes.join(", "),
@@ -164,7 +190,12 @@ pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> Stri
     );
     let missing = rtcore::stats::degraded::NAMES
         .iter()
-        .filter(|(bit, _)| started.lanes.iter().any(|lane| lane.degraded_bits & bit != 0))
+        .filter(|(bit, _)| {
+            started
+                .lanes
+                .iter()
+                .any(|lane| lane.degraded_bits & bit != 0)
+        })
         .map(|(_, name)| match *name {
             "fifo" => "SCHED_FIFO",
             "memory" => "locked memory",
@@ -172,7 +203,8 @@ pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> Stri
         });
     let missing: Vec<&str> = missing.collect();
     if !missing.is_empty() {
-        let program = std::env::current_exe().map_or_else(|_| "rtd".into(), |p| p.display().to_string());
+        let program =
+            std::env::current_exe().map_or_else(|_| "rtd".into(), |p| p.display().to_string());
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -216,7 +248,9 @@ impl Measured {
             if !lane.ledger.balances() {
                 bail!("lane {}: the ledger does not balance: a defect", lane.name);
             }
-            let Some(books) = self.books().find(|b| b.lane.name() == lane.name) else { continue };
+            let Some(books) = self.books().find(|b| b.lane.name() == lane.name) else {
+                continue;
+            };
             let arrived = books.received + books.discarded;
             if books.sent != lane.ledger.accepted || arrived != lane.ledger.delivered {
                 bail!(
@@ -257,15 +291,23 @@ impl Measured {
         );
         let flood = self.after.diff(&self.before_flood);
         for lane in Lane::ALL {
-            let Some(report) = self.reports.iter().find(|r| r.lane == lane && r.received() > 0) else {
+            let Some(report) = self
+                .reports
+                .iter()
+                .find(|r| r.lane == lane && r.received() > 0)
+            else {
                 continue;
             };
-            for (phase, load, hops) in
-                [(Phase::Quiet, lane.rate(), &self.before_flood.lanes), (Phase::Flood, "flood", &flood.lanes)]
-            {
+            for (phase, load, hops) in [
+                (Phase::Quiet, lane.rate(), &self.before_flood.lanes),
+                (Phase::Flood, "flood", &flood.lanes),
+            ] {
                 let h = report.phase(phase);
                 let q = |at: f64| us(h.value_at_quantile(at));
-                let hop = hops.iter().find(|l| l.name == lane.name()).map(|l| &l.latency);
+                let hop = hops
+                    .iter()
+                    .find(|l| l.name == lane.name())
+                    .map(|l| &l.latency);
                 let hop = hop.map(Latency::summary).unwrap_or_default();
                 // Writing to a String cannot fail.
                 let _ = writeln!(
@@ -288,7 +330,13 @@ impl Measured {
 
     /// The ledger per lane, as `rtctl stats` has it, between what was sent and what arrived.
     fn ledger(&self) -> String {
-        let lanes: Vec<_> = self.after.lanes.iter().map(|lane| &lane.ledger).zip(self.books()).collect();
+        let lanes: Vec<_> = self
+            .after
+            .lanes
+            .iter()
+            .map(|lane| &lane.ledger)
+            .zip(self.books())
+            .collect();
         let mut text = format!("{:<34}", "ledger: every message of a lane");
         // Writing to a String cannot fail.
         for (_, books) in &lanes {
@@ -325,7 +373,10 @@ mod tests {
 
     #[test]
     fn a_latency_below_a_tenth_of_a_microsecond_is_not_zero() {
-        assert_eq!([us(0), us(61), us(99), us(100), us(50_001_000)], ["0.0", "61ns", "99ns", "0.1", "50001"]);
+        assert_eq!(
+            [us(0), us(61), us(99), us(100), us(50_001_000)],
+            ["0.0", "61ns", "99ns", "0.1", "50001"]
+        );
     }
 
     #[test]
@@ -335,8 +386,14 @@ mod tests {
         report.record(Phase::Quiet, 100, 2_100);
         report.record(Phase::Flood, 100, 50_100);
         let back = report.pack().unpack().unwrap();
-        assert_eq!((back.lane, back.sent, back.received()), (Lane::Control, 7, 2));
-        assert_eq!(back.phase(Phase::Quiet).max(), report.phase(Phase::Quiet).max());
+        assert_eq!(
+            (back.lane, back.sent, back.received()),
+            (Lane::Control, 7, 2)
+        );
+        assert_eq!(
+            back.phase(Phase::Quiet).max(),
+            report.phase(Phase::Quiet).max()
+        );
         assert_eq!(back.phase(Phase::Flood).len(), 1);
     }
 }

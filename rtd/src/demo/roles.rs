@@ -1,5 +1,6 @@
-//! The demo's programs, each a process of its own. The button knows nothing but `sigqueue`; the others link rtcore.
-//! They measure one-way latency from the intended send time, which travels with the message.
+//! The demo's programs, each a process of its own. The button knows nothing but `sigqueue`; the
+//! others link rtcore. They measure one-way latency from the intended send time, which travels with
+//! the message.
 
 use super::report::{Lane, Phase, Report};
 use rtcore::client::{Inbox, Incoming, RecvError, Sender, Session};
@@ -25,11 +26,19 @@ impl Schedule {
     pub fn from_now(lead_ns: u64, seconds: u64) -> Schedule {
         let start_ns = clock::monotonic_ns() + lead_ns;
         let half_ns = seconds * 500_000_000;
-        Schedule { start_ns, flood_ns: start_ns + half_ns, end_ns: start_ns + 2 * half_ns }
+        Schedule {
+            start_ns,
+            flood_ns: start_ns + half_ns,
+            end_ns: start_ns + 2 * half_ns,
+        }
     }
 
     fn phase(&self, at_ns: u64) -> Phase {
-        if at_ns < self.flood_ns { Phase::Quiet } else { Phase::Flood }
+        if at_ns < self.flood_ns {
+            Phase::Quiet
+        } else {
+            Phase::Flood
+        }
     }
 }
 
@@ -50,7 +59,13 @@ pub enum Role {
 
 impl Role {
     /// All, receivers first.
-    pub const ALL: [Role; 5] = [Role::Drive, Role::Logger, Role::Controller, Role::Sensors, Role::Button];
+    pub const ALL: [Role; 5] = [
+        Role::Drive,
+        Role::Logger,
+        Role::Controller,
+        Role::Sensors,
+        Role::Button,
+    ];
 
     /// Process name, as in the configuration.
     pub fn name(self) -> &'static str {
@@ -86,8 +101,8 @@ const TELEMETRY_PERIOD_NS: u64 = 5_000_000;
 const MESSAGE_BYTES: usize = 64;
 const LONG_NS: u64 = 3_600_000_000_000;
 
-/// FIFO priorities below the lanes' (decision: a lane is a ceiling). Not granted is no error here: the
-/// demo's head says what is degraded.
+/// FIFO priorities below the lanes' (decision: a lane is a ceiling). Not granted is no error here:
+/// the demo's head says what is degraded.
 const DRIVE_STOP_PRIORITY: u8 = 85;
 const DRIVE_PRIORITY: u8 = 65;
 
@@ -144,16 +159,31 @@ pub fn prepare(role: Role, socket: &Path, daemon_pid: i32) -> anyhow::Result<Rea
         }
         Role::Drive => {
             let session = connect()?;
-            let commands = Receiver::of(&session, "drive.cmd", Lane::Control, Some(DRIVE_PRIORITY))?;
-            let stops = Receiver::of(&session, "drive.stop", Lane::Estop, Some(DRIVE_STOP_PRIORITY))?;
+            let commands =
+                Receiver::of(&session, "drive.cmd", Lane::Control, Some(DRIVE_PRIORITY))?;
+            let stops = Receiver::of(
+                &session,
+                "drive.stop",
+                Lane::Estop,
+                Some(DRIVE_STOP_PRIORITY),
+            )?;
             Ready::Receives(session, vec![commands, stops])
         }
     })
 }
 
 impl Receiver {
-    fn of(session: &Session, endpoint: &str, lane: Lane, priority: Option<u8>) -> anyhow::Result<Receiver> {
-        Ok(Receiver { inbox: session.inbox_of(&[endpoint])?, lane, priority })
+    fn of(
+        session: &Session,
+        endpoint: &str,
+        lane: Lane,
+        priority: Option<u8>,
+    ) -> anyhow::Result<Receiver> {
+        Ok(Receiver {
+            inbox: session.inbox_of(&[endpoint])?,
+            lane,
+            priority,
+        })
     }
 }
 
@@ -175,26 +205,41 @@ fn press(daemon_pid: i32, schedule: Schedule) -> anyhow::Result<Report> {
     let signo = rtsignal::rt_range().0 + 1;
     let _ = sched::set_fifo(DRIVE_PRIORITY);
     let mut report = Report::new(Lane::Estop)?;
-    periodic(schedule.start_ns, schedule.end_ns, PRESS_PERIOD_NS, |intended_ns| {
-        report.sent_or_refused(rtsignal::queue_to_pid(daemon_pid, signo, intended_ns));
-    });
+    periodic(
+        schedule.start_ns,
+        schedule.end_ns,
+        PRESS_PERIOD_NS,
+        |intended_ns| {
+            report.sent_or_refused(rtsignal::queue_to_pid(daemon_pid, signo, intended_ns));
+        },
+    );
     Ok(report)
 }
 
 fn command(mut commands: Sender, schedule: Schedule) -> anyhow::Result<Report> {
     let _ = sched::set_fifo(DRIVE_PRIORITY);
     let mut report = Report::new(Lane::Control)?;
-    periodic(schedule.start_ns, schedule.end_ns, COMMAND_PERIOD_NS, |intended_ns| {
-        report.sent_or_refused(commands.send_at(intended_ns, &message(intended_ns)));
-    });
+    periodic(
+        schedule.start_ns,
+        schedule.end_ns,
+        COMMAND_PERIOD_NS,
+        |intended_ns| {
+            report.sent_or_refused(commands.send_at(intended_ns, &message(intended_ns)));
+        },
+    );
     Ok(report)
 }
 
 fn sense(mut data: Sender, schedule: Schedule) -> anyhow::Result<Report> {
     let mut report = Report::new(Lane::Telemetry)?;
-    periodic(schedule.start_ns, schedule.flood_ns, TELEMETRY_PERIOD_NS, |intended_ns| {
-        report.sent_or_refused(data.send_at(intended_ns, &message(intended_ns)));
-    });
+    periodic(
+        schedule.start_ns,
+        schedule.flood_ns,
+        TELEMETRY_PERIOD_NS,
+        |intended_ns| {
+            report.sent_or_refused(data.send_at(intended_ns, &message(intended_ns)));
+        },
+    );
     clock::sleep_until(schedule.flood_ns);
     loop {
         let now = clock::monotonic_ns();
@@ -214,18 +259,26 @@ fn receive_all(
 ) -> anyhow::Result<Vec<Report>> {
     let spawn = |receiver| std::thread::spawn(move || receive(receiver, schedule));
     let threads: Vec<JoinHandle<_>> = receivers.into_iter().map(spawn).collect();
-    // The parent closes it when everything has arrived. An interrupted wait only means to wait again.
+    // The parent closes it when everything has arrived. An interrupted wait only means to wait
+    // again.
     let mut end = [poll::Interest::readable(std::io::stdin().as_raw_fd())];
     while poll::wait(&mut end, LONG_NS) != Ok(1) {}
     // Without their session the inboxes end when they are empty.
     drop(session);
-    let join =
-        |thread: JoinHandle<_>| thread.join().map_err(|_| anyhow::anyhow!("a receiving thread panicked"))?;
+    let join = |thread: JoinHandle<_>| {
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a receiving thread panicked"))?
+    };
     threads.into_iter().map(join).collect()
 }
 
 fn receive(receiver: Receiver, schedule: Schedule) -> anyhow::Result<Report> {
-    let Receiver { mut inbox, lane, priority } = receiver;
+    let Receiver {
+        mut inbox,
+        lane,
+        priority,
+    } = receiver;
     if let Some(priority) = priority {
         let _ = sched::set_fifo(priority);
     }

@@ -1,6 +1,7 @@
 //! What an endpoint takes of the machine.
 
-/// Descriptors and memory. All of it is per endpoint, except what is read or written more than once.
+/// Descriptors and memory. All of it is per endpoint, except what is read or written more than
+/// once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Descriptors of the endpoint itself.

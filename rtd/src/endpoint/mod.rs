@@ -1,11 +1,13 @@
-//! Endpoints, policy's half: what a configuration may say of each kind, what the kind takes of the machine, how it is built
-//! and how it is described.
+//! Endpoints, policy's half: what a configuration may say of each kind, what the kind takes of the
+//! machine, how it is built and how it is described.
 //!
-//! One file a kind, with a type that implements [`Policy`]. The other half of a kind, what its lane thread reads and
-//! writes, is its file in `rtcore/src/endpoint/`. A new kind is these two files and a line in the table of each crate.
+//! One file a kind, with a type that implements [`Policy`]. The other half of a kind, what its lane
+//! thread reads and writes, is its file in `rtcore/src/endpoint/`. A new kind is these two files
+//! and a line in the table of each crate.
 //!
-//! Constraint: code outside this room may ask for one kind by name if it deals with that kind alone (the registry with
-//! signals, the queues of the daemon with message queues), but it never lists all kinds.
+//! Constraint: code outside this room may ask for one kind by name if it deals with that kind alone
+//! (the registry with signals, the queues of the daemon with message queues), but it never lists
+//! all kinds.
 
 #![forbid(unsafe_code)]
 
@@ -76,7 +78,8 @@ pub trait Policy {
     /// What it takes of the machine.
     fn cost(&self) -> Cost;
 
-    /// What keeps messages where neither rtd nor the receiver's library discards them when they are too old.
+    /// What keeps messages where neither rtd nor the receiver's library discards them when they are
+    /// too old.
     fn keeps(&self, end: &End<'_>) -> Option<Keeps>;
 
     /// The first invariant of the plan that it breaks, in words.
@@ -90,7 +93,8 @@ pub trait Policy {
     /// Opens it for a route that sends to it.
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind>;
 
-    /// What a plan with such endpoints means on its skin that its author may not expect: one sentence each.
+    /// What a plan with such endpoints means on its skin that its author may not expect: one
+    /// sentence each.
     fn notes(plan: &Plan) -> Vec<String>
     where
         Self: Sized,
@@ -111,7 +115,8 @@ pub trait Described {
     /// What it is, in a sentence.
     fn noun(&self) -> String;
 
-    /// Why a tool cannot use it, and what can; `call` is what a program would use, such as `read(2)`. None if tools can.
+    /// Why a tool cannot use it, and what can; `call` is what a program would use, such as
+    /// `read(2)`. None if tools can.
     fn closed_to_tools(&self, call: &str) -> Option<String> {
         let _ = call;
         None
@@ -129,8 +134,8 @@ pub trait KindKeys: JsonSchema + Sized {
     /// Makes the endpoint; what is wrong goes to the report, and a stand-in into the plan.
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind;
 
-    /// Whether the endpoint is what its entry says. A default stands behind a refused key, and what follows from that
-    /// default is no fault of the file.
+    /// Whether the endpoint is what its entry says. A default stands behind a refused key, and what
+    /// follows from that default is no fault of the file.
     fn is_certain(&self) -> bool;
 
     /// The place of the first key that gives its size.
@@ -177,7 +182,8 @@ macro_rules! kinds {
             }
         }
 
-        /// The kind's name, and what tools say of it; none for a kind that this version does not know.
+        /// The kind's name, and what tools say of it; none for a kind that this version does not
+        /// know.
         pub fn of_page(shown: &Shown) -> Option<(&'static str, &dyn Described)> {
             match shown {
                 $(Shown::$Kind(shown) => Some(($name, shown)),)*
@@ -245,31 +251,41 @@ kinds! {
     Mqueue(mqueue, "mqueue", mqueue::MqueuePlan),
     /// A signal: as a source sent to the daemon, as a sink sent to the owner.
     Signal(signal, "signal", signal::SignalPlan),
-    /// A place in shared memory: a ring between the owner's session and whatever is at the other end.
+    /// A place in shared memory: a ring between the owner's session and whatever is at the other
+    /// end.
     Ring(ring, "lane", ring::RingPlan),
     /// Datagrams between the lane and a plain Linux program that has the device `rtpN` open.
     Xddp(xddp, "xddp", xddp::XddpPlan),
 }
 
 impl Keys {
-    /// The keys of an endpoint of this kind; those that belong to another kind are reported. If the kind was refused, its
-    /// keys are not known: they are read as those of a queue, and no other key is reported.
+    /// The keys of an endpoint of this kind; those that belong to another kind are reported. If the
+    /// kind was refused, its keys are not known: they are read as those of a queue, and no other
+    /// key is reported.
     pub fn read(r: &mut Reader<'_, '_, '_>, kind: Option<Kind>) -> Keys {
         let keys = Keys::read_of(r, kind.unwrap_or(Kind::Mqueue));
-        let name =
-            kind.and_then(|kind| KINDS.iter().find(|(other, ..)| *other == kind)).map(|(_, name, _)| *name);
+        let name = kind
+            .and_then(|kind| KINDS.iter().find(|(other, ..)| *other == kind))
+            .map(|(_, name, _)| *name);
         for key in KINDS.iter().flat_map(|(.., keys)| *keys) {
             r.foreign(key, name);
         }
         keys
     }
 
-    /// The name of the kind that the keys of a table without one belong to: of that with a key that no other kind has.
+    /// The name of the kind that the keys of a table without one belong to: of that with a key that
+    /// no other kind has.
     pub fn meant(r: &Reader<'_, '_, '_>) -> &'static str {
         let is_own = |own: &str, key: &&str| {
-            KINDS.iter().all(|(_, name, keys)| *name == own || !keys.contains(key)) && r.has(&[*key])
+            KINDS
+                .iter()
+                .all(|(_, name, keys)| *name == own || !keys.contains(key))
+                && r.has(&[*key])
         };
-        let meant = KINDS.iter().rev().find(|(_, name, keys)| keys.iter().any(|key| is_own(name, key)));
+        let meant = KINDS
+            .iter()
+            .rev()
+            .find(|(_, name, keys)| keys.iter().any(|key| is_own(name, key)));
         meant.map_or("mqueue", |(_, name, _)| *name)
     }
 }
@@ -280,16 +296,20 @@ impl EndpointKind {
         self.policy().ring()
     }
 
-    /// Bytes of the longest message that it takes; none for a signal without a ring, which carries a value or nothing.
+    /// Bytes of the longest message that it takes; none for a signal without a ring, which carries
+    /// a value or nothing.
     pub fn room(&self) -> Option<usize> {
-        self.policy().msgsize().or_else(|| self.ring().map(|ring| ring.payload_bytes))
+        self.policy()
+            .msgsize()
+            .or_else(|| self.ring().map(|ring| ring.payload_bytes))
     }
 }
 
 /// How messages pass through an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// A queue of the kernel: it keeps messages whether or not its owner is registered, and both directions may be used.
+    /// A queue of the kernel: it keeps messages whether or not its owner is registered, and both
+    /// directions may be used.
     Queue,
     /// Signals, which go to a process or to rtd.
     Signal,
@@ -324,7 +344,8 @@ pub struct End<'a> {
 }
 
 impl End<'_> {
-    /// For a queue of the kernel, which only a smaller size changes: what and how many is left to the kind.
+    /// For a queue of the kernel, which only a smaller size changes: what and how many is left to
+    /// the kind.
     fn kept_by_kernel(&self) -> Keeps {
         let name = self.name;
         Keeps {
@@ -332,7 +353,9 @@ impl End<'_> {
             messages: 0,
             displaces: false,
             fewer: format!("maxmsg = 1 (endpoint `{name}`)"),
-            library: format!("kind = \"lane\" (endpoint `{name}`), whose receiver's library discards them"),
+            library: format!(
+                "kind = \"lane\" (endpoint `{name}`), whose receiver's library discards them"
+            ),
         }
     }
 }
@@ -344,7 +367,8 @@ pub struct Keeps {
     pub what: String,
     /// How many.
     pub messages: u64,
-    /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`, `displace-oldest`).
+    /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`,
+    /// `displace-oldest`).
     pub displaces: bool,
     /// The line that makes it keep fewer.
     pub fewer: String,
@@ -384,13 +408,15 @@ pub struct SinkParts<'a> {
     pub shared: &'a mut Shared,
 }
 
-/// What is opened once for a source and its sinks, while workers are made. Lane threads keep what they use.
+/// What is opened once for a source and its sinks, while workers are made. Lane threads keep what
+/// they use.
 #[derive(Debug, Default)]
 pub struct Shared {
     ports: xddp::Ports,
 }
 
-/// The slot of a ring that was not made: a defect of the builder, and no reason to end a running daemon.
+/// The slot of a ring that was not made: a defect of the builder, and no reason to end a running
+/// daemon.
 fn missing_ring() -> io::Error {
     io::Error::other("the endpoint has a ring, and none was prepared for it")
 }

@@ -1,7 +1,8 @@
 //! Kind `mqueue`: a POSIX message queue (mq_overview(7)), or one in the namespace of a skin.
 
 use super::{
-    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts, small,
+    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts,
+    small,
 };
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Field, Reader};
@@ -36,26 +37,27 @@ pub struct Keys {
     /// Name of the queue, with a leading `/`. Default: `/` and the endpoint's name.
     #[schemars(default)]
     pub queue: Field<String>,
-    /// Messages that the queue holds. On Cobalt all messages, with 32 bytes more for each, take at most 4 MiB. Default: 10,
-    /// or 1 if every route to it has overflow = "conflate".
+    /// Messages that the queue holds. On Cobalt all messages, with 32 bytes more for each, take at
+    /// most 4 MiB. Default: 10, or 1 if every route to it has overflow = "conflate".
     #[schemars(default)]
     pub maxmsg: Field<Int<1, MQ_MAXMSG_HARD>>,
     /// Bytes of the largest message.
     #[schemars(default, extend("default" = 256))]
     pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
-    /// Permission bits, octal in quotes, applied at every start. The origin of messages is verified only if group and others
-    /// may not write.
+    /// Permission bits, octal in quotes, applied at every start. The origin of messages is verified
+    /// only if group and others may not write.
     #[schemars(default, extend("default" = "0660"))]
     pub mode: Field<ModeBits>,
-    /// Discard the messages that wait in the queue when rtd starts, and log their number. No ledger counts them: rtd had not
-    /// accepted those of a source, and an earlier rtd had delivered those of a sink. `rtctl flush ENDPOINT` does the same
-    /// once.
+    /// Discard the messages that wait in the queue when rtd starts, and log their number. No ledger
+    /// counts them: rtd had not accepted those of a source, and an earlier rtd had delivered those
+    /// of a sink. `rtctl flush ENDPOINT` does the same once.
     #[schemars(default, extend("default" = false))]
     pub flush_at_start: Field<bool>,
 }
 
 impl KindKeys for Keys {
-    const NAMES: &'static [&'static str] = &["queue", "maxmsg", "msgsize", "mode", "flush_at_start"];
+    const NAMES: &'static [&'static str] =
+        &["queue", "maxmsg", "msgsize", "mode", "flush_at_start"];
 
     fn read(r: &mut Reader<'_, '_, '_>) -> Keys {
         Keys {
@@ -68,29 +70,52 @@ impl KindKeys for Keys {
     }
 
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
-        let name = endpoint.name.get().map(|name| name.0.as_str()).unwrap_or_default();
+        let name = endpoint
+            .name
+            .get()
+            .map(|name| name.0.as_str())
+            .unwrap_or_default();
         let default = format!("/{name}");
         let written = self.queue.at();
         let queue = written.map_or(default.as_str(), |at| at.value.as_str());
         if let (Some(fault), Some(at)) = (queue_name_fault(queue), written) {
-            let message = format!("`{}` is not the name of a queue: {fault}", queue.escape_debug());
+            let message = format!(
+                "`{}` is not the name of a queue: {fault}",
+                queue.escape_debug()
+            );
             let meant = queue_name_meant(queue).unwrap_or(default.clone());
-            cx.report.error(&at.place, message, format!("queue = {}", free_queue(cx, endpoint, &meant)));
+            cx.report.error(
+                &at.place,
+                message,
+                format!("queue = {}", free_queue(cx, endpoint, &meant)),
+            );
         }
         let mode = self.mode.get().map_or(MODE, |mode| mode.0);
-        if let (Some(at), true, true) = (self.mode.at(), mode & 0o002 != 0, endpoint.owner.is_absent()) {
+        if let (Some(at), true, true) = (
+            self.mode.at(),
+            mode & 0o002 != 0,
+            endpoint.owner.is_absent(),
+        ) {
             let message = format!(
                 "mode {mode:04o}: any program on the machine may write queue `{}`, and it has no owner",
                 queue.escape_debug()
             );
-            cx.report.warning(&at.place, message, "mode = \"0660\"\nowner = (the process that sends)");
+            cx.report.warning(
+                &at.place,
+                message,
+                "mode = \"0660\"\nowner = (the process that sends)",
+            );
         }
         if let (Some(at), true) = (self.mode.at(), mode & 0o600 != 0o600) {
             let message = format!(
                 "mode {mode:04o} keeps rtd itself from opening queue `{}` again after a restart",
                 queue.escape_debug()
             );
-            cx.report.error(&at.place, message, format!("mode = \"{:04o}\"", mode | 0o600));
+            cx.report.error(
+                &at.place,
+                message,
+                format!("mode = \"{:04o}\"", mode | 0o600),
+            );
         }
         EndpointKind::Mqueue(MqueuePlan {
             // A name with a 0 in it was refused above; it never reaches a kernel call.
@@ -107,7 +132,10 @@ impl KindKeys for Keys {
     }
 
     fn size_place(&self) -> Option<&Place> {
-        self.maxmsg.at().map(|at| &at.place).or(self.msgsize.at().map(|at| &at.place))
+        self.maxmsg
+            .at()
+            .map(|at| &at.place)
+            .or(self.msgsize.at().map(|at| &at.place))
     }
 
     fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -137,9 +165,22 @@ impl Policy for MqueuePlan {
     }
 
     fn summary(&self, _: &SkinPlan) -> String {
-        let MqueuePlan { queue, maxmsg, msgsize, mode, flush_at_start } = self;
-        let flush = if *flush_at_start { "  flushed at start" } else { "" };
-        format!("mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}{flush}", queue.to_string_lossy())
+        let MqueuePlan {
+            queue,
+            maxmsg,
+            msgsize,
+            mode,
+            flush_at_start,
+        } = self;
+        let flush = if *flush_at_start {
+            "  flushed at start"
+        } else {
+            ""
+        };
+        format!(
+            "mqueue {}  {maxmsg} x {msgsize}B  {mode:04o}{flush}",
+            queue.to_string_lossy()
+        )
     }
 
     fn shown(&self, _: &SkinPlan) -> Shown {
@@ -159,7 +200,10 @@ impl Policy for MqueuePlan {
     }
 
     fn outside_sessions(&self, name: &str, _: bool) -> Option<String> {
-        Some(format!("`{name}` is an mqueue: mq_open(\"{}\")", self.queue.to_string_lossy()))
+        Some(format!(
+            "`{name}` is an mqueue: mq_open(\"{}\")",
+            self.queue.to_string_lossy()
+        ))
     }
 
     fn msgsize(&self) -> Option<usize> {
@@ -196,7 +240,11 @@ impl Policy for MqueuePlan {
         if let Some((owner, uid)) = writer {
             queue = queue.written_by(owner, uid);
         }
-        Ok(Source::new(SourceKind::Mqueue(queue), self.msgsize, !parts.keep_queues))
+        Ok(Source::new(
+            SourceKind::Mqueue(queue),
+            self.msgsize,
+            !parts.keep_queues,
+        ))
     }
 
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind> {
@@ -239,19 +287,33 @@ impl Described for mqueue::Shown {
     }
 }
 
-/// Warns where an owner is named and others may write the queue all the same: the group matters where the
-/// origin is passed on, which is in shared memory and in queued signals (a doorbell's is one of many); the whole
-/// machine anywhere.
+/// Warns where an owner is named and others may write the queue all the same: the group matters
+/// where the origin is passed on, which is in shared memory and in queued signals (a doorbell's is
+/// one of many); the whole machine anywhere.
 fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
-    let carries_origin =
-        |id: &usize| plan.endpoints.get(*id).is_some_and(|to| to.kind.policy().passes_origin());
+    let carries_origin = |id: &usize| {
+        plan.endpoints
+            .get(*id)
+            .is_some_and(|to| to.kind.policy().passes_origin())
+    };
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
-        let Some((MqueuePlan { mode, .. }, keys)) = queue(&endpoint.kind, written) else { continue };
-        let Some(owner) = endpoint.owner.and_then(|owner| plan.processes.get(owner)) else { continue };
+        let Some((MqueuePlan { mode, .. }, keys)) = queue(&endpoint.kind, written) else {
+            continue;
+        };
+        let Some(owner) = endpoint.owner.and_then(|owner| plan.processes.get(owner)) else {
+            continue;
+        };
         let routes = || plan.routes.iter().filter(|route| route.from == id);
-        let tells_origin = routes().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(carries_origin);
-        let others = if mode & 0o002 != 0 { "any program on the machine" } else { "the queue's group" };
+        let tells_origin = routes()
+            .flat_map(|r| &r.to)
+            .flat_map(TargetPlan::endpoints)
+            .any(carries_origin);
+        let others = if mode & 0o002 != 0 {
+            "any program on the machine"
+        } else {
+            "the queue's group"
+        };
         let place = keys.mode.place_or(&written.place);
         let (name, owner) = (&endpoint.name, &owner.name);
         if tells_origin && mode & 0o022 != 0 {
@@ -276,7 +338,9 @@ fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 
 /// Why mq_open(3) would not take a name.
 fn queue_name_fault(queue: &str) -> Option<&'static str> {
-    let Some(rest) = queue.strip_prefix('/') else { return Some("a queue's name begins with `/`") };
+    let Some(rest) = queue.strip_prefix('/') else {
+        return Some("a queue's name begins with `/`");
+    };
     if rest.is_empty() || rest == "." || rest == ".." {
         return Some("a name follows the `/`");
     }
@@ -295,25 +359,41 @@ fn queue_name_fault(queue: &str) -> Option<&'static str> {
 /// The name that a wrong one was meant to be, if something of it is left.
 fn queue_name_meant(queue: &str) -> Option<String> {
     let rest = queue.trim_start_matches('/').replace('/', ".");
-    let rest: String = rest.chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect();
+    let rest: String = rest
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(QUOTED_CHARS_MAX)
+        .collect();
     let queue = format!("/{rest}");
     queue_name_fault(&queue).is_none().then_some(queue)
 }
 
 /// A queue's name in quotes that no other endpoint has: the one wanted, or with a number behind it.
 fn free_queue(cx: &Context<'_, '_, '_>, own: &Endpoint, wanted: &str) -> String {
-    let others = cx.config.endpoint.iter().filter(|other| other.place != own.place);
+    let others = cx
+        .config
+        .endpoint
+        .iter()
+        .filter(|other| other.place != own.place);
     let others: Vec<String> = others.filter_map(queue_of).collect();
     // A name without its first letter is one of an endpoint that was refused.
-    let wanted = if queue_name_fault(wanted).is_some() { "/commands" } else { wanted };
+    let wanted = if queue_name_fault(wanted).is_some() {
+        "/commands"
+    } else {
+        wanted
+    };
     let numbered = (2..).map(|number: u32| format!("{wanted}-{number}"));
-    let free = std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !others.contains(name));
+    let free = std::iter::once(wanted.to_owned())
+        .chain(numbered)
+        .find(|name| !others.contains(name));
     quoted(&free.unwrap_or_default())
 }
 
 /// The queue that an endpoint of kind `mqueue` names or is named after.
 fn queue_of(endpoint: &Endpoint) -> Option<String> {
-    let (Some(_), super::Keys::Mqueue(keys)) = (endpoint.kind.get(), &endpoint.keys) else { return None };
+    let (Some(_), super::Keys::Mqueue(keys)) = (endpoint.kind.get(), &endpoint.keys) else {
+        return None;
+    };
     let name = || endpoint.name.get().map(|name| format!("/{}", name.0));
     keys.queue.get().cloned().or_else(name)
 }
@@ -333,7 +413,9 @@ fn check_names(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let mut queues: HashMap<&CString, &Endpoint> = HashMap::new();
     let config = cx.config;
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
-        let Some((MqueuePlan { queue, .. }, keys)) = queue(&endpoint.kind, written) else { continue };
+        let Some((MqueuePlan { queue, .. }, keys)) = queue(&endpoint.kind, written) else {
+            continue;
+        };
         // A second endpoint of one name has its queue's name from there.
         if keys.queue.at().is_none() && cx.names.second.contains(&written.place.key) {
             continue;
@@ -360,12 +442,19 @@ fn twice(cx: &mut Context<'_, '_, '_>, queue: &CString, first: &Endpoint, endpoi
     let (other, own) = (label(first), label(endpoint));
     let wanted = queue_name_meant(own).unwrap_or_else(|| queue.to_string());
     let free = free_queue(cx, endpoint, &wanted);
-    let is_read = |name: &str| cx.config.route.iter().any(|r| r.from.get().is_some_and(|from| from == name));
+    let is_read = |name: &str| {
+        cx.config
+            .route
+            .iter()
+            .any(|r| r.from.get().is_some_and(|from| from == name))
+    };
     let passes_on = is_read(own) != is_read(other);
     let (message, more) = if passes_on {
         (
             "rtd stands between two queues and would read what it sent".to_owned(),
-            format!("have the program at `{own}` open this queue; the one at `{other}` keeps the old name"),
+            format!(
+                "have the program at `{own}` open this queue; the one at `{other}` keeps the old name"
+            ),
         )
     } else {
         (
@@ -373,11 +462,17 @@ fn twice(cx: &mut Context<'_, '_, '_>, queue: &CString, first: &Endpoint, endpoi
             format!("use endpoint `{other}` in all the routes and remove this one"),
         )
     };
-    let message =
-        format!("queue `{}` is the endpoint's on line {line} already: {message}", queue.escape_debug());
-    cx.report.error(&place, message, format!("queue = {free}\n{more}"));
+    let message = format!(
+        "queue `{}` is the endpoint's on line {line} already: {message}",
+        queue.escape_debug()
+    );
+    cx.report
+        .error(&place, message, format!("queue = {free}\n{more}"));
 }
 
 fn label(endpoint: &Endpoint) -> &str {
-    endpoint.name.get().map_or("commands", |name| name.0.as_str())
+    endpoint
+        .name
+        .get()
+        .map_or("commands", |name| name.0.as_str())
 }

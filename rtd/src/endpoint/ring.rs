@@ -1,8 +1,9 @@
-//! Kind `lane`: a place in shared memory, which is a ring between the owner's session and whatever is at the other end.
+//! Kind `lane`: a place in shared memory, which is a ring between the owner's session and whatever
+//! is at the other end.
 
 use super::{
-    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts, Use,
-    missing_ring, small,
+    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts,
+    Use, missing_ring, small,
 };
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Field, Reader};
@@ -27,10 +28,12 @@ pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What a message in a ring takes besides its payload.
 const SLOT_OVERHEAD_BYTES: u64 = 64;
-/// A ring's two memories have each a page of indices and rights of their own; one more for rounding.
+/// A ring's two memories have each a page of indices and rights of their own; one more for
+/// rounding.
 const OVERHEAD_BYTES: u64 = 3 * 4096;
 
-/// Slots of a ring unless the file says otherwise: as many as a route keeps in front of a full target.
+/// Slots of a ring unless the file says otherwise: as many as a route keeps in front of a full
+/// target.
 const SLOTS: usize = 64;
 /// Payload bytes of a lane endpoint unless the file says otherwise: as a queue's.
 pub(super) const PAYLOAD_BYTES: usize = 256;
@@ -46,7 +49,8 @@ pub struct Keys {
     /// Slots of the ring, rounded up to a power of two.
     #[schemars(default, extend("default" = 64))]
     pub maxmsg: Slots,
-    /// Bytes of the largest message, at most 1 MiB; one ring (maxmsg x msgsize) has at most 256 MiB.
+    /// Bytes of the largest message, at most 1 MiB; one ring (maxmsg x msgsize) has at most 256
+    /// MiB.
     #[schemars(default, extend("default" = 256))]
     pub msgsize: Payload,
 }
@@ -55,18 +59,30 @@ impl KindKeys for Keys {
     const NAMES: &'static [&'static str] = &["maxmsg", "msgsize"];
 
     fn read(r: &mut Reader<'_, '_, '_>) -> Keys {
-        Keys { maxmsg: r.optional("maxmsg"), msgsize: r.optional("msgsize") }
+        Keys {
+            maxmsg: r.optional("maxmsg"),
+            msgsize: r.optional("msgsize"),
+        }
     }
 
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
         if endpoint.owner.is_absent() && !cx.report.has_broken_lines() {
-            let place = Place { key: format!("{}.owner", endpoint.place.key), ..endpoint.place.clone() };
+            let place = Place {
+                key: format!("{}.owner", endpoint.place.key),
+                ..endpoint.place.clone()
+            };
             let name = endpoint.name.get().map_or("?", |name| name.0.as_str());
-            let message = format!("lane endpoint `{name}` has no owner: no process would share its ring");
+            let message =
+                format!("lane endpoint `{name}` has no owner: no process would share its ring");
             let fix = cx.owner_line();
             cx.report.error(&place, message, fix);
         }
-        EndpointKind::Ring(size(cx, (&self.maxmsg, &self.msgsize), &endpoint.place, "lane"))
+        EndpointKind::Ring(size(
+            cx,
+            (&self.maxmsg, &self.msgsize),
+            &endpoint.place,
+            "lane",
+        ))
     }
 
     fn is_certain(&self) -> bool {
@@ -74,7 +90,10 @@ impl KindKeys for Keys {
     }
 
     fn size_place(&self) -> Option<&Place> {
-        self.maxmsg.at().map(|at| &at.place).or(self.msgsize.at().map(|at| &at.place))
+        self.maxmsg
+            .at()
+            .map(|at| &at.place)
+            .or(self.msgsize.at().map(|at| &at.place))
     }
 
     fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -118,7 +137,10 @@ impl Policy for RingPlan {
     }
 
     fn shown(&self, _: &SkinPlan) -> Shown {
-        Shown::Ring(ring::Shown { maxmsg: small(self.slots), msgsize: small(self.payload_bytes) })
+        Shown::Ring(ring::Shown {
+            maxmsg: small(self.slots),
+            msgsize: small(self.payload_bytes),
+        })
     }
 
     fn room_name(&self) -> String {
@@ -176,7 +198,8 @@ impl Policy for RingPlan {
         (!used.is_owned).then(|| format!("lane endpoint `{}` has no owner", used.name))
     }
 
-    /// At a stop, what the daemon has not taken stays with its sender, whose session brings it to the next daemon.
+    /// At a stop, what the daemon has not taken stays with its sender, whose session brings it to
+    /// the next daemon.
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
         let ring_slot = parts.ring_slot.ok_or_else(missing_ring)?;
         let kind = SourceKind::Ring(ring::Source::new(ring_slot, parts.doorbell));
@@ -185,7 +208,10 @@ impl Policy for RingPlan {
 
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind> {
         let ring_slot = parts.ring_slot.ok_or_else(missing_ring)?;
-        Ok(SinkKind::Ring(ring::Sink::new(ring_slot, self.payload_bytes)))
+        Ok(SinkKind::Ring(ring::Sink::new(
+            ring_slot,
+            self.payload_bytes,
+        )))
     }
 }
 
@@ -195,7 +221,10 @@ impl Described for ring::Shown {
     }
 
     fn members(&self) -> Vec<(&'static str, Value)> {
-        vec![("maxmsg", self.maxmsg.into()), ("msgsize", self.msgsize.into())]
+        vec![
+            ("maxmsg", self.maxmsg.into()),
+            ("msgsize", self.msgsize.into()),
+        ]
     }
 
     fn noun(&self) -> String {
@@ -203,7 +232,10 @@ impl Described for ring::Shown {
     }
 
     fn closed_to_tools(&self, _: &str) -> Option<String> {
-        Some(format!("is {}: a program reaches it as a session", self.noun()))
+        Some(format!(
+            "is {}: a program reaches it as a session",
+            self.noun()
+        ))
     }
 }
 
@@ -233,11 +265,18 @@ pub(super) fn size(
         );
         let fix = format!("msgsize = {RING_PAYLOAD_BYTES_MAX}\nkind = \"mqueue\"");
         cx.report.error(&at.place, message, fix);
-        return RingPlan { slots: 1, payload_bytes: RING_PAYLOAD_BYTES_MAX };
+        return RingPlan {
+            slots: 1,
+            payload_bytes: RING_PAYLOAD_BYTES_MAX,
+        };
     }
     if slots * payload_bytes > RING_BYTES_MAX {
         let place = maxmsg.place_or(&msgsize.place_or(place));
-        let rounded = if slots == written { String::new() } else { format!(" (rounded up from {written})") };
+        let rounded = if slots == written {
+            String::new()
+        } else {
+            format!(" (rounded up from {written})")
+        };
         let message = format!(
             "a ring of {slots} slots{rounded} x {payload_bytes} bytes is {} bytes, at most {RING_BYTES_MAX} are \
              possible",
@@ -245,18 +284,31 @@ pub(super) fn size(
         );
         // The largest power of two that fits: slots are rounded up to one.
         let most = 1_usize << (RING_BYTES_MAX / payload_bytes).ilog2();
-        cx.report.error(&place, message, format!("maxmsg = {most}\nmsgsize = {}", RING_BYTES_MAX / slots));
+        cx.report.error(
+            &place,
+            message,
+            format!("maxmsg = {most}\nmsgsize = {}", RING_BYTES_MAX / slots),
+        );
         // What a refused ring would take of the machine is no fault of its own.
-        return RingPlan { slots: 1, payload_bytes };
+        return RingPlan {
+            slots: 1,
+            payload_bytes,
+        };
     }
-    RingPlan { slots, payload_bytes }
+    RingPlan {
+        slots,
+        payload_bytes,
+    }
 }
 
-/// Reports lane endpoints that are read and sent to: the owner is at one end of a ring, not at both.
+/// Reports lane endpoints that are read and sent to: the owner is at one end of a ring, not at
+/// both.
 fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let sunk = plan.sinks();
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&cx.config.endpoint).enumerate() {
-        let EndpointKind::Ring(_) = endpoint.kind else { continue };
+        let EndpointKind::Ring(_) = endpoint.kind else {
+            continue;
+        };
         let read = plan.routes.iter().any(|route| route.from == id);
         if !read || !sunk.get(id).copied().unwrap_or(false) {
             continue;
@@ -268,7 +320,9 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             "lane endpoint `{name}` is read by one route and sent to by another: read, `{owner}` sends into it; \
              sent to, `{owner}` receives from it"
         );
-        let fix = format!("declare two endpoints, `{name}.out` for `from` and `{name}.in` for `to`");
-        cx.report.error(&written.kind.place_or(&written.place), message, fix);
+        let fix =
+            format!("declare two endpoints, `{name}.out` for `from` and `{name}.in` for `to`");
+        cx.report
+            .error(&written.kind.place_or(&written.place), message, fix);
     }
 }

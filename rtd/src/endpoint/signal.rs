@@ -2,8 +2,8 @@
 
 use super::ring::{self, RingPlan};
 use super::{
-    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts, Use,
-    missing_ring,
+    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts,
+    Use, missing_ring,
 };
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Field, Reader};
@@ -29,9 +29,10 @@ const SINKS_TOO: [&str; 4] = ["SIGHUP", "SIGINT", "SIGTERM", "SIGCONT"];
 /// A signal: as a source sent to rtd, as a sink sent to the owner, which is then required.
 #[derive(Debug, JsonSchema)]
 pub struct Keys {
-    /// Which one: `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. A real-time signal, SIGUSR1, SIGUSR2, SIGALRM, SIGIO
-    /// or SIGWINCH waits in `capacity` until the program blocks or handles it, and is rejected if the program ignores it.
-    /// SIGTERM, SIGINT, SIGHUP and SIGCONT are sent at once.
+    /// Which one: `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. A real-time signal, SIGUSR1,
+    /// SIGUSR2, SIGALRM, SIGIO or SIGWINCH waits in `capacity` until the program blocks or handles
+    /// it, and is rejected if the program ignores it. SIGTERM, SIGINT, SIGHUP and SIGCONT are sent
+    /// at once.
     pub signal: Field<SignalNumber>,
     /// As a sink: send to the whole `process` or to the registered `thread`.
     #[schemars(default, extend("default" = "process"))]
@@ -39,9 +40,9 @@ pub struct Keys {
     /// As a sink with msgsize: slots of the ring, rounded up to a power of two. Default: 64.
     #[schemars(default)]
     pub maxmsg: ring::Slots,
-    /// As a sink, real-time signals only: payloads of up to this size are sent in a ring of the owner's session beside the
-    /// signal, whose value is then a ticket. At most 1 MiB; one ring (maxmsg x msgsize) has at most 256 MiB. Default: none,
-    /// the value is the payload.
+    /// As a sink, real-time signals only: payloads of up to this size are sent in a ring of the
+    /// owner's session beside the signal, whose value is then a ticket. At most 1 MiB; one ring
+    /// (maxmsg x msgsize) has at most 256 MiB. Default: none, the value is the payload.
     #[schemars(default)]
     pub msgsize: ring::Payload,
 }
@@ -60,13 +61,23 @@ impl KindKeys for Keys {
 
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
         if self.signal.is_absent() && !cx.report.has_broken_lines() {
-            let place = Place { key: format!("{}.signal", endpoint.place.key), ..endpoint.place.clone() };
+            let place = Place {
+                key: format!("{}.signal", endpoint.place.key),
+                ..endpoint.place.clone()
+            };
             let free = format!("signal = \"{}\"", free(cx.config));
-            cx.report.error(&place, "`signal` is missing for kind = \"signal\"", free);
+            cx.report
+                .error(&place, "`signal` is missing for kind = \"signal\"", free);
         }
         EndpointKind::Signal(SignalPlan {
-            signo: self.signal.get().map_or_else(signame::rt_min, |signal| signal.0),
-            target: self.target.get().map_or(SignalTarget::Process, |target| target.0),
+            signo: self
+                .signal
+                .get()
+                .map_or_else(signame::rt_min, |signal| signal.0),
+            target: self
+                .target
+                .get()
+                .map_or(SignalTarget::Process, |target| target.0),
             inbox: self.inbox(cx, &endpoint.place),
         })
     }
@@ -76,7 +87,10 @@ impl KindKeys for Keys {
     }
 
     fn size_place(&self) -> Option<&Place> {
-        self.maxmsg.at().map(|at| &at.place).or(self.msgsize.at().map(|at| &at.place))
+        self.maxmsg
+            .at()
+            .map(|at| &at.place)
+            .or(self.msgsize.at().map(|at| &at.place))
     }
 
     fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -89,13 +103,19 @@ impl Keys {
     fn inbox(&self, cx: &mut Context<'_, '_, '_>, place: &Place) -> Option<RingPlan> {
         let Some(msgsize) = self.msgsize.at() else {
             if let (Some(at), true) = (self.maxmsg.at(), self.msgsize.is_absent()) {
-                let message = "`maxmsg` of a signal has no effect without `msgsize`: the signal has no ring";
+                let message =
+                    "`maxmsg` of a signal has no effect without `msgsize`: the signal has no ring";
                 let fix = format!("msgsize = {}\nremove `maxmsg`", ring::PAYLOAD_BYTES);
                 cx.report.error(&at.place, message, fix);
             }
             return None;
         };
-        if let Some(signo) = self.signal.get().map(|signal| signal.0).filter(|s| !signame::is_realtime(*s)) {
+        if let Some(signo) = self
+            .signal
+            .get()
+            .map(|signal| signal.0)
+            .filter(|s| !signame::is_realtime(*s))
+        {
             let message = format!(
                 "{} carries no value, so it cannot announce a payload: only real-time signals have `msgsize`",
                 signame::name(signo)
@@ -106,7 +126,12 @@ impl Keys {
                 format!("signal = \"{}\"\nremove `msgsize`", free(cx.config)),
             );
         }
-        Some(ring::size(cx, (&self.maxmsg, &self.msgsize), place, "signal"))
+        Some(ring::size(
+            cx,
+            (&self.maxmsg, &self.msgsize),
+            place,
+            "signal",
+        ))
     }
 }
 
@@ -117,8 +142,8 @@ pub struct SignalPlan {
     pub signo: i32,
     /// Whole process or the thread that registered.
     pub target: SignalTarget,
-    /// As a sink: payloads of up to a slot are sent in a ring of the owner's session, and the signal only says that they
-    /// are there.
+    /// As a sink: payloads of up to a slot are sent in a ring of the owner's session, and the
+    /// signal only says that they are there.
     pub inbox: Option<RingPlan>,
 }
 
@@ -130,13 +155,20 @@ impl SignalPlan {
 
     /// Bytes that it carries to a process without a session.
     pub fn value_bytes(&self) -> usize {
-        if signame::is_realtime(self.signo) { SIGNAL_VALUE_BYTES } else { 0 }
+        if signame::is_realtime(self.signo) {
+            SIGNAL_VALUE_BYTES
+        } else {
+            0
+        }
     }
 
-    /// Whether it can take what a route brings; `may_lose` if the rest of a longer message may be dropped.
+    /// Whether it can take what a route brings; `may_lose` if the rest of a longer message may be
+    /// dropped.
     pub fn takes(&self, bytes: usize, may_lose: bool) -> bool {
         let is_known = signame::from_number(i64::from(self.signo)).is_ok();
-        let room = self.inbox.map_or(self.value_bytes(), |ring| ring.payload_bytes);
+        let room = self
+            .inbox
+            .map_or(self.value_bytes(), |ring| ring.payload_bytes);
         is_known && (bytes <= room || self.inbox.is_none() && may_lose)
     }
 }
@@ -148,12 +180,21 @@ impl Policy for SignalPlan {
 
     fn summary(&self, _: &SkinPlan) -> String {
         let to = if self.to_thread() { "  to thread" } else { "" };
-        let ring = self.inbox.map(|ring| format!("  {} x {}B", ring.slots, ring.payload_bytes));
-        format!("signal {}{to}{}", signame::name(self.signo), ring.unwrap_or_default())
+        let ring = self
+            .inbox
+            .map(|ring| format!("  {} x {}B", ring.slots, ring.payload_bytes));
+        format!(
+            "signal {}{to}{}",
+            signame::name(self.signo),
+            ring.unwrap_or_default()
+        )
     }
 
     fn shown(&self, _: &SkinPlan) -> Shown {
-        Shown::Signal(signal::Shown { signo: self.signo, to_thread: self.to_thread() })
+        Shown::Signal(signal::Shown {
+            signo: self.signo,
+            to_thread: self.to_thread(),
+        })
     }
 
     fn room_name(&self) -> String {
@@ -168,9 +209,15 @@ impl Policy for SignalPlan {
     }
 
     fn outside_sessions(&self, name: &str, is_read: bool) -> Option<String> {
-        let way =
-            if is_read { "send it to rtd: sigqueue(3)" } else { "it comes as a signal: sigwaitinfo(2)" };
-        Some(format!("`{name}` is a signal ({}), not a lane: {way}", signame::name(self.signo)))
+        let way = if is_read {
+            "send it to rtd: sigqueue(3)"
+        } else {
+            "it comes as a signal: sigwaitinfo(2)"
+        };
+        Some(format!(
+            "`{name}` is a signal ({}), not a lane: {way}",
+            signame::name(self.signo)
+        ))
     }
 
     fn msgsize(&self) -> Option<usize> {
@@ -187,19 +234,32 @@ impl Policy for SignalPlan {
     }
 
     fn cost(&self) -> Cost {
-        Cost { read: 1, ..Cost::default() }
+        Cost {
+            read: 1,
+            ..Cost::default()
+        }
     }
 
-    /// A standard signal carries nothing, and messages in a ring are discarded by the receiver's library.
+    /// A standard signal carries nothing, and messages in a ring are discarded by the receiver's
+    /// library.
     fn keeps(&self, end: &End<'_>) -> Option<Keeps> {
         if self.inbox.is_some() || !signame::is_realtime(self.signo) {
             return None;
         }
-        let library =
-            format!("msgsize = 8 (endpoint `{}`): a ring, whose receiver's library discards them", end.name);
+        let library = format!(
+            "msgsize = 8 (endpoint `{}`): a ring, whose receiver's library discards them",
+            end.name
+        );
         Some(Keeps {
-            what: format!("the kernel's list of pending signals ({})", signame::name(self.signo)),
-            messages: end.machine.rlimit_sigpending.and_then(|limit| limit.soft).unwrap_or(u64::MAX),
+            what: format!(
+                "the kernel's list of pending signals ({})",
+                signame::name(self.signo)
+            ),
+            messages: end
+                .machine
+                .rlimit_sigpending
+                .and_then(|limit| limit.soft)
+                .unwrap_or(u64::MAX),
             displaces: false,
             fewer: library.clone(),
             library,
@@ -208,7 +268,12 @@ impl Policy for SignalPlan {
 
     fn fault(&self, used: &Use<'_>) -> Option<String> {
         let broken = self.inbox.is_some() && (used.is_read || !signame::is_realtime(self.signo));
-        broken.then(|| format!("signal `{}` has an inbox and is read or standard", used.name))
+        broken.then(|| {
+            format!(
+                "signal `{}` has an inbox and is read or standard",
+                used.name
+            )
+        })
     }
 
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
@@ -216,12 +281,19 @@ impl Policy for SignalPlan {
         // What a descriptor announces are Linux's signals.
         let shared = parts.skin.caps.shared_namespace;
         let pending = shared.then(|| set.descriptor()).transpose()?;
-        Ok(Source::new(SourceKind::Signal(signal::Source { set, pending }), 0, true))
+        Ok(Source::new(
+            SourceKind::Signal(signal::Source { set, pending }),
+            0,
+            true,
+        ))
     }
 
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind> {
         let ring = |ring: RingPlan| {
-            parts.ring_slot.map(|slot| SignalRing::new(slot, ring.payload_bytes)).ok_or_else(missing_ring)
+            parts
+                .ring_slot
+                .map(|slot| SignalRing::new(slot, ring.payload_bytes))
+                .ok_or_else(missing_ring)
         };
         Ok(SinkKind::Signal(signal::Sink {
             signo: self.signo,
@@ -249,11 +321,18 @@ impl Policy for SignalPlan {
 impl Described for signal::Shown {
     fn what(&self) -> String {
         let target = if self.to_thread { "thread" } else { "process" };
-        format!("{} ({})  to {target}", signame::name(self.signo), self.signo)
+        format!(
+            "{} ({})  to {target}",
+            signame::name(self.signo),
+            self.signo
+        )
     }
 
     fn members(&self) -> Vec<(&'static str, Value)> {
-        vec![("signo", self.signo.into()), ("to_thread", self.to_thread.into())]
+        vec![
+            ("signo", self.signo.into()),
+            ("to_thread", self.to_thread.into()),
+        ]
     }
 
     fn noun(&self) -> String {
@@ -267,7 +346,8 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let mut sinks: HashMap<(Option<usize>, i32), (EndpointId, bool)> = HashMap::new();
     let sunk = plan.sinks();
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&cx.config.endpoint).enumerate() {
-        let (EndpointKind::Signal(plan_of), super::Keys::Signal(keys)) = (&endpoint.kind, &written.keys)
+        let (EndpointKind::Signal(plan_of), super::Keys::Signal(keys)) =
+            (&endpoint.kind, &written.keys)
         else {
             continue;
         };
@@ -295,7 +375,11 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     "`msgsize` has a meaning where a route sends to it only: what comes to rtd by {} is its value",
                     signame::name(signo)
                 );
-                cx.report.error(&at.place, message, "remove `msgsize`\nkind = \"lane\" (payloads into rtd)");
+                cx.report.error(
+                    &at.place,
+                    message,
+                    "remove `msgsize`\nkind = \"lane\" (payloads into rtd)",
+                );
             }
             source(cx, &place, signo);
             if let Some(first) = sources.insert(signo, id) {
@@ -304,21 +388,35 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                     signame::name(signo),
                     plan.endpoints.get(first).map_or("?", |e| e.name.as_str())
                 );
-                cx.report.error(&place, message, format!("signal = \"{}\"", free(cx.config)));
+                cx.report
+                    .error(&place, message, format!("signal = \"{}\"", free(cx.config)));
             }
         }
         if is_sink {
             sink(cx, &place, signo);
             if endpoint.owner.is_none() && written.owner.is_absent() {
-                let message = format!("endpoint `{}` is sent to, but no process owns it", endpoint.name);
-                let at = Place { key: format!("{}.owner", written.place.key), ..written.place.clone() };
+                let message = format!(
+                    "endpoint `{}` is sent to, but no process owns it",
+                    endpoint.name
+                );
+                let at = Place {
+                    key: format!("{}.owner", written.place.key),
+                    ..written.place.clone()
+                };
                 let line = cx.owner_line();
                 cx.report.error(&at, message, line);
             } else if let Some((first, tickets)) =
                 sinks.insert((endpoint.owner, signo), (id, inbox.is_some()))
             {
                 let first = plan.endpoints.get(first).map_or("?", |e| e.name.as_str());
-                same_signal(cx, &place, signo, first, tickets == inbox.is_some(), &free(cx.config));
+                same_signal(
+                    cx,
+                    &place,
+                    signo,
+                    first,
+                    tickets == inbox.is_some(),
+                    &free(cx.config),
+                );
             }
         }
     }
@@ -334,14 +432,20 @@ fn same_signal(
     free: &str,
 ) {
     let name = signame::name(signo);
-    let message =
-        format!("{name} goes to the same process from endpoint `{first}`: it cannot tell them apart");
+    let message = format!(
+        "{name} goes to the same process from endpoint `{first}`: it cannot tell them apart"
+    );
     let fix = format!("signal = \"{free}\"");
     if alike {
         cx.report.warning(place, message, fix);
     } else {
-        let message = format!("{message}, and only one of them has `msgsize`, where the value is a ticket");
-        cx.report.error(place, message, format!("{fix}\nthe same `msgsize` for both"));
+        let message =
+            format!("{message}, and only one of them has `msgsize`, where the value is a ticket");
+        cx.report.error(
+            place,
+            message,
+            format!("{fix}\nthe same `msgsize` for both"),
+        );
     }
 }
 
@@ -351,8 +455,9 @@ fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32
          sent to, it goes to the owner",
         signame::name(signo)
     );
-    let fix =
-        format!("declare two endpoints, `{name}.in` for `from` and `{name}.out` with an owner for `to`");
+    let fix = format!(
+        "declare two endpoints, `{name}.in` for `from` and `{name}.out` with an owner for `to`"
+    );
     cx.report.error(place, message, fix);
 }
 
@@ -371,12 +476,17 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     if may_be_source(signo) {
         return;
     }
-    let message =
-        format!("{name} cannot be a source: the daemon or the kernel needs it to mean what it means");
+    let message = format!(
+        "{name} cannot be a source: the daemon or the kernel needs it to mean what it means"
+    );
     cx.report.error(
         place,
         message,
-        format!("signal = \"{}\"\none of {}", free(cx.config), DOORBELLS.map(signame::name).join(", ")),
+        format!(
+            "signal = \"{}\"\none of {}",
+            free(cx.config),
+            DOORBELLS.map(signame::name).join(", ")
+        ),
     );
 }
 
@@ -385,25 +495,39 @@ fn sink(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     if may_be_sink(signo) {
         return;
     }
-    let message =
-        format!("{name} cannot be sent as a message: it would stop or kill the receiver, or be lost");
-    let list: Vec<String> =
-        DOORBELLS.map(signame::name).into_iter().chain(SINKS_TOO.map(str::to_owned)).collect();
+    let message = format!(
+        "{name} cannot be sent as a message: it would stop or kill the receiver, or be lost"
+    );
+    let list: Vec<String> = DOORBELLS
+        .map(signame::name)
+        .into_iter()
+        .chain(SINKS_TOO.map(str::to_owned))
+        .collect();
     let free = free(cx.config);
-    cx.report.error(place, message, format!("signal = \"{free}\"\none of {}", list.join(", ")));
+    cx.report.error(
+        place,
+        message,
+        format!("signal = \"{free}\"\none of {}", list.join(", ")),
+    );
 }
 
 /// A real-time signal that no endpoint names.
 pub fn free(config: &Config) -> String {
     let signals = || {
-        config.endpoint.iter().filter_map(|endpoint| match &endpoint.keys {
-            super::Keys::Signal(keys) => keys.signal.get(),
-            _ => None,
-        })
+        config
+            .endpoint
+            .iter()
+            .filter_map(|endpoint| match &endpoint.keys {
+                super::Keys::Signal(keys) => keys.signal.get(),
+                _ => None,
+            })
     };
     let taken = |signo: i32| signals().any(|SignalNumber(other)| *other == signo);
-    // The lowest ones have the highest precedence: they are left to a signal for which that was chosen.
+    // The lowest ones have the highest precedence: they are left to a signal for which that was
+    // chosen.
     let first = signame::rt_min() + 3;
-    let free = (first..=signame::rt_max()).chain(signame::rt_min()..first).find(|signo| !taken(*signo));
+    let free = (first..=signame::rt_max())
+        .chain(signame::rt_min()..first)
+        .find(|signo| !taken(*signo));
     signame::name(free.unwrap_or(first))
 }

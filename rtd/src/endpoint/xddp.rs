@@ -1,10 +1,14 @@
-//! Kind `xddp`: datagrams between a lane on Cobalt and a plain Linux program that has the device `rtpN` open; both ways,
-//! which have nothing to do with each other.
+//! Kind `xddp`: datagrams between a lane on Cobalt and a plain Linux program that has the device
+//! `rtpN` open; both ways, which have nothing to do with each other.
 
-#![allow(rustdoc::invalid_html_tags, reason = "the schema shows <label> as it is written")]
+#![allow(
+    rustdoc::invalid_html_tags,
+    reason = "the schema shows <label> as it is written"
+)]
 
 use super::{
-    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts, Use, small,
+    Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts,
+    Use, small,
 };
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Field, Reader};
@@ -37,7 +41,8 @@ const MSGSIZE: usize = 256;
 pub struct Keys {
     /// Port number N of the device /dev/rtpN, which the Linux program opens.
     pub port: Field<Int<0, 32_767>>,
-    /// Name of the port, 1 to 31 bytes: /proc/xenomai/registry/rtipc/xddp/<label> leads to the device. Default: none.
+    /// Name of the port, 1 to 31 bytes: /proc/xenomai/registry/rtipc/xddp/<label> leads to the
+    /// device. Default: none.
     #[schemars(default)]
     pub label: Field<String>,
     /// Messages of msgsize that both directions have room for together.
@@ -48,8 +53,8 @@ pub struct Keys {
     pub msgsize: Field<Int<1, MQ_MSGSIZE_HARD>>,
 }
 
-/// A deployment names its ports, since the Linux program opens the device of that number: the core's own choice (-1) is
-/// refused.
+/// A deployment names its ports, since the Linux program opens the device of that number: the
+/// core's own choice (-1) is refused.
 impl KindKeys for Keys {
     const NAMES: &'static [&'static str] = &["port", "label", "maxmsg", "msgsize"];
 
@@ -64,12 +69,21 @@ impl KindKeys for Keys {
 
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind {
         if self.port.is_absent() && !cx.report.has_broken_lines() {
-            let place = Place { key: format!("{}.port", endpoint.place.key), ..endpoint.place.clone() };
-            let message = "`port` is missing for kind = \"xddp\": its number is that of the device /dev/rtpN";
-            cx.report.error(&place, message, format!("port = {}", free_port(cx)));
+            let place = Place {
+                key: format!("{}.port", endpoint.place.key),
+                ..endpoint.place.clone()
+            };
+            let message =
+                "`port` is missing for kind = \"xddp\": its number is that of the device /dev/rtpN";
+            cx.report
+                .error(&place, message, format!("port = {}", free_port(cx)));
         }
         let mut plan = XddpPlan {
-            port: self.port.get().and_then(|port| i16::try_from(port.count()).ok()).unwrap_or(0),
+            port: self
+                .port
+                .get()
+                .and_then(|port| i16::try_from(port.count()).ok())
+                .unwrap_or(0),
             label: label(cx, &self.label),
             maxmsg: self.maxmsg.get().map_or(MAXMSG, |n| n.count()),
             msgsize: self.msgsize.get().map_or(MSGSIZE, |n| n.count()),
@@ -82,7 +96,13 @@ impl KindKeys for Keys {
                 plan.pool_bytes()
             );
             let place = self.size_place().unwrap_or(&endpoint.place).clone();
-            let fits = (POOL_BYTES_MAX / XddpPlan { maxmsg: 1, ..plan.clone() }.pool_bytes()).max(1);
+            let fits = (POOL_BYTES_MAX
+                / XddpPlan {
+                    maxmsg: 1,
+                    ..plan.clone()
+                }
+                .pool_bytes())
+            .max(1);
             let fix = format!("maxmsg = {fits}\nmsgsize = {MSGSIZE} (or another smaller one)");
             cx.report.error(&place, message, fix);
             // What a refused pool would take of the machine is no fault of its own.
@@ -96,7 +116,10 @@ impl KindKeys for Keys {
     }
 
     fn size_place(&self) -> Option<&Place> {
-        self.maxmsg.at().map(|at| &at.place).or(self.msgsize.at().map(|at| &at.place))
+        self.maxmsg
+            .at()
+            .map(|at| &at.place)
+            .or(self.msgsize.at().map(|at| &at.place))
     }
 
     fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
@@ -130,9 +153,17 @@ impl Policy for XddpPlan {
     }
 
     fn summary(&self, skin: &SkinPlan) -> String {
-        let label = self.label.as_ref().map(|label| format!("  label {}", label.to_string_lossy()));
+        let label = self
+            .label
+            .as_ref()
+            .map(|label| format!("  label {}", label.to_string_lossy()));
         let device = skin.device(self.port);
-        format!("xddp {device}{}  {} x {}B", label.unwrap_or_default(), self.maxmsg, self.msgsize)
+        format!(
+            "xddp {device}{}  {} x {}B",
+            label.unwrap_or_default(),
+            self.maxmsg,
+            self.msgsize
+        )
     }
 
     fn shown(&self, skin: &SkinPlan) -> Shown {
@@ -152,7 +183,10 @@ impl Policy for XddpPlan {
     }
 
     fn outside_sessions(&self, name: &str, _: bool) -> Option<String> {
-        Some(format!("`{name}` is xddp port {0}, no lane: open(2) /dev/rtp{0}", self.port))
+        Some(format!(
+            "`{name}` is xddp port {0}, no lane: open(2) /dev/rtp{0}",
+            self.port
+        ))
     }
 
     fn msgsize(&self) -> Option<usize> {
@@ -164,9 +198,14 @@ impl Policy for XddpPlan {
         false
     }
 
-    /// One socket for the source and all sinks. The longest datagram that can come is as long as the pool.
+    /// One socket for the source and all sinks. The longest datagram that can come is as long as
+    /// the pool.
     fn cost(&self) -> Cost {
-        Cost { held: 1, buffer_bytes: self.pool_bytes() as u64, ..Cost::default() }
+        Cost {
+            held: 1,
+            buffer_bytes: self.pool_bytes() as u64,
+            ..Cost::default()
+        }
     }
 
     fn keeps(&self, end: &End<'_>) -> Option<Keeps> {
@@ -179,27 +218,42 @@ impl Policy for XddpPlan {
 
     fn fault(&self, used: &Use<'_>) -> Option<String> {
         let broken = self.port < 0 || self.pool_bytes() > POOL_BYTES_MAX;
-        broken.then(|| format!("xddp `{}` has port {} and {} bytes", used.name, self.port, self.pool_bytes()))
+        broken.then(|| {
+            format!(
+                "xddp `{}` has port {} and {} bytes",
+                used.name,
+                self.port,
+                self.pool_bytes()
+            )
+        })
     }
 
     /// At a stop, what is in its pool goes with it.
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
         let port = parts.shared.ports.open(parts.skin, self)?;
-        Ok(Source::new(SourceKind::Xddp(xddp::Source(port)), self.pool_bytes(), true))
+        Ok(Source::new(
+            SourceKind::Xddp(xddp::Source(port)),
+            self.pool_bytes(),
+            true,
+        ))
     }
 
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind> {
         let port = parts.shared.ports.open(parts.skin, self)?;
-        Ok(SinkKind::Xddp(xddp::Sink { port, bytes_max: self.msgsize }))
+        Ok(SinkKind::Xddp(xddp::Sink {
+            port,
+            bytes_max: self.msgsize,
+        }))
     }
 
     fn notes(plan: &Plan) -> Vec<String> {
         let mut notes = Vec::new();
-        let read =
-            plan.sources.iter().filter_map(|source| match &plan.endpoints.get(source.endpoint)?.kind {
+        let read = plan.sources.iter().filter_map(|source| {
+            match &plan.endpoints.get(source.endpoint)?.kind {
                 EndpointKind::Xddp(port) => Some(plan.daemon.skin.device(port.port)),
                 _ => None,
-            });
+            }
+        });
         let read: Vec<String> = read.collect();
         if !read.is_empty() {
             notes.push(format!(
@@ -235,7 +289,10 @@ impl Described for xddp::Shown {
     }
 
     fn closed_to_tools(&self, call: &str) -> Option<String> {
-        Some(format!("is {}, which one program can open at a time: use open(2) and {call}", self.noun()))
+        Some(format!(
+            "is {}, which one program can open at a time: use open(2) and {call}",
+            self.noun()
+        ))
     }
 }
 
@@ -252,9 +309,14 @@ impl Ports {
             return Ok(Arc::clone(port));
         }
         // The check saw the calls in a child of its own.
-        let calls =
-            skin.xddp.ok_or_else(|| io::Error::other(format!("the skin {} has no xddp", skin.name)))?;
-        let spec = PortSpec { port: plan.port, label: plan.label.clone(), pool_bytes: plan.pool_bytes() };
+        let calls = skin
+            .xddp
+            .ok_or_else(|| io::Error::other(format!("the skin {} has no xddp", skin.name)))?;
+        let spec = PortSpec {
+            port: plan.port,
+            label: plan.label.clone(),
+            pool_bytes: plan.pool_bytes(),
+        };
         let port = Arc::new(Port::open(calls, &spec)?);
         self.open.push((plan.port, Arc::clone(&port)));
         Ok(port)
@@ -264,19 +326,27 @@ impl Ports {
 /// A port that no endpoint has.
 fn free_port(cx: &Context<'_, '_, '_>) -> u64 {
     let ports = || {
-        cx.config.endpoint.iter().filter_map(|endpoint| match &endpoint.keys {
-            super::Keys::Xddp(keys) => keys.port.get(),
-            _ => None,
-        })
+        cx.config
+            .endpoint
+            .iter()
+            .filter_map(|endpoint| match &endpoint.keys {
+                super::Keys::Xddp(keys) => keys.port.get(),
+                _ => None,
+            })
     };
     let taken = |n: &u64| ports().any(|port| port.0 == *n);
-    (0..=u64::from(u16::MAX / 2)).find(|n| !taken(n)).unwrap_or(0)
+    (0..=u64::from(u16::MAX / 2))
+        .find(|n| !taken(n))
+        .unwrap_or(0)
 }
 
 fn label(cx: &mut Context<'_, '_, '_>, written: &Field<String>) -> Option<CString> {
     let at = written.at()?;
     let fits = |c: char| !c.is_control() && c != '/';
-    if (1..=LABEL_MAX).contains(&at.value.len()) && at.value.chars().all(fits) && !at.value.starts_with('.') {
+    if (1..=LABEL_MAX).contains(&at.value.len())
+        && at.value.chars().all(fits)
+        && !at.value.starts_with('.')
+    {
         return CString::new(at.value.as_str()).ok();
     }
     let message = format!(
@@ -284,7 +354,8 @@ fn label(cx: &mut Context<'_, '_, '_>, written: &Field<String>) -> Option<CStrin
          name of a file in {LABELS}",
         at.value.escape_debug()
     );
-    cx.report.error(&at.place, message, "label = \"scope\"\nremove `label`");
+    cx.report
+        .error(&at.place, message, "label = \"scope\"\nremove `label`");
     None
 }
 
@@ -293,7 +364,8 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let mut seen: Vec<(&XddpPlan, &Endpoint)> = Vec::new();
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
-        let (EndpointKind::Xddp(port), super::Keys::Xddp(keys)) = (&endpoint.kind, &written.keys) else {
+        let (EndpointKind::Xddp(port), super::Keys::Xddp(keys)) = (&endpoint.kind, &written.keys)
+        else {
             continue;
         };
         if let Field::Given(at) = &keys.port {
@@ -311,29 +383,44 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             }
             available(cx, plan, port, &at.place, written);
         }
-        let same = |(other, _): &&(&XddpPlan, &Endpoint)| port.label.is_some() && other.label == port.label;
+        let same = |(other, _): &&(&XddpPlan, &Endpoint)| {
+            port.label.is_some() && other.label == port.label
+        };
         if let (Some((_, first)), Some(at)) = (seen.iter().find(same), keys.label.at()) {
             let line = cx.report.line(&first.place);
-            let message = format!("label `{}` is the endpoint's on line {line} already", at.value);
-            cx.report.error(&at.place, message, "give it a label of its own");
+            let message = format!(
+                "label `{}` is the endpoint's on line {line} already",
+                at.value
+            );
+            cx.report
+                .error(&at.place, message, "give it a label of its own");
         }
         seen.push((port, written));
     }
 }
 
 fn takes(plan: &Plan, number: i16) -> bool {
-    plan.endpoints.iter().any(|e| matches!(&e.kind, EndpointKind::Xddp(port) if port.port == number))
+    plan.endpoints
+        .iter()
+        .any(|e| matches!(&e.kind, EndpointKind::Xddp(port) if port.port == number))
 }
 
 /// Whether this machine has the port.
-fn available(cx: &mut Context<'_, '_, '_>, plan: &Plan, port: &XddpPlan, place: &Place, written: &Endpoint) {
+fn available(
+    cx: &mut Context<'_, '_, '_>,
+    plan: &Plan,
+    port: &XddpPlan,
+    place: &Place,
+    written: &Endpoint,
+) {
     let device = plan.daemon.skin.device(port.port);
     match &plan.daemon.skin.xddp {
         Err(why) => {
             let message = format!("kind = \"xddp\" is not available: {why}");
             let fix = "skin = \"cobalt\" in [daemon] (on a Xenomai 3 kernel with CONFIG_XENO_DRIVERS_RTIPC_XDDP)\n\
                         kind = \"mqueue\" (between plain Linux programs)";
-            cx.report.error(&written.kind.place_or(&written.place), message, fix);
+            cx.report
+                .error(&written.kind.place_or(&written.place), message, fix);
         }
         Ok(_) if !Path::new(&device).exists() => {
             let message = format!(

@@ -30,7 +30,8 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
-/// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some are the daemon's.
+/// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some
+/// are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
 /// Most doorbells of an instance on a skin where they are semaphores.
 pub const SEMAPHORES_MAX: u32 = 1024;
@@ -48,8 +49,8 @@ pub struct Plan {
     pub endpoints: Vec<EndpointPlan>,
     /// Routes, in file order.
     pub routes: Vec<RoutePlan>,
-    /// One per endpoint that a thread reads, with all the routes that read it. Direct routes have no thread, so
-    /// none of them is here.
+    /// One per endpoint that a thread reads, with all the routes that read it. Direct routes have
+    /// no thread, so none of them is here.
     pub sources: Vec<SourcePlan>,
 }
 
@@ -57,7 +58,9 @@ impl Plan {
     /// The routes from or to an endpoint of this process.
     pub fn routes_of(&self, process: ProcessId) -> impl Iterator<Item = &RoutePlan> {
         let own = move |id: EndpointId| self.endpoints[id].owner == Some(process);
-        self.routes.iter().filter(move |route| own(route.from) || route.ends().any(own))
+        self.routes
+            .iter()
+            .filter(move |route| own(route.from) || route.ends().any(own))
     }
 
     /// For each endpoint whether some route sends to it.
@@ -71,8 +74,8 @@ impl Plan {
         sinks
     }
 
-    /// What the plan means on its skin that its author may not expect, and that no line of the file would change: one
-    /// sentence each, for `rtd check` and the start's log.
+    /// What the plan means on its skin that its author may not expect, and that no line of the file
+    /// would change: one sentence each, for `rtd check` and the start's log.
     pub fn notes(&self) -> Vec<String> {
         crate::endpoint::notes(self)
     }
@@ -80,23 +83,31 @@ impl Plan {
     /// Names of the endpoints of a kind that some route sends to, as a list.
     pub fn sinks_named(&self, is: impl Fn(&EndpointKind) -> bool) -> String {
         let sinks: Vec<EndpointId> = self.routes.iter().flat_map(RoutePlan::ends).collect();
-        let named = self.endpoints.iter().enumerate().filter(|(id, e)| is(&e.kind) && sinks.contains(id));
-        named.map(|(_, endpoint)| format!("`{}`", endpoint.name)).collect::<Vec<_>>().join(", ")
+        let named = self
+            .endpoints
+            .iter()
+            .enumerate()
+            .filter(|(id, e)| is(&e.kind) && sinks.contains(id));
+        named
+            .map(|(_, endpoint)| format!("`{}`", endpoint.name))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
 /// `[daemon]`.
 #[derive(Clone, Debug)]
 pub struct DaemonPlan {
-    /// Instance name; the statistics page is `<name>.page` in a directory of [`rtcore::stats::place`]. Default `rtd`.
+    /// Instance name; the statistics page is `<name>.page` in a directory of
+    /// [`rtcore::stats::place`]. Default `rtd`.
     pub name: String,
     /// Whom the daemon becomes; none = it stays whose it is.
     pub account: Option<Account>,
     /// Control socket. Default `/run/rtd/<name>.sock` for root, else
     /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
     pub socket: PathBuf,
-    /// Whether the message queues stay when the daemon stops (default true, so that programs which hold
-    /// them open keep working across a restart).
+    /// Whether the message queues stay when the daemon stops (default true, so that programs which
+    /// hold them open keep working across a restart).
     pub keep_queues: bool,
     /// How long a stop may deliver what is queued before the rest is accounted as rejected.
     pub drain_ns: u64,
@@ -125,7 +136,8 @@ pub enum DmaLatency {
 pub struct SkinPlan {
     /// Which.
     pub kind: SkinKind,
-    /// The library of a skin that is loaded; none = the usual one, from where the dynamic linker looks.
+    /// The library of a skin that is loaded; none = the usual one, from where the dynamic linker
+    /// looks.
     pub library: Option<PathBuf>,
     /// Why this one, or what it is; for human eyes.
     pub why: String,
@@ -143,8 +155,15 @@ impl SkinPlan {
     /// Linux's own calls, for this reason.
     pub fn posix(why: impl Into<String>) -> SkinPlan {
         let why = why.into();
-        let xddp = Err(format!("only Cobalt has them, and this runs on posix: {why}"));
-        SkinPlan { kind: SkinKind::Posix, library: None, why, xddp }
+        let xddp = Err(format!(
+            "only Cobalt has them, and this runs on posix: {why}"
+        ));
+        SkinPlan {
+            kind: SkinKind::Posix,
+            library: None,
+            why,
+            xddp,
+        }
     }
 }
 
@@ -214,7 +233,8 @@ pub struct ProcessPlan {
     pub gid: Option<u32>,
     /// Required executable (canonical path).
     pub exe: Option<PathBuf>,
-    /// A thread above the ceiling of a lane it takes part in may register all the same, with a warning.
+    /// A thread above the ceiling of a lane it takes part in may register all the same, with a
+    /// warning.
     pub above_ceiling: bool,
 }
 
@@ -242,7 +262,8 @@ pub struct RoutePlan {
     pub lane: LaneId,
     /// Time to live from the send (of a ring's message) or the dequeue; none = no limit.
     pub ttl_ns: Option<u64>,
-    /// Delivered later than this after the same moment counts a deadline miss (the route's, else the lane's).
+    /// Delivered later than this after the same moment counts a deadline miss (the route's, else
+    /// the lane's).
     pub deadline_ns: Option<u64>,
     /// Rate limit.
     pub rate: Option<Rate>,
@@ -252,14 +273,15 @@ pub struct RoutePlan {
     pub truncate: bool,
     /// What happens when a target is full and its queue here is too (the route's, else the lane's).
     pub overflow: Overflow,
-    /// Messages queued here per target while it is full (a group `any` or `round-robin` is one target); 0 for a direct
-    /// route, at least 1 else.
+    /// Messages queued here per target while it is full (a group `any` or `round-robin` is one
+    /// target); 0 for a direct route, at least 1 else.
     pub capacity: usize,
     /// mq priority of what is sent: as received, or fixed.
     pub mq_priority: Option<u32>,
     /// Take queued signals although their si_pid is what the sender wrote.
     pub accept_claimed: bool,
-    /// How long it waits, after a start, for receivers that were there before (the route's, else the daemon's).
+    /// How long it waits, after a start, for receivers that were there before (the route's, else
+    /// the daemon's).
     pub rejoin_ns: u64,
     /// Through a lane thread, or from process to process.
     pub path: Path,
@@ -274,7 +296,11 @@ impl RoutePlan {
     /// Into how many copies each message goes at most.
     pub fn copies(&self) -> u64 {
         let copies = self.to.iter().map(|target| match target {
-            TargetPlan::Group { mode: GroupMode::All, members, .. } => members.len() as u64,
+            TargetPlan::Group {
+                mode: GroupMode::All,
+                members,
+                ..
+            } => members.len() as u64,
             TargetPlan::Group { .. } | TargetPlan::Endpoint(_) => 1,
         });
         copies.sum()
@@ -283,7 +309,9 @@ impl RoutePlan {
     /// Whether this end is a member of a group of which one takes each message.
     pub fn is_one_of_many(&self, end: EndpointId) -> bool {
         self.to.iter().any(|target| match target {
-            TargetPlan::Group { mode, members, .. } => *mode != GroupMode::All && members.contains(&end),
+            TargetPlan::Group { mode, members, .. } => {
+                *mode != GroupMode::All && members.contains(&end)
+            }
             TargetPlan::Endpoint(_) => false,
         })
     }
@@ -294,8 +322,8 @@ impl RoutePlan {
 pub enum Path {
     /// Through a thread of the lane.
     Routed,
-    /// From the sender's session into the receiver's: the daemon makes the ring and steps aside. One lane endpoint
-    /// to one lane endpoint, and no other route reads the source.
+    /// From the sender's session into the receiver's: the daemon makes the ring and steps aside.
+    /// One lane endpoint to one lane endpoint, and no other route reads the source.
     Direct,
 }
 

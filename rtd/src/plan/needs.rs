@@ -8,10 +8,11 @@
 //! | CAP_KILL | no | the control thread and the lanes, if signals go to a process that may be another user's |
 //! | CAP_SYS_PTRACE | no | the control thread, if `exe` is demanded of a process that may be another user's |
 //!
-//! Nothing else: CAP_CHOWN, CAP_SETUID, CAP_SETGID and CAP_SETPCAP serve to become another user and go with that.
+//! Nothing else: CAP_CHOWN, CAP_SETUID, CAP_SETGID and CAP_SETPCAP serve to become another user and
+//! go with that.
 //!
-//! Invariant: what is not in a list here is given up (`daemon/privilege.rs`). Root is not asked: a user id 0 that gave
-//! up its capabilities still owns every file of the system.
+//! Invariant: what is not in a list here is given up (`daemon/privilege.rs`). Root is not asked: a
+//! user id 0 that gave up its capabilities still owns every file of the system.
 
 use super::watch::OnTampering;
 use super::{Plan, ProcessPlan, SkinKind, TargetPlan};
@@ -19,7 +20,11 @@ use crate::endpoint::EndpointKind;
 use rtcore::sys::caps::Capability;
 
 /// What a start takes, of what is there.
-pub const TO_START: [Capability; 3] = [Capability::SysNice, Capability::IpcLock, Capability::SysResource];
+pub const TO_START: [Capability; 3] = [
+    Capability::SysNice,
+    Capability::IpcLock,
+    Capability::SysResource,
+];
 
 /// Who needs it while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +61,25 @@ pub fn to_run(plan: &Plan, uid: u32, limits: Limits) -> Vec<Need> {
     if uid == 0 {
         return needs;
     }
-    let mut add = |capability, who, what_for: String| needs.push(Need { capability, who, what_for });
+    let mut add = |capability, who, what_for: String| {
+        needs.push(Need {
+            capability,
+            who,
+            what_for,
+        })
+    };
     if plan.daemon.skin.kind == SkinKind::Cobalt {
-        add(Capability::SysNice, Who::All, "every call on Cobalt".to_owned());
+        add(
+            Capability::SysNice,
+            Who::All,
+            "every call on Cobalt".to_owned(),
+        );
     }
     // On Cobalt every thread has it already, and Linux does not schedule them.
     let linux = plan.daemon.skin.kind != SkinKind::Cobalt;
-    let short = limits.rtprio.is_some_and(|most| most < plan.watchdog_priority().into());
+    let short = limits
+        .rtprio
+        .is_some_and(|most| most < plan.watchdog_priority().into());
     if plan.daemon.watch.on_tampering == OnTampering::Restore && short && linux {
         add(
             Capability::SysNice,
@@ -71,22 +88,45 @@ pub fn to_run(plan: &Plan, uid: u32, limits: Limits) -> Vec<Need> {
         );
     }
     if !limits.memlock_infinite {
-        add(Capability::IpcLock, Who::Control, "locked memory, RLIMIT_MEMLOCK is not infinite".to_owned());
+        add(
+            Capability::IpcLock,
+            Who::Control,
+            "locked memory, RLIMIT_MEMLOCK is not infinite".to_owned(),
+        );
     }
-    if let Some(process) = signalled(plan).map(|(_, process)| process).find(|p| p.may_be_of_another(uid)) {
-        add(Capability::Kill, Who::All, format!("signals to `{}`", process.name));
+    if let Some(process) = signalled(plan)
+        .map(|(_, process)| process)
+        .find(|p| p.may_be_of_another(uid))
+    {
+        add(
+            Capability::Kill,
+            Who::All,
+            format!("signals to `{}`", process.name),
+        );
     }
-    if let Some(process) = plan.processes.iter().find(|p| p.exe.is_some() && p.may_be_of_another(uid)) {
-        add(Capability::SysPtrace, Who::Control, format!("exe of `{}`", process.name));
+    if let Some(process) = plan
+        .processes
+        .iter()
+        .find(|p| p.exe.is_some() && p.may_be_of_another(uid))
+    {
+        add(
+            Capability::SysPtrace,
+            Who::Control,
+            format!("exe of `{}`", process.name),
+        );
     }
     needs
 }
 
-/// Signal endpoints that some route sends to, with who gets the signals; none where a skin's signals are no Linux
-/// signals.
+/// Signal endpoints that some route sends to, with who gets the signals; none where a skin's
+/// signals are no Linux signals.
 pub fn signalled(plan: &Plan) -> impl Iterator<Item = (usize, &ProcessPlan)> {
     let linux = plan.daemon.skin.kind.caps().shared_namespace;
-    let targets = plan.routes.iter().filter(move |_| linux).flat_map(|route| &route.to);
+    let targets = plan
+        .routes
+        .iter()
+        .filter(move |_| linux)
+        .flat_map(|route| &route.to);
     targets.flat_map(TargetPlan::endpoints).filter_map(|&id| {
         let endpoint = plan.endpoints.get(id)?;
         let signal = matches!(endpoint.kind, EndpointKind::Signal(_));

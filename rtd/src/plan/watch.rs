@@ -25,7 +25,8 @@ pub struct WatchPlan {
     pub on_runaway: OnRunaway,
     /// What happens when somebody changes the scheduling of a thread.
     pub on_tampering: OnTampering,
-    /// How long a lane thread may run without waiting once, before the kernel tells; or why that is not set.
+    /// How long a lane thread may run without waiting once, before the kernel tells; or why that is
+    /// not set.
     pub rttime: Result<u64, String>,
 }
 
@@ -72,27 +73,41 @@ pub struct LaneWatch {
 
 impl Default for LaneWatch {
     fn default() -> LaneWatch {
-        LaneWatch { stall_ns: STALL_NS, duty_permille: Some(DUTY_PERMILLE) }
+        LaneWatch {
+            stall_ns: STALL_NS,
+            duty_permille: Some(DUTY_PERMILLE),
+        }
     }
 }
 
 impl super::Plan {
     /// SCHED_FIFO priority of the watchdog: one above the highest lane.
     pub fn watchdog_priority(&self) -> u8 {
-        self.lanes.iter().map(|lane| lane.priority).max().unwrap_or(0) + 1
+        self.lanes
+            .iter()
+            .map(|lane| lane.priority)
+            .max()
+            .unwrap_or(0)
+            + 1
     }
 
-    /// The CPU it is pinned to: of `cpus`, those that we may use and nobody has isolated, the one whose highest lane is the
-    /// lowest, at best one without a lane. So it is in the way of those it watches as little as can be, and a lane that does not
-    /// let go of its CPU cannot keep it from looking unless it has all of them.
+    /// The CPU it is pinned to: of `cpus`, those that we may use and nobody has isolated, the one
+    /// whose highest lane is the lowest, at best one without a lane. So it is in the way of those
+    /// it watches as little as can be, and a lane that does not let go of its CPU cannot keep it
+    /// from looking unless it has all of them.
     pub fn watchdog_cpu(&self, cpus: impl Iterator<Item = usize>) -> Option<usize> {
-        let highest =
-            |cpu: usize| self.lanes.iter().filter(|lane| lane.cpu == cpu).map(|lane| lane.priority).max();
+        let highest = |cpu: usize| {
+            self.lanes
+                .iter()
+                .filter(|lane| lane.cpu == cpu)
+                .map(|lane| lane.priority)
+                .max()
+        };
         cpus.min_by_key(|cpu| (highest(*cpu), *cpu))
     }
 
-    /// Whether a lane's duty is the time that its thread has a message in hand, because its CPU time says nothing: it never
-    /// sleeps, or Linux does not know.
+    /// Whether a lane's duty is the time that its thread has a message in hand, because its CPU
+    /// time says nothing: it never sleeps, or Linux does not know.
     pub fn duty_is_dispatch(&self, lane: &super::LanePlan, caps: Caps) -> bool {
         lane.wait == Wait::Poll || !caps.linux_threads
     }
@@ -110,7 +125,9 @@ mod tests {
         let text = lane("a", 98, 0) + &lane("b", 20, 1) + &lane("c", 10, 2) + &lane("d", 60, 2);
         let mut machine = Machine::unknown();
         machine.cpus_existing = Some((0..4).collect());
-        let plan = check_with("t", &text, &machine, CheckOptions::default()).plan.unwrap();
+        let plan = check_with("t", &text, &machine, CheckOptions::default())
+            .plan
+            .unwrap();
         assert_eq!(plan.watchdog_priority(), 99);
         assert_eq!(plan.watchdog_cpu(0..4), Some(3));
         assert_eq!(plan.watchdog_cpu(0..3), Some(1));

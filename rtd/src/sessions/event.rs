@@ -46,21 +46,14 @@ pub enum Event {
     },
     /// The memory of a direct ring is made, or it cannot be made (`ok`).
     Made {
-        /// Its route.
         route: RouteId,
         /// Whether there is memory.
         ok: bool,
     },
     /// The memory of a direct ring is sealed.
-    Sealed {
-        /// Its route.
-        route: RouteId,
-    },
+    Sealed { route: RouteId },
     /// A direct ring cannot be used, or not any more.
-    Broken {
-        /// Its route.
-        route: RouteId,
-    },
+    Broken { route: RouteId },
     /// Some time has passed.
     Tick,
     /// The daemon stops.
@@ -89,7 +82,6 @@ pub enum End {
 /// What becomes of a process whose connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It lives.
     Lives,
     /// It is about to end; the kernel closes its descriptors first.
     Dying,
@@ -168,22 +160,19 @@ pub enum Effect {
     },
     /// Makes a direct ring; its frames are ready then. `Broken` follows if it cannot be made.
     Create {
-        /// Its route.
         route: RouteId,
         /// A number for each end.
         serials: [u32; 2],
     },
     /// Has the memory of a direct ring made on another thread; `Made` follows.
-    Order {
-        /// Its route.
-        route: RouteId,
-    },
+    Order { route: RouteId },
     /// Drops memory that nobody waits for any more.
     Discard {
         /// Of which route.
         route: RouteId,
     },
-    /// Makes a ring of the memory that was ordered; its frames are ready then. `Broken` follows if that fails.
+    /// Makes a ring of the memory that was ordered; its frames are ready then. `Broken` follows if
+    /// that fails.
     Offer {
         /// Which route.
         route: RouteId,
@@ -197,7 +186,8 @@ pub enum Effect {
         /// Which end.
         end: usize,
     },
-    /// Seals both ends' memory against further writers; `Sealed` follows. The frames for both are ready then.
+    /// Seals both ends' memory against further writers; `Sealed` follows. The frames for both are
+    /// ready then.
     Seal {
         /// Of which route.
         route: RouteId,

@@ -20,9 +20,9 @@
 //! | `Sealing` | | | | `Joined` | `None` | `None` |
 //! | `Joined` | | | | | `None` | `None` |
 //!
-//! Invariant: the effects of one list are carried out in order. An effect that fails returns an event, which is served next;
-//! `Attach`, `Grant` and `Announce` also end their list then. After each step every open session has been sent which of its
-//! channels somebody receives from.
+//! Invariant: the effects of one list are carried out in order. An effect that fails returns an
+//! event, which is served next; `Attach`, `Grant` and `Announce` also end their list then. After
+//! each step every open session has been sent which of its channels somebody receives from.
 
 use super::event::{Effect, End, Event, Fate, Message, Standing};
 use crate::plan::{ProcessId, RouteId};
@@ -100,7 +100,8 @@ struct Process {
 pub enum Phase {
     /// There is none.
     Closed,
-    /// Its rings were sent, and the answer to the Map with this serial is awaited. Neither the registry nor a lane knows of it.
+    /// Its rings were sent, and the answer to the Map with this serial is awaited. Neither the
+    /// registry nor a lane knows of it.
     Opening {
         /// Serial of the Map.
         map: u32,
@@ -109,7 +110,8 @@ pub enum Phase {
     Mapped,
     /// Both have happened.
     Open,
-    /// The connection has ended and the process is about to. Its death, which has a cause, is awaited.
+    /// The connection has ended and the process is about to. Its death, which has a cause, is
+    /// awaited.
     Dying,
 }
 
@@ -119,7 +121,8 @@ enum Link {
     None,
     /// Its memory is being made.
     Making,
-    /// Each end was sent the memory that it writes, with a serial of its own; which ends have mapped it.
+    /// Each end was sent the memory that it writes, with a serial of its own; which ends have
+    /// mapped it.
     Offered {
         serials: [u32; 2],
         mapped: [bool; 2],
@@ -135,7 +138,9 @@ enum Link {
 impl State {
     /// How far the session of a process is.
     pub fn phase(&self, process: ProcessId) -> Phase {
-        self.processes.get(process).map_or(Phase::Closed, |process| process.phase)
+        self.processes
+            .get(process)
+            .map_or(Phase::Closed, |process| process.phase)
     }
 
     /// What is known of a process.
@@ -156,7 +161,10 @@ impl State {
     /// Whether the session was last sent that somebody receives from this channel.
     #[cfg(test)]
     pub fn is_reached(&self, process: ProcessId, channel: usize) -> bool {
-        let reach = self.processes.get(process).and_then(|process| process.reach.get(channel));
+        let reach = self
+            .processes
+            .get(process)
+            .and_then(|process| process.reach.get(channel));
         reach.copied().unwrap_or(false)
     }
 
@@ -173,11 +181,23 @@ impl State {
 impl Topology {
     /// Nobody has a session.
     pub fn start(&self) -> State {
-        let standing = Standing { state: PeerState::Unregistered, pid: 0, ending: None };
-        let process = |_| Process { phase: Phase::Closed, standing, reach: Vec::new() };
+        let standing = Standing {
+            state: PeerState::Unregistered,
+            pid: 0,
+            ending: None,
+        };
+        let process = |_| Process {
+            phase: Phase::Closed,
+            standing,
+            reach: Vec::new(),
+        };
         State {
             processes: self.channels.iter().map(process).collect(),
-            links: self.direct.keys().map(|route| (*route, Link::None)).collect(),
+            links: self
+                .direct
+                .keys()
+                .map(|route| (*route, Link::None))
+                .collect(),
             serial: 0,
         }
     }
@@ -214,25 +234,44 @@ impl Topology {
             return;
         }
         let channels = &self.channels[process];
-        let is_routed =
-            |channel: &&ChannelKind| matches!(channel, ChannelKind::Routed(_) | ChannelKind::Inbound);
-        channels.iter().filter(is_routed).for_each(|_| _ = state.next_serial());
+        let is_routed = |channel: &&ChannelKind| {
+            matches!(channel, ChannelKind::Routed(_) | ChannelKind::Inbound)
+        };
+        channels
+            .iter()
+            .filter(is_routed)
+            .for_each(|_| _ = state.next_serial());
         let map = state.next_serial();
         let entry = &mut state.processes[process];
         entry.phase = Phase::Opening { map };
         // What a client takes for granted until it is sent something else.
-        entry.reach = channels.iter().map(|channel| matches!(channel, ChannelKind::Routed(_))).collect();
+        entry.reach = channels
+            .iter()
+            .map(|channel| matches!(channel, ChannelKind::Routed(_)))
+            .collect();
         effects.push(Effect::Introduce { process, map });
         for of in &self.partners[process] {
             let standing = state.processes[*of].standing;
             if standing.state != PeerState::Unregistered {
-                effects.push(Effect::Send { to: process, message: Message::Peer { of: *of, standing } });
+                effects.push(Effect::Send {
+                    to: process,
+                    message: Message::Peer { of: *of, standing },
+                });
             }
         }
-        effects.push(Effect::Send { to: process, message: Message::Map { serial: map } });
+        effects.push(Effect::Send {
+            to: process,
+            message: Message::Map { serial: map },
+        });
     }
 
-    fn mapped(&self, state: &mut State, process: ProcessId, serial: u32, effects: &mut Vec<Effect>) {
+    fn mapped(
+        &self,
+        state: &mut State,
+        process: ProcessId,
+        serial: u32,
+        effects: &mut Vec<Effect>,
+    ) {
         if state.phase(process) == (Phase::Opening { map: serial }) {
             state.processes[process].phase = Phase::Mapped;
             effects.extend([
@@ -243,9 +282,13 @@ impl Topology {
             return;
         }
         for (route, link) in &mut state.links {
-            let Link::Offered { serials, mapped } = link else { continue };
+            let Link::Offered { serials, mapped } = link else {
+                continue;
+            };
             let mut ends = self.direct[route].ends.iter().zip(&*serials);
-            let Some(end) = ends.position(|end| end == (&process, &serial)) else { continue };
+            let Some(end) = ends.position(|end| end == (&process, &serial)) else {
+                continue;
+            };
             mapped[end] = true;
             if *mapped == [true; 2] {
                 let (route, serials) = (*route, *serials);
@@ -257,18 +300,33 @@ impl Topology {
     }
 
     /// A process got its name: by a session that is put in force, or without one.
-    fn appeared(&self, state: &mut State, process: ProcessId, standing: Standing, effects: &mut Vec<Effect>) {
+    fn appeared(
+        &self,
+        state: &mut State,
+        process: ProcessId,
+        standing: Standing,
+        effects: &mut Vec<Effect>,
+    ) {
         let entry = &mut state.processes[process];
         entry.standing = standing;
         if entry.phase == Phase::Mapped {
             entry.phase = Phase::Open;
             // Before Ready: nothing is sent in between that nobody would receive.
             self.report_reach(state, process, effects);
-            effects.push(Effect::Send { to: process, message: Message::Ready });
+            effects.push(Effect::Send {
+                to: process,
+                message: Message::Ready,
+            });
             effects.push(Effect::Opened { process });
         }
         for to in &self.partners[process] {
-            effects.push(Effect::Send { to: *to, message: Message::Peer { of: process, standing } });
+            effects.push(Effect::Send {
+                to: *to,
+                message: Message::Peer {
+                    of: process,
+                    standing,
+                },
+            });
         }
         if state.is_open(process) {
             // Only now: a process that receives its messages can tell from whom they are.
@@ -288,9 +346,16 @@ impl Topology {
         state.processes[process].standing = standing;
         self.close(state, process, effects);
         for to in &self.partners[process] {
-            // First that nobody receives: a sender that learns of the loss and sends again is refused.
+            // First that nobody receives: a sender that learns of the loss and sends again is
+            // refused.
             self.report_reach(state, *to, effects);
-            effects.push(Effect::Send { to: *to, message: Message::Peer { of: process, standing } });
+            effects.push(Effect::Send {
+                to: *to,
+                message: Message::Peer {
+                    of: process,
+                    standing,
+                },
+            });
         }
     }
 
@@ -316,7 +381,10 @@ impl Topology {
         if state.links.get(&route) != Some(&Link::Making) {
             return;
         }
-        let wanted = self.direct[&route].ends.iter().all(|end| state.is_open(*end));
+        let wanted = self.direct[&route]
+            .ends
+            .iter()
+            .all(|end| state.is_open(*end));
         if ok && wanted {
             let serials = offer(state, route);
             effects.push(Effect::Offer { route, serials });
@@ -329,8 +397,9 @@ impl Topology {
 
     /// What becomes of a session that has to end.
     ///
-    /// Before it is in force nobody else knows of it. Afterwards the registry takes the name away first, and the rest follows
-    /// from `Changed`: so a session ends in one way, whatever the reason.
+    /// Before it is in force nobody else knows of it. Afterwards the registry takes the name away
+    /// first, and the rest follows from `Changed`: so a session ends in one way, whatever the
+    /// reason.
     fn end(&self, state: &mut State, process: ProcessId, end: End, effects: &mut Vec<Effect>) {
         match (state.phase(process), end) {
             (Phase::Closed, _) => {}
@@ -343,14 +412,17 @@ impl Topology {
                 state.processes[process].phase = Phase::Dying;
                 effects.push(Effect::Disconnect { process });
             }
-            (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => effects.push(Effect::Bury { process }),
+            (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => {
+                effects.push(Effect::Bury { process })
+            }
             (Phase::Open | Phase::Dying, end) => {
                 effects.extend([Effect::Record { process, end }, Effect::Release { process }]);
             }
         }
     }
 
-    /// Closes a session. Its direct rings are earlier ones from now on; memory that is being made may serve the next session.
+    /// Closes a session. Its direct rings are earlier ones from now on; memory that is being made
+    /// may serve the next session.
     fn close(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
         if std::mem::replace(&mut state.processes[process].phase, Phase::Closed) == Phase::Closed {
             return;
@@ -364,25 +436,38 @@ impl Topology {
         effects.push(Effect::Close { process });
     }
 
-    /// Sends an open session which of its channels are reached now and were not before, or the reverse.
+    /// Sends an open session which of its channels are reached now and were not before, or the
+    /// reverse.
     fn report_reach(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
         if !state.is_open(process) {
             return;
         }
         for (number, kind) in (0..).zip(&self.channels[process]) {
-            let Some(reachable) = self.reach(state, kind) else { continue };
+            let Some(reachable) = self.reach(state, kind) else {
+                continue;
+            };
             let told = &mut state.processes[process].reach[number as usize];
             if std::mem::replace(told, reachable) != reachable {
-                let message = Message::Reach { channel: number, reachable };
-                effects.push(Effect::Send { to: process, message });
+                let message = Message::Reach {
+                    channel: number,
+                    reachable,
+                };
+                effects.push(Effect::Send {
+                    to: process,
+                    message,
+                });
             }
         }
     }
 
-    /// Whether somebody can receive what goes into a channel; `None` for one that the session receives from.
+    /// Whether somebody can receive what goes into a channel; `None` for one that the session
+    /// receives from.
     fn reach(&self, state: &State, channel: &ChannelKind) -> Option<bool> {
-        let is =
-            |owner: ProcessId, wanted| state.standing(owner).is_some_and(|standing| standing.state == wanted);
+        let is = |owner: ProcessId, wanted| {
+            state
+                .standing(owner)
+                .is_some_and(|standing| standing.state == wanted)
+        };
         let receives = |receiver: &Receiver| match *receiver {
             Receiver::Queue(owner) => owner.is_none_or(|owner| !is(owner, PeerState::Dead)),
             Receiver::Signal(owner) => owner.is_some_and(|owner| is(owner, PeerState::Alive)),
@@ -399,7 +484,13 @@ impl Topology {
 /// Numbers for the ends of a ring of this route.
 fn offer(state: &mut State, route: RouteId) -> [u32; 2] {
     let serials = [state.next_serial(), state.next_serial()];
-    state.links.insert(route, Link::Offered { serials, mapped: [false; 2] });
+    state.links.insert(
+        route,
+        Link::Offered {
+            serials,
+            mapped: [false; 2],
+        },
+    );
     serials
 }
 
@@ -409,6 +500,7 @@ fn sealed(state: &mut State, route: RouteId, effects: &mut Vec<Effect>) {
         return;
     }
     state.links.insert(route, Link::Joined);
-    // The receiver's first: what the sender sends then reaches it, should the daemon be killed in between.
+    // The receiver's first: what the sender sends then reaches it, should the daemon be killed in
+    // between.
     effects.extend([RECEIVER, SENDER].map(|end| Effect::SendJoin { route, end }));
 }

@@ -1,4 +1,5 @@
-//! The accountant: what was sent, what came, what the daemon's ledger says, and whether the three agree.
+//! The accountant: what was sent, what came, what the daemon's ledger says, and whether the three
+//! agree.
 //!
 //! It knows no process and no clock, so that its own tests can plant every kind of fault.
 
@@ -8,7 +9,9 @@ use crate::plan::Share;
 use std::collections::BTreeMap;
 
 /// What went wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Wrong {
     /// Accepted, received by nobody, and in no ledger.
     Lost,
@@ -65,7 +68,10 @@ pub struct Numbers {
 
 impl Numbers {
     /// Whatever the number.
-    pub const ALL: Numbers = Numbers { first: 0, last: u64::MAX };
+    pub const ALL: Numbers = Numbers {
+        first: 0,
+        last: u64::MAX,
+    };
 
     fn has(self, number: u64) -> bool {
         (self.first..=self.last).contains(&number)
@@ -122,17 +128,19 @@ pub struct Accountant {
     share: Share,
     /// The member that gets nothing.
     outside: Option<usize>,
-    /// Messages that somebody can still receive, with what the sender knows of them; for each member, or one for all where
-    /// one of them gets a message.
+    /// Messages that somebody can still receive, with what the sender knows of them; for each
+    /// member, or one for all where one of them gets a message.
     open: Vec<BTreeMap<u64, Fate>>,
-    /// Messages that were judged without having been received. One that comes later is received late.
+    /// Messages that were judged without having been received. One that comes later is received
+    /// late.
     written_off: Vec<BTreeMap<u64, Fate>>,
     /// The highest number that each member has received.
     highest: Vec<u64>,
     /// The last message that was begun.
     begun: u64,
-    /// Copies that the ledger may still count as lost, now or later: those whose loss a sentence has excused, those whose
-    /// sender does not know their fate, and on a direct route those that were refused.
+    /// Copies that the ledger may still count as lost, now or later: those whose loss a sentence
+    /// has excused, those whose sender does not know their fate, and on a direct route those that
+    /// were refused.
     uncounted: u64,
 }
 
@@ -178,7 +186,11 @@ impl Accountant {
         }
         self.write_off(interval, &mut tally);
         let mut verdict = Verdict {
-            accepted: interval.sent.iter().filter(|(_, fate)| *fate == Fate::Accepted).count() as u64,
+            accepted: interval
+                .sent
+                .iter()
+                .filter(|(_, fate)| *fate == Fate::Accepted)
+                .count() as u64,
             received: interval.got.len() as u64,
             counted: interval.counted,
             ..Verdict::default()
@@ -190,7 +202,11 @@ impl Accountant {
             }
             let left = numbers.iter().map(|(_, count)| count).sum();
             if let Some((first, _)) = numbers.iter().find(|(_, count)| *count > 0) {
-                verdict.findings.push(Finding { wrong, first: *first, count: left });
+                verdict.findings.push(Finding {
+                    wrong,
+                    first: *first,
+                    count: left,
+                });
             }
         }
         verdict
@@ -205,7 +221,10 @@ impl Accountant {
             return tally.add(Wrong::Corrupted, number, 1);
         }
         let book = if self.share == Share::Each { member } else { 0 };
-        let (open, late) = (self.open[book].remove(&number), self.written_off[book].remove(&number));
+        let (open, late) = (
+            self.open[book].remove(&number),
+            self.written_off[book].remove(&number),
+        );
         match open.or(late) {
             Some(Fate::Refused | Fate::Disconnected) => tally.add(Wrong::Invented, number, 1),
             // A loss that a sentence excused was none.
@@ -243,12 +262,19 @@ impl Accountant {
         }
         self.uncounted += interval.strangers * written_off_books;
         // The ledger does not say which it counts: first those that nothing else explains.
-        let explained = usize::try_from(counted).unwrap_or(usize::MAX).min(missing.len());
+        let explained = usize::try_from(counted)
+            .unwrap_or(usize::MAX)
+            .min(missing.len());
         let may_be_lost = |n: &u64| {
-            interval.allowed.iter().any(|allowed| allowed.wrong == Wrong::Lost && allowed.numbers.has(*n))
+            interval
+                .allowed
+                .iter()
+                .any(|allowed| allowed.wrong == Wrong::Lost && allowed.numbers.has(*n))
         };
         missing.sort_by_key(|n| (may_be_lost(n), *n));
-        missing[explained..].iter().for_each(|n| tally.add(Wrong::Lost, *n, 1));
+        missing[explained..]
+            .iter()
+            .for_each(|n| tally.add(Wrong::Lost, *n, 1));
         let surplus = counted.saturating_sub(missing.len() as u64);
         let late = surplus.min(self.uncounted);
         self.uncounted -= late;
@@ -269,7 +295,10 @@ fn excuse(
     let mut all = 0;
     for allowance in allowed.iter().filter(|allowance| allowance.wrong == wrong) {
         let mut left = allowance.count;
-        for (_, count) in numbers.iter_mut().filter(|(number, _)| allowance.numbers.has(*number)) {
+        for (_, count) in numbers
+            .iter_mut()
+            .filter(|(number, _)| allowance.numbers.has(*number))
+        {
             let taken = left.min(*count);
             (left, *count) = (left - taken, *count - taken);
         }

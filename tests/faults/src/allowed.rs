@@ -1,7 +1,10 @@
-//! What the documents allow to happen to a message, and nothing else. Each entry cites the sentence.
+//! What the documents allow to happen to a message, and nothing else. Each entry cites the
+//! sentence.
 
 /// A sentence of the documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Sentence {
     /// A killed rtd loses the message that a lane had received from a queue.
     QueueMessageInHand,
@@ -19,7 +22,8 @@ pub enum Sentence {
     RefusedAndArrived,
     /// The last page of a killed rtd shows more waiting copies than there were.
     LastPage,
-    /// The page of a killed rtd was removed before, and the copy that took its place is up to 100 ms old.
+    /// The page of a killed rtd was removed before, and the copy that took its place is up to 100
+    /// ms old.
     OldFigures,
     /// What is replayed to the next rtd may be counted by both.
     Replayed,
@@ -57,26 +61,34 @@ impl Sentence {
                 "rtd/book/src/messages.md",
                 "the message that a lane had received from a message queue and not yet passed on",
             ),
-            Sentence::PendingInRtd => {
-                ("rtd/book/src/messages.md", "real-time signals pending in rtd's own process")
-            }
-            Sentence::LateSignals => {
-                ("rtd/book/src/messages.md", "signals that arrive after their lane has stopped")
-            }
-            Sentence::HandedOver => {
-                ("rtd/book/src/messages.md", "the message was handed to the receiver's kernel queue or ring")
-            }
-            Sentence::Twice => ("rtd/book/src/messages.md", "so their receivers may get that message twice"),
+            Sentence::PendingInRtd => (
+                "rtd/book/src/messages.md",
+                "real-time signals pending in rtd's own process",
+            ),
+            Sentence::LateSignals => (
+                "rtd/book/src/messages.md",
+                "signals that arrive after their lane has stopped",
+            ),
+            Sentence::HandedOver => (
+                "rtd/book/src/messages.md",
+                "the message was handed to the receiver's kernel queue or ring",
+            ),
+            Sentence::Twice => (
+                "rtd/book/src/messages.md",
+                "so their receivers may get that message twice",
+            ),
             Sentence::TwiceInGroup => (
                 "rtd/ARCHITECTURE.md",
                 "this message can be received twice in a group, once by each of two members",
             ),
-            Sentence::RefusedAndArrived => {
-                ("rtcore/src/client/sender.rs", "that is refused as disconnected may still arrive")
-            }
-            Sentence::LastPage => {
-                ("rtd/book/src/messages.md", "can include copies that the killed rtd had just handed over")
-            }
+            Sentence::RefusedAndArrived => (
+                "rtcore/src/client/sender.rs",
+                "that is refused as disconnected may still arrive",
+            ),
+            Sentence::LastPage => (
+                "rtd/book/src/messages.md",
+                "can include copies that the killed rtd had just handed over",
+            ),
             Sentence::OldFigures => (
                 "rtd/book/src/messages.md",
                 "does not know what was queued in the last 100 ms before the kill",
@@ -85,12 +97,14 @@ impl Sentence {
                 "rtd/book/src/messages.md",
                 "replays what is in its ring, including the message that a lane had in hand",
             ),
-            Sentence::DiscardedAfterEnd => {
-                ("rtd/book/src/configuration.md", "what it discards there is in `Inbox::counters` only")
-            }
-            Sentence::RingOfTheDead => {
-                ("rtd/book/src/messages.md", "messages in a ring whose other process died with rtd")
-            }
+            Sentence::DiscardedAfterEnd => (
+                "rtd/book/src/configuration.md",
+                "what it discards there is in `Inbox::counters` only",
+            ),
+            Sentence::RingOfTheDead => (
+                "rtd/book/src/messages.md",
+                "messages in a ring whose other process died with rtd",
+            ),
             Sentence::QueueRemoved => (
                 "rtd/book/src/messages.md",
                 "If a program removes a queue, the messages in it are lost with it",
@@ -107,13 +121,18 @@ mod tests {
     fn the_documents_say_so() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let one_line = |text: &str| {
-            let words = text.split_whitespace().filter(|word| !matches!(*word, "///" | "//!"));
+            let words = text
+                .split_whitespace()
+                .filter(|word| !matches!(*word, "///" | "//!"));
             words.collect::<Vec<_>>().join(" ")
         };
         for sentence in Sentence::ALL {
             let (file, words) = sentence.source();
             let text = std::fs::read_to_string(root.join(file)).unwrap();
-            assert!(one_line(&text).contains(words), "{file} does not say: {words}");
+            assert!(
+                one_line(&text).contains(words),
+                "{file} does not say: {words}"
+            );
         }
     }
 }

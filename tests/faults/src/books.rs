@@ -23,7 +23,8 @@ pub struct Total {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Running,
-    /// A lane that was killed in the middle of a store leaves its ledger half written: it is off by the copies of one message.
+    /// A lane that was killed in the middle of a store leaves its ledger half written: it is off by
+    /// the copies of one message.
     Ended,
 }
 
@@ -31,10 +32,22 @@ impl Total {
     fn of(route: &Route, life: Life) -> anyhow::Result<Total> {
         let ledger = &route.ledger;
         if life == Life::Running || route.consistent {
-            anyhow::ensure!(route.consistent, "the ledger of {} cannot be read", route.name);
-            anyhow::ensure!(ledger.balances(), "the ledger of {} does not balance: {ledger:?}", route.name);
+            anyhow::ensure!(
+                route.consistent,
+                "the ledger of {} cannot be read",
+                route.name
+            );
+            anyhow::ensure!(
+                ledger.balances(),
+                "the ledger of {} does not balance: {ledger:?}",
+                route.name
+            );
         }
-        let discarded: u64 = route.targets.iter().map(|t| t.receiver.expired + t.receiver.superseded).sum();
+        let discarded: u64 = route
+            .targets
+            .iter()
+            .map(|t| t.receiver.expired + t.receiver.superseded)
+            .sum();
         let ended = ledger.expired + ledger.displaced + ledger.rejected_total() + ledger.peer_dead;
         Ok(Total {
             accepted: ledger.accepted,
@@ -82,8 +95,11 @@ impl Books {
     }
 
     fn sums(&self, life: Life) -> anyhow::Result<Vec<Total>> {
-        let Some(page) = &self.page else { return Ok(self.past.clone()) };
-        // A lane thread that is kept from its CPU in the middle of a store leaves its ledger half written for as long.
+        let Some(page) = &self.page else {
+            return Ok(self.past.clone());
+        };
+        // A lane thread that is kept from its CPU in the middle of a store leaves its ledger half
+        // written for as long.
         let start = Instant::now();
         let routes = loop {
             let routes = page.snapshot()?.routes;
@@ -93,7 +109,15 @@ impl Books {
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        let earlier = self.past.iter().copied().chain(std::iter::repeat(Total::default()));
-        routes.iter().zip(earlier).map(|(route, past)| Ok(Total::of(route, life)?.after(past))).collect()
+        let earlier = self
+            .past
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(Total::default()));
+        routes
+            .iter()
+            .zip(earlier)
+            .map(|(route, past)| Ok(Total::of(route, life)?.after(past)))
+            .collect()
     }
 }

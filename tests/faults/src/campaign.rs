@@ -50,15 +50,27 @@ impl Campaign {
         world.start()?;
         let accountant = |s: &Stream| Accountant::new(s.to.len(), s.share).excluding(s.outside());
         let accountants = world.streams.iter().map(accountant).collect();
-        let judged = world.streams.iter().map(|s| Mark { received: vec![0; s.to.len()], ..Mark::default() });
+        let judged = world.streams.iter().map(|s| Mark {
+            received: vec![0; s.to.len()],
+            ..Mark::default()
+        });
         let judged = judged.collect();
         let (leaks, latencies) = (Leaks::default(), Latencies::default());
-        let mut campaign = Campaign { world, accountants, judged, leaks, latencies };
+        let mut campaign = Campaign {
+            world,
+            accountants,
+            judged,
+            leaks,
+            latencies,
+        };
         campaign.world.run();
         campaign.flow().context("not even before the first fault")?;
         campaign.world.pause()?;
         let findings = campaign.judge(&fault::Done::default(), &mut Outcome::default())?;
-        ensure!(findings.is_empty(), "wrong before the first fault: {findings:?}");
+        ensure!(
+            findings.is_empty(),
+            "wrong before the first fault: {findings:?}"
+        );
         campaign.world.restart = None;
         campaign.leaks()?;
         Ok(campaign)
@@ -75,12 +87,21 @@ impl Campaign {
         let mut done = done.with_context(|| format!("{:?}", fault.kind))?;
         let done_ns = now_ns();
         let begun = self.world.begun();
-        self.flow().with_context(|| format!("after {:?}: {}", fault.kind, done.what))?;
-        done.in_flight =
-            received.iter().zip(&begun).enumerate().map(|(at, span)| self.in_flight(at, span)).collect();
+        self.flow()
+            .with_context(|| format!("after {:?}: {}", fault.kind, done.what))?;
+        done.in_flight = received
+            .iter()
+            .zip(&begun)
+            .enumerate()
+            .map(|(at, span)| self.in_flight(at, span))
+            .collect();
         let recovery = self.recovery(fault_ns, &begun);
         self.world.pause()?;
-        let mut outcome = Outcome { what: done.what.clone(), recovery, ..Outcome::default() };
+        let mut outcome = Outcome {
+            what: done.what.clone(),
+            recovery,
+            ..Outcome::default()
+        };
         let before = self.judged.clone();
         let findings = self.judge(&done, &mut outcome)?;
         self.measure(fault.kind, &before, fault_ns..done_ns);
@@ -93,25 +114,36 @@ impl Campaign {
     /// By stream: how many messages each of its receivers has got.
     fn received(&self) -> Vec<Vec<u64>> {
         let counts = |journals: &Vec<Mapped<Received>>| {
-            journals.iter().map(|journal| journal.count.load(Ordering::Acquire)).collect()
+            journals
+                .iter()
+                .map(|journal| journal.count.load(Ordering::Acquire))
+                .collect()
         };
         self.world.received.iter().map(counts).collect()
     }
 
-    /// The messages of a stream that may have been on their way during the fault: before it, its receivers had got so many;
-    /// after it, number `begun` had been begun.
+    /// The messages of a stream that may have been on their way during the fault: before it, its
+    /// receivers had got so many; after it, number `begun` had been begun.
     fn in_flight(&self, at: usize, (received, begun): (&Vec<u64>, &u64)) -> Numbers {
         let journals = self.world.received[at].iter();
         // One that a filter excludes gets nothing.
-        let before =
-            journals.clone().zip(received).filter(|(_, count)| **count > 0).map(|(journal, count)| {
+        let before = journals
+            .clone()
+            .zip(received)
+            .filter(|(_, count)| **count > 0)
+            .map(|(journal, count)| {
                 let last = (0..*count).rev().map(|n| journal.entry(n).0);
-                last.take(journal::SLOTS).find(|number| *number != CORRUPT).unwrap_or(0)
+                last.take(journal::SLOTS)
+                    .find(|number| *number != CORRUPT)
+                    .unwrap_or(0)
             });
         let after = journals.zip(&self.judged[at].received);
         let after = after.filter_map(|(journal, from)| first_after(journal, *from, *begun));
         let first = before.min().unwrap_or(0) + 1;
-        Numbers { first, last: after.map(|(number, _)| number).max().unwrap_or(u64::MAX) }
+        Numbers {
+            first,
+            last: after.map(|(number, _)| number).max().unwrap_or(u64::MAX),
+        }
     }
 
     /// Waits until the senders have begun so many messages.
@@ -125,27 +157,40 @@ impl Campaign {
         Ok(())
     }
 
-    /// How long it took until messages flowed that were begun after the fault: after the end of rtd, or else after `begun`.
+    /// How long it took until messages flowed that were begun after the fault: after the end of
+    /// rtd, or else after `begun`.
     fn recovery(&mut self, fault_ns: u64, begun: &[u64]) -> Recovery {
         let restart = self.world.restart.take();
         let (from_ns, begun) = restart.as_ref().map_or((fault_ns, begun), |restart| {
-            (restart.start_ns - (restart.gone_ns - restart.end_ns), &restart.begun)
+            (
+                restart.start_ns - (restart.gone_ns - restart.end_ns),
+                &restart.begun,
+            )
         });
         let mut recovery = Recovery {
-            ready_ns: restart.as_ref().map(|restart| restart.ready_ns - restart.start_ns),
+            ready_ns: restart
+                .as_ref()
+                .map(|restart| restart.ready_ns - restart.start_ns),
             ..Recovery::default()
         };
         for (at, stream) in self.world.streams.iter().enumerate() {
-            let times = self.world.received[at].iter().zip(&self.judged[at].received);
-            let times: Vec<u64> =
-                times.filter_map(|(journal, from)| Some(first_after(journal, *from, begun[at])?.1)).collect();
+            let times = self.world.received[at]
+                .iter()
+                .zip(&self.judged[at].received);
+            let times: Vec<u64> = times
+                .filter_map(|(journal, from)| Some(first_after(journal, *from, begun[at])?.1))
+                .collect();
             let ns = |time: Option<&u64>| time.map(|time| time.saturating_sub(from_ns));
             let last = match stream.share {
                 Share::Each => ns(times.iter().max()),
                 Share::Any | Share::RoundRobin => ns(times.iter().min()),
             };
             if restart.is_some() && !stream.direct {
-                recovery.first_ns = recovery.first_ns.into_iter().chain(ns(times.iter().min())).min();
+                recovery.first_ns = recovery
+                    .first_ns
+                    .into_iter()
+                    .chain(ns(times.iter().min()))
+                    .min();
             }
             if restart.is_none() || !stream.direct {
                 recovery.each_ns.extend(last);
@@ -168,7 +213,8 @@ impl Campaign {
         }
     }
 
-    /// Takes the latencies of the innocent stream since `before`, by whether the message was sent during the fault.
+    /// Takes the latencies of the innocent stream since `before`, by whether the message was sent
+    /// during the fault.
     fn measure(&mut self, kind: Kind, before: &[Mark], fault: std::ops::Range<u64>) {
         for at in (0..self.world.streams.len()).filter(|at| self.world.streams[*at].innocent) {
             let (sent, received) = (&self.world.sent[at], &self.world.received[at][0]);
@@ -177,14 +223,15 @@ impl Campaign {
                 let begun_ns = sent.begun_ns(number);
                 let during = fault.contains(&begun_ns).then_some(kind);
                 if during.is_some() || begun_ns < fault.start {
-                    self.latencies.add(during, received_ns.saturating_sub(begun_ns));
+                    self.latencies
+                        .add(during, received_ns.saturating_sub(begun_ns));
                 }
             }
         }
     }
 
-    /// Waits until every stream flows again: each receiver (of a group `any` or `round-robin`, one of them) has got a message
-    /// that was begun after this call.
+    /// Waits until every stream flows again: each receiver (of a group `any` or `round-robin`, one
+    /// of them) has got a message that was begun after this call.
     fn flow(&mut self) -> anyhow::Result<()> {
         let (start, mut revived) = (Instant::now(), Instant::now());
         for (at, begun) in self.world.begun().into_iter().enumerate() {
@@ -204,7 +251,9 @@ impl Campaign {
     fn stuck(&self, at: usize, begun: u64) -> String {
         let (name, sent) = (self.world.streams[at].name(), &self.world.sent[at]);
         let last = sent.begun.load(Ordering::Acquire);
-        let fates: Vec<Fate> = (last.saturating_sub(3)..=last).map(|n| sent.fate(n)).collect();
+        let fates: Vec<Fate> = (last.saturating_sub(3)..=last)
+            .map(|n| sent.fate(n))
+            .collect();
         let total = self.world.books.now().map(|totals| totals[at]);
         format!(
             "{name} is stuck: nothing came after {begun}; sent up to {last} ({fates:?}), the ledger says {total:?}"
@@ -215,7 +264,9 @@ impl Campaign {
     fn flows(&self, at: usize, begun: u64) -> bool {
         let last = |journal: &Mapped<Received>| {
             let count = journal.count.load(Ordering::Acquire);
-            count.checked_sub(1).is_some_and(|last| journal.entry(last).0 > begun)
+            count
+                .checked_sub(1)
+                .is_some_and(|last| journal.entry(last).0 > begun)
         };
         let mut all = self.world.received[at].iter().map(last);
         match self.world.streams[at].share {
@@ -243,7 +294,10 @@ impl Campaign {
                 judged.push(self.judge_stream(at, accountant, &totals[at], done));
             }
             let marks: Vec<Mark> = judged.iter().map(|(_, mark)| mark.clone()).collect();
-            let settled = !waiting && judged.iter().all(|(verdict, _)| verdict.findings.is_empty());
+            let settled = !waiting
+                && judged
+                    .iter()
+                    .all(|(verdict, _)| verdict.findings.is_empty());
             if settled || moved.elapsed() > STILL {
                 (self.accountants, self.judged) = (accountants, marks);
                 let verdicts = judged.into_iter().map(|(verdict, _)| verdict);
@@ -253,8 +307,18 @@ impl Campaign {
                     outcome.add(&verdict);
                     findings.extend(verdict.findings.into_iter().map(|f| (name.clone(), f)));
                 }
-                for (stream, total) in self.world.streams.iter().zip(totals).filter(|(_, t)| t.queued > 0) {
-                    let finding = Finding { wrong: Wrong::Stuck, first: 0, count: total.queued };
+                for (stream, total) in self
+                    .world
+                    .streams
+                    .iter()
+                    .zip(totals)
+                    .filter(|(_, t)| t.queued > 0)
+                {
+                    let finding = Finding {
+                        wrong: Wrong::Stuck,
+                        first: 0,
+                        count: total.queued,
+                    };
                     *outcome.wrong.entry(Wrong::Stuck).or_default() += total.queued;
                     findings.push((stream.name(), finding));
                 }
@@ -268,7 +332,9 @@ impl Campaign {
     fn counts(&self, totals: &[Total]) -> Vec<u64> {
         let received = self.world.received.iter().flatten();
         let received = received.map(|journal| journal.count.load(Ordering::Acquire));
-        received.chain(totals.iter().map(|total| total.lost)).collect()
+        received
+            .chain(totals.iter().map(|total| total.lost))
+            .collect()
     }
 
     fn judge_stream(
@@ -280,17 +346,23 @@ impl Campaign {
     ) -> (Verdict, Mark) {
         let (world, before) = (&self.world, &self.judged[at]);
         let begun = world.sent[at].begun.load(Ordering::Acquire);
-        let sent: Vec<(u64, Fate)> =
-            (before.begun + 1..=begun).map(|n| (n, world.sent[at].fate(n))).collect();
+        let sent: Vec<(u64, Fate)> = (before.begun + 1..=begun)
+            .map(|n| (n, world.sent[at].fate(n)))
+            .collect();
         let (mut got, mut received) = (Vec::new(), Vec::new());
         for (member, journal) in world.received[at].iter().enumerate() {
             let count = journal.count.load(Ordering::Acquire);
-            got.extend((before.received[member]..count).map(|n| Got { member, number: journal.entry(n).0 }));
+            got.extend((before.received[member]..count).map(|n| Got {
+                member,
+                number: journal.entry(n).0,
+            }));
             received.push(count);
         }
         let allowed = fault::allowed(done, world, &world.streams[at]);
         let counts_refused = world.streams[at].direct;
-        let discarded = world.received[at].iter().map(|journal| journal.discarded.load(Ordering::Acquire));
+        let discarded = world.received[at]
+            .iter()
+            .map(|journal| journal.discarded.load(Ordering::Acquire));
         let lost = total.lost + discarded.sum::<u64>();
         let counted = lost.saturating_sub(before.lost);
         let verdict = accountant.judge(&Interval {
@@ -298,10 +370,20 @@ impl Campaign {
             got: &got,
             counted,
             counts_refused,
-            strangers: done.strangers.filter(|(stream, _)| *stream == at).map_or(0, |(_, count)| count),
+            strangers: done
+                .strangers
+                .filter(|(stream, _)| *stream == at)
+                .map_or(0, |(_, count)| count),
             allowed: &allowed,
         });
-        (verdict, Mark { begun, received, lost })
+        (
+            verdict,
+            Mark {
+                begun,
+                received,
+                lost,
+            },
+        )
     }
 
     /// The world, for what a failure says of it.
@@ -310,7 +392,8 @@ impl Campaign {
     }
 }
 
-/// The first message after number `begun` that a receiver got, of those from place `from` on, and when.
+/// The first message after number `begun` that a receiver got, of those from place `from` on, and
+/// when.
 fn first_after(journal: &Mapped<Received>, from: u64, begun: u64) -> Option<(u64, u64)> {
     let mut entries = (from..journal.count.load(Ordering::Acquire)).map(|n| journal.entry(n));
     entries.find(|(number, _)| *number > begun && *number != CORRUPT)

@@ -17,7 +17,16 @@ use std::time::Duration;
 
 /// A fault from outside.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub enum Kind {
     /// kill -9 of rtd, and another start.
@@ -137,8 +146,13 @@ pub enum Kind {
 impl Kind {
     /// Whether something goes on beside the lanes for as long as the fault lasts, and rtd runs.
     pub fn is_load(self) -> bool {
-        let strangers =
-            [Kind::Garbage, Kind::WrongVersion, Kind::Registrations, Kind::FillQueue, Kind::SecondRtd];
+        let strangers = [
+            Kind::Garbage,
+            Kind::WrongVersion,
+            Kind::Registrations,
+            Kind::FillQueue,
+            Kind::SecondRtd,
+        ];
         let others = [Kind::Hog, Kind::FullShm, Kind::FullRun, Kind::Fork];
         strangers.contains(&self) || others.contains(&self) || self.hostile_client().is_some()
     }
@@ -164,7 +178,9 @@ impl Kind {
             Kind::Cpuset if !Group::is_possible("cpuset") => {
                 Some("a cpuset control group of version 1 that can be written")
             }
-            Kind::ClockStep if !clock_steps => Some("--clock-steps: it sets the clock of the whole machine"),
+            Kind::ClockStep if !clock_steps => {
+                Some("--clock-steps: it sets the clock of the whole machine")
+            }
             _ => None,
         }
     }
@@ -185,8 +201,9 @@ pub struct Done {
     pub killed: Vec<usize>,
     /// What was drawn, in words.
     pub what: String,
-    /// By stream: the messages that may have been on their way during the fault. From the first that its receivers had not
-    /// got when the fault began, to the first that they got of those begun after it.
+    /// By stream: the messages that may have been on their way during the fault. From the first
+    /// that its receivers had not got when the fault began, to the first that they got of those
+    /// begun after it.
     pub in_flight: Vec<Numbers>,
     /// The stream one of whose queues was removed.
     queue_removed: Option<usize>,
@@ -198,19 +215,33 @@ pub struct Done {
 
 /// Does it, and undoes what has to be undone.
 pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow::Result<Done> {
-    let ends = |receiver: bool| move |at: &usize, world: &World| world.ends[*at].member.is_some() == receiver;
+    let ends = |receiver: bool| {
+        move |at: &usize, world: &World| world.ends[*at].member.is_some() == receiver
+    };
     let mut pick = |world: &World, receiver: bool| {
-        let all: Vec<usize> = (0..world.ends.len()).filter(|at| ends(receiver)(at, world)).collect();
+        let all: Vec<usize> = (0..world.ends.len())
+            .filter(|at| ends(receiver)(at, world))
+            .collect();
         all[rng.usize(..all.len())]
     };
     let (sender, receiver) = (pick(world, false), pick(world, true));
     let pause = Duration::from_micros(rng.u64(0..20_000));
     let name = |at: usize| {
         let End { stream, member, .. } = &world.ends[at];
-        member.map_or_else(|| world.streams[*stream].source(), |member| world.streams[*stream].sink(member))
+        member.map_or_else(
+            || world.streams[*stream].source(),
+            |member| world.streams[*stream].sink(member),
+        )
     };
-    let what = format!("sender {}, receiver {}, pause {pause:?}", name(sender), name(receiver));
-    let mut done = Done { what, ..Done::default() };
+    let what = format!(
+        "sender {}, receiver {}, pause {pause:?}",
+        name(sender),
+        name(receiver)
+    );
+    let mut done = Done {
+        what,
+        ..Done::default()
+    };
     match kind {
         Kind::KillRtd => restart(world, Signal::SIGKILL, pause, &mut done)?,
         Kind::TermRtd => restart(world, Signal::SIGTERM, pause, &mut done)?,
@@ -221,7 +252,9 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         Kind::KillSender => kill_ends(world, &[sender], &mut done)?,
         Kind::KillReceiver => kill_ends(world, &[receiver], &mut done)?,
         Kind::StopSender => suspend(&[world.ends[sender].pid().context("no sender")?], pause)?,
-        Kind::StopReceiver => suspend(&[world.ends[receiver].pid().context("no receiver")?], pause)?,
+        Kind::StopReceiver => {
+            suspend(&[world.ends[receiver].pid().context("no receiver")?], pause)?
+        }
         Kind::KillRtdAndSender => {
             kill_ends(world, &[sender], &mut done)?;
             restart(world, Signal::SIGKILL, pause, &mut done)?;
@@ -238,13 +271,18 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         }
         Kind::KillPair => {
             let stream = world.ends[sender].stream;
-            let all: Vec<usize> =
-                (0..world.ends.len()).filter(|at| world.ends[*at].stream == stream).collect();
+            let all: Vec<usize> = (0..world.ends.len())
+                .filter(|at| world.ends[*at].stream == stream)
+                .collect();
             kill_ends(world, &all, &mut done)?;
         }
         Kind::KillRtdStopReceiver | Kind::TermRtdStopReceiver => {
             let pid = world.ends[receiver].pid().context("no receiver")?;
-            let signal = if kind == Kind::KillRtdStopReceiver { Signal::SIGKILL } else { Signal::SIGTERM };
+            let signal = if kind == Kind::KillRtdStopReceiver {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            };
             kill(pid, Signal::SIGSTOP)?;
             std::thread::sleep(pause);
             restart(world, signal, pause, &mut done)?;
@@ -298,8 +336,15 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
             world.start_daemon()?;
         }
         Kind::KillSenderAtStep | Kind::KillReceiverAtStep => {
-            let at = if kind == Kind::KillSenderAtStep { sender } else { receiver };
-            kill_after_steps(world.ends[at].pid().context("no process")?, rng.u64(0..3000))?;
+            let at = if kind == Kind::KillSenderAtStep {
+                sender
+            } else {
+                receiver
+            };
+            kill_after_steps(
+                world.ends[at].pid().context("no process")?,
+                rng.u64(0..3000),
+            )?;
             kill_ends(world, &[at], &mut done)?;
         }
         Kind::ExecSender => {
@@ -327,7 +372,17 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
         Kind::KillRtdAtPoint | Kind::KillClientAtPoint | Kind::DelayAtPoint | Kind::FailAtPoint => {
             crate::points::perform(kind, world, rng, &mut done)?;
         }
-        _ => strain::perform(kind, world, rng, &strain::Targets { sender, receiver, pause }, &mut done)?,
+        _ => strain::perform(
+            kind,
+            world,
+            rng,
+            &strain::Targets {
+                sender,
+                receiver,
+                pause,
+            },
+            &mut done,
+        )?,
     }
     if world.daemon_ended()?.is_some() {
         anyhow::bail!("rtd ended by itself");
@@ -336,7 +391,12 @@ pub fn perform(kind: Kind, world: &mut World, rng: &mut fastrand::Rng) -> anyhow
     Ok(done)
 }
 
-fn restart(world: &mut World, signal: Signal, pause: Duration, done: &mut Done) -> anyhow::Result<()> {
+fn restart(
+    world: &mut World,
+    signal: Signal,
+    pause: Duration,
+    done: &mut Done,
+) -> anyhow::Result<()> {
     world.end_daemon(signal)?;
     done.rtd_killed |= signal == Signal::SIGKILL;
     done.rtd_ended = true;
@@ -353,9 +413,11 @@ fn kill_ends(world: &mut World, ends: &[usize], done: &mut Done) -> anyhow::Resu
 }
 
 fn suspend(pids: &[nix::unistd::Pid], time: Duration) -> anyhow::Result<()> {
-    pids.iter().try_for_each(|&pid| kill(pid, Signal::SIGSTOP))?;
+    pids.iter()
+        .try_for_each(|&pid| kill(pid, Signal::SIGSTOP))?;
     std::thread::sleep(time);
-    pids.iter().try_for_each(|&pid| kill(pid, Signal::SIGCONT))?;
+    pids.iter()
+        .try_for_each(|&pid| kill(pid, Signal::SIGCONT))?;
     Ok(())
 }
 
@@ -364,7 +426,10 @@ fn removed(files: &[&str], remove: impl FnOnce() -> std::io::Result<()>) -> anyh
     remove()?;
     let start = std::time::Instant::now();
     while !files.iter().all(|file| std::path::Path::new(file).exists()) {
-        anyhow::ensure!(start.elapsed() < crate::world::PATIENCE, "rtd does not make {files:?} again");
+        anyhow::ensure!(
+            start.elapsed() < crate::world::PATIENCE,
+            "rtd does not make {files:?} again"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
@@ -373,14 +438,18 @@ fn removed(files: &[&str], remove: impl FnOnce() -> std::io::Result<()>) -> anyh
 /// Changes priority or CPUs of all lane threads for a while.
 fn misplace(kind: Kind, world: &World, time: Duration) -> anyhow::Result<()> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", world.daemon_pid()?))?;
-    let tids: Vec<i32> = tasks.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()).collect();
+    let tids: Vec<i32> = tasks
+        .flatten()
+        .filter_map(|t| t.file_name().to_str()?.parse().ok())
+        .collect();
     let lanes: Vec<_> = tids
         .into_iter()
         .filter_map(|tid| Some((tid, rtcore::sys::sched::placement(tid).ok()?)))
         .filter(|(tid, _)| matches!(rtcore::sys::sched::realtime_priority(*tid), Ok(Some(_))))
         .collect();
-    let group =
-        (kind == Kind::Cpuset).then(|| Group::of_cpu(world.daemon_pid()?, world.other_cpu)).transpose()?;
+    let group = (kind == Kind::Cpuset)
+        .then(|| Group::of_cpu(world.daemon_pid()?, world.other_cpu))
+        .transpose()?;
     for (tid, _) in lanes.iter().filter(|_| kind != Kind::Cpuset) {
         let tid = tid.to_string();
         let words = match kind {
@@ -410,26 +479,48 @@ fn hog(cpu: usize, time: Duration) -> anyhow::Result<()> {
         }
         Ok(())
     });
-    Ok(thread.join().map_err(|_| anyhow::anyhow!("the hog panicked"))??)
+    Ok(thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the hog panicked"))??)
 }
 
 /// What the documents allow to happen to this stream.
 pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     let mut all = Vec::new();
-    let in_flight = done.in_flight.get(stream.index).copied().unwrap_or(Numbers::ALL);
+    let in_flight = done
+        .in_flight
+        .get(stream.index)
+        .copied()
+        .unwrap_or(Numbers::ALL);
     let mut allow = |wrong, count: usize, sentence| {
         let numbers = match (wrong, sentence) {
             // Its receiver may have got newer ones before the fault.
-            (Wrong::Lost, Sentence::DiscardedAfterEnd) => Numbers { first: 0, ..in_flight },
+            (Wrong::Lost, Sentence::DiscardedAfterEnd) => Numbers {
+                first: 0,
+                ..in_flight
+            },
             (Wrong::Lost, _) => in_flight,
             _ => Numbers::ALL,
         };
-        all.push(Allowance { wrong, count: count as u64, numbers, sentence });
+        all.push(Allowance {
+            wrong,
+            count: count as u64,
+            numbers,
+            sentence,
+        });
     };
-    let copies = if stream.share == Share::Each { stream.to.len() } else { 1 };
+    let copies = if stream.share == Share::Each {
+        stream.to.len()
+    } else {
+        1
+    };
     if done.rtd_killed {
         // Handed over just before the kill, and not yet shown as such.
-        allow(Wrong::Miscounted, CAPACITY * stream.to.len(), Sentence::LastPage);
+        allow(
+            Wrong::Miscounted,
+            CAPACITY * stream.to.len(),
+            Sentence::LastPage,
+        );
         if world.ended_with_copy {
             allow(Wrong::Lost, CAPACITY * copies, Sentence::OldFigures);
         }
@@ -448,9 +539,11 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     if done.rtd_ended && stream.from == Way::Signal {
         allow(Wrong::Lost, usize::MAX, Sentence::LateSignals);
     }
-    // What a receiver discards in the ring of an rtd that has ended is in no ledger, nor what it did in the last 100 ms before a
-    // kill.
-    let may_discard = ["conflate", "displace-oldest", "ttl"].iter().any(|key| stream.keys.contains(key));
+    // What a receiver discards in the ring of an rtd that has ended is in no ledger, nor what it
+    // did in the last 100 ms before a kill.
+    let may_discard = ["conflate", "displace-oldest", "ttl"]
+        .iter()
+        .any(|key| stream.keys.contains(key));
     if done.rtd_ended && may_discard {
         let most = if done.rtd_killed { 4 * MAXMSG } else { MAXMSG };
         allow(Wrong::Lost, most * copies, Sentence::DiscardedAfterEnd);
@@ -460,10 +553,14 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
     }
     for member in done.killed.iter().filter_map(|at| world.role(*at, stream)) {
         match member.map(|m| stream.to[m]) {
-            // In the ring or in the kernel's queue of signals, and one between its receipt and the journal.
+            // In the ring or in the kernel's queue of signals, and one between its receipt and the
+            // journal.
             Some(way) if way.links() => {
-                // A ring that is never full holds what its receiver has not read of any number of messages.
-                let most = if stream.keys.contains("conflate") || stream.keys.contains("displace-oldest") {
+                // A ring that is never full holds what its receiver has not read of any number of
+                // messages.
+                let most = if stream.keys.contains("conflate")
+                    || stream.keys.contains("displace-oldest")
+                {
                     usize::MAX
                 } else {
                     MAXMSG + 1

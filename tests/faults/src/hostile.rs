@@ -1,4 +1,5 @@
-//! Hostile clients: strangers at the control socket and at queues, and a registered process ([`Client`]).
+//! Hostile clients: strangers at the control socket and at queues, and a registered process
+//! ([`Client`]).
 
 mod client;
 mod participant;
@@ -8,7 +9,9 @@ pub use client::{Client, NAME};
 use crate::journal::STRANGER;
 use crate::plan::Stream;
 use anyhow::Context as _;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
+};
 use rtcore::sys::mqueue::{self, Access, Queue};
 use rtcore::sys::seqpacket::Conn;
 use rtcore::wire::{FRAME_BYTES, Name, Request, VERSION};
@@ -58,7 +61,8 @@ const GUEST_INTERVAL: Duration = Duration::from_millis(2);
 /// How long a client waits for an answer.
 const ANSWER: Duration = Duration::from_millis(100);
 
-/// Registers and unregisters a name over and over. Returns how many requests were answered a second.
+/// Registers and unregisters a name over and over. Returns how many requests were answered a
+/// second.
 pub fn registrations(path: &str, time: Duration) -> anyhow::Result<u64> {
     let name = Name::new(GUEST)?;
     let start = Instant::now();
@@ -70,9 +74,20 @@ pub fn registrations(path: &str, time: Duration) -> anyhow::Result<u64> {
                 break;
             }
             std::thread::sleep(due.saturating_sub(start.elapsed()));
-            let register = Request::Register { name, pid: 0, tid: 0, exec_follows: false };
-            let request = if turn.is_multiple_of(2) { Request::Unregister { name } } else { register };
-            let Ok(conn) = Conn::connect(path.as_ref(), ANSWER) else { continue };
+            let register = Request::Register {
+                name,
+                pid: 0,
+                tid: 0,
+                exec_follows: false,
+            };
+            let request = if turn.is_multiple_of(2) {
+                Request::Unregister { name }
+            } else {
+                register
+            };
+            let Ok(conn) = Conn::connect(path.as_ref(), ANSWER) else {
+                continue;
+            };
             let sent = conn.send(&request.encode()).is_ok();
             let mut frame = [0; FRAME_BYTES];
             answered += u64::from(sent && conn.receive_within(&mut frame, ANSWER).is_ok());
@@ -81,15 +96,24 @@ pub fn registrations(path: &str, time: Duration) -> anyhow::Result<u64> {
     };
     let answered: u64 = std::thread::scope(|scope| {
         let guests: Vec<_> = (0..GUESTS).map(|_| scope.spawn(guest)).collect();
-        guests.into_iter().map(|guest| guest.join().unwrap_or(0)).sum()
+        guests
+            .into_iter()
+            .map(|guest| guest.join().unwrap_or(0))
+            .sum()
     });
-    let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+    let elapsed_ms = u64::try_from(start.elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
     Ok(answered * 1000 / elapsed_ms)
 }
 
 /// Writes into a queue whenever it has room. Returns how many messages.
 pub fn fill_queue(endpoint: &str, time: Duration) -> anyhow::Result<u64> {
-    let queue = Queue::open(&std::ffi::CString::new(Stream::queue(endpoint))?, Access::Send, true)?;
+    let queue = Queue::open(
+        &std::ffi::CString::new(Stream::queue(endpoint))?,
+        Access::Send,
+        true,
+    )?;
     let mut message = [0; 16];
     message[..8].copy_from_slice(&STRANGER.to_ne_bytes());
     let (start, mut written) = (Instant::now(), 0);

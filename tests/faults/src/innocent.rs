@@ -38,15 +38,26 @@ impl Latencies {
         let mut row = |name: &str, all: &mut Vec<u64>| {
             all.sort_unstable();
             let quantile = |percent: usize| {
-                let ns = all.get(all.len() * percent / 100).or(all.last()).copied().unwrap_or(0);
+                let ns = all
+                    .get(all.len() * percent / 100)
+                    .or(all.last())
+                    .copied()
+                    .unwrap_or(0);
                 format!("{:.1}", ns as f64 / 1e3)
             };
             let (p50, p99, max) = (quantile(50), quantile(99), quantile(100));
-            let _ = writeln!(text, "| {name} | {} | {p50} / {p99} / {max} us |", all.len());
+            let _ = writeln!(
+                text,
+                "| {name} | {} | {p50} / {p99} / {max} us |",
+                all.len()
+            );
         };
         row("nothing", &mut self.alone);
         for (kind, all) in &mut self.beside {
-            let rate = self.rates.get(kind).map(|rates| rates.iter().sum::<u64>() / rates.len() as u64);
+            let rate = self
+                .rates
+                .get(kind)
+                .map(|rates| rates.iter().sum::<u64>() / rates.len() as u64);
             let rate = rate.map_or_else(String::new, |rate| format!(" ({rate} a second)"));
             row(&format!("{kind:?}{rate}"), all);
         }
@@ -66,7 +77,13 @@ mod tests {
         assert_eq!(latencies.markdown(), "", "a restart is no load");
         (1..=200).for_each(|us| latencies.add(Some(Kind::Garbage), us * 1000));
         let table = latencies.markdown();
-        assert!(table.contains("| nothing | 100 | 51.0 / 100.0 / 100.0 us |"), "{table}");
-        assert!(table.contains("| Garbage | 200 | 101.0 / 199.0 / 200.0 us |"), "{table}");
+        assert!(
+            table.contains("| nothing | 100 | 51.0 / 100.0 / 100.0 us |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| Garbage | 200 | 101.0 / 199.0 / 200.0 us |"),
+            "{table}"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! What senders and receivers write down about each message, in files that every process of the campaign maps.
+//! What senders and receivers write down about each message, in files that every process of the
+//! campaign maps.
 //!
-//! A process that is killed leaves its journal complete up to the instruction before its end, because the pages belong to
-//! the file. Each field has one writer.
+//! A process that is killed leaves its journal complete up to the instruction before its end,
+//! because the pages belong to the file. Each field has one writer.
 
 use anyhow::Context as _;
 use std::fs::{File, OpenOptions};
@@ -48,7 +49,8 @@ pub struct Sent {
     pub idle: AtomicU64,
     /// [`EXEC`], [`FORK`] or 0.
     pub order: AtomicU32,
-    /// What the child of the last fork could do: [`CHILD_REFUSED`], [`CHILD_SENT`], or 0 while it has not tried.
+    /// What the child of the last fork could do: [`CHILD_REFUSED`], [`CHILD_SENT`], or 0 while it
+    /// has not tried.
     pub child: AtomicU32,
     /// When message n was begun, at n modulo [`SLOTS`]; CLOCK_MONOTONIC in nanoseconds.
     pub times_ns: [AtomicU64; SLOTS],
@@ -81,7 +83,8 @@ pub struct Received {
     pub child: AtomicU32,
     /// Answers to earlier requests, which the library passed over and counted.
     pub discarded: AtomicU64,
-    /// Number of the n-th, at n modulo [`SLOTS`]; [`CORRUPT`] if its content is not what any sender wrote.
+    /// Number of the n-th, at n modulo [`SLOTS`]; [`CORRUPT`] if its content is not what any sender
+    /// wrote.
     pub numbers: [AtomicU64; SLOTS],
     /// When it came, CLOCK_MONOTONIC in nanoseconds.
     pub times_ns: [AtomicU64; SLOTS],
@@ -165,7 +168,10 @@ impl Received {
 
     /// Number and time of the `n`-th message.
     pub fn entry(&self, n: u64) -> (u64, u64) {
-        (self.numbers[slot(n)].load(Ordering::Relaxed), self.times_ns[slot(n)].load(Ordering::Relaxed))
+        (
+            self.numbers[slot(n)].load(Ordering::Relaxed),
+            self.times_ns[slot(n)].load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -185,7 +191,12 @@ impl<T: Plain> Mapped<T> {
     /// Maps the file, which is created where it is missing.
     pub fn open(path: &Path) -> anyhow::Result<Mapped<T>> {
         let name = || format!("cannot map {}", path.display());
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
         let file = file.with_context(name)?;
         if file.metadata()?.len() == 0 {
             file.set_len(size_of::<T>() as u64).with_context(name)?;
@@ -193,10 +204,25 @@ impl<T: Plain> Mapped<T> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of the whole file, whose length was set above and is never reduced.
         let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), size_of::<T>(), access, libc::MAP_SHARED, file.as_raw_fd(), 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<T>(),
+                access,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
         };
-        anyhow::ensure!(at != libc::MAP_FAILED, "{}: {}", name(), std::io::Error::last_os_error());
-        Ok(Mapped { at: at.cast(), _file: file })
+        anyhow::ensure!(
+            at != libc::MAP_FAILED,
+            "{}: {}",
+            name(),
+            std::io::Error::last_os_error()
+        );
+        Ok(Mapped {
+            at: at.cast(),
+            _file: file,
+        })
     }
 }
 
@@ -204,7 +230,8 @@ impl<T: Plain> Deref for Mapped<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: mapped for as long as `self` lives; aligned to a page; every byte pattern is valid (Plain).
+        // SAFETY: mapped for as long as `self` lives; aligned to a page; every byte pattern is
+        // valid (Plain).
         unsafe { &*self.at }
     }
 }

@@ -1,5 +1,5 @@
-//! The fault campaign: real processes around the real daemon, faults from outside and from inside, and an accountant that
-//! trusts nobody.
+//! The fault campaign: real processes around the real daemon, faults from outside and from inside,
+//! and an accountant that trusts nobody.
 //!
 //! `scripts/faults` builds and starts it.
 
@@ -55,7 +55,8 @@ struct Args {
     /// Where to copy the daemon's log at the end
     #[arg(long)]
     log: Option<PathBuf>,
-    /// Where to write the record of the run, for --replay and --resume [default: last-run.jsonl beside the program]
+    /// Where to write the record of the run, for --replay and --resume [default: last-run.jsonl
+    /// beside the program]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Do exactly the faults of this record
@@ -99,7 +100,10 @@ fn main() -> ExitCode {
         Some(Role::Actor(actor)) => actor.play().map(|()| true),
         Some(Role::Hostile(client)) => client.play().map(|()| true),
         None if args.config => {
-            print!("{}", plan::config(&plan::streams(args.few_streams), 1, 0, 0));
+            print!(
+                "{}",
+                plan::config(&plan::streams(args.few_streams), 1, 0, 0)
+            );
             Ok(true)
         }
         None => run::run(&args),

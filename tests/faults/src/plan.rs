@@ -38,9 +38,17 @@ impl Way {
 
     /// From that word.
     pub fn of(word: &str) -> Option<Way> {
-        [Way::Queue, Way::Signal, Way::Handler, Way::Payload, Way::Lane, Way::Ask, Way::Answer]
-            .into_iter()
-            .find(|w| w.word() == word)
+        [
+            Way::Queue,
+            Way::Signal,
+            Way::Handler,
+            Way::Payload,
+            Way::Lane,
+            Way::Ask,
+            Way::Answer,
+        ]
+        .into_iter()
+        .find(|w| w.word() == word)
     }
 
     /// Whether its endpoint is a lane endpoint.
@@ -89,13 +97,13 @@ pub struct Stream {
     pub kin: Option<Kin>,
     /// From memory to memory.
     pub direct: bool,
-    /// The lane.
     pub lane: &'static str,
     /// Further keys of the route.
     pub keys: &'static str,
     /// Time between two messages.
     pub interval_us: u64,
-    /// Its latency is measured beside each hostile load: its two processes are SCHED_FIFO below the lane, on the lane's CPU.
+    /// Its latency is measured beside each hostile load: its two processes are SCHED_FIFO below the
+    /// lane, on the lane's CPU.
     pub innocent: bool,
 }
 
@@ -137,7 +145,8 @@ impl Stream {
         format!("{:02}-{}-{ends}{how}", self.index, self.from.word())
     }
 
-    /// Whether its sender and its receiver are those of the stream before: it carries the answers to the requests there.
+    /// Whether its sender and its receiver are those of the stream before: it carries the answers
+    /// to the requests there.
     pub fn is_of_answers(&self) -> bool {
         self.from == Way::Answer
     }
@@ -159,12 +168,20 @@ impl Stream {
 
     /// Name of the sending process.
     fn sender(&self) -> String {
-        if self.is_of_answers() { sink(self.index - 1, 0) } else { self.source() }
+        if self.is_of_answers() {
+            sink(self.index - 1, 0)
+        } else {
+            self.source()
+        }
     }
 
     /// Name of a receiving process.
     fn receiver(&self, member: usize) -> String {
-        if self.is_of_answers() { source(self.index - 1) } else { self.sink(member) }
+        if self.is_of_answers() {
+            source(self.index - 1)
+        } else {
+            self.sink(member)
+        }
     }
 
     /// Name of a queue.
@@ -177,7 +194,14 @@ impl Stream {
         1 + self.index
     }
 
-    fn endpoint(&self, name: &str, owner: &str, way: Way, signal: usize, is_source: bool) -> String {
+    fn endpoint(
+        &self,
+        name: &str,
+        owner: &str,
+        way: Way,
+        signal: usize,
+        is_source: bool,
+    ) -> String {
         let mut text = format!("[[endpoint]]\nname = \"{name}\"\n");
         let owner = format!("owner = \"{owner}\"\n");
         let _ = match way {
@@ -192,12 +216,22 @@ impl Stream {
             }
             Way::Lane | Way::Ask | Way::Answer => {
                 let size = if way == Way::Lane { 16 } else { 24 };
-                write!(text, "kind = \"lane\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}")
+                write!(
+                    text,
+                    "kind = \"lane\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}"
+                )
             }
             Way::Signal | Way::Handler | Way::Payload => {
                 let owner = if is_source { "" } else { owner.as_str() };
-                let size = if way == Way::Payload { "msgsize = 32\nmaxmsg = 8\n" } else { "" };
-                write!(text, "kind = \"signal\"\nsignal = \"SIGRTMIN+{signal}\"\n{owner}{size}")
+                let size = if way == Way::Payload {
+                    "msgsize = 32\nmaxmsg = 8\n"
+                } else {
+                    ""
+                };
+                write!(
+                    text,
+                    "kind = \"signal\"\nsignal = \"SIGRTMIN+{signal}\"\n{owner}{size}"
+                )
             }
         };
         text
@@ -226,7 +260,10 @@ impl Stream {
         };
         if let Some(mode) = mode {
             let group = format!("g{:02}", self.index);
-            let _ = write!(text, "[[group]]\nname = \"{group}\"\nmembers = {sinks:?}\nmode = \"{mode}\"\n");
+            let _ = write!(
+                text,
+                "[[group]]\nname = \"{group}\"\nmembers = {sinks:?}\nmode = \"{mode}\"\n"
+            );
             let _ = match self.kin {
                 Some(Kin::ProcessGroup) => writeln!(text, "process_group_of = \"{sender}\""),
                 Some(Kin::Session) => writeln!(text, "session_of = \"{sender}\""),
@@ -245,7 +282,10 @@ impl Stream {
             if !self.keys.contains("capacity") {
                 let _ = writeln!(text, "capacity = {capacity}");
             }
-            let to_value = self.to.iter().any(|way| matches!(way, Way::Signal | Way::Handler));
+            let to_value = self
+                .to
+                .iter()
+                .any(|way| matches!(way, Way::Signal | Way::Handler));
             if to_value && self.from != Way::Signal {
                 text += "truncate = true\n";
             }
@@ -263,8 +303,8 @@ pub const SINK_SIGNAL: usize = 1;
 /// The instance.
 pub const INSTANCE: &str = "faults";
 
-/// The lane that polls. Its thread is made an ordinary one: a SCHED_FIFO thread that polls would take one of the machine's
-/// CPUs from all other programs.
+/// The lane that polls. Its thread is made an ordinary one: a SCHED_FIFO thread that polls would
+/// take one of the machine's CPUs from all other programs.
 pub const POLLING_LANE: &str = "poll";
 /// Its nice value: it polls with what the others leave.
 pub const POLLING_NICE: i32 = 10;
@@ -282,24 +322,59 @@ struct Row {
 
 /// A routed stream to each of these receivers.
 fn routed(from: Way, to: &[Way], lane: &'static str) -> Row {
-    Row { from, to: to.to_vec(), share: Share::Each, kin: None, direct: false, lane, keys: "" }
+    Row {
+        from,
+        to: to.to_vec(),
+        share: Share::Each,
+        kin: None,
+        direct: false,
+        lane,
+        keys: "",
+    }
 }
 
-/// The streams of a slow machine, by their place in the table: every kind of end, a direct one, a group, a policy before
-/// every kind of receiver, requests with their answers, and the innocent one.
+/// The streams of a slow machine, by their place in the table: every kind of end, a direct one, a
+/// group, a policy before every kind of receiver, requests with their answers, and the innocent
+/// one.
 const FEW: [usize; 11] = [0, 2, 7, 8, 13, 14, 19, 25, 29, 30, 31];
 
 /// All streams, or with `few` a third of them, each four times slower.
 pub fn streams(few: bool) -> Vec<Stream> {
     let rows = rows();
     let last = rows.len() - 1;
-    let kept = rows.into_iter().enumerate().filter(|(place, _)| !few || FEW.contains(place));
+    let kept = rows
+        .into_iter()
+        .enumerate()
+        .filter(|(place, _)| !few || FEW.contains(place));
     let stream = |(index, (place, row)): (usize, (usize, Row))| {
-        let Row { from, to, share, kin, direct, lane, keys } = row;
+        let Row {
+            from,
+            to,
+            share,
+            kin,
+            direct,
+            lane,
+            keys,
+        } = row;
         let innocent = place == last;
-        let interval_us = if innocent { 1000 } else { 1500 + 150 * index as u64 };
+        let interval_us = if innocent {
+            1000
+        } else {
+            1500 + 150 * index as u64
+        };
         let interval_us = if few { 4 * interval_us } else { interval_us };
-        Stream { index, from, to, share, kin, direct, lane, keys, interval_us, innocent }
+        Stream {
+            index,
+            from,
+            to,
+            share,
+            kin,
+            direct,
+            lane,
+            keys,
+            interval_us,
+            innocent,
+        }
     };
     kept.enumerate().map(stream).collect()
 }
@@ -307,13 +382,20 @@ pub fn streams(few: bool) -> Vec<Stream> {
 fn rows() -> Vec<Row> {
     use Way::{Answer, Ask, Handler, Lane, Payload, Queue, Signal};
     const EVERY: [Way; 4] = [Queue, Signal, Payload, Lane];
-    let direct = |keys| Row { direct: true, keys, ..routed(Lane, &[Lane], "high") };
+    let direct = |keys| Row {
+        direct: true,
+        keys,
+        ..routed(Lane, &[Lane], "high")
+    };
     let mode = |share, members: usize| Row {
         share,
         keys: "overflow = \"block:5ms\"",
         ..routed(Lane, &vec![Lane; members], "low")
     };
-    let policy = |from, keys| Row { keys, ..routed(from, &EVERY, "low") };
+    let policy = |from, keys| Row {
+        keys,
+        ..routed(from, &EVERY, "low")
+    };
     vec![
         routed(Queue, &[Queue], "high"),
         routed(Queue, &[Signal], "high"),
@@ -336,8 +418,14 @@ fn rows() -> Vec<Row> {
         routed(Queue, &[Queue, Lane], "low"),
         mode(Share::Any, 2),
         mode(Share::RoundRobin, 3),
-        Row { kin: Some(Kin::ProcessGroup), ..mode(Share::Any, 3) },
-        Row { kin: Some(Kin::Session), ..mode(Share::RoundRobin, 3) },
+        Row {
+            kin: Some(Kin::ProcessGroup),
+            ..mode(Share::Any, 3)
+        },
+        Row {
+            kin: Some(Kin::Session),
+            ..mode(Share::RoundRobin, 3)
+        },
         policy(Lane, "overflow = \"conflate\""),
         policy(Queue, "overflow = \"displace-oldest\""),
         policy(Lane, "overflow = \"displace-newest\""),
@@ -351,12 +439,21 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// The configuration, with lanes on CPU `cpu` and the polling one on CPU `other`; every second `variant` has lanes of other
-/// priorities and routes of other capacities.
+/// The configuration, with lanes on CPU `cpu` and the polling one on CPU `other`; every second
+/// `variant` has lanes of other priorities and routes of other capacities.
 pub fn config(streams: &[Stream], cpu: usize, other: usize, variant: usize) -> String {
-    let (more, capacity) = if variant.is_multiple_of(2) { (0, CAPACITY) } else { (5, CAPACITY / 2) };
-    let mut text = format!("[daemon]\nname = \"{INSTANCE}\"\nkeep_queues = true\nrttime = \"off\"\n");
-    for (lane, priority, wait) in [("high", 80, "block"), ("spin", 60, "spin:20"), ("low", 40, "block")] {
+    let (more, capacity) = if variant.is_multiple_of(2) {
+        (0, CAPACITY)
+    } else {
+        (5, CAPACITY / 2)
+    };
+    let mut text =
+        format!("[daemon]\nname = \"{INSTANCE}\"\nkeep_queues = true\nrttime = \"off\"\n");
+    for (lane, priority, wait) in [
+        ("high", 80, "block"),
+        ("spin", 60, "spin:20"),
+        ("low", 40, "block"),
+    ] {
         let priority = priority + more;
         let _ = write!(
             text,
@@ -403,7 +500,10 @@ mod tests {
     fn every_source_has_a_signal_of_its_own() {
         let all = streams(false);
         let sources = all.iter().filter(|s| s.from == Way::Signal);
-        assert!(sources.clone().all(|s| s.source_signal() < 30), "SIGRTMIN+n goes up to 30");
+        assert!(
+            sources.clone().all(|s| s.source_signal() < 30),
+            "SIGRTMIN+n goes up to 30"
+        );
         assert!(all.len() >= 16);
     }
 
@@ -412,7 +512,10 @@ mod tests {
         let all = streams(false);
         for from in [Way::Queue, Way::Signal, Way::Lane] {
             for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
-                assert!(all.iter().any(|s| s.from == from && s.to.contains(&to)), "{from:?} to {to:?}");
+                assert!(
+                    all.iter().any(|s| s.from == from && s.to.contains(&to)),
+                    "{from:?} to {to:?}"
+                );
             }
         }
     }
@@ -420,9 +523,19 @@ mod tests {
     #[test]
     fn every_policy_meets_every_kind_of_receiver() {
         let all = streams(false);
-        for key in ["conflate", "displace-oldest", "displace-newest", "block", "ttl"] {
+        for key in [
+            "conflate",
+            "displace-oldest",
+            "displace-newest",
+            "block",
+            "ttl",
+        ] {
             for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
-                assert!(all.iter().any(|s| s.keys.contains(key) && s.to.contains(&to)), "{key} to {to:?}");
+                assert!(
+                    all.iter()
+                        .any(|s| s.keys.contains(key) && s.to.contains(&to)),
+                    "{key} to {to:?}"
+                );
             }
         }
     }
@@ -433,8 +546,14 @@ mod tests {
             assert_eq!(all.iter().filter(|s| s.is_of_answers()).count(), 1);
             for answers in all.iter().filter(|s| s.is_of_answers()) {
                 let requests = &all[answers.index - 1];
-                assert_eq!((requests.from, &requests.to[..]), (answers.to[0], &[answers.from][..]));
-                assert_eq!((requests.source(), requests.sink(0)), (answers.receiver(0), answers.sender()));
+                assert_eq!(
+                    (requests.from, &requests.to[..]),
+                    (answers.to[0], &[answers.from][..])
+                );
+                assert_eq!(
+                    (requests.source(), requests.sink(0)),
+                    (answers.receiver(0), answers.sender())
+                );
             }
         }
     }
@@ -445,7 +564,15 @@ mod tests {
         for way in [Way::Queue, Way::Signal, Way::Lane, Way::Ask, Way::Answer] {
             assert!(few.iter().any(|s| s.from == way), "from {way:?}");
         }
-        for way in [Way::Queue, Way::Signal, Way::Handler, Way::Payload, Way::Lane, Way::Ask, Way::Answer] {
+        for way in [
+            Way::Queue,
+            Way::Signal,
+            Way::Handler,
+            Way::Payload,
+            Way::Lane,
+            Way::Ask,
+            Way::Answer,
+        ] {
             assert!(few.iter().any(|s| s.to.contains(&way)), "to {way:?}");
         }
         assert!(few.iter().any(|s| s.direct) && few.iter().any(|s| s.share != Share::Each));

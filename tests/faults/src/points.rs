@@ -1,5 +1,5 @@
-//! Faults from inside: a named point of rtd or of a program at an end ([`rtcore::fault`]) is armed, and then something
-//! brings a process there.
+//! Faults from inside: a named point of rtd or of a program at an end ([`rtcore::fault`]) is armed,
+//! and then something brings a process there.
 
 use crate::fault::{Done, Kind};
 use crate::journal::Plain;
@@ -59,36 +59,70 @@ struct Place {
 }
 
 const fn place(point: &'static str, who: Who, occasion: Occasion) -> Place {
-    Place { point, who, occasion, fails: false }
+    Place {
+        point,
+        who,
+        occasion,
+        fails: false,
+    }
 }
 
 const fn failing(point: &'static str, who: Who, occasion: Occasion) -> Place {
-    Place { point, who, occasion, fails: true }
+    Place {
+        point,
+        who,
+        occasion,
+        fails: true,
+    }
 }
 
 const PLACES: [Place; 22] = [
     place("after_dequeue_before_dispatch", Who::Rtd, Occasion::Traffic),
     place("between_two_receivers", Who::Rtd, Occasion::Traffic),
     place("after_delivery_before_ledger", Who::Rtd, Occasion::Traffic),
-    place("after_queued_delivery_before_ledger", Who::Rtd, Occasion::Backlog),
+    place(
+        "after_queued_delivery_before_ledger",
+        Who::Rtd,
+        Occasion::Backlog,
+    ),
     place("after_dispatch_before_release", Who::Rtd, Occasion::Traffic),
-    place("after_release_before_ledger_is_shown", Who::Rtd, Occasion::Traffic),
+    place(
+        "after_release_before_ledger_is_shown",
+        Who::Rtd,
+        Occasion::Traffic,
+    ),
     place("before_stop_gives_up_on_queued", Who::Rtd, Occasion::Stop),
     place("after_stop_gave_up_on_queued", Who::Rtd, Occasion::Stop),
     place("after_rings_sent_before_map", Who::Rtd, Occasion::Session),
     failing("after_mapped_before_attach", Who::Rtd, Occasion::Session),
     place("after_attach_before_kept", Who::Rtd, Occasion::Session),
     place("after_announce_before_ready", Who::Rtd, Occasion::Session),
-    place("after_leave_before_partners_know", Who::Rtd, Occasion::Session),
-    place("between_frames_of_direct_ring", Who::Rtd, Occasion::DirectSession),
+    place(
+        "after_leave_before_partners_know",
+        Who::Rtd,
+        Occasion::Session,
+    ),
+    place(
+        "between_frames_of_direct_ring",
+        Who::Rtd,
+        Occasion::DirectSession,
+    ),
     failing("after_draft_before_rename", Who::Rtd, Occasion::Session),
     failing("after_page_filled_before_named", Who::Rtd, Occasion::Start),
     place("after_adoption_before_lanes", Who::Rtd, Occasion::Start),
     place("after_reserve_before_publish", Who::Rtd, Occasion::Traffic),
-    place("after_reserve_before_publish", Who::Sender, Occasion::Traffic),
+    place(
+        "after_reserve_before_publish",
+        Who::Sender,
+        Occasion::Traffic,
+    ),
     place("after_take_before_count", Who::Receiver, Occasion::Traffic),
     failing("after_map_before_mapped", Who::Client, Occasion::Session),
-    failing("after_map_before_mapped", Who::Client, Occasion::DirectSession),
+    failing(
+        "after_map_before_mapped",
+        Who::Client,
+        Occasion::DirectSession,
+    ),
 ];
 
 /// Does a fault of these kinds, and says which.
@@ -116,8 +150,16 @@ pub fn perform(
         point: number(place.point),
         action,
         pid: target(place.who, place.occasion, world, rng)?,
-        times: if action == Action::Kill { 1 } else { rng.u32(1..4) },
-        chance: if rare { u32::MAX } else { u32::MAX >> rng.u32(0..5) },
+        times: if action == Action::Kill {
+            1
+        } else {
+            rng.u32(1..4)
+        },
+        chance: if rare {
+            u32::MAX
+        } else {
+            u32::MAX >> rng.u32(0..5)
+        },
         delay_ns: rng.u64(1_000_000..15_000_000),
         seed: rng.u64(..),
     };
@@ -142,7 +184,12 @@ pub fn perform(
 }
 
 /// The process that is meant; 0 where any that reaches the point will do.
-fn target(who: Who, occasion: Occasion, world: &World, rng: &mut fastrand::Rng) -> anyhow::Result<u32> {
+fn target(
+    who: Who,
+    occasion: Occasion,
+    world: &World,
+    rng: &mut fastrand::Rng,
+) -> anyhow::Result<u32> {
     let receives = match who {
         Who::Rtd if occasion == Occasion::Start => return Ok(0),
         Who::Rtd => return Ok(u32::try_from(world.daemon_pid()?.as_raw())?),
@@ -165,9 +212,16 @@ fn linked(world: &World, rng: &mut fastrand::Rng, suits: impl Fn(usize) -> bool)
     let is_lane = |at: &usize| {
         let end = &world.ends[*at];
         let stream = &world.streams[end.stream];
-        !stream.innocent && end.member.map_or(stream.from, |member| stream.to[member]).is_lane()
+        !stream.innocent
+            && end
+                .member
+                .map_or(stream.from, |member| stream.to[member])
+                .is_lane()
     };
-    let all: Vec<usize> = (0..world.ends.len()).filter(is_lane).filter(|at| suits(*at)).collect();
+    let all: Vec<usize> = (0..world.ends.len())
+        .filter(is_lane)
+        .filter(|at| suits(*at))
+        .collect();
     all[rng.usize(..all.len())]
 }
 
@@ -206,7 +260,9 @@ fn bring_about(
         }
         Occasion::Session | Occasion::DirectSession => {
             let direct = occasion == Occasion::DirectSession;
-            let at = linked(world, rng, |at| world.streams[world.ends[at].stream].direct == direct);
+            let at = linked(world, rng, |at| {
+                world.streams[world.ends[at].stream].direct == direct
+            });
             world.end(at, Signal::SIGKILL)?;
             done.killed.push(at);
         }
@@ -220,19 +276,30 @@ fn bring_about(
 
 /// Waits until the point has struck, and whom it killed has ended.
 fn await_strike(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Result<()> {
-    let begun = |world: &World| -> u64 { world.sent.iter().map(|s| s.begun.load(Ordering::Acquire)).sum() };
+    let begun = |world: &World| -> u64 {
+        world
+            .sent
+            .iter()
+            .map(|s| s.begun.load(Ordering::Acquire))
+            .sum()
+    };
     let (first, start) = (begun(world), Instant::now());
     let mut killed = 0;
-    let dies = order.action == Action::Kill && world.daemon_pid()?.as_raw().unsigned_abs() != order.pid;
+    let dies =
+        order.action == Action::Kill && world.daemon_pid()?.as_raw().unsigned_abs() != order.pid;
     loop {
-        // What the kill ended starts again: the others do not notice, and the point is armed for one.
+        // What the kill ended starts again: the others do not notice, and the point is armed for
+        // one.
         let ended = world.revive()?;
         killed += ended.len();
         done.killed.extend(ended);
         if world.points.struck() > 0 && (killed > 0 || !dies) {
             return Ok(());
         }
-        anyhow::ensure!(begun(world) - first < BEGUN_MAX && start.elapsed() < PATIENCE, "not reached");
+        anyhow::ensure!(
+            begun(world) - first < BEGUN_MAX && start.elapsed() < PATIENCE,
+            "not reached"
+        );
         std::thread::sleep(Duration::from_micros(300));
     }
 }
@@ -254,7 +321,11 @@ fn start(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Result<()
     world.points.arm(&Order { times: 1, ..*order });
     let started = world.try_start(|_| Ok(()))?.is_none();
     anyhow::ensure!(world.points.disarm() > 0, "{}: not reached", done.what);
-    if started { Ok(()) } else { world.start_daemon() }
+    if started {
+        Ok(())
+    } else {
+        world.start_daemon()
+    }
 }
 
 #[cfg(test)]

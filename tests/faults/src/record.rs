@@ -1,6 +1,8 @@
-//! The record of a run: what it was made from, each fault before it is done, and what came of it. A file of JSON lines.
+//! The record of a run: what it was made from, each fault before it is done, and what came of it. A
+//! file of JSON lines.
 //!
-//! So a run that was interrupted goes on after its last judged fault, and a run that failed can be played again.
+//! So a run that was interrupted goes on after its last judged fault, and a run that failed can be
+//! played again.
 
 use crate::fault::Kind;
 use crate::report::Outcome;
@@ -26,10 +28,15 @@ pub struct Run {
 impl Run {
     /// A new one.
     pub fn new(seed: u64, kinds: Vec<Kind>) -> Run {
-        Run { version: VERSION, seed, kinds }
+        Run {
+            version: VERSION,
+            seed,
+            kinds,
+        }
     }
 
-    /// Its fault number `n`: all kinds come once before any comes again, in another order each time.
+    /// Its fault number `n`: all kinds come once before any comes again, in another order each
+    /// time.
     pub fn choose(&self, n: u64) -> Chosen {
         let all = self.kinds.len() as u64;
         let mut order = self.kinds.clone();
@@ -37,7 +44,11 @@ impl Run {
             .shuffle(&mut order);
         // The remainder is below the number of kinds.
         let kind = order[usize::try_from(n % all).unwrap_or(0)];
-        Chosen { n, kind, draws: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n }
+        Chosen {
+            n,
+            kind,
+            draws: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n,
+        }
     }
 }
 
@@ -90,7 +101,10 @@ impl Record {
     /// Goes on with the one that [`read`] has read.
     pub fn append(path: &Path) -> anyhow::Result<Record> {
         let text = std::fs::read_to_string(path)?;
-        let file = OpenOptions::new().append(true).open(path).with_context(|| path.display().to_string())?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .with_context(|| path.display().to_string())?;
         // What an interrupted run wrote of its last line.
         file.set_len(text.rfind('\n').map_or(0, |end| end + 1) as u64)?;
         Ok(Record(file))
@@ -103,13 +117,18 @@ impl Record {
 
     /// It was judged.
     pub fn judged(&mut self, n: u64, outcome: &Outcome) -> anyhow::Result<()> {
-        self.write(&Line::Judged { n, outcome: outcome.clone() })
+        self.write(&Line::Judged {
+            n,
+            outcome: outcome.clone(),
+        })
     }
 
     fn write(&mut self, line: &Line) -> anyhow::Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        self.0.write_all(text.as_bytes()).context("the record of the run")
+        self.0
+            .write_all(text.as_bytes())
+            .context("the record of the run")
     }
 }
 
@@ -122,21 +141,34 @@ pub fn read(path: &Path) -> anyhow::Result<Past> {
 fn parse(text: &str) -> anyhow::Result<Past> {
     let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     let mut lines = complete.lines().map(serde_json::from_str::<Line>);
-    let Some(Ok(Line::Run(run))) = lines.next() else { anyhow::bail!("no record of a run of this version") };
-    ensure!(run.version == VERSION && !run.kinds.is_empty(), "a record of version {}", run.version);
+    let Some(Ok(Line::Run(run))) = lines.next() else {
+        anyhow::bail!("no record of a run of this version")
+    };
+    ensure!(
+        run.version == VERSION && !run.kinds.is_empty(),
+        "a record of version {}",
+        run.version
+    );
     let (mut begun, mut judged, mut next) = (BTreeMap::new(), Vec::new(), 0);
     for line in lines {
         match line? {
             Line::Fault(fault) => _ = begun.insert(fault.n, fault),
             Line::Judged { n, outcome } => {
-                let fault = begun.get(&n).with_context(|| format!("fault {n} was judged, and not begun"))?;
+                let fault = begun
+                    .get(&n)
+                    .with_context(|| format!("fault {n} was judged, and not begun"))?;
                 judged.push((fault.kind, outcome));
                 next = n + 1;
             }
             Line::Run(_) => anyhow::bail!("two runs in one record"),
         }
     }
-    Ok(Past { run, begun: begun.into_values().collect(), judged, next })
+    Ok(Past {
+        run,
+        begun: begun.into_values().collect(),
+        judged,
+        next,
+    })
 }
 
 #[cfg(test)]
@@ -154,7 +186,9 @@ mod tests {
         for kind in run().kinds {
             assert_eq!(all.iter().filter(|fault| fault.kind == kind).count(), 10);
         }
-        let other: Vec<Chosen> = (0..30).map(|n| Run::new(8, run().kinds).choose(n)).collect();
+        let other: Vec<Chosen> = (0..30)
+            .map(|n| Run::new(8, run().kinds).choose(n))
+            .collect();
         assert_ne!(all, other);
     }
 
@@ -162,7 +196,11 @@ mod tests {
     fn an_interrupted_run_goes_on_after_its_last_judged_fault_and_replays_all_that_it_began() {
         let path = std::env::temp_dir().join(format!("faults-record-{}", std::process::id()));
         let mut record = Record::create(&path, &run()).unwrap();
-        let outcome = Outcome { what: "a \"quoted\" one".to_owned(), accepted: 5, ..Outcome::default() };
+        let outcome = Outcome {
+            what: "a \"quoted\" one".to_owned(),
+            accepted: 5,
+            ..Outcome::default()
+        };
         for n in 0..3 {
             record.begin(run().choose(n)).unwrap();
             record.judged(n, &outcome).unwrap();

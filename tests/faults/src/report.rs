@@ -26,15 +26,16 @@ pub struct Outcome {
     pub recovery: Recovery,
 }
 
-/// Times from the fault until messages flowed again, in nanoseconds. Where rtd ended, the time in which nobody started it
-/// again is left out.
+/// Times from the fault until messages flowed again, in nanoseconds. Where rtd ended, the time in
+/// which nobody started it again is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     /// If rtd ended: from its next start until it was ready.
     pub ready_ns: Option<u64>,
     /// If rtd ended: until somebody received a message by a lane that was sent after the end.
     pub first_ns: Option<u64>,
-    /// Until each receiver of a stream had received one; if rtd ended, of those that go through a lane.
+    /// Until each receiver of a stream had received one; if rtd ended, of those that go through a
+    /// lane.
     pub each_ns: Vec<u64>,
     /// Until every stream had.
     pub all_ns: u64,
@@ -65,7 +66,11 @@ pub struct Report {
 fn quantiles(mut all: Vec<u64>) -> String {
     all.sort_unstable();
     let quantile = |percent: usize| {
-        let ns = all.get(all.len() * percent / 100).or(all.last()).copied().unwrap_or(0);
+        let ns = all
+            .get(all.len() * percent / 100)
+            .or(all.last())
+            .copied()
+            .unwrap_or(0);
         format!("{:.1}", ns as f64 / 1e6)
     };
     if all.is_empty() {
@@ -87,7 +92,11 @@ impl Report {
 
     /// Faults that were not as the documents say.
     pub fn failed(&self) -> usize {
-        self.faults.values().flatten().filter(|outcome| !outcome.wrong.is_empty()).count()
+        self.faults
+            .values()
+            .flatten()
+            .filter(|outcome| !outcome.wrong.is_empty())
+            .count()
     }
 
     /// As Markdown tables.
@@ -111,7 +120,12 @@ impl Report {
     /// All sentences that excused anything, numbered by their order here.
     fn sentences(&self) -> Vec<(Sentence, u64)> {
         let mut sentences: BTreeMap<Sentence, u64> = BTreeMap::new();
-        for (sentence, count) in self.faults.values().flatten().flat_map(|outcome| &outcome.excused) {
+        for (sentence, count) in self
+            .faults
+            .values()
+            .flatten()
+            .flat_map(|outcome| &outcome.excused)
+        {
             *sentences.entry(*sentence).or_default() += count;
         }
         sentences.into_iter().collect()
@@ -121,17 +135,27 @@ impl Report {
     fn restarts(&self) -> String {
         let mut text = String::new();
         for (kind, outcomes) in &self.faults {
-            let ended: Vec<&Recovery> =
-                outcomes.iter().map(|o| &o.recovery).filter(|r| r.ready_ns.is_some()).collect();
+            let ended: Vec<&Recovery> = outcomes
+                .iter()
+                .map(|o| &o.recovery)
+                .filter(|r| r.ready_ns.is_some())
+                .collect();
             if ended.is_empty() {
                 continue;
             }
-            let of = |ns: fn(&Recovery) -> Vec<u64>| quantiles(ended.iter().flat_map(|r| ns(r)).collect());
-            let (ready, first) =
-                (of(|r| r.ready_ns.into_iter().collect()), of(|r| r.first_ns.into_iter().collect()));
+            let of = |ns: fn(&Recovery) -> Vec<u64>| {
+                quantiles(ended.iter().flat_map(|r| ns(r)).collect())
+            };
+            let (ready, first) = (
+                of(|r| r.ready_ns.into_iter().collect()),
+                of(|r| r.first_ns.into_iter().collect()),
+            );
             let (each, all) = (of(|r| r.each_ns.clone()), of(|r| vec![r.all_ns]));
             let count = ended.len();
-            let _ = writeln!(text, "| {kind:?} | {count} | {ready} | {first} | {each} | {all} |");
+            let _ = writeln!(
+                text,
+                "| {kind:?} | {count} | {ready} | {first} | {each} | {all} |"
+            );
         }
         if text.is_empty() {
             return text;
@@ -144,15 +168,28 @@ impl Report {
 
 fn row(kind: &Kind, outcomes: &[Outcome], sentences: &[(Sentence, u64)]) -> String {
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    let wrong = |wrong| outcomes.iter().filter_map(|o| o.wrong.get(&wrong)).sum::<u64>();
-    let [lost, duplicated, reordered] = [Wrong::Lost, Wrong::Duplicated, Wrong::Reordered].map(wrong);
+    let wrong = |wrong| {
+        outcomes
+            .iter()
+            .filter_map(|o| o.wrong.get(&wrong))
+            .sum::<u64>()
+    };
+    let [lost, duplicated, reordered] =
+        [Wrong::Lost, Wrong::Duplicated, Wrong::Reordered].map(wrong);
     let other = sum(|o| o.wrong.values().sum()) - lost - duplicated - reordered;
     let excused = (1..).zip(sentences).filter_map(|(number, (sentence, _))| {
-        let count: u64 = outcomes.iter().filter_map(|o| o.excused.get(sentence)).sum();
+        let count: u64 = outcomes
+            .iter()
+            .filter_map(|o| o.excused.get(sentence))
+            .sum();
         (count > 0).then(|| format!("{count} [{number}]"))
     });
     let excused: Vec<String> = excused.collect();
-    let excused = if excused.is_empty() { "0".to_owned() } else { excused.join(", ") };
+    let excused = if excused.is_empty() {
+        "0".to_owned()
+    } else {
+        excused.join(", ")
+    };
     let (count, accepted, counted) = (outcomes.len(), sum(|o| o.accepted), sum(|o| o.counted));
     let recovery = quantiles(outcomes.iter().map(|o| o.recovery.all_ns).collect());
     format!(
@@ -174,20 +211,34 @@ mod tests {
                 each_ns: vec![3 * ms * 1_000_000],
                 all_ns: 4 * ms * 1_000_000,
             };
-            let wrong = if ms == 300 { BTreeMap::from([(Wrong::Lost, 2)]) } else { BTreeMap::new() };
+            let wrong = if ms == 300 {
+                BTreeMap::from([(Wrong::Lost, 2)])
+            } else {
+                BTreeMap::new()
+            };
             let excused = BTreeMap::from([(Sentence::Twice, 1)]);
             report.fault(
                 Kind::KillRtd,
-                Outcome { accepted: 10, wrong, excused, recovery, ..Outcome::default() },
+                Outcome {
+                    accepted: 10,
+                    wrong,
+                    excused,
+                    recovery,
+                    ..Outcome::default()
+                },
             );
         }
         assert_eq!((report.count(), report.failed()), (3, 1));
         let text = report.markdown();
-        let expected = "| KillRtd | 3 | 30 | 0 | 2 | 0 | 0 | 0 | 3 [1] | 8.0 / 1200.0 / 1200.0 ms |\n";
+        let expected =
+            "| KillRtd | 3 | 30 | 0 | 2 | 0 | 0 | 0 | 3 [1] | 8.0 / 1200.0 / 1200.0 ms |\n";
         assert!(text.contains(expected), "{text}");
         let expected = "| KillRtd | 3 | 2.0 / 300.0 / 300.0 ms | 4.0 / 600.0 / 600.0 ms | 6.0 / 900.0 / 900.0 ms | 8.0 / 1200.0 / 1200.0 ms |\n";
         assert!(text.contains(expected), "{text}");
         let (file, _) = Sentence::Twice.source();
-        assert!(text.contains(&format!("- [1] 3 excused by {file}")), "{text}");
+        assert!(
+            text.contains(&format!("- [1] 3 excused by {file}")),
+            "{text}"
+        );
     }
 }

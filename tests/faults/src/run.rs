@@ -28,8 +28,12 @@ impl Order {
         let mut report = Report::default();
         if let Some(path) = &args.resume {
             let past = record::read(path)?;
-            past.judged.into_iter().for_each(|(kind, outcome)| report.fault(kind, outcome));
-            let faults = (past.next..args.count).map(|n| past.run.choose(n)).collect();
+            past.judged
+                .into_iter()
+                .for_each(|(kind, outcome)| report.fault(kind, outcome));
+            let faults = (past.next..args.count)
+                .map(|n| past.run.choose(n))
+                .collect();
             return Ok(Order {
                 run: past.run,
                 faults,
@@ -45,21 +49,38 @@ impl Order {
             }
             None => {
                 let all = <Kind as clap::ValueEnum>::value_variants();
-                let mut kinds = if args.only.is_empty() { all.to_vec() } else { args.only.clone() };
+                let mut kinds = if args.only.is_empty() {
+                    all.to_vec()
+                } else {
+                    args.only.clone()
+                };
                 kinds.retain(|kind| {
                     let lacks = kind.lacks(args.clock_steps);
-                    lacks.inspect(|need| println!("skipped {kind:?}: needs {need}")).is_none()
+                    lacks
+                        .inspect(|need| println!("skipped {kind:?}: needs {need}"))
+                        .is_none()
                 });
                 anyhow::ensure!(!kinds.is_empty(), "no kind of fault is left");
                 let run = Run::new(args.seed, kinds);
-                let faults = (args.from..args.from + args.count).map(|n| run.choose(n)).collect();
+                let faults = (args.from..args.from + args.count)
+                    .map(|n| run.choose(n))
+                    .collect();
                 (run, faults)
             }
         };
         let beside = || Ok(std::env::current_exe()?.with_file_name("last-run.jsonl"));
-        let path = args.record.clone().map_or_else(beside, Ok::<_, std::io::Error>)?;
+        let path = args
+            .record
+            .clone()
+            .map_or_else(beside, Ok::<_, std::io::Error>)?;
         let record = Record::create(&path, &run)?;
-        Ok(Order { run, faults, report, record, path })
+        Ok(Order {
+            run,
+            faults,
+            report,
+            record,
+            path,
+        })
     }
 }
 
@@ -68,7 +89,8 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let mut order = Order::of(args)?;
     let start = Instant::now();
     let before = order.report.count();
-    // The namespaces hide files under /run and /dev/shm: those of the user are open by then, or written last.
+    // The namespaces hide files under /run and /dev/shm: those of the user are open by then, or
+    // written last.
     world::enter()?;
     let mut campaign = Campaign::new(crate::plan::streams(args.few_streams))?;
     let well = rounds(args, start, &mut order, &mut campaign);
@@ -76,7 +98,11 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         campaign.world().copy_log(log)?;
     }
     let well = well?;
-    let tables = format!("{}\n{}", order.report.markdown(), campaign.latencies.markdown());
+    let tables = format!(
+        "{}\n{}",
+        order.report.markdown(),
+        campaign.latencies.markdown()
+    );
     print!("{tables}");
     if let Some(file) = &args.markdown {
         std::fs::write(file, &tables).with_context(|| file.display().to_string())?;
@@ -92,7 +118,12 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
 }
 
 /// One fault after the other, until one is not explained; whether nothing leaked.
-fn rounds(args: &Args, start: Instant, order: &mut Order, campaign: &mut Campaign) -> anyhow::Result<bool> {
+fn rounds(
+    args: &Args,
+    start: Instant,
+    order: &mut Order,
+    campaign: &mut Campaign,
+) -> anyhow::Result<bool> {
     let limit = args.seconds.map(Duration::from_secs);
     let mut well = true;
     for (at, fault) in (1..).zip(order.faults.clone()) {
@@ -102,8 +133,17 @@ fn rounds(args: &Args, start: Instant, order: &mut Order, campaign: &mut Campaig
         order.record.begin(fault)?;
         let (outcome, findings) = campaign.round(fault).map_err(|error| {
             let world = campaign.world();
-            eprintln!("{}\n{}", world.last_lines("log", LOG_LINES), world.last_lines("ends.log", 10));
-            error.context(format!("fault {} of seed {}; {}", fault.n, order.run.seed, again(order, fault)))
+            eprintln!(
+                "{}\n{}",
+                world.last_lines("log", LOG_LINES),
+                world.last_lines("ends.log", 10)
+            );
+            error.context(format!(
+                "fault {} of seed {}; {}",
+                fault.n,
+                order.run.seed,
+                again(order, fault)
+            ))
         })?;
         if !findings.is_empty() {
             print_failure(order, fault, &outcome.what, findings);
@@ -112,7 +152,11 @@ fn rounds(args: &Args, start: Instant, order: &mut Order, campaign: &mut Campaig
         order.record.judged(fault.n, &outcome)?;
         order.report.fault(fault.kind, outcome);
         let last = at == order.faults.len() as u64;
-        let grown = if last || at % args.leaks_every == 0 { campaign.leaks()? } else { Vec::new() };
+        let grown = if last || at % args.leaks_every == 0 {
+            campaign.leaks()?
+        } else {
+            Vec::new()
+        };
         for growth in &grown {
             println!(
                 "leak after fault {} of seed {}: {growth}; {}",
@@ -123,7 +167,10 @@ fn rounds(args: &Args, start: Instant, order: &mut Order, campaign: &mut Campaig
         }
         well &= grown.is_empty();
         if (failed || !grown.is_empty()) && !args.keep_going {
-            println!("the last lines of the log:\n{}", campaign.world().last_lines("log", LOG_LINES));
+            println!(
+                "the last lines of the log:\n{}",
+                campaign.world().last_lines("log", LOG_LINES)
+            );
             break;
         }
     }
@@ -132,8 +179,8 @@ fn rounds(args: &Args, start: Instant, order: &mut Order, campaign: &mut Campaig
 
 /// The commands that repeat it.
 fn again(order: &Order, fault: Chosen) -> String {
-    let kind =
-        clap::ValueEnum::to_possible_value(&fault.kind).map_or_else(String::new, |v| v.get_name().to_owned());
+    let kind = clap::ValueEnum::to_possible_value(&fault.kind)
+        .map_or_else(String::new, |v| v.get_name().to_owned());
     format!(
         "again: scripts/faults --replay {}; this kind alone: scripts/faults --seed {} --only {kind}",
         order.path.display(),
@@ -142,9 +189,15 @@ fn again(order: &Order, fault: Chosen) -> String {
 }
 
 fn print_failure(order: &Order, fault: Chosen, what: &str, findings: Findings) {
-    println!("fault {} ({:?}) of seed {}: {what}", fault.n, fault.kind, order.run.seed);
+    println!(
+        "fault {} ({:?}) of seed {}: {what}",
+        fault.n, fault.kind, order.run.seed
+    );
     for (stream, finding) in findings {
-        println!("  {stream}: {} {:?}, the first is number {}", finding.count, finding.wrong, finding.first);
+        println!(
+            "  {stream}: {} {:?}, the first is number {}",
+            finding.count, finding.wrong, finding.first
+        );
     }
     println!("  {}", again(order, fault));
 }

@@ -1,4 +1,5 @@
-//! What a machine takes away from rtd: memory, descriptors, queue bytes, space, CPUs, system calls, and its wall clock.
+//! What a machine takes away from rtd: memory, descriptors, queue bytes, space, CPUs, system calls,
+//! and its wall clock.
 
 #[path = "../../util/refuse.rs"]
 mod refuse;
@@ -35,13 +36,18 @@ const GROUP_BYTES: u64 = 512 * 1024;
 /// How far the wall clock is set forth or back.
 const CLOCK_STEPS_S: [i64; 4] = [-3600, -1, 1, 3600];
 
-/// Has rtd's next start fail in one of its calls. Returns what was done, and what rtd wrote if it did not start.
+/// Has rtd's next start fail in one of its calls. Returns what was done, and what rtd wrote if it
+/// did not start.
 pub fn start_without_a_call(
     world: &mut World,
     rng: &mut fastrand::Rng,
 ) -> anyhow::Result<(String, Option<String>)> {
     let (name, call) = CALLS[rng.usize(..CALLS.len())];
-    let errno = if rng.bool() { libc::EPERM } else { libc::ENOSYS };
+    let errno = if rng.bool() {
+        libc::EPERM
+    } else {
+        libc::ENOSYS
+    };
     let what = format!("{name}(2) refused with errno {errno}");
     let refused = world
         .try_start(|command| refuse::refuse(command, &[call], errno))
@@ -53,19 +59,32 @@ pub fn start_without_a_call(
 pub fn few_queue_bytes(command: &mut Command) {
     // SAFETY: setrlimit(2) is async-signal-safe, and nothing is allocated.
     unsafe {
-        command.pre_exec(|| Ok(setrlimit(Resource::RLIMIT_MSGQUEUE, QUEUE_BYTES, QUEUE_BYTES)?));
+        command.pre_exec(|| {
+            Ok(setrlimit(
+                Resource::RLIMIT_MSGQUEUE,
+                QUEUE_BYTES,
+                QUEUE_BYTES,
+            )?)
+        });
     }
 }
 
 /// Sets the soft limit of a process, and returns what it was.
 pub fn limit(pid: Pid, resource: libc::__rlimit_resource_t, soft: u64) -> anyhow::Result<u64> {
-    let mut was = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut was = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: a valid structure to write to; no new limit.
     let read = unsafe { libc::prlimit(pid.as_raw(), resource, std::ptr::null(), &raw mut was) };
     ensure!(read == 0, "prlimit: {}", std::io::Error::last_os_error());
-    let new = libc::rlimit { rlim_cur: soft, ..was };
+    let new = libc::rlimit {
+        rlim_cur: soft,
+        ..was
+    };
     // SAFETY: a valid structure to read from.
-    let set = unsafe { libc::prlimit(pid.as_raw(), resource, &raw const new, std::ptr::null_mut()) };
+    let set =
+        unsafe { libc::prlimit(pid.as_raw(), resource, &raw const new, std::ptr::null_mut()) };
     ensure!(set == 0, "prlimit: {}", std::io::Error::last_os_error());
     Ok(was.rlim_cur)
 }
@@ -85,7 +104,9 @@ pub fn fill(path: &str) -> std::io::Result<()> {
         match std::io::Write::write(&mut file, block) {
             Ok(_) => {}
             // What a large block does not fit into may take a page.
-            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => block = &block[..block.len() / 2],
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                block = &block[..block.len() / 2]
+            }
             Err(e) => return Err(e),
         }
     }
@@ -122,9 +143,16 @@ impl Group {
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let home = groups.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
-            fields.next()?.split(',').any(|c| c == controller).then(|| fields.next())?
+            fields
+                .next()?
+                .split(',')
+                .any(|c| c == controller)
+                .then(|| fields.next())?
         });
-        let home = root.join(home.context("no group of that controller")?.trim_start_matches('/'));
+        let home = root.join(
+            home.context("no group of that controller")?
+                .trim_start_matches('/'),
+        );
         let path = root.join(format!("rtd-faults-{}", std::process::id()));
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
         let group = Group { path, home, pid };
@@ -137,12 +165,23 @@ impl Group {
 
     /// A group with little memory.
     pub fn of_little_memory(pid: Pid) -> anyhow::Result<Group> {
-        Group::of(pid, "memory", &[("memory.limit_in_bytes", GROUP_BYTES.to_string())])
+        Group::of(
+            pid,
+            "memory",
+            &[("memory.limit_in_bytes", GROUP_BYTES.to_string())],
+        )
     }
 
     /// A group that may run on one CPU only.
     pub fn of_cpu(pid: Pid, cpu: usize) -> anyhow::Result<Group> {
-        Group::of(pid, "cpuset", &[("cpuset.mems", "0".to_owned()), ("cpuset.cpus", cpu.to_string())])
+        Group::of(
+            pid,
+            "cpuset",
+            &[
+                ("cpuset.mems", "0".to_owned()),
+                ("cpuset.cpus", cpu.to_string()),
+            ],
+        )
     }
 }
 
@@ -182,12 +221,19 @@ impl Drop for ClockStep {
 }
 
 fn step_clock(seconds: i64) -> anyhow::Result<()> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid structure to write to.
     let read = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
     now.tv_sec += seconds;
     // SAFETY: a valid structure to read from.
     let set = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const now) };
-    ensure!(read == 0 && set == 0, "clock_settime: {}", std::io::Error::last_os_error());
+    ensure!(
+        read == 0 && set == 0,
+        "clock_settime: {}",
+        std::io::Error::last_os_error()
+    );
     Ok(())
 }

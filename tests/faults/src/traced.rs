@@ -1,4 +1,5 @@
-//! Faults at a chosen place of a program: at one of its system calls, or between two of its instructions (ptrace(2)).
+//! Faults at a chosen place of a program: at one of its system calls, or between two of its
+//! instructions (ptrace(2)).
 
 #[path = "../../util/trace.rs"]
 #[expect(dead_code, reason = "what is traced here is killed, not let go")]
@@ -18,7 +19,8 @@ const SLEEP: Duration = Duration::from_millis(20);
 
 /// A thread that follows the main thread of a process, and kills the process before a system call.
 ///
-/// Only the thread that attached may give orders to what it traces, and the campaign has to act meanwhile.
+/// Only the thread that attached may give orders to what it traces, and the campaign has to act
+/// meanwhile.
 #[derive(Debug)]
 pub struct Killer {
     thread: JoinHandle<anyhow::Result<()>>,
@@ -43,9 +45,12 @@ impl Killer {
     /// Kills it now if it has not reached that call; returns when it is dying.
     pub fn finish(self, pid: Pid) -> anyhow::Result<()> {
         let _ = self.stop.send(());
-        // It may wait in a call: the kill ends that, and the thread that follows it. Whoever waits first reaps it.
+        // It may wait in a call: the kill ends that, and the thread that follows it. Whoever waits
+        // first reaps it.
         let _ = kill(pid, Signal::SIGKILL);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the tracer panicked"))?
+        self.thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the tracer panicked"))?
     }
 }
 
@@ -59,14 +64,16 @@ fn follow(traced: &mut Traced, pid: Pid, calls: u64, stopped: &Receiver<()>) -> 
     Ok(kill(pid, Signal::SIGKILL)?)
 }
 
-/// Lets the main thread of a process run for so many instructions, then kills the process. One that sleeps is killed in its
-/// sleep.
+/// Lets the main thread of a process run for so many instructions, then kills the process. One that
+/// sleeps is killed in its sleep.
 pub fn kill_after_steps(pid: Pid, steps: u64) -> anyhow::Result<()> {
     ptrace::seize(pid, Options::empty()).context("ptrace")?;
     ptrace::interrupt(pid)?;
     let mut status = stopped(pid)?;
     for _ in 0..steps {
-        let Some(status_now) = status.filter(|status| libc::WIFSTOPPED(*status)) else { break };
+        let Some(status_now) = status.filter(|status| libc::WIFSTOPPED(*status)) else {
+            break;
+        };
         let event = status_now >> 16;
         let signal = if event != 0 || libc::WSTOPSIG(status_now) == libc::SIGTRAP {
             0
@@ -75,9 +82,19 @@ pub fn kill_after_steps(pid: Pid, steps: u64) -> anyhow::Result<()> {
         };
         // Not nix's: it knows no real-time signal.
         // SAFETY: numbers only; the thread is traced and has stopped.
-        let stepped =
-            unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid.as_raw(), 0_usize, signal as usize) };
-        anyhow::ensure!(stepped == 0, "PTRACE_SINGLESTEP: {}", std::io::Error::last_os_error());
+        let stepped = unsafe {
+            libc::ptrace(
+                libc::PTRACE_SINGLESTEP,
+                pid.as_raw(),
+                0_usize,
+                signal as usize,
+            )
+        };
+        anyhow::ensure!(
+            stepped == 0,
+            "PTRACE_SINGLESTEP: {}",
+            std::io::Error::last_os_error()
+        );
         status = stopped(pid)?;
     }
     Ok(kill(pid, Signal::SIGKILL)?)
@@ -89,7 +106,8 @@ fn stopped(pid: Pid) -> anyhow::Result<Option<i32>> {
     let mut status = 0;
     loop {
         // SAFETY: `status` is ours to write for the call.
-        let waited = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
+        let waited =
+            unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
         anyhow::ensure!(waited >= 0, "waitpid: {}", std::io::Error::last_os_error());
         if waited > 0 {
             return Ok(Some(status));

@@ -1,4 +1,5 @@
-//! The world of a run: namespaces of its own, the real daemon, and a process at each end of each stream.
+//! The world of a run: namespaces of its own, the real daemon, and a process at each end of each
+//! stream.
 
 mod daemon;
 
@@ -39,17 +40,34 @@ pub fn enter() -> anyhow::Result<()> {
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
     unshare(flags).context("cannot unshare mounts and queues: run it as root")?;
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).context("mount --make-rprivate /")?;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none)
+        .context("mount --make-rprivate /")?;
     // The journals have their own: a full /run must not keep the ends from writing them.
-    let places =
-        [("/dev/shm", "size=64m,mode=1777"), ("/run", "size=64m,mode=755"), (ROOT, "size=512m,mode=777")];
+    let places = [
+        ("/dev/shm", "size=64m,mode=1777"),
+        ("/run", "size=64m,mode=755"),
+        (ROOT, "size=512m,mode=777"),
+    ];
     for (at, size) in places {
         std::fs::create_dir_all(at).with_context(|| at.to_owned())?;
-        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size))
-            .with_context(|| format!("mount {at}"))?;
+        mount(
+            Some("tmpfs"),
+            at,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(size),
+        )
+        .with_context(|| format!("mount {at}"))?;
     }
     std::fs::create_dir(QUEUES).context(QUEUES)?;
-    mount(Some("mqueue"), QUEUES, Some("mqueue"), MsFlags::empty(), none).context("mount mqueue")?;
+    mount(
+        Some("mqueue"),
+        QUEUES,
+        Some("mqueue"),
+        MsFlags::empty(),
+        none,
+    )
+    .context("mount mqueue")?;
     std::fs::create_dir("/run/rtd").context("/run/rtd")?;
     Ok(())
 }
@@ -57,7 +75,6 @@ pub fn enter() -> anyhow::Result<()> {
 /// A process at one end of a stream.
 #[derive(Debug)]
 pub struct End {
-    /// Its stream.
     pub stream: usize,
     /// Which receiver; none: the sender.
     pub member: Option<usize>,
@@ -67,7 +84,10 @@ pub struct End {
 impl End {
     /// Its process.
     pub fn pid(&self) -> Option<Pid> {
-        self.child.as_ref().and_then(|c| i32::try_from(c.id()).ok()).map(Pid::from_raw)
+        self.child
+            .as_ref()
+            .and_then(|c| i32::try_from(c.id()).ok())
+            .map(Pid::from_raw)
     }
 }
 
@@ -89,7 +109,6 @@ pub struct Restart {
 /// Everything that runs.
 #[derive(Debug)]
 pub struct World {
-    /// The streams.
     pub streams: Vec<Stream>,
     /// A process for each end.
     pub ends: Vec<End>,
@@ -152,15 +171,24 @@ impl World {
             sent.push(journal(&root.join(stream.source()))?);
             let members = 0..stream.to.len();
             received.push(
-                members.clone().map(|m| journal(&root.join(stream.sink(m)))).collect::<Result<_, _>>()?,
+                members
+                    .clone()
+                    .map(|m| journal(&root.join(stream.sink(m))))
+                    .collect::<Result<_, _>>()?,
             );
             let members = members.map(Some).chain([None]);
-            let all = members.map(|member| End { stream: stream.index, member, child: None });
+            let all = members.map(|member| End {
+                stream: stream.index,
+                member,
+                child: None,
+            });
             ends.extend(all.filter(|_| !stream.is_of_answers()));
         }
         let cpus = rtcore::sys::cpus::allowed()?;
-        let (other_cpu, cpu) =
-            (cpus.iter().min().copied().unwrap_or(0), cpus.iter().max().copied().unwrap_or(0));
+        let (other_cpu, cpu) = (
+            cpus.iter().min().copied().unwrap_or(0),
+            cpus.iter().max().copied().unwrap_or(0),
+        );
         let config = plan::config(&streams, cpu, other_cpu, 0);
         std::fs::write(root.join("rtd.toml"), &config)?;
         let books = Books::default();
@@ -197,16 +225,22 @@ impl World {
     /// A program of the world as it is started, dying with this one.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.root.join(program));
-        command.env("RTD_INSTANCE", INSTANCE).env(points::VARIABLE, self.root.join("points"));
+        command
+            .env("RTD_INSTANCE", INSTANCE)
+            .env(points::VARIABLE, self.root.join("points"));
         command.stdin(Stdio::null());
         process::die_with_parent_at_exec(&mut command);
         command
     }
 
-    /// Which end of this stream the process `ends[at]` is: none if it is none of it, else the receiver's number or none for
-    /// the sender.
+    /// Which end of this stream the process `ends[at]` is: none if it is none of it, else the
+    /// receiver's number or none for the sender.
     pub fn role(&self, at: usize, stream: &Stream) -> Option<Option<usize>> {
-        let End { stream: index, member, .. } = self.ends[at];
+        let End {
+            stream: index,
+            member,
+            ..
+        } = self.ends[at];
         if index == stream.index {
             return Some(member);
         }
@@ -228,10 +262,15 @@ impl World {
             self.command("faults")
         } else {
             let mut command = self.command("rtctl");
-            command.args(["run", "--as", &name, "--"]).arg(self.root.join("faults"));
+            command
+                .args(["run", "--as", &name, "--"])
+                .arg(self.root.join("faults"));
             command
         };
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("ends.log"))?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.root.join("ends.log"))?;
         command.args(words).stderr(log);
         // Only root may signal a daemon of root's.
         if way == Way::Queue || way.links() || member.is_some() {
@@ -241,19 +280,26 @@ impl World {
         match stream.kin.filter(|_| member == Some(stream.to.len() - 1)) {
             Some(Kin::ProcessGroup) => _ = command.process_group(0),
             // SAFETY: setsid(2) is async-signal-safe, and nothing is allocated.
-            Some(Kin::Session) => unsafe { _ = command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) },
+            Some(Kin::Session) => unsafe {
+                _ = command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?))
+            },
             None => {}
         }
         if let Some(signals) = self.sigpending {
             // SAFETY: setrlimit(2) is async-signal-safe, and nothing is allocated.
             unsafe {
-                command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_SIGPENDING, signals, signals)?))
+                command
+                    .pre_exec(move || Ok(setrlimit(Resource::RLIMIT_SIGPENDING, signals, signals)?))
             };
         }
         let child = command.spawn().context("cannot start an end")?;
         if stream.innocent {
             let priority = if member.is_some() { 32 } else { 30 };
-            let placement = Placement { policy: libc::SCHED_FIFO, priority, cpus: vec![self.cpu] };
+            let placement = Placement {
+                policy: libc::SCHED_FIFO,
+                priority,
+                cpus: vec![self.cpu],
+            };
             place(i32::try_from(child.id())?, &placement)?;
         }
         self.ends[at].child = Some(child);
@@ -264,7 +310,11 @@ impl World {
     pub fn start_hostile(&self, what: &str, seed: u64) -> anyhow::Result<Child> {
         let mut command = self.command("faults");
         command.args(["hostile", what, crate::fault::SOCKET, &seed.to_string()]);
-        command.uid(USERS[0]).gid(USERS[0]).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .uid(USERS[0])
+            .gid(USERS[0])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.spawn().context("cannot start a hostile client")
     }
 
@@ -302,18 +352,29 @@ impl World {
 
     /// By stream: the last message that was begun.
     pub fn begun(&self) -> Vec<u64> {
-        self.sent.iter().map(|sent| sent.begun.load(Ordering::Acquire)).collect()
+        self.sent
+            .iter()
+            .map(|sent| sent.begun.load(Ordering::Acquire))
+            .collect()
     }
 
-    /// Everything whose descriptors, threads and memory are compared with what they were. An end that started again is
-    /// another process; rtd is one through all its lives.
+    /// Everything whose descriptors, threads and memory are compared with what they were. An end
+    /// that started again is another process; rtd is one through all its lives.
     pub fn processes(&self) -> anyhow::Result<Vec<Process>> {
         let ends = self.ends.iter().filter_map(|end| {
             let (stream, pid) = (&self.streams[end.stream], end.pid()?.as_raw());
-            let role = end.member.map_or_else(|| stream.source(), |member| stream.sink(member));
-            Some(Process { name: format!("{role} (pid {pid})"), pid })
+            let role = end
+                .member
+                .map_or_else(|| stream.source(), |member| stream.sink(member));
+            Some(Process {
+                name: format!("{role} (pid {pid})"),
+                pid,
+            })
         });
-        let rtd = Process { name: "rtd".to_owned(), pid: self.daemon_pid()?.as_raw() };
+        let rtd = Process {
+            name: "rtd".to_owned(),
+            pid: self.daemon_pid()?.as_raw(),
+        };
         Ok(ends.chain([rtd]).collect())
     }
 
@@ -330,10 +391,15 @@ impl World {
         loop {
             // No answer is on its way while no request is.
             let busy = (0..self.sent.len()).find(|at| {
-                !self.streams[*at].is_of_answers() && self.sent[*at].idle.load(Ordering::Acquire) < pause
+                !self.streams[*at].is_of_answers()
+                    && self.sent[*at].idle.load(Ordering::Acquire) < pause
             });
             let Some(busy) = busy else { return Ok(()) };
-            ensure!(start.elapsed() < PATIENCE, "the sender of {} does not pause", self.streams[busy].name());
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the sender of {} does not pause",
+                self.streams[busy].name()
+            );
             self.revive()?;
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -345,7 +411,8 @@ impl World {
         Ok(())
     }
 
-    /// The last lines of the daemon's log (`log`), or of what the ends wrote to standard error (`ends.log`).
+    /// The last lines of the daemon's log (`log`), or of what the ends wrote to standard error
+    /// (`ends.log`).
     pub fn last_lines(&self, file: &str, lines: usize) -> String {
         let bytes = std::fs::read(self.root.join(file)).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -378,7 +445,12 @@ fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
             Err(e) => return Err(e.into()),
         }
         if start.elapsed() > PATIENCE {
-            bail!("process {} is there after {} s: {}", child.id(), PATIENCE.as_secs(), threads(child.id()));
+            bail!(
+                "process {} is there after {} s: {}",
+                child.id(),
+                PATIENCE.as_secs(),
+                threads(child.id())
+            );
         }
         std::thread::sleep(Duration::from_micros(500));
     }
@@ -390,10 +462,15 @@ fn threads(pid: u32) -> String {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         let status = read("status");
         let keys = ["Name:", "State:", "TracerPid:", "SigPnd:", "ShdPnd:"];
-        let lines = status.lines().filter(|line| keys.iter().any(|key| line.starts_with(key)));
+        let lines = status
+            .lines()
+            .filter(|line| keys.iter().any(|key| line.starts_with(key)));
         let lines = lines.collect::<Vec<_>>().join(" ").replace('\t', " ");
         format!("\n[{lines} wchan {}]\n{}", read("wchan"), read("stack"))
     };
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     tasks.map(of).collect()
 }

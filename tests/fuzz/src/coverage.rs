@@ -1,5 +1,6 @@
-//! Which parts of the program an input reached: the counters that the compiler adds (SanitizerCoverage, `scripts/fuzz`). A
-//! build without them has none; then no input is interesting.
+//! Which parts of the program an input reached: the counters that the compiler adds
+//! (SanitizerCoverage, `scripts/fuzz`). A build without them has none; then no input is
+//! interesting.
 
 use std::sync::Mutex;
 
@@ -11,7 +12,9 @@ static REGIONS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, end: *mut u8) {
     let region = (start.addr(), end.addr() - start.addr());
     start.expose_provenance();
-    let mut regions = REGIONS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut regions = REGIONS
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     if region.1 > 0 && !regions.contains(&region) {
         regions.push(region);
     }
@@ -41,9 +44,14 @@ impl Reached {
         for (start, len) in regions() {
             self.seen.resize(self.seen.len().max(at + len), 0);
             let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
-            // SAFETY: the counters of a part of the program, which stay where they are; one thread counts, and it is here.
+            // SAFETY: the counters of a part of the program, which stay where they are; one thread
+            // counts, and it is here.
             let counters = unsafe { std::slice::from_raw_parts_mut(start, len) };
-            for (counter, seen) in counters.iter_mut().zip(&mut self.seen[at..]).filter(|(c, _)| **c != 0) {
+            for (counter, seen) in counters
+                .iter_mut()
+                .zip(&mut self.seen[at..])
+                .filter(|(c, _)| **c != 0)
+            {
                 let bit = magnitude(*counter);
                 new |= *seen & bit == 0;
                 *seen |= bit;
@@ -56,7 +64,10 @@ impl Reached {
 }
 
 fn regions() -> Vec<(usize, usize)> {
-    REGIONS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    REGIONS
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .clone()
 }
 
 /// 1, 2, 3, 4 to 7, 8 to 15, 16 to 31, 32 to 127, more.

@@ -1,7 +1,8 @@
-//! One target in one process: it plays what is saved, then mutations of that, and keeps in memory what reaches something new.
+//! One target in one process: it plays what is saved, then mutations of that, and keeps in memory
+//! what reaches something new.
 //!
-//! Before each input the process writes it into its journal, a file in memory. So whatever ends the process, a panic, an
-//! abort or a signal, the campaign that started it has the input.
+//! Before each input the process writes it into its journal, a file in memory. So whatever ends the
+//! process, a panic, an abort or a signal, the campaign that started it has the input.
 
 use crate::coverage::Reached;
 use crate::memory;
@@ -42,7 +43,12 @@ static PLAYED: AtomicU64 = AtomicU64::new(0);
 
 /// Plays `target` as ordered, and says what came of it.
 pub fn run(target: &Target, order: &Order) -> anyhow::Result<String> {
-    let journal = order.journal.as_deref().map(File::create).transpose().context("journal")?;
+    let journal = order
+        .journal
+        .as_deref()
+        .map(File::create)
+        .transpose()
+        .context("journal")?;
     std::thread::spawn(find_hang);
     let mut inputs = vec![Vec::new()];
     inputs.extend((target.seeds)());
@@ -58,7 +64,10 @@ pub fn run(target: &Target, order: &Order) -> anyhow::Result<String> {
     let mut rng = fastrand::Rng::with_seed(order.seed);
     let (start, mut kept) = (Instant::now(), 0);
     while start.elapsed() < order.time {
-        let (one, other) = (&pool[rng.usize(..pool.len())], &pool[rng.usize(..pool.len())]);
+        let (one, other) = (
+            &pool[rng.usize(..pool.len())],
+            &pool[rng.usize(..pool.len())],
+        );
         let input = mutate(one, other, &words, target.bytes_max, &mut rng);
         play(target, &input, journal.as_ref())?;
         if reached.take() {
@@ -82,7 +91,9 @@ pub fn run(target: &Target, order: &Order) -> anyhow::Result<String> {
 pub fn play(target: &Target, input: &[u8], journal: Option<&File>) -> anyhow::Result<()> {
     if let Some(journal) = journal {
         let head = u64::try_from(input.len())?.to_ne_bytes();
-        journal.write_all_at(&[&head, input].concat(), 0).context("journal")?;
+        journal
+            .write_all_at(&[&head, input].concat(), 0)
+            .context("journal")?;
     }
     PLAYED.fetch_add(1, Ordering::Relaxed);
     memory::bound();
@@ -97,7 +108,8 @@ pub fn journaled(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.read_exact(&mut head)?;
     let mut input = Vec::new();
-    file.take(u64::from_ne_bytes(head)).read_to_end(&mut input)?;
+    file.take(u64::from_ne_bytes(head))
+        .read_to_end(&mut input)?;
     Ok(input)
 }
 
@@ -128,7 +140,8 @@ fn name(input: &[u8]) -> String {
     format!("{hash:016x}")
 }
 
-/// Ends the process when an input takes too long. What counts is CPU time and sleep, because the machine may have other work.
+/// Ends the process when an input takes too long. What counts is CPU time and sleep, because the
+/// machine may have other work.
 fn find_hang() {
     let (mut played, mut asleep, mut cpu) = (0, 0, cpu_time());
     loop {
@@ -141,7 +154,9 @@ fn find_hang() {
         asleep += u32::from(is_asleep());
         let taken = cpu_time().saturating_sub(cpu);
         if taken > CPU_MAX || asleep > ASLEEP_MAX {
-            eprintln!("fuzz: an input takes too long: {taken:?} on the CPU, asleep in {asleep} looks");
+            eprintln!(
+                "fuzz: an input takes too long: {taken:?} on the CPU, asleep in {asleep} looks"
+            );
             std::process::abort();
         }
     }
@@ -150,12 +165,17 @@ fn find_hang() {
 /// Whether the first thread, which plays, waits for something other than a CPU.
 fn is_asleep() -> bool {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['S', 'D']))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with(['S', 'D']))
 }
 
 /// CPU time of this process.
 fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid structure to write to.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
@@ -164,7 +184,10 @@ fn cpu_time() -> Duration {
 
 /// Removes from a corpus what reaches nothing that smaller inputs do not.
 pub fn shrink(target: &Target, corpus: &Path) -> anyhow::Result<String> {
-    anyhow::ensure!(Reached::counters() > 0, "built without counters: use scripts/fuzz");
+    anyhow::ensure!(
+        Reached::counters() > 0,
+        "built without counters: use scripts/fuzz"
+    );
     let mut reached = Reached::default();
     for seed in (target.seeds)() {
         play(target, &seed, None)?;

@@ -1,7 +1,8 @@
 //! Mutated input for everything in rtd and rtcore that reads what others wrote.
 //!
-//! `scripts/fuzz` builds it with counters of what is reached, and starts it. `cargo test -p fuzz` plays what is saved in
-//! `tests/fuzz/corpus`. No nightly compiler and no further library: the counters come with rustc's LLVM.
+//! `scripts/fuzz` builds it with counters of what is reached, and starts it. `cargo test -p fuzz`
+//! plays what is saved in `tests/fuzz/corpus`. No nightly compiler and no further library: the
+//! counters come with rustc's LLVM.
 
 mod campaign;
 mod coverage;
@@ -49,13 +50,24 @@ struct Args {
 }
 
 fn target(name: &str) -> Result<&'static Target, String> {
-    let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
-    TARGETS.iter().find(|target| target.name == name).ok_or_else(|| format!("the targets are {}", names()))
+    let names = || {
+        TARGETS
+            .iter()
+            .map(|target| target.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .ok_or_else(|| format!("the targets are {}", names()))
 }
 
 /// Where the saved inputs of a target are.
 fn corpus(target: &Target) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target.name)
 }
 
 fn main() -> ExitCode {
@@ -71,7 +83,11 @@ fn main() -> ExitCode {
 
 /// Whether every input was survived.
 fn run(args: Args) -> anyhow::Result<bool> {
-    let targets = if args.targets.is_empty() { TARGETS.iter().collect() } else { args.targets };
+    let targets = if args.targets.is_empty() {
+        TARGETS.iter().collect()
+    } else {
+        args.targets
+    };
     let order = |target: &Target| Order {
         time: Duration::from_secs(args.seconds),
         seed: args.seed,

@@ -51,7 +51,10 @@ unsafe impl GlobalAlloc for Counting {
 
 /// From now on, so much more than now may be in use.
 pub fn bound() {
-    LIMIT.store(LIVE.load(Ordering::Relaxed).saturating_add(BYTES_MAX), Ordering::Relaxed);
+    LIMIT.store(
+        LIVE.load(Ordering::Relaxed).saturating_add(BYTES_MAX),
+        Ordering::Relaxed,
+    );
 }
 
 /// No bound any more.

@@ -55,7 +55,11 @@ fn edit(bytes: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], rng: &mut fastrand
         6 => bytes.truncate(at),
         7 => {
             let from = &other[piece(other.len(), rng)];
-            if rng.bool() { insert(bytes, at, from) } else { overwrite(bytes, at, from) }
+            if rng.bool() {
+                insert(bytes, at, from)
+            } else {
+                overwrite(bytes, at, from)
+            }
         }
         8 => {
             bytes.truncate(at);
@@ -63,7 +67,11 @@ fn edit(bytes: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], rng: &mut fastrand
         }
         9 | 10 if !words.is_empty() => {
             let word = &words[rng.usize(..words.len())];
-            if rng.bool() { insert(bytes, at, word) } else { overwrite(bytes, at, word) }
+            if rng.bool() {
+                insert(bytes, at, word)
+            } else {
+                overwrite(bytes, at, word)
+            }
         }
         11 => number(bytes, at, rng),
         12 => add(bytes, at, rng),
@@ -74,7 +82,11 @@ fn edit(bytes: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], rng: &mut fastrand
 /// A range, mostly a short one.
 fn piece(len: usize, rng: &mut fastrand::Rng) -> std::ops::Range<usize> {
     let start = rng.usize(..=len);
-    let most = if rng.u8(..4) == 0 { len - start } else { 32.min(len - start) };
+    let most = if rng.u8(..4) == 0 {
+        len - start
+    } else {
+        32.min(len - start)
+    };
     start..start + rng.usize(..=most)
 }
 
@@ -89,22 +101,41 @@ fn overwrite(bytes: &mut [u8], at: usize, piece: &[u8]) {
 }
 
 fn flip(bytes: &mut [u8], rng: &mut fastrand::Rng) {
-    if let Some(byte) = bytes.len().checked_sub(1).map(|last| &mut bytes[rng.usize(..=last)]) {
+    if let Some(byte) = bytes
+        .len()
+        .checked_sub(1)
+        .map(|last| &mut bytes[rng.usize(..=last)])
+    {
         *byte ^= 1 << rng.u8(..8);
     }
 }
 
 /// Adds a little to a number of the machine's own form.
 fn add(bytes: &mut [u8], at: usize, rng: &mut fastrand::Rng) {
-    let Some(Ok(word)) = bytes.get(at..at + 4).map(<[u8; 4]>::try_from) else { return };
+    let Some(Ok(word)) = bytes.get(at..at + 4).map(<[u8; 4]>::try_from) else {
+        return;
+    };
     let by = rng.u32(..33).wrapping_sub(16);
-    overwrite(bytes, at, &u32::from_ne_bytes(word).wrapping_add(by).to_ne_bytes());
+    overwrite(
+        bytes,
+        at,
+        &u32::from_ne_bytes(word).wrapping_add(by).to_ne_bytes(),
+    );
 }
 
 /// Replaces a number in digits.
 fn number(bytes: &mut Vec<u8>, from: usize, rng: &mut fastrand::Rng) {
-    let Some(start) = bytes[from..].iter().position(u8::is_ascii_digit).map(|n| from + n) else { return };
-    let len = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let Some(start) = bytes[from..]
+        .iter()
+        .position(u8::is_ascii_digit)
+        .map(|n| from + n)
+    else {
+        return;
+    };
+    let len = bytes[start..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let edge = EDGES[rng.usize(..EDGES.len())];
     let near = edge.wrapping_add(rng.u64(..3)).wrapping_sub(1);
     drop(bytes.splice(start..start + len, near.to_string().into_bytes()));

@@ -31,7 +31,11 @@ impl Calls {
             siblings_help: false,
             kernel_writes_origin: false,
         };
-        Calls { api: crate::posix::api(), name: "posix".to_owned(), facts }
+        Calls {
+            api: crate::posix::api(),
+            name: "posix".to_owned(),
+            facts,
+        }
     }
 
     /// A library's.
@@ -45,8 +49,15 @@ impl Calls {
             siblings_help: true,
             kernel_writes_origin: true,
         };
-        let said = library.stand_in().map(|said| format!(" ({said})")).unwrap_or_default();
-        Calls { api: *library.api(), name: format!("cobalt, {}{said}", library.name()), facts }
+        let said = library
+            .stand_in()
+            .map(|said| format!(" ({said})"))
+            .unwrap_or_default();
+        Calls {
+            api: *library.api(),
+            name: format!("cobalt, {}{said}", library.name()),
+            facts,
+        }
     }
 }
 
@@ -60,7 +71,8 @@ fn checked(rc: c_int) -> Result<(), Errno> {
     if rc < 0 { Err(errno()) } else { Ok(()) }
 }
 
-/// A positive error number. A negative one, as a call of the other convention has it, is not to be mistaken for success.
+/// A positive error number. A negative one, as a call of the other convention has it, is not to be
+/// mistaken for success.
 fn numbered(rc: c_int) -> Result<(), Errno> {
     if rc == 0 { Ok(()) } else { Err(Errno(rc)) }
 }
@@ -85,7 +97,9 @@ fn set_of(signals: &[i32]) -> sigset_t {
 }
 
 fn value_of(value: usize) -> sigval {
-    sigval { sival_ptr: std::ptr::without_provenance_mut(value) }
+    sigval {
+        sival_ptr: std::ptr::without_provenance_mut(value),
+    }
 }
 
 fn received(signo: c_int, info: &siginfo_t) -> Result<Signal, Errno> {
@@ -94,16 +108,25 @@ fn received(signo: c_int, info: &siginfo_t) -> Result<Signal, Errno> {
     }
     // SAFETY: both are written for every signal that a process sent, and zero before.
     let (value, pid) = unsafe { (info.si_value().sival_ptr.addr(), info.si_pid()) };
-    Ok(Signal { signo, code: info.si_code, value, pid })
+    Ok(Signal {
+        signo,
+        code: info.si_code,
+        value,
+        pid,
+    })
 }
 
 fn bytes(message: &[u8]) -> *const libc::c_char {
     message.as_ptr().cast()
 }
 
-// SAFETY of the calls below, unless said otherwise: pointers are to initialised values that outlive the call, lengths are
-// those of the slices; the rules pass only descriptors and semaphores that the skin made.
-#[expect(clippy::undocumented_unsafe_blocks, reason = "said once for all, above")]
+// SAFETY of the calls below, unless said otherwise: pointers are to initialised values that outlive
+// the call, lengths are those of the slices; the rules pass only descriptors and semaphores that
+// the skin made.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "said once for all, above"
+)]
 impl Skin for Calls {
     fn name(&self) -> String {
         self.name.clone()
@@ -117,13 +140,19 @@ impl Skin for Calls {
         let mut param: libc::sched_param = unsafe { zeroed() };
         param.sched_priority = priority;
         numbered(unsafe {
-            (self.api.pthread_setschedparam)(libc::pthread_self(), libc::SCHED_FIFO, &raw const param)
+            (self.api.pthread_setschedparam)(
+                libc::pthread_self(),
+                libc::SCHED_FIFO,
+                &raw const param,
+            )
         })
     }
 
     fn relaxed(&self) -> Option<bool> {
         let mode = unsafe { (self.api.cobalt_thread_mode)() };
-        self.facts.promotion_needed.then_some(mode & xenomai::mode::RELAXED != 0)
+        self.facts
+            .promotion_needed
+            .then_some(mode & xenomai::mode::RELAXED != 0)
     }
 
     fn set_name(&self, name: &CStr) -> Result<(), Errno> {
@@ -137,17 +166,27 @@ impl Skin for Calls {
         let mut thread = MaybeUninit::uninit();
         let argument = std::ptr::without_provenance_mut(20);
         let mut value = null_mut();
-        numbered(unsafe { (self.api.pthread_create)(thread.as_mut_ptr(), null(), routine, argument) })?;
+        numbered(unsafe {
+            (self.api.pthread_create)(thread.as_mut_ptr(), null(), routine, argument)
+        })?;
         numbered(unsafe { (self.api.pthread_join)(thread.assume_init(), &raw mut value) })?;
         Ok(value.addr())
     }
 
-    fn create_queue(&self, name: &CStr, maxmsg: i64, msgsize: i64, nonblocking: bool) -> Result<i32, Errno> {
+    fn create_queue(
+        &self,
+        name: &CStr,
+        maxmsg: i64,
+        msgsize: i64,
+        nonblocking: bool,
+    ) -> Result<i32, Errno> {
         let mut attributes: libc::mq_attr = unsafe { zeroed() };
         attributes.mq_maxmsg = c_long::try_from(maxmsg).unwrap_or(c_long::MAX);
         attributes.mq_msgsize = c_long::try_from(msgsize).unwrap_or(c_long::MAX);
-        let flags =
-            libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | if nonblocking { libc::O_NONBLOCK } else { 0 };
+        let flags = libc::O_RDWR
+            | libc::O_CREAT
+            | libc::O_EXCL
+            | if nonblocking { libc::O_NONBLOCK } else { 0 };
         let mode: libc::c_uint = 0o600;
         let queue = unsafe { (self.api.mq_open)(name.as_ptr(), flags, mode, &raw mut attributes) };
         checked(queue).map(|()| queue)
@@ -170,7 +209,11 @@ impl Skin for Calls {
     fn attributes(&self, queue: i32) -> Result<Attributes, Errno> {
         let mut got: libc::mq_attr = unsafe { zeroed() };
         checked(unsafe { (self.api.mq_getattr)(queue, &raw mut got) })?;
-        Ok(Attributes { maxmsg: got.mq_maxmsg, msgsize: got.mq_msgsize, curmsgs: got.mq_curmsgs })
+        Ok(Attributes {
+            maxmsg: got.mq_maxmsg,
+            msgsize: got.mq_msgsize,
+            curmsgs: got.mq_curmsgs,
+        })
     }
 
     fn send(&self, queue: i32, message: &[u8], priority: u32) -> Result<(), Errno> {
@@ -179,21 +222,25 @@ impl Skin for Calls {
 
     fn send_until(&self, queue: i32, message: &[u8], at: Duration) -> Result<(), Errno> {
         let at = timespec(at);
-        checked(unsafe { (self.api.mq_timedsend)(queue, bytes(message), message.len(), 0, &raw const at) })
+        checked(unsafe {
+            (self.api.mq_timedsend)(queue, bytes(message), message.len(), 0, &raw const at)
+        })
     }
 
     fn receive(&self, queue: i32, buffer: &mut [u8]) -> Result<(usize, u32), Errno> {
         let mut priority = 0;
         let start = buffer.as_mut_ptr().cast();
-        let length = unsafe { (self.api.mq_receive)(queue, start, buffer.len(), &raw mut priority) };
+        let length =
+            unsafe { (self.api.mq_receive)(queue, start, buffer.len(), &raw mut priority) };
         Ok((usize::try_from(length).map_err(|_| errno())?, priority))
     }
 
     fn receive_until(&self, queue: i32, buffer: &mut [u8], at: Duration) -> Result<usize, Errno> {
         let at = timespec(at);
         let start = buffer.as_mut_ptr().cast();
-        let length =
-            unsafe { (self.api.mq_timedreceive)(queue, start, buffer.len(), null_mut(), &raw const at) };
+        let length = unsafe {
+            (self.api.mq_timedreceive)(queue, start, buffer.len(), null_mut(), &raw const at)
+        };
         usize::try_from(length).map_err(|_| errno())
     }
 
@@ -225,12 +272,17 @@ impl Skin for Calls {
 
     fn signal_np(&self, target: Target, signo: i32, value: usize) -> Option<Result<(), Errno>> {
         let call = self.api.pthread_sigqueue_np?;
-        Some(numbered(unsafe { call(target.pthread, signo, value_of(value)) }))
+        Some(numbered(unsafe {
+            call(target.pthread, signo, value_of(value))
+        }))
     }
 
     fn wait(&self, signals: &[i32]) -> Result<Signal, Errno> {
         let (set, mut info) = (set_of(signals), unsafe { zeroed() });
-        received(unsafe { (self.api.sigwaitinfo)(&raw const set, &raw mut info) }, &info)
+        received(
+            unsafe { (self.api.sigwaitinfo)(&raw const set, &raw mut info) },
+            &info,
+        )
     }
 
     fn wait_number(&self, signals: &[i32]) -> Result<i32, Errno> {
@@ -241,14 +293,19 @@ impl Skin for Calls {
 
     fn wait_within(&self, signals: &[i32], time: Duration) -> Result<Signal, Errno> {
         let (set, time, mut info) = (set_of(signals), timespec(time), unsafe { zeroed() });
-        received(unsafe { (self.api.sigtimedwait)(&raw const set, &raw mut info, &raw const time) }, &info)
+        received(
+            unsafe { (self.api.sigtimedwait)(&raw const set, &raw mut info, &raw const time) },
+            &info,
+        )
     }
 
     fn pending(&self) -> Result<u64, Errno> {
         let mut set = set_of(&[]);
         checked(unsafe { (self.api.sigpending)(&raw mut set) })?;
         let member = |n: &i32| unsafe { libc::sigismember(&raw const set, *n) } == 1;
-        Ok((1..=64).filter(member).fold(0, |bits, n| bits | 1 << (n - 1)))
+        Ok((1..=64)
+            .filter(member)
+            .fold(0, |bits, n| bits | 1 << (n - 1)))
     }
 
     fn now(&self, clock: Clock) -> Result<Duration, Errno> {
@@ -263,7 +320,10 @@ impl Skin for Calls {
     }
 
     fn sleep(&self, time: Duration, absolute: bool) -> Result<(), Errno> {
-        let (time, flags) = (timespec(time), if absolute { libc::TIMER_ABSTIME } else { 0 });
+        let (time, flags) = (
+            timespec(time),
+            if absolute { libc::TIMER_ABSTIME } else { 0 },
+        );
         numbered(unsafe {
             (self.api.clock_nanosleep)(libc::CLOCK_MONOTONIC, flags, &raw const time, null_mut())
         })
@@ -280,14 +340,26 @@ impl Skin for Calls {
     fn open_semaphore(&self, name: &CStr, value: u32) -> Result<Sem, Errno> {
         let mode: libc::c_uint = 0o600;
         let semaphore = unsafe { (self.api.sem_open)(name.as_ptr(), libc::O_CREAT, mode, value) };
-        if semaphore.is_null() { Err(errno()) } else { Ok(Sem(semaphore)) }
+        if semaphore.is_null() {
+            Err(errno())
+        } else {
+            Ok(Sem(semaphore))
+        }
     }
 
     fn open_semaphore_as(&self, name: &CStr, create: bool) -> Result<Sem, Errno> {
         let (mode, value): (libc::c_uint, libc::c_uint) = (0o600, 0);
-        let flags = if create { libc::O_CREAT | libc::O_EXCL } else { 0 };
+        let flags = if create {
+            libc::O_CREAT | libc::O_EXCL
+        } else {
+            0
+        };
         let semaphore = unsafe { (self.api.sem_open)(name.as_ptr(), flags, mode, value) };
-        if semaphore.is_null() { Err(errno()) } else { Ok(Sem(semaphore)) }
+        if semaphore.is_null() {
+            Err(errno())
+        } else {
+            Ok(Sem(semaphore))
+        }
     }
 
     fn close_semaphore(&self, semaphore: Sem) -> Result<(), Errno> {

@@ -1,6 +1,7 @@
 //! `skin-conformance`: checks a skin rule by rule, on the machine that it shall run on.
 //!
-//! Exit status: 0 all rules kept (or skipped), 1 some broken, 2 bad usage, 3 there is nothing to check.
+//! Exit status: 0 all rules kept (or skipped), 1 some broken, 2 bad usage, 3 there is nothing to
+//! check.
 
 use skin_conformance::calls::Calls;
 use skin_conformance::rules::{before_binding, peer, rules, table_rules};
@@ -51,7 +52,9 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options
         if matches!(argument.as_str(), "-h" | "--help") {
             return Ok(None);
         }
-        let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--skin" => skin = Some(value),
             "--library" => options.path = Some(value.into()),
@@ -145,7 +148,11 @@ fn show(lines: &mut Vec<Line>, line: Line) {
 
 fn summary(lines: &[Line]) -> ExitCode {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
-    let (passed, failed, skipped) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
+    let (passed, failed, skipped) = (
+        count(Verdict::Pass),
+        count(Verdict::Fail),
+        count(Verdict::Skip),
+    );
     println!("# {passed} passed, {failed} failed, {skipped} skipped");
     match (failed, passed + skipped) {
         (0, 0) => {

@@ -1,6 +1,8 @@
-//! POSIX in the shape of the binding's table, so that one implementation of [`crate::Skin`] serves both.
+//! POSIX in the shape of the binding's table, so that one implementation of [`crate::Skin`] serves
+//! both.
 //!
-//! Three entries have no POSIX call of the same form and are ours: binding, the mode, and a signal to a thread by id.
+//! Three entries have no POSIX call of the same form and are ours: binding, the mode, and a signal
+//! to a thread by id.
 
 use libc::{c_char, c_int, pid_t, sigval};
 use xenomai::Api;
@@ -88,8 +90,16 @@ unsafe extern "C" fn sigqueue(tid: pid_t, signo: c_int, value: sigval) -> c_int 
         (*head).uid = libc::getuid();
         (*head).value = value;
     }
-    // SAFETY: plain integers and an initialised record. A rule's target is a thread of this process.
-    let rc =
-        unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, libc::getpid(), tid, signo, &raw const info) };
+    // SAFETY: plain integers and an initialised record. A rule's target is a thread of this
+    // process.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            libc::getpid(),
+            tid,
+            signo,
+            &raw const info,
+        )
+    };
     if rc < 0 { -1 } else { 0 }
 }

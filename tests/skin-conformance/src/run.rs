@@ -44,7 +44,11 @@ impl fmt::Display for Line {
             Verdict::Skip => "skip",
         };
         write!(f, "{verdict}  {}", self.rule)?;
-        if self.seen.is_empty() { Ok(()) } else { write!(f, "  ({})", self.seen) }
+        if self.seen.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "  ({})", self.seen)
+        }
     }
 }
 
@@ -76,16 +80,21 @@ pub fn run<S: Subject + ?Sized>(rule: &Rule<S>, subject: &'static S) -> Line {
         block_all_signals();
         let verdict = match subject.promote_to(PRIORITY) {
             Ok(()) => guarded(|| check(subject)),
-            Err(why) => {
-                Err(Stop::Broken(format!("its thread was not promoted to SCHED_FIFO {PRIORITY}: {why}")))
-            }
+            Err(why) => Err(Stop::Broken(format!(
+                "its thread was not promoted to SCHED_FIFO {PRIORITY}: {why}"
+            ))),
         };
         let _ = done.send(verdict);
     });
     let verdict = match ended.recv_timeout(PATIENCE) {
         Ok(verdict) => verdict,
-        Err(RecvTimeoutError::Timeout) => Err(Stop::Broken(format!("no end after {} s", PATIENCE.as_secs()))),
-        Err(RecvTimeoutError::Disconnected) => Err(Stop::Broken("its thread ended early".to_owned())),
+        Err(RecvTimeoutError::Timeout) => Err(Stop::Broken(format!(
+            "no end after {} s",
+            PATIENCE.as_secs()
+        ))),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Stop::Broken("its thread ended early".to_owned()))
+        }
     };
     line(rule.name, verdict)
 }
@@ -101,7 +110,11 @@ fn line(rule: &'static str, verdict: crate::skin::Ending) -> Line {
         Err(Stop::Broken(seen)) => (Verdict::Fail, seen),
         Err(Stop::Skipped(why)) => (Verdict::Skip, why),
     };
-    Line { rule, verdict, seen }
+    Line {
+        rule,
+        verdict,
+        seen,
+    }
 }
 
 fn guarded(check: impl FnOnce() -> crate::skin::Ending) -> crate::skin::Ending {
@@ -110,11 +123,14 @@ fn guarded(check: impl FnOnce() -> crate::skin::Ending) -> crate::skin::Ending {
 
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
+    text.or(panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panicked")
+        .to_owned()
 }
 
-/// Linux's signals; where the skin's are Linux's they can be waited for only when blocked. Two are libcobalt's own, with
-/// handlers: SIGWINCH takes a thread back to real time, SIGXCPU says why it left.
+/// Linux's signals; where the skin's are Linux's they can be waited for only when blocked. Two are
+/// libcobalt's own, with handlers: SIGWINCH takes a thread back to real time, SIGXCPU says why it
+/// left.
 fn block_all_signals() {
     // SAFETY: sigfillset initialises the set, a null old set is allowed.
     unsafe {

@@ -1,4 +1,5 @@
-//! What is under test, in Rust's types. Errors are positive error numbers, whatever the call's own convention.
+//! What is under test, in Rust's types. Errors are positive error numbers, whatever the call's own
+//! convention.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -12,7 +13,12 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = std::io::Error::from_raw_os_error(self.0).to_string();
         // Rust's text ends with the number, which stands in front here.
-        write!(f, "errno {}, {}", self.0, text.split(" (os error").next().unwrap_or_default())
+        write!(
+            f,
+            "errno {}, {}",
+            self.0,
+            text.split(" (os error").next().unwrap_or_default()
+        )
     }
 }
 
@@ -51,7 +57,8 @@ pub struct Facts {
     pub shared_namespace: bool,
     /// Only promoted threads may block.
     pub promotion_needed: bool,
-    /// A timed queue call with a null time returns this without touching errno; 0 where it waits for ever.
+    /// A timed queue call with a null time returns this without touching errno; 0 where it waits
+    /// for ever.
     pub null_time: i32,
     /// A signal to a thread that does not wait for it goes to a thread of its process that does.
     pub siblings_help: bool,
@@ -85,7 +92,8 @@ pub struct Target {
 #[derive(Clone, Copy, Debug)]
 pub struct Sem(pub(crate) *mut libc::sem_t);
 
-// SAFETY: the calls on it are made for several threads, and a rule keeps the memory until all are done.
+// SAFETY: the calls on it are made for several threads, and a rule keeps the memory until all are
+// done.
 unsafe impl Send for Sem {}
 // SAFETY: as above.
 unsafe impl Sync for Sem {}
@@ -130,7 +138,13 @@ pub trait Skin: Sync {
     ) -> Result<usize, Errno>;
 
     /// mq_open(3) with O_CREAT and O_EXCL, for both directions.
-    fn create_queue(&self, name: &CStr, maxmsg: i64, msgsize: i64, nonblocking: bool) -> Result<i32, Errno>;
+    fn create_queue(
+        &self,
+        name: &CStr,
+        maxmsg: i64,
+        msgsize: i64,
+        nonblocking: bool,
+    ) -> Result<i32, Errno>;
     /// mq_open(3) for both directions.
     fn open_queue(&self, name: &CStr, nonblocking: bool) -> Result<i32, Errno>;
     /// mq_close(3).
@@ -147,7 +161,8 @@ pub trait Skin: Sync {
     fn receive(&self, queue: i32, buffer: &mut [u8]) -> Result<(usize, u32), Errno>;
     /// mq_timedreceive(3), with an absolute time.
     fn receive_until(&self, queue: i32, buffer: &mut [u8], at: Duration) -> Result<usize, Errno>;
-    /// mq_timedsend(3) and mq_timedreceive(3) with a null time: what they returned, and errno, 0 before.
+    /// mq_timedsend(3) and mq_timedreceive(3) with a null time: what they returned, and errno, 0
+    /// before.
     fn null_times(&self, queue: i32) -> [(isize, i32); 2];
     /// mq_notify(3) by this signal; 0 takes it back.
     fn notify(&self, queue: i32, signo: i32) -> Result<(), Errno>;
@@ -195,5 +210,10 @@ pub trait Skin: Sync {
 /// The calling thread as a target.
 pub fn me() -> Target {
     // SAFETY: both take nothing.
-    unsafe { Target { tid: libc::gettid(), pthread: libc::pthread_self() } }
+    unsafe {
+        Target {
+            tid: libc::gettid(),
+            pthread: libc::pthread_self(),
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! For tests: where the stand-in is, and copies of it that lack something.
 //!
-//! A copy is the built file with a few bytes changed, which is what another link would have changed: it needs no second
-//! build. All are made beside the built library, under the name that it stands in for.
+//! A copy is the built file with a few bytes changed, which is what another link would have
+//! changed: it needs no second build. All are made beside the built library, under the name that it
+//! stands in for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ pub enum Kind {
 
 /// Path of the library; absolute. The name of its directory says what it is.
 ///
-/// Errors: it has not been built, which cannot be where this crate is a dependency of the test; or the directory of the
-/// test's executable cannot be written.
+/// Errors: it has not been built, which cannot be where this crate is a dependency of the test; or
+/// the directory of the test's executable cannot be written.
 pub fn library(kind: Kind) -> io::Result<PathBuf> {
     let built = built()?;
     let directory = built.with_file_name("stand-in").join(match kind {
@@ -65,12 +66,15 @@ fn built() -> io::Result<PathBuf> {
     let near = executable.ancestors().skip(1).take(3);
     let places = near.flat_map(|at| [at.join("deps"), at.to_owned()]);
     let candidates = places.map(|at| at.join("libstand_in_cobalt.so"));
-    candidates.filter(|path| path.is_file()).max_by_key(|path| modified(path)).ok_or_else(|| {
-        io::Error::other(format!(
-            "libstand_in_cobalt.so is not near {}; cargo build -p stand-in-cobalt makes it",
-            executable.display()
-        ))
-    })
+    candidates
+        .filter(|path| path.is_file())
+        .max_by_key(|path| modified(path))
+        .ok_or_else(|| {
+            io::Error::other(format!(
+                "libstand_in_cobalt.so is not near {}; cargo build -p stand-in-cobalt makes it",
+                executable.display()
+            ))
+        })
 }
 
 fn modified(path: &Path) -> Option<std::time::SystemTime> {
@@ -87,12 +91,25 @@ fn hide(bytes: &mut [u8], symbol: &str) -> io::Result<()> {
         found = true;
         from += at + 1;
     }
-    if found { Ok(()) } else { Err(io::Error::other(format!("the stand-in has no symbol {symbol}"))) }
+    if found {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "the stand-in has no symbol {symbol}"
+        )))
+    }
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     // SAFETY: both lengths are those of the slices.
-    let at = unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), what.as_ptr().cast(), what.len()) };
+    let at = unsafe {
+        libc::memmem(
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            what.as_ptr().cast(),
+            what.len(),
+        )
+    };
     (!at.is_null()).then(|| at.addr() - bytes.as_ptr().addr())
 }
 
@@ -106,7 +123,9 @@ fn refuse_dlopen(bytes: &mut [u8]) -> io::Result<()> {
         Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
     };
     let half = |bytes: &[u8], at: usize| -> Option<usize> {
-        Some(usize::from(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
+        Some(usize::from(u16::from_ne_bytes(
+            bytes.get(at..at + 2)?.try_into().ok()?,
+        )))
     };
     let locate = |bytes: &[u8]| -> Option<usize> {
         if bytes.get(..5)? != b"\x7fELF\x02" {
@@ -114,18 +133,27 @@ fn refuse_dlopen(bytes: &mut [u8]) -> io::Result<()> {
         }
         let table = usize::try_from(word(bytes, 32)?).ok()?;
         let (size, count) = (half(bytes, 54)?, half(bytes, 56)?);
-        let header = (0..count)
-            .map(|n| table + n * size)
-            .find(|&at| bytes.get(at..at + 4).is_some_and(|kind| kind == PT_DYNAMIC.to_ne_bytes()))?;
+        let header = (0..count).map(|n| table + n * size).find(|&at| {
+            bytes
+                .get(at..at + 4)
+                .is_some_and(|kind| kind == PT_DYNAMIC.to_ne_bytes())
+        })?;
         let (start, length) = (
             usize::try_from(word(bytes, header + 8)?).ok()?,
             usize::try_from(word(bytes, header + 32)?).ok()?,
         );
-        (start..start + length).step_by(16).find(|&at| word(bytes, at) == Some(DT_FLAGS_1)).map(|at| at + 8)
+        (start..start + length)
+            .step_by(16)
+            .find(|&at| word(bytes, at) == Some(DT_FLAGS_1))
+            .map(|at| at + 8)
     };
     let flags = locate(bytes).ok_or_else(missing)?;
     // The low byte of the value.
-    let low = if cfg!(target_endian = "little") { flags } else { flags + 7 };
+    let low = if cfg!(target_endian = "little") {
+        flags
+    } else {
+        flags + 7
+    };
     bytes[low] |= DF_1_NOOPEN;
     Ok(())
 }

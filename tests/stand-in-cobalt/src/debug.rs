@@ -1,8 +1,9 @@
-//! SIGDEBUG, which is SIGXCPU with a code of the core's: how the core reports a thread that keeps Linux from running, and what
-//! the library does about it.
+//! SIGDEBUG, which is SIGXCPU with a code of the core's: how the core reports a thread that keeps
+//! Linux from running, and what the library does about it.
 //!
-//! As the real library: `xenomai_init` installs a handler. It says on standard output what the core reported, restores the
-//! action from before and raises the signal again; by default that ends the process.
+//! As the real library: `xenomai_init` installs a handler. It says on standard output what the core
+//! reported, restores the action from before and raises the signal again; by default that ends the
+//! process.
 
 use crate::checked;
 use std::sync::OnceLock;
@@ -59,7 +60,8 @@ struct Queued {
     rest: [usize; 12],
 }
 
-/// Sends what the core's watchdog sends to a thread of another process that ran away. The sender must be allowed to signal it.
+/// Sends what the core's watchdog sends to a thread of another process that ran away. The sender
+/// must be allowed to signal it.
 pub fn report_runaway(pid: i32, tid: i32) -> std::io::Result<()> {
     let info = Queued {
         head: [SIGDEBUG, 0, libc::SI_QUEUE],
@@ -71,9 +73,19 @@ pub fn report_runaway(pid: i32, tid: i32) -> std::io::Result<()> {
         rest: [0; 12],
     };
     // SAFETY: the record is as long as a siginfo_t (below) and lives through the call.
-    let rc = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, SIGDEBUG, &raw const info) };
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            pid,
+            tid,
+            SIGDEBUG,
+            &raw const info,
+        )
+    };
     let rc = libc::c_int::try_from(rc).unwrap_or(-1);
-    checked(rc).map(drop).map_err(std::io::Error::from_raw_os_error)
+    checked(rc)
+        .map(drop)
+        .map_err(std::io::Error::from_raw_os_error)
 }
 
 const _: () = assert!(size_of::<Queued>() >= size_of::<libc::siginfo_t>());

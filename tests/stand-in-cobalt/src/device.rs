@@ -1,7 +1,9 @@
-//! The Linux side of an XDDP port: what a plain Linux program has open. Tests use it for the real `/dev/rtpN`, too.
+//! The Linux side of an XDDP port: what a plain Linux program has open. Tests use it for the real
+//! `/dev/rtpN`, too.
 //!
-//! The stand-in cannot make a device file, so its `rtpN` is a file in a directory of the space's own and its open(2) is a
-//! connection to the socket beside it, answered by [`OPENED`] or [`BUSY`]; messages are datagrams.
+//! The stand-in cannot make a device file, so its `rtpN` is a file in a directory of the space's
+//! own and its open(2) is a connection to the socket beside it, answered by [`OPENED`] or [`BUSY`];
+//! messages are datagrams.
 
 use crate::{checked, last_errno};
 use libc::{c_int, sockaddr_un};
@@ -34,7 +36,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens it (open(2)); waits until somebody is bound to the port. EBUSY: another program has it open.
+    /// Opens it (open(2)); waits until somebody is bound to the port. EBUSY: another program has it
+    /// open.
     pub fn open(device: &Path) -> io::Result<Device> {
         loop {
             match Device::open_now(device) {
@@ -53,7 +56,8 @@ impl Device {
         let fd = seqpacket(0)?;
         let (address, length) = address_of(&socket_of(device))?;
         // SAFETY: an address of that length, on this stack.
-        let connected = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) };
+        let connected =
+            unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) };
         match checked(connected) {
             Err(libc::ENOENT | libc::ECONNREFUSED) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
@@ -70,15 +74,21 @@ impl Device {
         }
     }
 
-    /// write(2): the message is in the port's pool when it returns, for which it may wait. EPIPE: nobody is bound any more.
+    /// write(2): the message is in the port's pool when it returns, for which it may wait. EPIPE:
+    /// nobody is bound any more.
     pub fn write(&self, message: &[u8]) -> io::Result<()> {
         let (fd, at, len) = (self.fd.as_raw_fd(), message.as_ptr().cast(), message.len());
         if self.is_real {
             // SAFETY: readable for the length given.
             let written = unsafe { libc::write(fd, at, len) };
-            return if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+            return if written < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(())
+            };
         }
-        // SAFETY: readable for the length given; one that nobody reads any more is an error and no signal.
+        // SAFETY: readable for the length given; one that nobody reads any more is an error and no
+        // signal.
         if unsafe { libc::send(fd, at, len, libc::MSG_NOSIGNAL) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -91,8 +101,8 @@ impl Device {
                 return Ok(());
             }
             let mut interest = interest(fd, 0);
-            // Nothing announces that the other end has read it. One that is closed never will; but it may have read the
-            // message after the look above and before it was closed.
+            // Nothing announces that the other end has read it. One that is closed never will; but
+            // it may have read the message after the look above and before it was closed.
             let _ = poll(std::slice::from_mut(&mut interest), Some(LOOK));
             if interest.revents & libc::POLLHUP != 0 {
                 return if closed_unread(fd)? {
@@ -104,10 +114,15 @@ impl Device {
         }
     }
 
-    /// read(2) of one message; none where there is none within that time. EPIPE: nobody is bound any more.
+    /// read(2) of one message; none where there is none within that time. EPIPE: nobody is bound
+    /// any more.
     pub fn read(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
         let timeout = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
-        let mut interest = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut interest = libc::pollfd {
+            fd: self.fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one entry, on this stack.
         match unsafe { libc::poll(&raw mut interest, 1, timeout) } {
             0 => return Ok(None),
@@ -116,7 +131,13 @@ impl Device {
         }
         let mut buffer = vec![0; 64 * 1024];
         // SAFETY: writable for the length given.
-        let n = unsafe { libc::read(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let n = unsafe {
+            libc::read(
+                self.fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+            )
+        };
         let n = match usize::try_from(n).map_err(|_| last_errno()) {
             // Closed, with messages unread or not.
             Ok(0) | Err(libc::ECONNRESET) => Err(io::Error::from_raw_os_error(libc::EPIPE)),
@@ -130,7 +151,11 @@ impl Device {
 /// A device of the core's. It is opened so that it does not wait, and waits afterwards.
 fn open_real(device: &Path) -> io::Result<Device> {
     use std::os::unix::fs::OpenOptionsExt;
-    let options = std::fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).clone();
+    let options = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .clone();
     let fd = OwnedFd::from(options.open(device)?);
     // SAFETY: plain integers.
     checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, 0) })
@@ -143,7 +168,8 @@ fn closed_unread(fd: RawFd) -> io::Result<bool> {
     let (mut errno, mut length): (c_int, libc::socklen_t) = (0, 4);
     let at = (&raw mut errno).cast();
     // SAFETY: an integer of that length, on this stack.
-    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, at, &raw mut length) };
+    let got =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, at, &raw mut length) };
     checked(got).map_err(io::Error::from_raw_os_error)?;
     Ok(errno == libc::ECONNRESET)
 }
@@ -156,8 +182,8 @@ pub(crate) fn socket_of(device: &Path) -> PathBuf {
 pub(crate) fn seqpacket(flags: c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | flags;
     // SAFETY: plain integers.
-    let fd =
-        checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map_err(io::Error::from_raw_os_error)?;
+    let fd = checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })
+        .map_err(io::Error::from_raw_os_error)?;
     // SAFETY: new, and nobody knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -165,7 +191,10 @@ pub(crate) fn seqpacket(flags: c_int) -> io::Result<OwnedFd> {
 pub(crate) fn address_of(path: &Path) -> io::Result<(sockaddr_un, libc::socklen_t)> {
     // SAFETY: plain data for which zero is a value.
     let mut address: sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX.unsigned_abs().try_into().map_err(io::Error::other)?;
+    address.sun_family = libc::AF_UNIX
+        .unsigned_abs()
+        .try_into()
+        .map_err(io::Error::other)?;
     let bytes = path.as_os_str().as_bytes();
     if bytes.len() >= address.sun_path.len() {
         return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
@@ -173,11 +202,19 @@ pub(crate) fn address_of(path: &Path) -> io::Result<(sockaddr_un, libc::socklen_
     for (to, byte) in address.sun_path.iter_mut().zip(bytes) {
         *to = libc::c_char::from_ne_bytes([*byte]);
     }
-    Ok((address, size_of::<sockaddr_un>().try_into().map_err(io::Error::other)?))
+    Ok((
+        address,
+        size_of::<sockaddr_un>()
+            .try_into()
+            .map_err(io::Error::other)?,
+    ))
 }
 
 /// Waits for any of them: false when the time is over. EINTR is an error.
-pub(crate) fn poll(interests: &mut [libc::pollfd], patience: Option<Duration>) -> Result<bool, c_int> {
+pub(crate) fn poll(
+    interests: &mut [libc::pollfd],
+    patience: Option<Duration>,
+) -> Result<bool, c_int> {
     let time = patience.map(|left| libc::timespec {
         tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: left.subsec_nanos().into(),
@@ -193,7 +230,11 @@ pub(crate) fn poll(interests: &mut [libc::pollfd], patience: Option<Duration>) -
 }
 
 pub(crate) fn interest(fd: RawFd, events: libc::c_short) -> libc::pollfd {
-    libc::pollfd { fd, events, revents: 0 }
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
 }
 
 /// A flag that can be polled.

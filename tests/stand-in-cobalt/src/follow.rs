@@ -1,11 +1,14 @@
-//! The rule that is the hardest to see kept: a Linux system call takes a Cobalt thread out of its mode.
+//! The rule that is the hardest to see kept: a Linux system call takes a Cobalt thread out of its
+//! mode.
 //!
-//! With `RTD_STAND_IN_FOLLOW` the kernel is asked to hand every system call that a promoted thread makes between the
-//! library's own calls to a handler here (Syscall User Dispatch, prctl(2)). The handler counts it where tests can see it
-//! ([`crate::Space::linux_calls`]), marks the thread relaxed, and has the call made after all. The library itself stands
-//! on Linux's calls: they are let through by a flag that every entry raises and every exit lowers.
+//! With `RTD_STAND_IN_FOLLOW` the kernel is asked to hand every system call that a promoted thread
+//! makes between the library's own calls to a handler here (Syscall User Dispatch, prctl(2)). The
+//! handler counts it where tests can see it ([`crate::Space::linux_calls`]), marks the thread
+//! relaxed, and has the call made after all. The library itself stands on Linux's calls: they are
+//! let through by a flag that every entry raises and every exit lowers.
 //!
-//! A call that follows another without a blocking Cobalt call between them costs nothing more, as on Cobalt.
+//! A call that follows another without a blocking Cobalt call between them costs nothing more, as
+//! on Cobalt.
 //!
 //! Constraint: x86_64 with Linux 5.11; [`is_supported`] tells.
 
@@ -44,9 +47,22 @@ pub fn is_supported() -> bool {
 
 fn set(mode: libc::c_long) -> Result<(), ()> {
     let selector = STATE.with(|state| state.selector.as_ptr());
-    let selector = if mode == ON { selector } else { std::ptr::null_mut() };
-    // SAFETY: the flag is the calling thread's, which turns this off before its memory goes (`Me::drop` in `thread`).
-    let rc = unsafe { libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, mode, 0_usize, 0_usize, selector) };
+    let selector = if mode == ON {
+        selector
+    } else {
+        std::ptr::null_mut()
+    };
+    // SAFETY: the flag is the calling thread's, which turns this off before its memory goes
+    // (`Me::drop` in `thread`).
+    let rc = unsafe {
+        libc::prctl(
+            PR_SET_SYSCALL_USER_DISPATCH,
+            mode,
+            0_usize,
+            0_usize,
+            selector,
+        )
+    };
     if rc < 0 { Err(()) } else { Ok(()) }
 }
 
@@ -54,9 +70,10 @@ fn set(mode: libc::c_long) -> Result<(), ()> {
 pub(crate) fn begin(entry: &Thread) {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = linux_call;
-    // Another signal's handler must not run inside this one: it would return by a system call, and the kernel kills a
-    // thread whose system call it cannot hand over because SIGSYS is blocked.
-    // SAFETY: zero is a value of the action, the handler has the form that SA_SIGINFO asks for; sets are ours.
+    // Another signal's handler must not run inside this one: it would return by a system call, and
+    // the kernel kills a thread whose system call it cannot hand over because SIGSYS is blocked.
+    // SAFETY: zero is a value of the action, the handler has the form that SA_SIGINFO asks for;
+    // sets are ours.
     unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = handler as libc::sighandler_t;
@@ -66,11 +83,17 @@ pub(crate) fn begin(entry: &Thread) {
         let mut unblocked = std::mem::zeroed();
         libc::sigemptyset(&raw mut unblocked);
         libc::sigaddset(&raw mut unblocked, libc::SIGSYS);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const unblocked, std::ptr::null_mut());
+        libc::pthread_sigmask(
+            libc::SIG_UNBLOCK,
+            &raw const unblocked,
+            std::ptr::null_mut(),
+        );
     }
     STATE.with(|state| state.entry.set(entry));
     if set(ON).is_err() {
-        crate::complain(format_args!("RTD_STAND_IN_FOLLOW needs x86_64 and Linux 5.11"));
+        crate::complain(format_args!(
+            "RTD_STAND_IN_FOLLOW needs x86_64 and Linux 5.11"
+        ));
     }
 }
 
@@ -125,11 +148,14 @@ extern "C" fn linux_call(_: libc::c_int, info: *mut libc::siginfo_t, context: *m
     let (code, number) = unsafe { ((*info.cast::<Told>()).code, (*info.cast::<Told>()).number) };
     enter();
     if code != SYS_USER_DISPATCH {
-        crate::complain(format_args!("a SIGSYS that is no system call of a followed thread"));
+        crate::complain(format_args!(
+            "a SIGSYS that is no system call of a followed thread"
+        ));
     }
     STATE.with(|state| {
         state.primary.set(false);
-        // SAFETY: the entry is in memory that is mapped for good (`space`), null when the thread is not followed.
+        // SAFETY: the entry is in memory that is mapped for good (`space`), null when the thread is
+        // not followed.
         if let Some(entry) = unsafe { state.entry.get().as_ref() } {
             entry.last_call.store(number, Ordering::Relaxed);
             entry.linux_calls.fetch_add(1, Ordering::Release);
@@ -145,8 +171,14 @@ fn again(context: *mut libc::c_void, number: libc::c_int) {
     const INSTRUCTION: libc::greg_t = 2;
     // SAFETY: the context that the kernel hands to a handler with SA_SIGINFO.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-    for (register, value) in [(libc::REG_RIP, None), (libc::REG_RAX, Some(libc::greg_t::from(number)))] {
-        if let Some(at) = usize::try_from(register).ok().and_then(|n| registers.get_mut(n)) {
+    for (register, value) in [
+        (libc::REG_RIP, None),
+        (libc::REG_RAX, Some(libc::greg_t::from(number))),
+    ] {
+        if let Some(at) = usize::try_from(register)
+            .ok()
+            .and_then(|n| registers.get_mut(n))
+        {
             *at = value.unwrap_or(*at - INSTRUCTION);
         }
     }

@@ -34,11 +34,15 @@ unsafe extern "C" fn xenomai_init(argc: *mut c_int, argv: *mut *const *mut c_cha
     // SAFETY: the caller's statement (contract in the bindings); checked as far as can be.
     unsafe { check_vector(argc, argv) };
     if thread::tid() != thread::pid() {
-        complain(format_args!("xenomai_init was not called by the main thread"));
+        complain(format_args!(
+            "xenomai_init was not called by the main thread"
+        ));
     }
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
-        complain(format_args!("xenomai_init was called when the process had {threads} threads"));
+        complain(format_args!(
+            "xenomai_init was called when the process had {threads} threads"
+        ));
     }
     if switch::get().noise {
         make_noise();
@@ -62,7 +66,10 @@ unsafe extern "C" fn xenomai_init(argc: *mut c_int, argv: *mut *const *mut c_cha
         return;
     }
     if let Err(errno) = thread::promote() {
-        fail(&format!("the main thread was not promoted: {}", std::io::Error::from_raw_os_error(errno)));
+        fail(&format!(
+            "the main thread was not promoted: {}",
+            std::io::Error::from_raw_os_error(errno)
+        ));
     }
 }
 
@@ -78,15 +85,21 @@ unsafe fn check_vector(argc: *mut c_int, argv: *mut *const *mut c_char) {
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: a vector has count + 1 entries (1).
     if vector.is_null() || count == 0 || !unsafe { *vector.add(count) }.is_null() {
-        complain(format_args!("xenomai_init needs a program name and a null pointer behind it"));
+        complain(format_args!(
+            "xenomai_init needs a program name and a null pointer behind it"
+        ));
     }
 }
 
 /// As a library that is broken, or not the one it was taken for.
 fn make_noise() {
     use std::io::Write;
-    let bytes: Vec<u8> = (0..200_000u32).map(|n| [b'x', 0x1b, 0xff, b'[', 7][n as usize % 5]).collect();
-    let _ = std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush());
+    let bytes: Vec<u8> = (0..200_000u32)
+        .map(|n| [b'x', 0x1b, 0xff, b'[', 7][n as usize % 5])
+        .collect();
+    let _ = std::io::stdout()
+        .write_all(&bytes)
+        .and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&bytes);
 }
 

@@ -1,19 +1,23 @@
-//! A stand-in for Xenomai 3's `libcobalt.so.2` over plain POSIX, so that what is written for Cobalt is tested where there
-//! is none. It keeps the promises and the oddities that programs meet, not the latencies. **Never install it.**
+//! A stand-in for Xenomai 3's `libcobalt.so.2` over plain POSIX, so that what is written for Cobalt
+//! is tested where there is none. It keeps the promises and the oddities that programs meet, not
+//! the latencies. **Never install it.**
 //!
-//! As the real one: nothing works before `xenomai_init`, which exits the process on failure; blocking calls are for
-//! promoted threads; signals go to promoted threads by thread id, out of one pool for all processes, and are dropped
-//! silently when that is empty; a Linux signal ends a call that blocks with EINTR and takes the thread out of its mode; queues and semaphores have names of their own; a queue's descriptor polls as POLLERR;
-//! XDDP sockets carry datagrams to plain Linux programs, which open them by [`Device`] and not by open(2);
-//! a null time gives -14. Stricter than the real one, because these are mistakes that go unnoticed there: it ends the
-//! process when `xenomai_init` finds a second thread or a null vector, and when a signal number 65 to 69 gets through.
+//! As the real one: nothing works before `xenomai_init`, which exits the process on failure;
+//! blocking calls are for promoted threads; signals go to promoted threads by thread id, out of one
+//! pool for all processes, and are dropped silently when that is empty; a Linux signal ends a call
+//! that blocks with EINTR and takes the thread out of its mode; queues and semaphores have names of
+//! their own; a queue's descriptor polls as POLLERR; XDDP sockets carry datagrams to plain Linux
+//! programs, which open them by [`Device`] and not by open(2); a null time gives -14. Stricter than
+//! the real one, because these are mistakes that go unnoticed there: it ends the process when
+//! `xenomai_init` finds a second thread or a null vector, and when a signal number 65 to 69 gets
+//! through.
 //!
-//! Not kept: priorities and preemption are Linux's, memory is not locked, modes do not follow faults, and Linux system
-//! calls only with `RTD_STAND_IN_FOLLOW` ([`follow`]).
+//! Not kept: priorities and preemption are Linux's, memory is not locked, modes do not follow
+//! faults, and Linux system calls only with `RTD_STAND_IN_FOLLOW` ([`follow`]).
 //!
-//! Switches, read from the environment when the process is bound: see [`switch`]. `rtd_stand_in` is exported, so that
-//! who loads it knows. The rlib half of the crate is for tests: [`copies`] finds the library and makes spoilt copies,
-//! [`Space`] keeps tests apart.
+//! Switches, read from the environment when the process is bound: see [`switch`]. `rtd_stand_in` is
+//! exported, so that who loads it knows. The rlib half of the crate is for tests: [`copies`] finds
+//! the library and makes spoilt copies, [`Space`] keeps tests apart.
 
 mod clock;
 pub mod copies;

@@ -22,7 +22,10 @@ static QUEUES: [AtomicI32; DESCRIPTORS] = [const { AtomicI32::new(0) }; DESCRIPT
 static NOTIFYING: AtomicU32 = AtomicU32::new(0);
 
 fn slot(mqd: mqd_t) -> Core<&'static AtomicI32> {
-    usize::try_from(mqd).ok().and_then(|at| QUEUES.get(at)).ok_or(libc::EBADF)
+    usize::try_from(mqd)
+        .ok()
+        .and_then(|at| QUEUES.get(at))
+        .ok_or(libc::EBADF)
 }
 
 fn queue(mqd: mqd_t) -> Core<mqd_t> {
@@ -68,19 +71,24 @@ unsafe extern "C" fn __cobalt_mq_open(
         // SAFETY: the caller's statement (mq_open(3)).
         let linux = unsafe { linux_name(name) }?;
         let creating = oflag & libc::O_CREAT != 0;
-        let attributes = if creating { attributes } else { std::ptr::null_mut() };
+        let attributes = if creating {
+            attributes
+        } else {
+            std::ptr::null_mut()
+        };
         // SAFETY: the caller's statement (mq_open(3)): null or valid.
         if unsafe { attributes.as_ref() }.is_some_and(|asked| !has_room(asked)) {
             return Err(libc::ENOSPC);
         }
         let oflag = oflag | libc::O_CLOEXEC;
         // SAFETY: a terminated string, and attributes null or of the caller's.
-        let queue =
-            match checked(unsafe { libc::mq_open(linux.as_ptr(), oflag, 0o600 as c_uint, attributes) }) {
-                // Cobalt has no limit by user; its heap is what runs out.
-                Err(libc::EMFILE | libc::ENOMEM) => return Err(libc::ENOSPC),
-                other => other?,
-            };
+        let queue = match checked(unsafe {
+            libc::mq_open(linux.as_ptr(), oflag, 0o600 as c_uint, attributes)
+        }) {
+            // Cobalt has no limit by user; its heap is what runs out.
+            Err(libc::EMFILE | libc::ENOMEM) => return Err(libc::ENOSPC),
+            other => other?,
+        };
         let close = |errno| {
             // SAFETY: opened above, and nobody knows it.
             unsafe { libc::mq_close(queue) };
@@ -101,7 +109,8 @@ unsafe extern "C" fn __cobalt_mq_open(
     })())
 }
 
-/// Whether the core has memory for such a queue, whose messages it allocates in one piece. Other mistakes are Linux's to find.
+/// Whether the core has memory for such a queue, whose messages it allocates in one piece. Other
+/// mistakes are Linux's to find.
 fn has_room(asked: &mq_attr) -> bool {
     let size = |n: libc::c_long| usize::try_from(n).unwrap_or(0);
     let message = (size(asked.mq_msgsize) + HEADER_BYTES).next_multiple_of(size_of::<usize>());
@@ -144,7 +153,12 @@ unsafe extern "C" fn __cobalt_mq_unlink(name: *const c_char) -> c_int {
         checked(unsafe { libc::mq_unlink(linux.as_ptr()) })?;
         // SAFETY: the caller's statement.
         let name = unsafe { CStr::from_ptr(name) }.to_bytes_with_nul();
-        shared.lock().names.iter_mut().filter(|known| known.starts_with(name)).for_each(|known| known[0] = 0);
+        shared
+            .lock()
+            .names
+            .iter_mut()
+            .filter(|known| known.starts_with(name))
+            .for_each(|known| known[0] = 0);
         Ok(0)
     })())
 }
@@ -166,7 +180,9 @@ unsafe extern "C" fn __cobalt_mq_send(
     prio: c_uint,
 ) -> c_int {
     // SAFETY: the caller's statement (mq_send(3)).
-    sending(mqd, |queue| unsafe { libc::mq_send(queue, bytes, length, prio) })
+    sending(mqd, |queue| unsafe {
+        libc::mq_send(queue, bytes, length, prio)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -181,7 +197,9 @@ unsafe extern "C" fn __cobalt_mq_timedsend(
         return -libc::EFAULT;
     }
     // SAFETY: the caller's statement (mq_timedsend(3)).
-    sending(mqd, |queue| unsafe { libc::mq_timedsend(queue, bytes, length, prio, time) })
+    sending(mqd, |queue| unsafe {
+        libc::mq_timedsend(queue, bytes, length, prio, time)
+    })
 }
 
 fn sending(mqd: mqd_t, send: impl FnOnce(mqd_t) -> c_int) -> c_int {
@@ -217,12 +235,18 @@ fn notify(queue: mqd_t) -> Core<()> {
     let inode = inode(queue)?;
     let asked = {
         let mut tables = init::bound()?.lock();
-        let Some(entry) = tables.notifications.iter_mut().find(|n| n.inode == inode) else { return Ok(()) };
+        let Some(entry) = tables.notifications.iter_mut().find(|n| n.inode == inode) else {
+            return Ok(());
+        };
         let asked = *entry;
         entry.inode = 0;
         asked
     };
-    let sent = Sent { signo: asked.signo, code: libc::SI_MESGQ, value: asked.value };
+    let sent = Sent {
+        signo: asked.signo,
+        code: libc::SI_MESGQ,
+        value: asked.value,
+    };
     // Who asked may be gone by now.
     let _ = send(asked.tid, &sent, false);
     Ok(())
@@ -234,7 +258,11 @@ unsafe extern "C" fn __cobalt_mq_notify(mqd: mqd_t, event: *const sigevent) -> c
         let (shared, tid) = primary()?;
         let inode = inode(queue(mqd)?)?;
         let mut tables = shared.lock();
-        let held = tables.notifications.iter().find(|n| n.inode == inode).map(|n| n.tid);
+        let held = tables
+            .notifications
+            .iter()
+            .find(|n| n.inode == inode)
+            .map(|n| n.tid);
         // SAFETY: the caller's statement (mq_notify(3)): null or valid.
         let Some(event) = (unsafe { event.as_ref() }) else {
             tables
@@ -250,9 +278,18 @@ unsafe extern "C" fn __cobalt_mq_notify(mqd: mqd_t, event: *const sigevent) -> c
         if held.is_some_and(|holder| tables.find(holder).is_ok()) {
             return Err(libc::EBUSY);
         }
-        let free = tables.notifications.iter_mut().find(|n| n.inode == 0).ok_or(libc::ENOSPC)?;
+        let free = tables
+            .notifications
+            .iter_mut()
+            .find(|n| n.inode == 0)
+            .ok_or(libc::ENOSPC)?;
         let value = event.sigev_value.sival_ptr.addr() as u64;
-        *free = Notification { inode, tid, signo: event.sigev_signo, value };
+        *free = Notification {
+            inode,
+            tid,
+            signo: event.sigev_signo,
+            value,
+        };
         NOTIFYING.store(1, Ordering::Relaxed);
         Ok(0)
     })())
@@ -266,7 +303,9 @@ unsafe extern "C" fn __cobalt_mq_receive(
     prio: *mut c_uint,
 ) -> ssize_t {
     // SAFETY: the caller's statement (mq_receive(3)).
-    receiving(mqd, |queue| unsafe { libc::mq_receive(queue, bytes, length, prio) })
+    receiving(mqd, |queue| unsafe {
+        libc::mq_receive(queue, bytes, length, prio)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -281,14 +320,20 @@ unsafe extern "C" fn __cobalt_mq_timedreceive(
         return (-libc::EFAULT) as ssize_t;
     }
     // SAFETY: the caller's statement (mq_timedreceive(3)).
-    receiving(mqd, |queue| unsafe { libc::mq_timedreceive(queue, bytes, length, prio, time) })
+    receiving(mqd, |queue| unsafe {
+        libc::mq_timedreceive(queue, bytes, length, prio, time)
+    })
 }
 
 fn receiving(mqd: mqd_t, receive: impl FnOnce(mqd_t) -> ssize_t) -> ssize_t {
     let result = queue(mqd).and_then(|queue| {
         primary()?;
         let length = receive(queue);
-        left(if length < 0 { Err(last_errno()) } else { Ok(length) })
+        left(if length < 0 {
+            Err(last_errno())
+        } else {
+            Ok(length)
+        })
     });
     result.unwrap_or_else(|errno| {
         crate::set_errno(errno);

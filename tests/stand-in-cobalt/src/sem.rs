@@ -42,8 +42,9 @@ unsafe extern "C" fn __cobalt_sem_trywait(sem: *mut sem_t) -> c_int {
     or_errno(primary_call(|| unsafe { libc::sem_trywait(sem) }))
 }
 
-/// C's is variadic. On the machines that Linux runs Cobalt on, integer arguments of a variadic call are where those of an
-/// ordinary one are; without O_CREAT the last two are whatever was there and not looked at.
+/// C's is variadic. On the machines that Linux runs Cobalt on, integer arguments of a variadic call
+/// are where those of an ordinary one are; without O_CREAT the last two are whatever was there and
+/// not looked at.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __cobalt_sem_open(
     name: *const c_char,
@@ -60,10 +61,16 @@ unsafe extern "C" fn __cobalt_sem_open(
         if name.to_bytes().len() >= NAME_BYTES {
             return Err(libc::ENAMETOOLONG);
         }
-        let name = space::linux_name(name).filter(|_| is_name).ok_or(libc::EINVAL)?;
+        let name = space::linux_name(name)
+            .filter(|_| is_name)
+            .ok_or(libc::EINVAL)?;
         // SAFETY: a terminated string; mode and value as sem_open(3) has them.
         let sem = unsafe { libc::sem_open(name.as_ptr(), oflag, 0o600 as c_uint, value) };
-        if sem.is_null() { Err(last_errno()) } else { Ok(sem) }
+        if sem.is_null() {
+            Err(last_errno())
+        } else {
+            Ok(sem)
+        }
     };
     open().unwrap_or_else(|errno| {
         set_errno(errno);

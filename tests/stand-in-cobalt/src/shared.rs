@@ -1,7 +1,8 @@
-//! What all processes of a space share: Cobalt threads, pending signals, notifications, the names of queues.
+//! What all processes of a space share: Cobalt threads, pending signals, notifications, the names
+//! of queues.
 //!
-//! Constraint: any process may be killed at any line. The lock is robust; what it guards is arrays of plain records
-//! whose free mark is written last, so a half-made record is a free one.
+//! Constraint: any process may be killed at any line. The lock is robust; what it guards is arrays
+//! of plain records whose free mark is written last, so a half-made record is a free one.
 
 use crate::Core;
 use std::cell::UnsafeCell;
@@ -78,12 +79,19 @@ impl Shared {
     /// Makes the lock of a mapping that is all zero otherwise.
     pub(crate) fn initialise(&self) {
         let mut attributes = std::mem::MaybeUninit::uninit();
-        // SAFETY: each call gets what the one before it initialised; nobody else knows the mapping yet (`space`).
+        // SAFETY: each call gets what the one before it initialised; nobody else knows the mapping
+        // yet (`space`).
         unsafe {
             libc::pthread_mutexattr_init(attributes.as_mut_ptr());
-            libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_mutexattr_setpshared(
+                attributes.as_mut_ptr(),
+                libc::PTHREAD_PROCESS_SHARED,
+            );
             libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST);
-            libc::pthread_mutexattr_setprotocol(attributes.as_mut_ptr(), libc::PTHREAD_PRIO_INHERIT);
+            libc::pthread_mutexattr_setprotocol(
+                attributes.as_mut_ptr(),
+                libc::PTHREAD_PRIO_INHERIT,
+            );
             libc::pthread_mutex_init(self.lock.get(), attributes.as_ptr());
         }
     }
@@ -94,11 +102,14 @@ impl Shared {
         let rc = unsafe { libc::pthread_mutex_lock(self.lock.get()) };
         match rc {
             0 => {}
-            // SAFETY: we hold it, and the tables bear a holder that stopped anywhere (module comment).
+            // SAFETY: we hold it, and the tables bear a holder that stopped anywhere (module
+            // comment).
             libc::EOWNERDEAD => unsafe {
                 libc::pthread_mutex_consistent(self.lock.get());
             },
-            other => crate::complain(format_args!("the lock of the space failed with error {other}")),
+            other => crate::complain(format_args!(
+                "the lock of the space failed with error {other}"
+            )),
         }
         Guard { shared: self }
     }
@@ -135,7 +146,11 @@ impl Drop for Guard<'_> {
 impl Tables {
     /// Where the living Cobalt thread of this id is.
     pub(crate) fn find(&mut self, tid: i32) -> Core<usize> {
-        let at = self.threads.iter().position(|t| t.tid == tid && tid > 0).ok_or(libc::ESRCH)?;
+        let at = self
+            .threads
+            .iter()
+            .position(|t| t.tid == tid && tid > 0)
+            .ok_or(libc::ESRCH)?;
         if alive(&self.threads[at]) {
             return Ok(at);
         }
@@ -147,7 +162,11 @@ impl Tables {
     pub(crate) fn find_pthread(&mut self, pthread: libc::pthread_t) -> Core<i32> {
         let pid = crate::thread::pid();
         let own = |t: &&Thread| t.tid != 0 && t.pid == pid && t.pthread == pthread;
-        self.threads.iter().find(own).map(|t| t.tid).ok_or(libc::ESRCH)
+        self.threads
+            .iter()
+            .find(own)
+            .map(|t| t.tid)
+            .ok_or(libc::ESRCH)
     }
 
     /// Adds the calling thread; EAGAIN when there are too many.
@@ -157,7 +176,11 @@ impl Tables {
         if self.threads.iter().all(|t| t.tid != 0) {
             self.bury();
         }
-        let slot = self.threads.iter_mut().find(|t| t.tid == 0).ok_or(libc::EAGAIN)?;
+        let slot = self
+            .threads
+            .iter_mut()
+            .find(|t| t.tid == 0)
+            .ok_or(libc::EAGAIN)?;
         slot.pid = crate::thread::pid();
         slot.pthread = pthread;
         slot.waiting = 0;
@@ -168,9 +191,18 @@ impl Tables {
 
     /// Removes a thread with what is pending for it.
     pub(crate) fn remove(&mut self, tid: i32) {
-        self.pool.iter_mut().filter(|p| p.to == tid).for_each(|p| p.order = 0);
-        self.notifications.iter_mut().filter(|n| n.tid == tid).for_each(|n| n.inode = 0);
-        self.threads.iter_mut().filter(|t| t.tid == tid).for_each(|t| t.tid = 0);
+        self.pool
+            .iter_mut()
+            .filter(|p| p.to == tid)
+            .for_each(|p| p.order = 0);
+        self.notifications
+            .iter_mut()
+            .filter(|n| n.tid == tid)
+            .for_each(|n| n.inode = 0);
+        self.threads
+            .iter_mut()
+            .filter(|t| t.tid == tid)
+            .for_each(|t| t.tid = 0);
     }
 
     /// Removes the threads that ended without saying so.
@@ -183,7 +215,8 @@ impl Tables {
         }
     }
 
-    /// Queues a signal and wakes who waits for it. With no record left it is dropped, and nobody is told.
+    /// Queues a signal and wakes who waits for it. With no record left it is dropped, and nobody is
+    /// told.
     pub(crate) fn queue(&mut self, signal: Pending, pool: usize) {
         if self.used() >= pool {
             self.bury();
@@ -193,10 +226,14 @@ impl Tables {
         }
         self.orders += 1;
         let order = self.orders;
-        let Some(slot) = self.pool.iter_mut().find(|p| p.order == 0) else { return };
+        let Some(slot) = self.pool.iter_mut().find(|p| p.order == 0) else {
+            return;
+        };
         *slot = Pending { order: 0, ..signal };
         slot.order = order;
-        let Some(thread) = self.threads.iter_mut().find(|t| t.tid == signal.to) else { return };
+        let Some(thread) = self.threads.iter_mut().find(|t| t.tid == signal.to) else {
+            return;
+        };
         if thread.waiting & bit(signal.signo) != 0 {
             thread.waiting = 0;
             thread.bell.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +248,11 @@ impl Tables {
     /// Takes the thread's next signal of the set: the lowest number, of that the oldest.
     pub(crate) fn take(&mut self, tid: i32, set: u64) -> Option<Pending> {
         let mine = |p: &&mut Pending| p.order != 0 && p.to == tid && bit(p.signo) & set != 0;
-        let next = self.pool.iter_mut().filter(mine).min_by_key(|p| (p.signo, p.order))?;
+        let next = self
+            .pool
+            .iter_mut()
+            .filter(mine)
+            .min_by_key(|p| (p.signo, p.order))?;
         let taken = *next;
         next.order = 0;
         Some(taken)
@@ -219,13 +260,20 @@ impl Tables {
 
     /// What is pending for the thread.
     pub(crate) fn pending(&self, tid: i32) -> u64 {
-        self.pool.iter().filter(|p| p.order != 0 && p.to == tid).fold(0, |set, p| set | bit(p.signo))
+        self.pool
+            .iter()
+            .filter(|p| p.order != 0 && p.to == tid)
+            .fold(0, |set, p| set | bit(p.signo))
     }
 }
 
 /// The bit of a signal in a set.
 pub(crate) fn bit(signo: i32) -> u64 {
-    if (1..=64).contains(&signo) { 1 << (signo - 1) } else { 0 }
+    if (1..=64).contains(&signo) {
+        1 << (signo - 1)
+    } else {
+        0
+    }
 }
 
 fn alive(thread: &Thread) -> bool {
@@ -246,7 +294,15 @@ mod tests {
     }
 
     fn signal(to: i32, signo: i32, value: u64) -> Pending {
-        Pending { order: 0, to, signo, code: libc::SI_QUEUE, pid: 0, uid: 0, value }
+        Pending {
+            order: 0,
+            to,
+            signo,
+            code: libc::SI_QUEUE,
+            pid: 0,
+            uid: 0,
+            value,
+        }
     }
 
     #[test]
@@ -293,7 +349,8 @@ mod tests {
     fn a_holder_that_dies_leaves_the_lock_to_the_next_one() {
         let shared = fresh();
         let holder = std::thread::scope(|scope| {
-            // The kernel gives a robust lock back at the end of its holder, be it a process or a thread.
+            // The kernel gives a robust lock back at the end of its holder, be it a process or a
+            // thread.
             scope.spawn(|| std::mem::forget(shared.lock())).join()
         });
         assert!(holder.is_ok());

@@ -19,8 +19,9 @@ pub(crate) struct Sent {
     pub(crate) value: u64,
 }
 
-/// Sends to a thread; with `group`, to another thread of its process if that one waits for the number and the addressed one
-/// does not. ESRCH when there is no such thread, EINVAL for no signal; a dropped signal is no error.
+/// Sends to a thread; with `group`, to another thread of its process if that one waits for the
+/// number and the addressed one does not. ESRCH when there is no such thread, EINVAL for no signal;
+/// a dropped signal is no error.
 pub(crate) fn send(tid: pid_t, sent: &Sent, group: bool) -> Core<()> {
     let shared = init::bound()?;
     if switch::get().no_thread {
@@ -31,14 +32,15 @@ pub(crate) fn send(tid: pid_t, sent: &Sent, group: bool) -> Core<()> {
     match sent.signo {
         0 => return Ok(()),
         1..=SIGNALS_LAST => {}
-        order if order <= ORDERS_LAST && order > 0 => {
-            complain(format_args!("signal {order} is an order to the scheduler, sent to thread {tid}"))
-        }
+        order if order <= ORDERS_LAST && order > 0 => complain(format_args!(
+            "signal {order} is an order to the scheduler, sent to thread {tid}"
+        )),
         _ => return Err(libc::EINVAL),
     }
     let wanted = bit(sent.signo);
     let process = tables.threads[at].pid;
-    let waits = |t: &&crate::shared::Thread| t.tid != 0 && t.pid == process && t.waiting & wanted != 0;
+    let waits =
+        |t: &&crate::shared::Thread| t.tid != 0 && t.pid == process && t.waiting & wanted != 0;
     let to = match tables.threads.iter().find(waits) {
         Some(other) if group && tables.threads[at].waiting & wanted == 0 => other.tid,
         _ => tid,
@@ -50,7 +52,15 @@ pub(crate) fn send(tid: pid_t, sent: &Sent, group: bool) -> Core<()> {
     let uid = unsafe { libc::getuid() };
     let (signo, code, value) = (sent.signo, sent.code, sent.value);
     // As the core has it: the sending thread's number, not the process's.
-    let signal = Pending { order: 0, to, signo, code, pid: thread::tid(), uid, value };
+    let signal = Pending {
+        order: 0,
+        to,
+        signo,
+        code,
+        pid: thread::tid(),
+        uid,
+        value,
+    };
     tables.queue(signal, switch::get().pool);
     Ok(())
 }
@@ -62,7 +72,8 @@ pub(crate) fn wake(bell: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, bell.as_ptr(), libc::FUTEX_WAKE, all) };
 }
 
-/// Waits for a signal of the set: for ever, or so long; EAGAIN after it, EINTR after a Linux signal.
+/// Waits for a signal of the set: for ever, or so long; EAGAIN after it, EINTR after a Linux
+/// signal.
 fn wait(set: u64, limit: Option<Duration>) -> Core<Pending> {
     let (shared, tid) = primary()?;
     let end = limit.map(|limit| Instant::now() + limit);
@@ -107,7 +118,9 @@ fn sleep(bell: &AtomicU32, seen: u32, limit: Option<Duration>) -> Core<()> {
 /// 1. `set` points to an initialised set.
 unsafe fn bits(set: *const sigset_t) -> u64 {
     // SAFETY: initialised (1); a bad number is an error, not undefined.
-    (1..=SIGNALS_LAST).filter(|&n| unsafe { libc::sigismember(set, n) } == 1).fold(0, |all, n| all | bit(n))
+    (1..=SIGNALS_LAST)
+        .filter(|&n| unsafe { libc::sigismember(set, n) } == 1)
+        .fold(0, |all, n| all | bit(n))
 }
 
 /// The part of siginfo_t that all signals with a sender have (sigaction(2)).
@@ -128,10 +141,12 @@ unsafe fn tell(taken: &Pending, info: *mut siginfo_t) {
     if info.is_null() {
         return;
     }
-    let value =
-        sigval { sival_ptr: std::ptr::without_provenance_mut(usize::try_from(taken.value).unwrap_or(0)) };
+    let value = sigval {
+        sival_ptr: std::ptr::without_provenance_mut(usize::try_from(taken.value).unwrap_or(0)),
+    };
     let origin = info.cast::<Origin>();
-    // SAFETY: a siginfo_t begins like this and is larger (1); every field is plain data, zero is a value of the rest.
+    // SAFETY: a siginfo_t begins like this and is larger (1); every field is plain data, zero is a
+    // value of the rest.
     unsafe {
         info.write_bytes(0, 1);
         (*origin).signo = taken.signo;
@@ -147,21 +162,37 @@ unsafe fn tell(taken: &Pending, info: *mut siginfo_t) {
 
 #[unsafe(no_mangle)]
 extern "C" fn __cobalt_sigqueue(tid: pid_t, signo: c_int, value: sigval) -> c_int {
-    let sent = Sent { signo, code: libc::SI_QUEUE, value: value.sival_ptr.addr() as u64 };
+    let sent = Sent {
+        signo,
+        code: libc::SI_QUEUE,
+        value: value.sival_ptr.addr() as u64,
+    };
     or_errno(send(tid, &sent, true).map(|()| 0))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pthread_sigqueue_np(thread: pthread_t, signo: c_int, value: sigval) -> c_int {
-    let sent = Sent { signo, code: libc::SI_QUEUE, value: value.sival_ptr.addr() as u64 };
+    let sent = Sent {
+        signo,
+        code: libc::SI_QUEUE,
+        value: value.sival_ptr.addr() as u64,
+    };
     let tid = init::bound().and_then(|shared| shared.lock().find_pthread(thread));
     or_number(tid.and_then(|tid| send(tid, &sent, false)))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn __cobalt_kill(pid: pid_t, signo: c_int) -> c_int {
-    let sent = Sent { signo, code: libc::SI_USER, value: 0 };
-    match if pid > 0 { send(pid, &sent, true) } else { Err(libc::ESRCH) } {
+    let sent = Sent {
+        signo,
+        code: libc::SI_USER,
+        value: 0,
+    };
+    match if pid > 0 {
+        send(pid, &sent, true)
+    } else {
+        Err(libc::ESRCH)
+    } {
         // SAFETY: plain integers.
         Err(libc::ESRCH) => unsafe { libc::kill(pid, signo) },
         result => or_errno(result.map(|()| 0)),
@@ -170,7 +201,11 @@ extern "C" fn __cobalt_kill(pid: pid_t, signo: c_int) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn __cobalt_pthread_kill(thread: pthread_t, signo: c_int) -> c_int {
-    let sent = Sent { signo, code: libc::SI_USER, value: 0 };
+    let sent = Sent {
+        signo,
+        code: libc::SI_USER,
+        value: 0,
+    };
     let tid = init::bound().and_then(|shared| shared.lock().find_pthread(thread));
     match tid.and_then(|tid| send(tid, &sent, false)) {
         // SAFETY: the caller's statement: a thread of its own.
@@ -203,9 +238,13 @@ unsafe extern "C" fn __cobalt_sigtimedwait(
     time: *const timespec,
 ) -> c_int {
     or_errno((|| {
-        // SAFETY: the caller's statement (sigtimedwait(2)), but for the null that is asked for here.
+        // SAFETY: the caller's statement (sigtimedwait(2)), but for the null that is asked for
+        // here.
         let time = unsafe { time.as_ref() }.ok_or(libc::EFAULT)?;
-        let nanos = u32::try_from(time.tv_nsec).ok().filter(|&n| n < 1_000_000_000).ok_or(libc::EINVAL)?;
+        let nanos = u32::try_from(time.tv_nsec)
+            .ok()
+            .filter(|&n| n < 1_000_000_000)
+            .ok_or(libc::EINVAL)?;
         let limit = Duration::new(u64::try_from(time.tv_sec).map_err(|_| libc::EINVAL)?, nanos);
         // SAFETY: as above.
         let taken = wait(unsafe { bits(set) }, Some(limit))?;
@@ -219,7 +258,8 @@ unsafe extern "C" fn __cobalt_sigtimedwait(
 unsafe extern "C" fn __cobalt_sigpending(set: *mut sigset_t) -> c_int {
     or_errno(primary().map(|(shared, tid)| {
         let pending = shared.lock().pending(tid);
-        // SAFETY: the caller's statement; the core's set is of 64 bits and a sigset_t larger and aligned to a long.
+        // SAFETY: the caller's statement; the core's set is of 64 bits and a sigset_t larger and
+        // aligned to a long.
         unsafe { set.cast::<u64>().write_unaligned(pending) };
         0
     }))

@@ -1,4 +1,5 @@
-//! A space: the shared memory of the processes that see each other, and the names that belong to it.
+//! A space: the shared memory of the processes that see each other, and the names that belong to
+//! it.
 
 use crate::shared::Shared;
 use crate::switch;
@@ -21,7 +22,9 @@ pub struct Space {
 impl Space {
     /// The space of this name, which has to be a file name; give every test its own.
     pub fn new(name: &str) -> Space {
-        let space = Space { name: format!("{name}.{}", std::process::id()) };
+        let space = Space {
+            name: format!("{name}.{}", std::process::id()),
+        };
         space.remove();
         space
     }
@@ -31,23 +34,33 @@ impl Space {
         (switch::SPACE, &self.name)
     }
 
-    /// How often a promoted thread of a process with `RTD_STAND_IN_FOLLOW` made a Linux call in primary mode, and the
-    /// number of the last one. None where there is no such thread.
+    /// How often a promoted thread of a process with `RTD_STAND_IN_FOLLOW` made a Linux call in
+    /// primary mode, and the number of the last one. None where there is no such thread.
     pub fn linux_calls(&self, tid: i32) -> Option<(u32, i32)> {
         let mut tables = map(&self.name, false).ok()?.lock();
         let at = tables.find(tid).ok()?;
         let thread = &tables.threads[at];
         // Acquire: the number is that of a call that is counted.
-        Some((thread.linux_calls.load(Ordering::Acquire), thread.last_call.load(Ordering::Relaxed)))
+        Some((
+            thread.linux_calls.load(Ordering::Acquire),
+            thread.last_call.load(Ordering::Relaxed),
+        ))
     }
 
     /// Names of the semaphores that nobody has unlinked, as the processes of the space know them.
     pub fn semaphores(&self) -> Vec<String> {
         let prefix = format!("sem.{PREFIX}{}.", self.name);
         let memory = memory_path(&self.name);
-        let entries = memory.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let entries = memory
+            .parent()
+            .into_iter()
+            .flat_map(std::fs::read_dir)
+            .flatten()
+            .flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| Some(format!("/{}", name.strip_prefix(&prefix)?))).collect()
+        names
+            .filter_map(|name| Some(format!("/{}", name.strip_prefix(&prefix)?)))
+            .collect()
     }
 
     /// The file that stands for the device of an XDDP port, for [`crate::Device::open`].
@@ -55,7 +68,8 @@ impl Space {
         devices(&self.name).join(format!("rtp{port}"))
     }
 
-    /// The file that stands for a device of the core's memory: a process that cannot write it is not bound.
+    /// The file that stands for a device of the core's memory: a process that cannot write it is
+    /// not bound.
     pub fn memory_device(&self) -> PathBuf {
         memory_device(&self.name)
     }
@@ -65,14 +79,20 @@ impl Space {
         if let Ok(shared) = map(&self.name, false) {
             let names = shared.lock().names;
             for name in names.iter().filter(|name| name[0] != 0) {
-                if let Some(name) = CStr::from_bytes_until_nul(name).ok().and_then(|n| name_in(&self.name, n))
+                if let Some(name) = CStr::from_bytes_until_nul(name)
+                    .ok()
+                    .and_then(|n| name_in(&self.name, n))
                 {
                     // SAFETY: a terminated string; a name that is gone is no matter.
                     unsafe { libc::mq_unlink(name.as_ptr()) };
                 }
             }
         }
-        for name in self.semaphores().iter().filter_map(|name| CString::new(name.as_str()).ok()) {
+        for name in self
+            .semaphores()
+            .iter()
+            .filter_map(|name| CString::new(name.as_str()).ok())
+        {
             if let Some(name) = name_in(&self.name, &name) {
                 // SAFETY: a terminated string; a name that is gone is no matter.
                 unsafe { libc::sem_unlink(name.as_ptr()) };
@@ -99,15 +119,22 @@ pub(crate) fn shared() -> io::Result<&'static Shared> {
     Ok(SHARED.get_or_init(|| mapped))
 }
 
-/// The Linux name of a queue or semaphore of this process's space; none where the name cannot be one.
+/// The Linux name of a queue or semaphore of this process's space; none where the name cannot be
+/// one.
 pub(crate) fn linux_name(name: &CStr) -> Option<CString> {
     name_in(&switch::get().space, name)
 }
 
 fn name_in(space: &str, name: &CStr) -> Option<CString> {
-    let own = name.to_bytes().strip_prefix(b"/").unwrap_or(name.to_bytes());
+    let own = name
+        .to_bytes()
+        .strip_prefix(b"/")
+        .unwrap_or(name.to_bytes());
     // Slashes mean nothing to Cobalt, and Linux allows none but the first.
-    let own: Vec<u8> = own.iter().map(|&b| if b == b'/' { b'!' } else { b }).collect();
+    let own: Vec<u8> = own
+        .iter()
+        .map(|&b| if b == b'/' { b'!' } else { b })
+        .collect();
     CString::new([b"/", PREFIX.as_bytes(), space.as_bytes(), b".", &own].concat()).ok()
 }
 
@@ -127,9 +154,19 @@ fn memory_path(space: &str) -> PathBuf {
 fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
     let path = memory_path(space);
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let open = |create| OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path);
-    // One that is there may be another user's, and then O_CREAT may be refused (fs.protected_regular).
-    let file = open(false).or_else(|e| if create { open(true) } else { Err(e) }).map_err(named)?;
+    let open = |create| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(&path)
+    };
+    // One that is there may be another user's, and then O_CREAT may be refused
+    // (fs.protected_regular).
+    let file = open(false)
+        .or_else(|e| if create { open(true) } else { Err(e) })
+        .map_err(named)?;
     // One process makes it, the others wait.
     file.lock().map_err(named)?;
     let fresh = file.metadata()?.len() == 0;
@@ -148,12 +185,22 @@ fn map(space: &str, create: bool) -> io::Result<&'static Shared> {
 fn map_file(file: &File) -> io::Result<&'static Shared> {
     let length = size_of::<Shared>();
     if file.metadata()?.len() != length as u64 {
-        return Err(io::Error::other("is of another version of the stand-in; remove it"));
+        return Err(io::Error::other(
+            "is of another version of the stand-in; remove it",
+        ));
     }
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of a file of that length; the address is the kernel's choice.
-    let address =
-        unsafe { libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            access,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

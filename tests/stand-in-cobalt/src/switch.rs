@@ -68,10 +68,14 @@ pub fn get() -> &'static Switches {
             Some("exit") => Init::Exits,
             Some("enosys") => Init::NoCobalt,
             Some("eperm") => Init::Unbound,
-            Some(other) => crate::complain(format_args!("RTD_STAND_IN_INIT={other}: exit, enosys or eperm")),
+            Some(other) => crate::complain(format_args!(
+                "RTD_STAND_IN_INIT={other}: exit, enosys or eperm"
+            )),
         },
         noise: text("RTD_STAND_IN_INIT_NOISE").is_some(),
-        pool: number("RTD_STAND_IN_POOL").unwrap_or(crate::shared::POOL).min(crate::shared::POOL),
+        pool: number("RTD_STAND_IN_POOL")
+            .unwrap_or(crate::shared::POOL)
+            .min(crate::shared::POOL),
         no_thread: text("RTD_STAND_IN_ESRCH").is_some(),
         promote: number("RTD_STAND_IN_PROMOTE").unwrap_or(0),
         promote_others: number("RTD_STAND_IN_PROMOTE_OTHERS").unwrap_or(0),
@@ -87,6 +91,8 @@ fn text(name: &str) -> Option<String> {
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = text(name)?;
-    let Ok(number) = text.parse() else { crate::complain(format_args!("{name}={text}: a number is needed")) };
+    let Ok(number) = text.parse() else {
+        crate::complain(format_args!("{name}={text}: a number is needed"))
+    };
     Some(number)
 }

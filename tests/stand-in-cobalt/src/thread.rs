@@ -84,7 +84,11 @@ pub(crate) fn promote() -> Core<()> {
     let shared = init::bound()?;
     let switches = switch::get();
     let is_main = tid() == pid();
-    let failing = if is_main { switches.promote } else { switches.promote.max(switches.promote_others) };
+    let failing = if is_main {
+        switches.promote
+    } else {
+        switches.promote.max(switches.promote_others)
+    };
     if failing != 0 {
         return Err(failing);
     }
@@ -96,17 +100,24 @@ pub(crate) fn promote() -> Core<()> {
     // SAFETY: takes nothing.
     let entry: *const Thread = shared.lock().add(tid, unsafe { libc::pthread_self() })?;
     if switches.follow {
-        // SAFETY: the entry is in memory that is mapped for good (`space`), this thread's until it ends.
+        // SAFETY: the entry is in memory that is mapped for good (`space`), this thread's until it
+        // ends.
         follow::begin(unsafe { &*entry });
     }
     // What a forked child inherited is dropped here and leaves the parent's entry alone.
-    ME.set(Some(Me { tid, relaxed: Cell::new(false), calls: Cell::new(0) }));
+    ME.set(Some(Me {
+        tid,
+        relaxed: Cell::new(false),
+        calls: Cell::new(0),
+    }));
     Ok(())
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cobalt_thread_mode() -> c_int {
-    let relaxed = init::bound().ok().and_then(|_| with_me(|me| me.relaxed.get()));
+    let relaxed = init::bound()
+        .ok()
+        .and_then(|_| with_me(|me| me.relaxed.get()));
     let relaxed = relaxed.unwrap_or(true) || follow::was_relaxed();
     follow::leave();
     if relaxed { RELAXED } else { 0 }
@@ -133,16 +144,25 @@ unsafe extern "C" fn __cobalt_pthread_setschedparam(
             errno => return Err(errno),
         }
         // SAFETY: takes nothing.
-        if thread == unsafe { libc::pthread_self() } { promote() } else { Ok(()) }
+        if thread == unsafe { libc::pthread_self() } {
+            promote()
+        } else {
+            Ok(())
+        }
     })())
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __cobalt_pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int {
-    // SAFETY: the caller's statement. A name longer than Linux's 15 bytes is ERANGE there and cut here.
-    or_number(init::bound().and_then(|shared| shared.lock().find_pthread(thread)).map(|_| unsafe {
-        libc::pthread_setname_np(thread, name);
-    }))
+    // SAFETY: the caller's statement. A name longer than Linux's 15 bytes is ERANGE there and cut
+    // here.
+    or_number(
+        init::bound()
+            .and_then(|shared| shared.lock().find_pthread(thread))
+            .map(|_| unsafe {
+                libc::pthread_setname_np(thread, name);
+            }),
+    )
 }
 
 /// What a new thread needs.
@@ -174,7 +194,11 @@ unsafe extern "C" fn __cobalt_pthread_create(
     or_number((|| {
         secondary()?;
         let (promoted, done) = mpsc::channel();
-        let start = Box::into_raw(Box::new(Start { routine, argument, promoted }));
+        let start = Box::into_raw(Box::new(Start {
+            routine,
+            argument,
+            promoted,
+        }));
         // SAFETY: the caller's statement (pthread_create(3)); `begin` takes the box.
         match unsafe { libc::pthread_create(thread, attributes, begin, start.cast()) } {
             0 => done.recv().unwrap_or(Err(libc::EAGAIN)),

@@ -1,17 +1,20 @@
 //! XDDP sockets: AF_RTIPC datagrams between a Cobalt thread and whoever has the port's device open.
 //!
-//! As the real ones: one socket to a port (of all processes), a pool of bytes that both directions share, ENOMEM where a
-//! send finds it full, a Linux writer that waits for room, messages that wait while nobody has the device open, and that
-//! are dropped when it is closed, with a 0 for a receive that waits then; ENOBUFS and a lost message for a buffer that is
-//! too short; nothing at all for a message of no bytes.
+//! As the real ones: one socket to a port (of all processes), a pool of bytes that both directions
+//! share, ENOMEM where a send finds it full, a Linux writer that waits for room, messages that wait
+//! while nobody has the device open, and that are dropped when it is closed, with a 0 for a receive
+//! that waits then; ENOBUFS and a lost message for a buffer that is too short; nothing at all for a
+//! message of no bytes.
 //!
-//! The pool is a heap of the core's: whole pages of memory, from which a message takes a piece of a power of two (above half a
-//! page of the heap, whole ones). Another program that opens the device gets EBUSY, one that opens it while nobody is bound
-//! waits, and one that has it open when the socket is closed gets EPIPE.
+//! The pool is a heap of the core's: whole pages of memory, from which a message takes a piece of a
+//! power of two (above half a page of the heap, whole ones). Another program that opens the device
+//! gets EBUSY, one that opens it while nobody is bound waits, and one that has it open when the
+//! socket is closed gets EPIPE.
 //!
-//! Not kept: [`crate::Device`] says what open(2) is here. Pieces of different sizes share pages; a message larger than the pool is dropped, where its writer would get ENOMEM; one or two messages
-//! to a Linux program that does not read are in its socket and no longer in the pool. A thread per bound port does what
-//! the kernel does there.
+//! Not kept: [`crate::Device`] says what open(2) is here. Pieces of different sizes share pages; a
+//! message larger than the pool is dropped, where its writer would get ENOMEM; one or two messages
+//! to a Linux program that does not read are in its socket and no longer in the pool. A thread per
+//! bound port does what the kernel does there.
 
 use crate::device::{Flag, PORTS, address_of, interest, poll, seqpacket, socket_of};
 use crate::pump::pump;
@@ -53,7 +56,8 @@ struct Address {
 }
 
 pub(crate) struct Socket {
-    /// Its number is the descriptor that the caller has; set when a message comes or the device is closed.
+    /// Its number is the descriptor that the caller has; set when a message comes or the device is
+    /// closed.
     pub(crate) changed: Flag,
     /// Something for the port's thread to do.
     pub(crate) work: Flag,
@@ -87,7 +91,10 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn find(fd: c_int) -> Option<Arc<Socket>> {
-    locked(&SOCKETS).iter().find(|(known, _)| *known == fd).map(|(_, socket)| Arc::clone(socket))
+    locked(&SOCKETS)
+        .iter()
+        .find(|(known, _)| *known == fd)
+        .map(|(_, socket)| Arc::clone(socket))
 }
 
 /// What a message of so many bytes takes of the pool.
@@ -105,31 +112,45 @@ pub(crate) fn make_devices() {
     let devices = space::devices(&switch::get().space);
     let _ = std::fs::create_dir_all(&devices);
     for port in 0..PORTS {
-        let _ = File::options().create(true).append(true).open(devices.join(format!("rtp{port}")));
+        let _ = File::options()
+            .create(true)
+            .append(true)
+            .open(devices.join(format!("rtp{port}")));
     }
 }
 
-/// Opens the device of the core's memory, as the real library opens /dev/rtdm/memdev-private, shared and sys. Where it is there it
-/// stays as it is.
+/// Opens the device of the core's memory, as the real library opens /dev/rtdm/memdev-private,
+/// shared and sys. Where it is there it stays as it is.
 pub(crate) fn open_memory() -> Result<(), String> {
     let path = space::memory_device(&switch::get().space);
     let _ = path.parent().map(std::fs::create_dir_all);
     let there = File::options().read(true).write(true).open(&path);
     let there = match there {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            File::options().read(true).write(true).create(true).truncate(false).open(&path)
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path),
         there => there,
     };
-    there.map(drop).map_err(|e| format!("cannot map RTDM device {}: {e}", path.display()))
+    there
+        .map(drop)
+        .map_err(|e| format!("cannot map RTDM device {}: {e}", path.display()))
 }
 
 /// Tells whoever loads this library where they are.
 #[unsafe(no_mangle)]
 extern "C" fn rtd_stand_in_devices() -> *const c_char {
     static DEVICES: std::sync::OnceLock<std::ffi::CString> = std::sync::OnceLock::new();
-    let path = || space::devices(&switch::get().space).into_os_string().into_encoded_bytes();
-    DEVICES.get_or_init(|| std::ffi::CString::new(path()).unwrap_or_default()).as_ptr()
+    let path = || {
+        space::devices(&switch::get().space)
+            .into_os_string()
+            .into_encoded_bytes()
+    };
+    DEVICES
+        .get_or_init(|| std::ffi::CString::new(path()).unwrap_or_default())
+        .as_ptr()
 }
 
 #[unsafe(no_mangle)]
@@ -143,8 +164,15 @@ extern "C" fn __cobalt_socket(domain: c_int, kind: c_int, protocol: c_int) -> c_
         if kind & 0xf != libc::SOCK_DGRAM || protocol != IPCPROTO_XDDP {
             return Err(libc::EPROTONOSUPPORT);
         }
-        let state = Mutex::new(State { pool_bytes: POOL_BYTES, ..State::default() });
-        let socket = Socket { changed: Flag::new()?, work: Flag::new()?, state };
+        let state = Mutex::new(State {
+            pool_bytes: POOL_BYTES,
+            ..State::default()
+        });
+        let socket = Socket {
+            changed: Flag::new()?,
+            work: Flag::new()?,
+            state,
+        };
         let fd = socket.changed.fd();
         locked(&SOCKETS).push((fd, Arc::new(socket)));
         Ok(fd)
@@ -170,7 +198,10 @@ extern "C" fn __cobalt_close(fd: c_int) -> c_int {
         socket.work.set();
         if let Some(bound) = bound {
             let _ = bound.pump.join();
-            bound.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+            bound
+                .files
+                .iter()
+                .for_each(|file| drop(std::fs::remove_file(file)));
         }
         Ok(0)
     })())
@@ -200,7 +231,11 @@ unsafe extern "C" fn __cobalt_setsockopt(
             return checked(unsafe { libc::setsockopt(fd, level, option, value, length) });
         };
         let mut state = locked(&socket.state);
-        let late = if state.bound.is_some() { Err(libc::EALREADY) } else { Ok(()) };
+        let late = if state.bound.is_some() {
+            Err(libc::EALREADY)
+        } else {
+            Ok(())
+        };
         match (level, option) {
             (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => {
                 // SAFETY: the caller's statement (setsockopt(2)).
@@ -212,7 +247,11 @@ unsafe extern "C" fn __cobalt_setsockopt(
             (SOL_XDDP, XDDP_POOLSZ) => {
                 // SAFETY: as above.
                 let bytes = unsafe { option_of::<size_t>(value, length) }?;
-                late.and(if bytes == 0 { Err(libc::EINVAL) } else { Ok(()) })?;
+                late.and(if bytes == 0 {
+                    Err(libc::EINVAL)
+                } else {
+                    Ok(())
+                })?;
                 state.pool_bytes = bytes.next_multiple_of(PAGE_BYTES);
             }
             (SOL_XDDP, XDDP_LABEL) => {
@@ -220,7 +259,8 @@ unsafe extern "C" fn __cobalt_setsockopt(
                 // SAFETY: as above.
                 let label = unsafe { option_of::<[u8; LABEL_BYTES]>(value, length) }?;
                 let text = CStr::from_bytes_until_nul(&label).map_err(|_| libc::EINVAL)?;
-                state.label = Some(text.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
+                state.label =
+                    Some(text.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
             }
             (libc::SOL_SOCKET | SOL_XDDP, _) => return Err(libc::EINVAL),
             _ => return Err(libc::ENOPROTOOPT),
@@ -230,7 +270,11 @@ unsafe extern "C" fn __cobalt_setsockopt(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __cobalt_bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+unsafe extern "C" fn __cobalt_bind(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> c_int {
     or_errno((|| {
         secondary()?;
         let Some(socket) = find(fd) else {
@@ -281,8 +325,14 @@ fn bind(socket: &Arc<Socket>, port: i16, label: Option<&str>) -> Core<Bound> {
     }
     let pumped = Arc::clone(socket);
     let thread = std::thread::Builder::new().name(format!("rtp{port}"));
-    let pump = thread.spawn(move || pump(&pumped, &listener)).map_err(failed)?;
-    Ok(Bound { pump, files, _device: device })
+    let pump = thread
+        .spawn(move || pump(&pumped, &listener))
+        .map_err(failed)?;
+    Ok(Bound {
+        pump,
+        files,
+        _device: device,
+    })
 }
 
 impl State {
@@ -314,7 +364,9 @@ unsafe extern "C" fn __cobalt_recvfrom(
         if flags & !libc::MSG_DONTWAIT != 0 || !from.is_null() {
             return Err(libc::EINVAL);
         }
-        let Some(message) = receive(&socket, flags & libc::MSG_DONTWAIT != 0)? else { return Ok(0) };
+        let Some(message) = receive(&socket, flags & libc::MSG_DONTWAIT != 0)? else {
+            return Ok(0);
+        };
         if message.len() > length {
             return Err(libc::ENOBUFS);
         }

@@ -25,7 +25,11 @@ pub(in crate::client) enum Filter {
 impl Filter {
     /// The endpoints that it names.
     pub fn endpoints(&self) -> &[Name] {
-        if let Filter::Endpoints(names) = self { names } else { &[] }
+        if let Filter::Endpoints(names) = self {
+            names
+        } else {
+            &[]
+        }
     }
 
     /// Its inbox, as an error names it.
@@ -59,7 +63,8 @@ pub(in crate::client) struct MailboxSender {
     pub event: EventFd,
     /// Events that found no room.
     pub lost: AtomicU64,
-    /// Only the session thread, and the claim that begins an inbox, push: no inbox waits for this lock.
+    /// Only the session thread, and the claim that begins an inbox, push: no inbox waits for this
+    /// lock.
     queues: Mutex<Queues>,
 }
 
@@ -88,7 +93,13 @@ impl MailboxSender {
             lost: AtomicU64::new(0),
             queues: Mutex::new(Queues { events, channels }),
         };
-        Ok((Arc::new(mailbox), Mailbox { events: events_out, channels: lanes_out }))
+        Ok((
+            Arc::new(mailbox),
+            Mailbox {
+                events: events_out,
+                channels: lanes_out,
+            },
+        ))
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
@@ -104,7 +115,11 @@ impl MailboxSender {
 
     /// Queues a lane; handed back when there are too many.
     pub fn add(&self, rx: RxHandle) -> Option<RxHandle> {
-        self.queues().channels.push(rx).err().map(|rtrb::PushError::Full(rx)| rx)
+        self.queues()
+            .channels
+            .push(rx)
+            .err()
+            .map(|rtrb::PushError::Full(rx)| rx)
     }
 
     /// Makes the inbox look. Who sleeps at a ring's bell has to be rung there as well, after this.
@@ -115,7 +130,8 @@ impl MailboxSender {
         // Our own eventfd: it does not fail.
         let _ = self.event.ring();
         if let Filter::Signal { tid, .. } = self.filter {
-            // A standard signal: it needs no room in the user's queue, and waits for a thread that is not asleep yet.
+            // A standard signal: it needs no room in the user's queue, and waits for a thread that
+            // is not asleep yet.
             rtsignal::wake(tid);
         }
     }

@@ -1,7 +1,8 @@
 //! Receiving: one [`Inbox`] over many channels, in strict order of their lanes.
 //!
-//! Invariant: after it was made, an inbox touches no heap, and no lock but the kernel's; rings, lanes and events come
-//! from the session thread through queues, and rings that are done go back the same way.
+//! Invariant: after it was made, an inbox touches no heap, and no lock but the kernel's; rings,
+//! lanes and events come from the session thread through queues, and rings that are done go back
+//! the same way.
 
 mod mailbox;
 mod rx;
@@ -32,7 +33,8 @@ use std::sync::Arc;
 
 /// How long an inbox sleeps at a stretch where not all that it waits for can wake it.
 const LOOK_NS: u64 = 1_000_000;
-/// Discarded messages that one call passes over at most before it looks at the time, or says that there is none.
+/// Discarded messages that one call passes over at most before it looks at the time, or says that
+/// there is none.
 const DISCARDED_MAX: usize = 1024;
 
 /// What an inbox has seen.
@@ -42,13 +44,15 @@ pub struct InboxCounters {
     pub received: u64,
     /// Messages that came once more after a restart of the daemon, and were dropped.
     pub duplicates: u64,
-    /// Messages whose numbers are missing, expired and superseded ones among them; see [`Head::missed`].
+    /// Messages whose numbers are missing, expired and superseded ones among them; see
+    /// [`Head::missed`].
     pub missed: u64,
     /// Messages that were discarded because they were older than their route's ttl.
     pub expired: u64,
     /// Messages that gave way to newer ones of their route (`conflate`, `displace-oldest`).
     pub superseded: u64,
-    /// Messages received later than their route's deadline after the time at which they should have been sent.
+    /// Messages received later than their route's deadline after the time at which they should have
+    /// been sent.
     pub late: u64,
     /// Messages that the end of a direct sender left half written.
     pub torn: u64,
@@ -70,7 +74,12 @@ struct Class {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Event(Event),
-    Message { index: usize, envelope: Envelope, missed: u64, received_ns: u64 },
+    Message {
+        index: usize,
+        envelope: Envelope,
+        missed: u64,
+        received_ns: u64,
+    },
 }
 
 /// What one look came to.
@@ -83,8 +92,9 @@ enum Pulled {
 
 /// Receives messages to one's own lane endpoints, and events.
 ///
-/// The highest lane with a message comes first, whatever waits in lower ones; among equals they take turns. It may move
-/// between threads. No receiving call allocates or locks, none returns for a signal (EINTR).
+/// The highest lane with a message comes first, whatever waits in lower ones; among equals they
+/// take turns. It may move between threads. No receiving call allocates or locks, none returns for
+/// a signal (EINTR).
 #[derive(Debug)]
 pub struct Inbox {
     core: Arc<Core>,
@@ -139,15 +149,16 @@ impl Inbox {
         Ok(Ok(inbox))
     }
 
-    /// How to wait: sleep (the default), spin for a while and then sleep, or spin for ever. The latter two are for a
-    /// thread that has its CPU to itself.
+    /// How to wait: sleep (the default), spin for a while and then sleep, or spin for ever. The
+    /// latter two are for a thread that has its CPU to itself.
     pub fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
     }
 
     /// Waits for what comes next.
     ///
-    /// Errors: the session was dropped, and all that had come is taken; this process is a forked child.
+    /// Errors: the session was dropped, and all that had come is taken; this process is a forked
+    /// child.
     pub fn recv(&mut self) -> Result<Incoming<Message<'_>>, RecvError> {
         match self.next::<false>(u64::MAX)? {
             Some(found) => Ok(self.present(found)),
@@ -156,13 +167,18 @@ impl Inbox {
         }
     }
 
-    /// As [`Inbox::recv`], until `deadline_ns` of CLOCK_MONOTONIC; none when that has come. One that is past only looks.
-    pub fn recv_deadline(&mut self, deadline_ns: u64) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
+    /// As [`Inbox::recv`], until `deadline_ns` of CLOCK_MONOTONIC; none when that has come. One
+    /// that is past only looks.
+    pub fn recv_deadline(
+        &mut self,
+        deadline_ns: u64,
+    ) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
         let found = self.next::<false>(deadline_ns)?;
         Ok(found.map(|found| self.present(found)))
     }
 
-    /// What is there, or none. After none the descriptor of [`Inbox::as_fd`] is unreadable until something is.
+    /// What is there, or none. After none the descriptor of [`Inbox::as_fd`] is unreadable until
+    /// something is.
     pub fn try_recv(&mut self) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
         let found = self.look::<false>()?;
         Ok(found.map(|found| self.present(found)))
@@ -195,7 +211,10 @@ impl Inbox {
 
     /// What it has seen so far.
     pub fn counters(&self) -> InboxCounters {
-        InboxCounters { events_lost: self.shared.lost.load(Ordering::Relaxed), ..self.counters }
+        InboxCounters {
+            events_lost: self.shared.lost.load(Ordering::Relaxed),
+            ..self.counters
+        }
     }
 
     /// Waits by the strategy for what comes next.
@@ -225,7 +244,10 @@ impl Inbox {
             if now_ns.is_some_and(|now_ns| now_ns >= deadline_ns) {
                 return Ok(None);
             }
-            if self.wait.spins(&mut spin_until_ns, || now_ns.unwrap_or_else(monotonic_ns)) {
+            if self
+                .wait
+                .spins(&mut spin_until_ns, || now_ns.unwrap_or_else(monotonic_ns))
+            {
                 std::hint::spin_loop();
             } else {
                 self.sleep(now_ns.map_or(u64::MAX, |now_ns| deadline_ns - now_ns));
@@ -261,7 +283,11 @@ impl Inbox {
         for number in 0..self.classes.len() {
             let Class { first, len, next } = self.classes[number];
             for step in 0..len {
-                let at = if next + step < len { next + step } else { next + step - len };
+                let at = if next + step < len {
+                    next + step
+                } else {
+                    next + step - len
+                };
                 let index = first + at;
                 let rx = &mut self.channels[index];
                 match if IN_PLACE { rx.peek() } else { rx.take() } {
@@ -274,15 +300,28 @@ impl Inbox {
                         self.counters.expired += 1;
                         return Pulled::Discarded;
                     }
-                    Ok(Taken::Message(Received { envelope, missed, superseded, late, received_ns })) => {
+                    Ok(Taken::Message(Received {
+                        envelope,
+                        missed,
+                        superseded,
+                        late,
+                        received_ns,
+                    })) => {
                         self.classes[number].next = if at + 1 < len { at + 1 } else { 0 };
                         self.counters.received += 1;
                         self.counters.missed = self.counters.missed.saturating_add(missed);
                         self.counters.superseded += superseded;
                         self.counters.late += u64::from(late);
-                        return Pulled::Found(Found::Message { index, envelope, missed, received_ns });
+                        return Pulled::Found(Found::Message {
+                            index,
+                            envelope,
+                            missed,
+                            received_ns,
+                        });
                     }
-                    Err(corrupt) => return Pulled::Found(Found::Event(self.give_up(index, corrupt))),
+                    Err(corrupt) => {
+                        return Pulled::Found(Found::Event(self.give_up(index, corrupt)));
+                    }
                 }
             }
         }
@@ -291,7 +330,12 @@ impl Inbox {
 
     pub(super) fn present(&mut self, found: Found) -> Incoming<Message<'_>> {
         let (index, envelope, missed, received_ns) = match found {
-            Found::Message { index, envelope, missed, received_ns } => (index, envelope, missed, received_ns),
+            Found::Message {
+                index,
+                envelope,
+                missed,
+                received_ns,
+            } => (index, envelope, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
         let rx = &mut self.channels[index];
@@ -303,23 +347,40 @@ impl Inbox {
             ),
             None => (Origin::UNKNOWN, &[]),
         };
-        Incoming::Message(Message { head: Head { channel, envelope, origin, missed, received_ns }, bytes })
+        Incoming::Message(Message {
+            head: Head {
+                channel,
+                envelope,
+                origin,
+                missed,
+                received_ns,
+            },
+            bytes,
+        })
     }
 
     fn present_in_place(&mut self, found: Found) -> Incoming<InPlace<'_>> {
         let (index, missed, received_ns) = match found {
             Found::Message { index, .. } if self.channels[index].is_displaced() => {
                 return match self.present(found) {
-                    Incoming::Message(Message { head, bytes }) => {
-                        Incoming::Message(InPlace { head, place: Place::Copy(bytes) })
-                    }
+                    Incoming::Message(Message { head, bytes }) => Incoming::Message(InPlace {
+                        head,
+                        place: Place::Copy(bytes),
+                    }),
                     Incoming::Event(event) => Incoming::Event(event),
                 };
             }
-            Found::Message { index, missed, received_ns, .. } => (index, missed, received_ns),
+            Found::Message {
+                index,
+                missed,
+                received_ns,
+                ..
+            } => (index, missed, received_ns),
             Found::Event(event) => return Incoming::Event(event),
         };
-        let RxHandle { ring_slot, channel, .. } = &mut self.channels[index];
+        let RxHandle {
+            ring_slot, channel, ..
+        } = &mut self.channels[index];
         let (endpoint, other) = (channel.endpoint, channel.other);
         let partner = ring_slot.peek().and_then(|ring| ring.partner);
         let corrupt = match ring_slot.current().map(|ring| ring.consumer.front()) {
@@ -328,21 +389,37 @@ impl Inbox {
                 let envelope = *front.envelope();
                 let origin = partner.unwrap_or(envelope.origin);
                 return Incoming::Message(InPlace {
-                    head: Head { channel, envelope, origin, missed, received_ns },
+                    head: Head {
+                        channel,
+                        envelope,
+                        origin,
+                        missed,
+                        received_ns,
+                    },
                     place: Place::Ring(front),
                 });
             }
             Some(Err(corrupt)) => corrupt,
             // Not by an honest producer, whose tail never goes back.
-            Some(Ok(None)) | None => Corrupt::Indices { tail: 0, head: 0, slots: channel.slots },
+            Some(Ok(None)) | None => Corrupt::Indices {
+                tail: 0,
+                head: 0,
+                slots: channel.slots,
+            },
         };
-        Incoming::Event(Event::Corrupt { endpoint, other, corrupt })
+        Incoming::Event(Event::Corrupt {
+            endpoint,
+            other,
+            corrupt,
+        })
     }
 
     /// Messages and events that can wait in it at one time, at most.
     pub(super) fn holds_max(&self) -> usize {
         let slots = self.channels.iter().map(|rx| rx.channel.slots as usize);
-        slots.sum::<usize>().saturating_add(self.mailbox.events.buffer().capacity())
+        slots
+            .sum::<usize>()
+            .saturating_add(self.mailbox.events.buffer().capacity())
     }
 
     /// Whether any of it comes through the daemon.
@@ -358,12 +435,14 @@ impl Inbox {
 }
 
 impl AsFd for Inbox {
-    /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as something is there,
-    /// level-triggered. It is for waiting only; `try_recv` until it says none. The first time, and where
-    /// the session's thread has changed something, it is readable for nothing once. In a session on Cobalt, where no
-    /// descriptor announces a message, it is every millisecond; a thread with a bound to keep calls `recv` there.
+    /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as
+    /// something is there, level-triggered. It is for waiting only; `try_recv` until it says none.
+    /// The first time, and where the session's thread has changed something, it is readable for
+    /// nothing once. In a session on Cobalt, where no descriptor announces a message, it is every
+    /// millisecond; a thread with a bound to keep calls `recv` there.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // A forked child has the same set, eventfd and timer as its parent: it changes none of them.
+        // A forked child has the same set, eventfd and timer as its parent: it changes none of
+        // them.
         if self.core.check().is_ok() && !self.descriptor.replace(true) {
             // Whoever waits now wakes up and asks, which arms the rings.
             let _ = self.shared.event.ring();
@@ -377,14 +456,18 @@ impl AsFd for Inbox {
 }
 
 impl Drop for Inbox {
-    /// Its channels go on where they are: in another inbox that wants them, or in the next that is opened.
+    /// Its channels go on where they are: in another inbox that wants them, or in the next that is
+    /// opened.
     fn drop(&mut self) {
         if self.core.check().is_err() {
-            // Its parent has the channels; the table's lock may be held by a thread that only the parent has.
+            // Its parent has the channels; the table's lock may be held by a thread that only the
+            // parent has.
             return;
         }
         let mut table = self.core.table();
-        table.inboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.shared));
+        table
+            .inboxes
+            .retain(|mailbox| !Arc::ptr_eq(mailbox, &self.shared));
         if self.core.is_closed() {
             return;
         }

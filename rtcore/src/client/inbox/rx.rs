@@ -1,4 +1,5 @@
-//! The receiving end of a channel: its rings one after the other, and who of its messages are known already.
+//! The receiving end of a channel: its rings one after the other, and who of its messages are known
+//! already.
 
 use crate::lane::hand_off::HandOffSlot;
 use crate::message::{Meta, Origin};
@@ -19,7 +20,10 @@ pub(in crate::client) struct Life {
 impl Life {
     /// Of a ring whose consumer sleeps at `bell`.
     pub fn new(bell: u32) -> Life {
-        Life { over: AtomicU32::new(0), bell: AtomicU32::new(bell) }
+        Life {
+            over: AtomicU32::new(0),
+            bell: AtomicU32::new(bell),
+        }
     }
 
     /// Session thread: the producer is gone.
@@ -32,8 +36,8 @@ impl Life {
         self.over.load(Ordering::Acquire) != 0
     }
 
-    /// Where the inbox sleeps. The session thread makes news, then (after a SeqCst fence) asks; the inbox moves to another
-    /// bell, then (after that of arming) looks for news.
+    /// Where the inbox sleeps. The session thread makes news, then (after a SeqCst fence) asks; the
+    /// inbox moves to another bell, then (after that of arming) looks for news.
     pub fn bell(&self) -> u32 {
         self.bell.load(Ordering::Relaxed)
     }
@@ -61,8 +65,9 @@ pub(in crate::client) struct RxEnd {
     pub pause: u32,
 }
 
-/// Of the messages that an inbox takes without having slept, the latency of one in so many is recorded: a clock read costs
-/// some 25 ns, which a polling receiver of a direct route would pay for each (it has a message in 60 to 140 ns).
+/// Of the messages that an inbox takes without having slept, the latency of one in so many is
+/// recorded: a clock read costs some 25 ns, which a polling receiver of a direct route would pay
+/// for each (it has a message in 60 to 140 ns).
 const RECORDED_EVERY: u32 = 16;
 
 impl RxEnd {
@@ -73,17 +78,22 @@ impl RxEnd {
             return false;
         }
         let now = self.pause == 0;
-        self.pause = if now { RECORDED_EVERY - 1 } else { self.pause - 1 };
+        self.pause = if now {
+            RECORDED_EVERY - 1
+        } else {
+            self.pause - 1
+        };
         now
     }
 
     /// Whether nothing more comes in this ring, and nothing is left in it.
     ///
-    /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may live on: it closes
-    /// the ring when it takes the next.
+    /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may
+    /// live on: it closes the ring when it takes the next.
     fn is_done(&mut self) -> bool {
         let over = self.partner.is_none() || self.consumer.is_closed() || self.life.is_over();
-        // After that, so that what had come before is seen. A ring that lies has nothing more to say.
+        // After that, so that what had come before is seen. A ring that lies has nothing more to
+        // say.
         over && self.consumer.available().unwrap_or(0) == 0
     }
 
@@ -95,7 +105,8 @@ impl RxEnd {
 
     /// Whether the end of its producer left half a message behind; true once.
     fn tear(&mut self) -> bool {
-        let torn = self.partner.is_some() && !self.torn && self.life.is_over() && self.consumer.torn();
+        let torn =
+            self.partner.is_some() && !self.torn && self.life.is_over() && self.consumer.torn();
         self.torn |= torn;
         torn
     }
@@ -116,7 +127,8 @@ pub(in crate::client) struct RxHandle {
     pub ring_slot: HandOffSlot<RxEnd>,
     pub channel: Channel,
     last: Option<Last>,
-    /// Messages that expired, and those that were missing in front of them, since the last one that was handed out.
+    /// Messages that expired, and those that were missing in front of them, since the last one that
+    /// was handed out.
     discarded: u64,
 }
 
@@ -170,14 +182,24 @@ pub(in crate::client) struct Settled {
 
 impl RxHandle {
     pub fn new(index: usize, ring_slot: HandOffSlot<RxEnd>, channel: Channel) -> RxHandle {
-        RxHandle { index, ring_slot, channel, last: None, discarded: 0 }
+        RxHandle {
+            index,
+            ring_slot,
+            channel,
+            last: None,
+            discarded: 0,
+        }
     }
 
     /// The next message, copied into the ring's buffer; its slot is given back.
     #[inline]
     pub fn take(&mut self) -> Result<Taken, Corrupt> {
-        let Some(ring) = self.ring_slot.current() else { return Ok(Taken::Nothing) };
-        let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else { return Ok(Taken::Nothing) };
+        let Some(ring) = self.ring_slot.current() else {
+            return Ok(Taken::Nothing);
+        };
+        let Some(envelope) = ring.consumer.take(&mut ring.buffer)? else {
+            return Ok(Taken::Nothing);
+        };
         ring.consumer.release();
         crate::fault_point!("after_take_before_count");
         let superseded = ring.consumer.passed();
@@ -188,13 +210,18 @@ impl RxHandle {
 
     /// The next message, left where it is; copied where its sender may write over it.
     pub fn peek(&mut self) -> Result<Taken, Corrupt> {
-        let Some(ring) = self.ring_slot.current() else { return Ok(Taken::Nothing) };
+        let Some(ring) = self.ring_slot.current() else {
+            return Ok(Taken::Nothing);
+        };
         if ring.consumer.is_displaced() {
             return self.take();
         }
-        let Some(envelope) = ring.consumer.peek()? else { return Ok(Taken::Nothing) };
+        let Some(envelope) = ring.consumer.peek()? else {
+            return Ok(Taken::Nothing);
+        };
         let taken = self.judge(envelope, 0);
-        if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.ring_slot.current()) {
+        if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.ring_slot.current())
+        {
             ring.consumer.skip();
         }
         self.count(&taken, 0);
@@ -204,7 +231,9 @@ impl RxHandle {
     /// Decides about a message in front of which `superseded` others were passed over.
     #[inline]
     fn judge(&mut self, envelope: Envelope, superseded: u64) -> Taken {
-        let Some(missed) = self.accept(&envelope) else { return Taken::Duplicate };
+        let Some(missed) = self.accept(&envelope) else {
+            return Taken::Duplicate;
+        };
         // The gap has them, but for those of a sender of whom this is the first message.
         let missed = missed.max(superseded);
         let (mut received_ns, mut late) = (0, false);
@@ -212,19 +241,30 @@ impl RxHandle {
             && (ring.timed || ring.is_sampled())
         {
             received_ns = monotonic_ns();
-            let Channel { ttl_ns, deadline_ns, .. } = ring.channel;
+            let Channel {
+                ttl_ns,
+                deadline_ns,
+                ..
+            } = ring.channel;
             let age_ns = envelope.meta.age_ns(received_ns);
             if ttl_ns != 0 && age_ns > ttl_ns {
                 self.discarded = self.discarded.saturating_add(missed).saturating_add(1);
                 return Taken::Expired;
             }
-            late = deadline_ns != 0 && received_ns.saturating_sub(envelope.meta.intended_ns) > deadline_ns;
+            late = deadline_ns != 0
+                && received_ns.saturating_sub(envelope.meta.intended_ns) > deadline_ns;
             if let Some(recorder) = &mut ring.recorder {
                 recorder.record(age_ns);
             }
         }
         let missed = missed.saturating_add(std::mem::take(&mut self.discarded));
-        Taken::Message(Received { envelope, missed, superseded, late, received_ns })
+        Taken::Message(Received {
+            envelope,
+            missed,
+            superseded,
+            late,
+            received_ns,
+        })
     }
 
     /// Reports what became of it, once its slot is given back.
@@ -235,36 +275,54 @@ impl RxHandle {
         if expired + superseded + late > 0
             && let Some(ring) = self.ring_slot.current()
         {
-            ring.consumer.count(Claims { expired, superseded, late });
+            ring.consumer.count(Claims {
+                expired,
+                superseded,
+                late,
+            });
         }
     }
 
-    /// How many messages should have come between the sender's last one and this; none for one that came already.
+    /// How many messages should have come between the sender's last one and this; none for one that
+    /// came already.
     ///
-    /// A message is a duplicate only if its own counter has been seen past its number: same sender, same epoch. So the
-    /// numbers of a source that starts again, or of another sender, are never taken for old ones.
+    /// A message is a duplicate only if its own counter has been seen past its number: same sender,
+    /// same epoch. So the numbers of a source that starts again, or of another sender, are never
+    /// taken for old ones.
     #[inline]
     fn accept(&mut self, envelope: &Envelope) -> Option<u64> {
-        let Meta { epoch, sequence, .. } = envelope.meta;
+        let Meta {
+            epoch, sequence, ..
+        } = envelope.meta;
         let partner = self.ring_slot.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
-            // The pid may change: a queue has one counter, also after another process registers as its owner.
-            Some(last) if last.epoch == epoch && sequence > last.sequence => sequence - last.sequence - 1,
+            // The pid may change: a queue has one counter, also after another process registers as
+            // its owner.
+            Some(last) if last.epoch == epoch && sequence > last.sequence => {
+                sequence - last.sequence - 1
+            }
             // An epoch of 0 (a daemon of an earlier version) identifies no counter.
             Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return None,
-            // Another counter, which starts at 1: we were there, and those before this one did not come.
+            // Another counter, which starts at 1: we were there, and those before this one did not
+            // come.
             Some(_) => sequence.saturating_sub(1),
             None => 0,
         };
-        self.last = Some(Last { pid, epoch, sequence });
+        self.last = Some(Last {
+            pid,
+            epoch,
+            sequence,
+        });
         Some(missed)
     }
 
     /// Whether a look would find something.
     pub fn has_news(&mut self) -> bool {
         let waits = self.ring_slot.has_offer();
-        let Some(ring) = self.ring_slot.current() else { return waits };
+        let Some(ring) = self.ring_slot.current() else {
+            return waits;
+        };
         ring.consumer.available() != Ok(0) || waits && ring.is_done()
     }
 
@@ -301,16 +359,22 @@ impl RxHandle {
 
     /// Whether its sender may write over messages: they are in the ring's buffer, then.
     pub fn is_displaced(&self) -> bool {
-        self.ring_slot.peek().is_some_and(|ring| ring.consumer.is_displaced())
+        self.ring_slot
+            .peek()
+            .is_some_and(|ring| ring.consumer.is_displaced())
     }
 
     /// Page and channel of a ring whose bell it may share: one of the daemon's.
     pub fn shared_bell(&self) -> Option<(&Bells, u32)> {
-        let ring = self.ring_slot.peek().filter(|ring| ring.partner.is_none())?;
+        let ring = self
+            .ring_slot
+            .peek()
+            .filter(|ring| ring.partner.is_none())?;
         Some((ring.consumer.bell().0, ring.channel.channel))
     }
 
-    /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone are rung by nobody.
+    /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone
+    /// are rung by nobody.
     pub fn semaphore(&self) -> Option<(&Bells, u32)> {
         let ring = self.ring_slot.peek().filter(|ring| !ring.life.is_over())?;
         Some(ring.consumer.bell()).filter(|(bells, _)| bells.are_semaphores())
@@ -363,10 +427,22 @@ mod tests {
     }
 
     fn from(rx: &mut RxHandle, pid: u32, epoch: u32, sequence: u64) -> Option<u64> {
-        let meta = Meta { sequence, epoch, ..Meta::default() };
+        let meta = Meta {
+            sequence,
+            epoch,
+            ..Meta::default()
+        };
         let kind = Kind::Bytes { priority: 0 };
-        let origin = Origin { pid, ..Origin::UNKNOWN };
-        rx.accept(&Envelope { meta, origin, kind, len: 0 })
+        let origin = Origin {
+            pid,
+            ..Origin::UNKNOWN
+        };
+        rx.accept(&Envelope {
+            meta,
+            origin,
+            kind,
+            len: 0,
+        })
     }
 
     fn missed(rx: &mut RxHandle, epoch: u32, sequence: u64) -> Option<u64> {
@@ -376,7 +452,11 @@ mod tests {
     #[test]
     fn gaps_are_counted_and_what_was_seen_is_dropped() {
         let mut rx = rx();
-        assert_eq!(missed(&mut rx, 7, 100), Some(0), "nobody knows what was before");
+        assert_eq!(
+            missed(&mut rx, 7, 100),
+            Some(0),
+            "nobody knows what was before"
+        );
         assert_eq!(missed(&mut rx, 7, 101), Some(0));
         assert_eq!(missed(&mut rx, 7, 105), Some(3));
         assert_eq!(missed(&mut rx, 7, 105), None);
@@ -390,9 +470,17 @@ mod tests {
     fn a_number_is_old_only_for_the_sender_and_the_counter_it_belongs_to() {
         let mut rx = rx();
         assert_eq!(from(&mut rx, 10, 7, 5000), Some(0));
-        assert_eq!(from(&mut rx, 11, 7, 1), Some(0), "another sender whose epoch happens to be the same");
+        assert_eq!(
+            from(&mut rx, 11, 7, 1),
+            Some(0),
+            "another sender whose epoch happens to be the same"
+        );
         assert_eq!(from(&mut rx, 11, 7, 1), None);
-        assert_eq!(from(&mut rx, 12, 7, 2), Some(0), "the owner of a queue changed, its counter did not");
+        assert_eq!(
+            from(&mut rx, 12, 7, 2),
+            Some(0),
+            "the owner of a queue changed, its counter did not"
+        );
         assert_eq!(from(&mut rx, 12, 7, 4), Some(1));
         // A daemon that knew no epochs, and its successor.
         for sequence in [1, 2, 3, 1, 2] {

@@ -1,4 +1,5 @@
-//! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders that lie.
+//! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders
+//! that lie.
 
 use super::{Class, Inbox, RxHandle};
 use crate::client::event::Event;
@@ -14,12 +15,17 @@ impl Inbox {
             if ring.watched
                 && let Some(eventfd) = ring.consumer.eventfd()
             {
-                // It fails for a descriptor that is not in the set: then there is nothing to take out.
+                // It fails for a descriptor that is not in the set: then there is nothing to take
+                // out.
                 let _ = self.set.remove(eventfd);
             }
         }
         rx.ring_slot.give_up();
-        Event::Corrupt { endpoint: rx.channel.endpoint, other: rx.channel.other, corrupt }
+        Event::Corrupt {
+            endpoint: rx.channel.endpoint,
+            other: rx.channel.other,
+            corrupt,
+        }
     }
 
     /// Looks at all that came from the session thread; the next event of it.
@@ -60,23 +66,36 @@ impl Inbox {
 
     /// Puts the lanes in order. In place: their number is bounded by what was reserved.
     fn group(&mut self) {
-        self.channels.sort_unstable_by_key(|rx| (u8::MAX - rx.channel.priority, rx.index));
+        self.channels
+            .sort_unstable_by_key(|rx| (u8::MAX - rx.channel.priority, rx.index));
         self.classes.clear();
         let mut first = 0;
         while first < self.channels.len() {
             let priority = self.channels[first].channel.priority;
-            let len = self.channels[first..].iter().take_while(|rx| rx.channel.priority == priority).count();
-            self.classes.push(Class { first, len, next: 0 });
+            let len = self.channels[first..]
+                .iter()
+                .take_while(|rx| rx.channel.priority == priority)
+                .count();
+            self.classes.push(Class {
+                first,
+                len,
+                next: 0,
+            });
             first += len;
         }
     }
-    /// Has the daemon's rings of one page sleep at one bell: that of the first channel among them, which is no other
-    /// inbox's.
+    /// Has the daemon's rings of one page sleep at one bell: that of the first channel among them,
+    /// which is no other inbox's.
     fn share_bells(&mut self) {
         for at in 0..self.channels.len() {
-            let Some((bells, own)) = self.channels[at].shared_bell() else { continue };
+            let Some((bells, own)) = self.channels[at].shared_bell() else {
+                continue;
+            };
             let others = self.channels.iter().filter_map(RxHandle::shared_bell);
-            let first = others.filter(|(page, _)| page.is(bells)).map(|(_, channel)| channel).min();
+            let first = others
+                .filter(|(page, _)| page.is(bells))
+                .map(|(_, channel)| channel)
+                .min();
             let bell = first.unwrap_or(own);
             if let Some(ring) = self.channels[at].ring_slot.current() {
                 ring.set_bell(bell);

@@ -1,8 +1,8 @@
 //! How an inbox sleeps: at its one bell, at several, or behind a descriptor.
 //!
-//! The order is that of [`crate::ring::bell`], for all rings together: remember what the bells show, raise all flags,
-//! look once more, sleep. News of the session thread are announced before it rings the same bells, so one look
-//! finds them, too.
+//! The order is that of [`crate::ring::bell`], for all rings together: remember what the bells
+//! show, raise all flags, look once more, sleep. News of the session thread are announced before it
+//! rings the same bells, so one look finds them, too.
 //!
 //! Where bells are semaphores the inbox has one; while the daemon is away it sleeps under Linux.
 
@@ -28,8 +28,8 @@ impl Inbox {
                 (None, 0) => self.shared.sleep(self.seen, timeout_ns),
                 (None, 1) => self.sleep_at_first(timeout_ns),
                 (None, _) => {
-                    // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped, and no ring goes before
-                    // the wait returns: only this thread lets go of them.
+                    // SAFETY: the words are in pages that the rings of `self.lanes` keep mapped,
+                    // and no ring goes before the wait returns: only this thread lets go of them.
                     let _ = unsafe { wait_any(&self.words, timeout_ns) };
                 }
             }
@@ -64,7 +64,8 @@ impl Inbox {
         self.channels.iter_mut().for_each(RxHandle::disarm);
     }
 
-    /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one each.
+    /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one
+    /// each.
     fn note_bells(&mut self) {
         self.words.clear();
         let mut shared: Option<&Bells> = None;
@@ -81,7 +82,11 @@ impl Inbox {
 
     fn sleep_at_first(&self, timeout_ns: u64) {
         let is_word = |ring: &&RxEnd| !ring.consumer.bell().0.are_semaphores();
-        let ring = self.channels.iter().filter_map(|rx| rx.ring_slot.peek()).find(is_word);
+        let ring = self
+            .channels
+            .iter()
+            .filter_map(|rx| rx.ring_slot.peek())
+            .find(is_word);
         if let (Some(ring), Some(word)) = (ring, self.words.first()) {
             let (bells, bell) = ring.consumer.bell();
             let _ = bells.sleep(bell, word.expected(), timeout_ns);
@@ -93,7 +98,8 @@ impl Inbox {
         self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_news())
     }
 
-    /// Nothing was found: has whoever waits elsewhere told from now on. True if something came meanwhile.
+    /// Nothing was found: has whoever waits elsewhere told from now on. True if something came
+    /// meanwhile.
     pub(in crate::client) fn rearm(&mut self) -> bool {
         let how = match self.shared.filter {
             // It is armed where the dispatcher sleeps.
@@ -121,8 +127,12 @@ impl Inbox {
             timer.take();
         }
         for rx in &mut self.channels {
-            let Some(ring) = rx.ring_slot.current() else { continue };
-            let Some(eventfd) = ring.consumer.eventfd() else { continue };
+            let Some(ring) = rx.ring_slot.current() else {
+                continue;
+            };
+            let Some(eventfd) = ring.consumer.eventfd() else {
+                continue;
+            };
             if ring.watched {
                 eventfd.take();
             } else {

@@ -1,5 +1,5 @@
-//! The session thread's half of each channel: which rings it has had, who is at their other ends, what waits to be
-//! taken.
+//! The session thread's half of each channel: which rings it has had, who is at their other ends,
+//! what waits to be taken.
 
 use crate::client::inbox::{Life, RxEnd, RxHandle};
 use crate::client::tx::{TxEnd, TxHandle, TxShared, Why};
@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A sender remembers as many
-/// that their receivers have not emptied.
+/// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A
+/// sender remembers as many that their receivers have not emptied.
 const WAITING_MAX: usize = 64;
 
 /// Who is at the other end of a direct ring.
@@ -40,8 +40,16 @@ pub(super) struct RingMemory {
 impl Partner {
     /// What the daemon is sent that numbers the channel so.
     fn carry(&self, channel: u32) -> (Request, [BorrowedFd<'_>; 3]) {
-        let RingMemory { producer, consumer, page } = &self.memory;
-        let request = Request::Carry { channel, pid: self.pid, program: self.program };
+        let RingMemory {
+            producer,
+            consumer,
+            page,
+        } = &self.memory;
+        let request = Request::Carry {
+            channel,
+            pid: self.pid,
+            program: self.program,
+        };
         (request, [producer.as_fd(), consumer.as_fd(), page.as_fd()])
     }
 }
@@ -57,8 +65,8 @@ pub(super) struct TxRing {
     connection: u64,
 }
 
-/// Where the messages of a channel go. A ring in `Ring` or `Held` takes messages until its barrier is closed; what a closed one
-/// holds waits there for the next ring.
+/// Where the messages of a channel go. A ring in `Ring` or `Held` takes messages until its barrier
+/// is closed; what a closed one holds waits there for the next ring.
 ///
 /// | event | `Empty` | `Ring` routed | `Ring` direct | `Held` |
 /// |---|---|---|---|---|
@@ -69,7 +77,8 @@ pub(super) struct TxRing {
 /// | receiver ends, [`TxChannel::on_peer_exit`] | - | - | `Ended`, messages lost | - |
 /// | channel removed, [`TxChannel::remove`] | - | `Empty`, messages lost | `Empty`, left to a receiver that lives | `Empty`, messages lost |
 ///
-/// `Ended` takes no message and holds none: the next ring, and the end of the channel, follow it as they follow `Empty`.
+/// `Ended` takes no message and holds none: the next ring, and the end of the channel, follow it as
+/// they follow `Empty`.
 #[derive(Debug)]
 enum TxState {
     /// No ring has come, or the channel was removed.
@@ -78,9 +87,13 @@ enum TxState {
     Ring(TxRing),
     /// A direct ring whose receiver has ended. What it held was reported as lost.
     Ended(TxRing),
-    /// A routed ring of this connection that nobody receives from is kept back, and with it what the ring before it holds: the
-    /// daemon would take these messages and deliver them to nobody.
-    Held { before: Option<TxRing>, next: Producer, connection: u64 },
+    /// A routed ring of this connection that nobody receives from is kept back, and with it what
+    /// the ring before it holds: the daemon would take these messages and deliver them to nobody.
+    Held {
+        before: Option<TxRing>,
+        next: Producer,
+        connection: u64,
+    },
 }
 
 impl TxState {
@@ -93,7 +106,8 @@ impl TxState {
         }
     }
 
-    /// Takes out the ring whose messages have still to move or to be counted; a ring that was kept back is dropped.
+    /// Takes out the ring whose messages have still to move or to be counted; a ring that was kept
+    /// back is dropped.
     fn take_ring(&mut self) -> Option<TxRing> {
         match std::mem::replace(self, TxState::Empty) {
             TxState::Empty | TxState::Ended(_) => None,
@@ -123,10 +137,11 @@ pub(super) struct TxChannel {
 }
 
 impl Partner {
-    /// Whether it still has its end of an earlier ring when this is the partner of the next: it lives, and runs the same
-    /// program (exec(2) ends a session without a word).
+    /// Whether it still has its end of an earlier ring when this is the partner of the next: it
+    /// lives, and runs the same program (exec(2) ends a session without a word).
     fn remains(&self, next: Option<&Partner>) -> bool {
-        let replaced = next.is_some_and(|next| next.pid == self.pid && next.program != self.program);
+        let replaced =
+            next.is_some_and(|next| next.pid == self.pid && next.program != self.program);
         self.pidfd.is_alive() && !replaced
     }
 }
@@ -146,7 +161,18 @@ impl TxChannel {
             lost: 0,
             gone: Vec::new(),
         };
-        (entry, TxHandle { index, ring_slot, none, sequence: 0, channel, corrupt: None, counter })
+        (
+            entry,
+            TxHandle {
+                index,
+                ring_slot,
+                none,
+                sequence: 0,
+                channel,
+                corrupt: None,
+                counter,
+            },
+        )
     }
 
     /// All rings that messages may be in.
@@ -160,27 +186,50 @@ impl TxChannel {
 
     /// The direct rings that may hold messages, or that somebody sends into.
     pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
-        self.rings().filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
+        self.rings()
+            .filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
-    /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these found no room.
-    pub fn renew(&mut self, mut producer: Producer, partner: Option<Partner>, connection: u64) -> u64 {
+    /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these
+    /// found no room.
+    pub fn renew(
+        &mut self,
+        mut producer: Producer,
+        partner: Option<Partner>,
+        connection: u64,
+    ) -> u64 {
         let lost = self.abandon(Some((&mut producer, partner.as_ref())));
         let cursor = producer.recovery_cursor();
         let shared = Arc::new(TxShared::new(&self.channel));
-        self.state = TxState::Ring(TxRing { shared: Arc::clone(&shared), cursor, partner, connection });
-        self.offer(Some(TxEnd { producer, shared, channel: self.channel }));
+        self.state = TxState::Ring(TxRing {
+            shared: Arc::clone(&shared),
+            cursor,
+            partner,
+            connection,
+        });
+        self.offer(Some(TxEnd {
+            producer,
+            shared,
+            channel: self.channel,
+        }));
         lost
     }
 
-    /// A new routed ring while nobody receives. Handed back if the way was direct before: the sender has to learn that it is
-    /// not any more.
-    #[expect(clippy::result_large_err, reason = "the end of a ring is handed back, on the session thread")]
+    /// A new routed ring while nobody receives. Handed back if the way was direct before: the
+    /// sender has to learn that it is not any more.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the end of a ring is handed back, on the session thread"
+    )]
     pub fn hold(&mut self, next: Producer, connection: u64) -> Result<(), Producer> {
         if self.direct_ring().is_some() {
             return Err(next);
         }
-        self.state = TxState::Held { before: self.state.take_ring(), next, connection };
+        self.state = TxState::Held {
+            before: self.state.take_ring(),
+            next,
+            connection,
+        };
         Ok(())
     }
 
@@ -191,8 +240,8 @@ impl TxChannel {
         }
     }
 
-    /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held has no way any more,
-    /// which is for [`TxChannel::renew`] to say.
+    /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held
+    /// has no way any more, which is for [`TxChannel::renew`] to say.
     pub fn await_partner(&mut self) {
         if self.direct_ring().is_none() {
             self.refuse(Why::Nobody);
@@ -215,20 +264,27 @@ impl TxChannel {
         }
     }
 
-    /// Closes a direct ring whose receiver has ended, though its own descriptor has not told yet: a program that is notified
-    /// of the end and sends again is refused.
+    /// Closes a direct ring whose receiver has ended, though its own descriptor has not told yet: a
+    /// program that is notified of the end and sends again is refused.
     pub fn refuse_dead(&self) {
-        let Some(ring) = self.direct_ring() else { return };
-        if ring.partner.as_ref().is_some_and(|partner| !partner.pidfd.is_alive()) {
+        let Some(ring) = self.direct_ring() else {
+            return;
+        };
+        if ring
+            .partner
+            .as_ref()
+            .is_some_and(|partner| !partner.pidfd.is_alive())
+        {
             self.refuse(Why::Nobody);
             ring.close_barrier();
         }
     }
 
-    /// Lets go of the old ring: what nobody takes any more is moved into the next one if both are direct or neither is
-    /// (`next`, and its partner), or counted as lost.
+    /// Lets go of the old ring: what nobody takes any more is moved into the next one if both are
+    /// direct or neither is (`next`, and its partner), or counted as lost.
     ///
-    /// A direct ring whose receiver lives and still has its end is left to it: it drains what it has.
+    /// A direct ring whose receiver lives and still has its end is left to it: it drains what it
+    /// has.
     fn abandon(&mut self, next: Option<(&mut Producer, Option<&Partner>)>) -> u64 {
         let partner = next.as_ref().and_then(|(_, partner)| *partner);
         let remains = |ring: &TxRing| ring.partner.as_ref().is_none_or(|of| of.remains(partner));
@@ -238,7 +294,9 @@ impl TxChannel {
             lost += until - from;
             self.gone.extend(ring.partner);
         }
-        let Some(mut old) = self.state.take_ring() else { return lost };
+        let Some(mut old) = self.state.take_ring() else {
+            return lost;
+        };
         let (direct, dead) = (old.partner.is_some(), !remains(&old));
         if direct && !dead && !old.cursor.has_left() {
             self.old.push(old);
@@ -266,7 +324,8 @@ impl TxChannel {
         lost
     }
 
-    /// The daemon is gone, or the session: what goes through the daemon is shut, and with the session all.
+    /// The daemon is gone, or the session: what goes through the daemon is shut, and with the
+    /// session all.
     pub fn shut(&mut self, why: Why) {
         self.id = None;
         if let TxState::Held { before, .. } = &mut self.state {
@@ -279,8 +338,8 @@ impl TxChannel {
         self.close_all();
     }
 
-    /// No ring takes anything more, whether or not its sender ever looks at it again: a receiver that is given another
-    /// goes on to it.
+    /// No ring takes anything more, whether or not its sender ever looks at it again: a receiver
+    /// that is given another goes on to it.
     fn close_all(&self) {
         for ring in self.rings() {
             ring.close();
@@ -289,10 +348,13 @@ impl TxChannel {
 
     /// Who is at the other end, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
-        self.rings().filter_map(|ring| ring.partner.as_ref()).find(|p| p.token == token)
+        self.rings()
+            .filter_map(|ring| ring.partner.as_ref())
+            .find(|p| p.token == token)
     }
 
-    /// The receiver of the direct ring with this token has ended; returns how many messages it had not taken.
+    /// The receiver of the direct ring with this token has ended; returns how many messages it had
+    /// not taken.
     pub fn on_peer_exit(&mut self, token: u64, ending: Option<Ending>) -> u64 {
         if let Some(at) = self.old.iter().position(|ring| ring.is(token)) {
             let (from, until) = self.old.swap_remove(at).close();
@@ -303,24 +365,35 @@ impl TxChannel {
         }
         self.set_ending(ending);
         self.refuse(Why::Nobody);
-        let Some(ring) = self.state.take_ring() else { return 0 };
+        let Some(ring) = self.state.take_ring() else {
+            return 0;
+        };
         // A sender that is silent from now on would keep the daemon watching the ring.
         let (from, until) = ring.close();
         self.state = TxState::Ended(ring);
         until - from
     }
 
-    /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one nobody knows.
-    /// Returns how many messages of the old ring found no room in one that was kept back.
+    /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one
+    /// nobody knows. Returns how many messages of the old ring found no room in one that was kept
+    /// back.
     pub fn reach(&mut self, reachable: bool, connection: u64) -> u64 {
         match std::mem::replace(&mut self.state, TxState::Empty) {
-            TxState::Held { before, next, connection } if reachable => {
+            TxState::Held {
+                before,
+                next,
+                connection,
+            } if reachable => {
                 self.state = before.map_or(TxState::Empty, TxState::Ring);
                 return self.renew(next, None, connection);
             }
             state => self.state = state,
         }
-        if let Some(ring) = self.state.ring().filter(|ring| ring.connection == connection) {
+        if let Some(ring) = self
+            .state
+            .ring()
+            .filter(|ring| ring.connection == connection)
+        {
             if !reachable {
                 ring.shared.set(Why::Nobody);
             }
@@ -331,12 +404,17 @@ impl TxChannel {
     }
 
     fn offer(&mut self, end: Option<TxEnd>) {
-        // Only the newest counts: what was sent into an older one has moved on. One that its sender never had is
-        // closed here, as the sender closes those that it had: else whoever made it would keep it for ever.
+        // Only the newest counts: what was sent into an older one has moved on. One that its sender
+        // never had is closed here, as the sender closes those that it had: else whoever made it
+        // would keep it for ever.
         if let Some(mut out) = self.waiting.take().and_then(|offer| offer.end) {
             out.producer.close();
         }
-        self.waiting = Some(HandOffItem { end, generation: 0, origin: Origin::UNKNOWN });
+        self.waiting = Some(HandOffItem {
+            end,
+            generation: 0,
+            origin: Origin::UNKNOWN,
+        });
         self.flush();
     }
 
@@ -354,7 +432,8 @@ impl TxChannel {
         self.settle_old();
     }
 
-    /// Forgets rings that are empty and that the sender has let go of, and those whose receivers have.
+    /// Forgets rings that are empty and that the sender has let go of, and those whose receivers
+    /// have.
     fn settle_old(&mut self) {
         let over = self.old.len().saturating_sub(WAITING_MAX);
         for (number, ring) in std::mem::take(&mut self.old).into_iter().enumerate() {
@@ -377,7 +456,9 @@ impl TxChannel {
 
 impl TxRing {
     fn is(&self, token: u64) -> bool {
-        self.partner.as_ref().is_some_and(|partner| partner.token == token)
+        self.partner
+            .as_ref()
+            .is_some_and(|partner| partner.token == token)
     }
 
     /// Nothing more counts; returns below which index messages do.
@@ -435,20 +516,24 @@ impl RxChannel {
         (entry, RxHandle::new(index, end, channel))
     }
 
-    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for it before its reader,
-    /// who is woken otherwise, has looked.
+    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for
+    /// it before its reader, who is woken otherwise, has looked.
     pub fn renew(&mut self, consumer: Consumer, partner: Option<(Partner, Origin)>) {
         let (bells, bell) = consumer.bell();
         let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
         let (partner, origin) = partner.unzip();
-        for ring in self
-            .rings
-            .iter()
-            .filter(|ring| ring.partner.as_ref().is_some_and(|of| !of.remains(partner.as_ref())))
-        {
+        for ring in self.rings.iter().filter(|ring| {
+            ring.partner
+                .as_ref()
+                .is_some_and(|of| !of.remains(partner.as_ref()))
+        }) {
             ring.life.end();
         }
-        self.rings.push(RxRing { life: Arc::clone(&life), bells, partner });
+        self.rings.push(RxRing {
+            life: Arc::clone(&life),
+            bells,
+            partner,
+        });
         let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
         crate::sys::memory::touch(&mut buffer);
         let channel = self.channel;
@@ -467,16 +552,23 @@ impl RxChannel {
             timed,
             pause: 0,
         };
-        self.waiting.push_back(HandOffItem { end: Some(end), generation: 0, origin: Origin::UNKNOWN });
+        self.waiting.push_back(HandOffItem {
+            end: Some(end),
+            generation: 0,
+            origin: Origin::UNKNOWN,
+        });
         self.flush();
     }
 
     /// The direct rings that it reads from.
     pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
-        self.rings.iter().filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
+        self.rings
+            .iter()
+            .filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
-    /// The daemon is gone, or its configuration has no such channel any more; what has come can still be read.
+    /// The daemon is gone, or its configuration has no such channel any more; what has come can
+    /// still be read.
     pub fn shut(&mut self) {
         self.id = None;
         for ring in self.rings.iter().filter(|ring| ring.partner.is_none()) {
@@ -486,7 +578,11 @@ impl RxChannel {
 
     /// Who is at the other end of one of its rings, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
-        self.rings.iter().find(|ring| ring.is(token))?.partner.as_ref()
+        self.rings
+            .iter()
+            .find(|ring| ring.is(token))?
+            .partner
+            .as_ref()
     }
 
     /// The producer of the direct ring with this token has ended.
@@ -520,22 +616,31 @@ impl RxChannel {
             handed_out = true;
         }
         if self.waiting.len() > WAITING_MAX
-            && let Some(HandOffItem { end: Some(mut oldest), .. }) = self.waiting.pop_front()
+            && let Some(HandOffItem {
+                end: Some(mut oldest),
+                ..
+            }) = self.waiting.pop_front()
         {
             self.lost += oldest.consumer.available().unwrap_or(0);
         }
-        let (gone, kept) = std::mem::take(&mut self.rings).into_iter().partition(|ring: &RxRing| {
-            // The inbox' half was dropped.
-            Arc::strong_count(&ring.life) == 1
-        });
+        let (gone, kept) =
+            std::mem::take(&mut self.rings)
+                .into_iter()
+                .partition(|ring: &RxRing| {
+                    // The inbox' half was dropped.
+                    Arc::strong_count(&ring.life) == 1
+                });
         self.rings = kept;
-        self.gone.extend(gone.into_iter().filter_map(|ring: RxRing| ring.partner));
+        self.gone
+            .extend(gone.into_iter().filter_map(|ring: RxRing| ring.partner));
         handed_out
     }
 }
 
 impl RxRing {
     fn is(&self, token: u64) -> bool {
-        self.partner.as_ref().is_some_and(|partner| partner.token == token)
+        self.partner
+            .as_ref()
+            .is_some_and(|partner| partner.token == token)
     }
 }

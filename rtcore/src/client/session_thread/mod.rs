@@ -1,11 +1,13 @@
-//! The session's own thread, `rtd-session`: an ordinary one that holds the connection to the daemon, maps and unmaps
-//! rings, hands their ends to senders and inboxes, watches over partners, and connects again.
+//! The session's own thread, `rtd-session`: an ordinary one that holds the connection to the
+//! daemon, maps and unmaps rings, hands their ends to senders and inboxes, watches over partners,
+//! and connects again.
 //!
-//! It never waits for a sender or an inbox, and none of them for it: what they exchange goes through queues
-//! ([`crate::lane::hand_off`], [`MailboxSender`]), barriers ([`crate::client::barrier`]) and bells.
+//! It never waits for a sender or an inbox, and none of them for it: what they exchange goes
+//! through queues ([`crate::lane::hand_off`], [`MailboxSender`]), barriers
+//! ([`crate::client::barrier`]) and bells.
 //!
-//! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its messages move once, into the
-//! next routed ring of the channel, before that is handed out.
+//! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its
+//! messages move once, into the next routed ring of the channel, before that is handed out.
 
 mod ends;
 mod notifications;
@@ -39,12 +41,13 @@ const PARTNERS: u64 = 16;
 
 /// Between attempts at a socket that is the same file as at the last attempt.
 const RETRY: Duration = Duration::from_millis(50);
-/// Between two looks at the socket's file while there is no daemon, which cost a system call each. In the first second a daemon
-/// that was restarted comes back.
+/// Between two looks at the socket's file while there is no daemon, which cost a system call each.
+/// In the first second a daemon that was restarted comes back.
 ///
-/// It is not watched with inotify(7): a process that ends with such a watch, or soon after it removed one, stays until a
-/// worker of the kernel has run on each CPU that used one (`fsnotify_destroy_group`). Beside busy real-time threads that took
-/// more than 20 seconds, in which the process counted as alive.
+/// It is not watched with inotify(7): a process that ends with such a watch, or soon after it
+/// removed one, stays until a worker of the kernel has run on each CPU that used one
+/// (`fsnotify_destroy_group`). Beside busy real-time threads that took more than 20 seconds, in
+/// which the process counted as alive.
 const LOOK_SOON: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_secs(1);
@@ -56,7 +59,8 @@ const SERVING_MAX: Duration = Duration::from_secs(1);
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// A connection that lasted for less is no reason to connect again at once.
 const STOOD: Duration = Duration::from_secs(1);
-/// How long to wait for the daemon to report the exit status of a partner, if this process cannot read it.
+/// How long to wait for the daemon to report the exit status of a partner, if this process cannot
+/// read it.
 const WITNESS_MAX: Duration = Duration::from_millis(10);
 /// Between attempts while others crowd the daemon's socket.
 const BUSY_RETRY: Duration = Duration::from_millis(10);
@@ -105,7 +109,11 @@ struct SocketFile {
 impl SocketFile {
     fn at(path: &Path) -> Option<SocketFile> {
         let file = path.symlink_metadata().ok()?;
-        Some(SocketFile { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) })
+        Some(SocketFile {
+            device: file.dev(),
+            inode: file.ino(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
     }
 }
 
@@ -152,7 +160,8 @@ pub(super) struct SessionThread {
     /// Of direct rings, by serial.
     halves: Vec<HalfRing>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
-    /// Peers whose exit was seen before the daemon reported its cause, and the time at which waiting for that ends.
+    /// Peers whose exit was seen before the daemon reported its cause, and the time at which
+    /// waiting for that ends.
     unreported_exits: Vec<(PeerStatus, Instant)>,
     next_token: u64,
 }
@@ -204,7 +213,12 @@ impl SessionThread {
                 Phase::Opening(opening) => Some(opening.deadline),
                 Phase::Up => None,
             };
-            let wake = self.unreported_exits.iter().map(|(_, until)| *until).chain(wake).min();
+            let wake = self
+                .unreported_exits
+                .iter()
+                .map(|(_, until)| *until)
+                .chain(wake)
+                .min();
             let timeout = wake.map(|at| at.saturating_duration_since(now));
             if self.set.wait(&mut tokens, timeout).is_err() {
                 break;
@@ -240,7 +254,11 @@ impl SessionThread {
     }
 
     fn look_interval(&self) -> Duration {
-        if self.is_handed_out && self.down_since.elapsed() < SOON { LOOK_SOON } else { LOOK }
+        if self.is_handed_out && self.down_since.elapsed() < SOON {
+            LOOK_SOON
+        } else {
+            LOOK
+        }
     }
 
     /// Whether a daemon has made or removed the socket since the last attempt began.
@@ -254,13 +272,19 @@ impl SessionThread {
         self.path = path;
         self.seen = SocketFile::at(&self.path);
         // The kernel takes no limit of 0.
-        let limit = self.order.limit.clamp(Duration::from_millis(1), CONNECT_MAX);
+        let limit = self
+            .order
+            .limit
+            .clamp(Duration::from_millis(1), CONNECT_MAX);
         let conn = Conn::connect(&self.path, limit).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon(e),
             _ => Failure::System("connecting".to_owned(), e),
         })?;
         if check {
-            let uid = conn.peer().map_err(Failure::system("asking who listens"))?.uid;
+            let uid = conn
+                .peer()
+                .map_err(Failure::system("asking who listens"))?
+                .uid;
             if !may_order(uid) {
                 return Err(Failure::Stranger(uid));
             }
@@ -275,15 +299,20 @@ impl SessionThread {
         };
         // Failing to send means that the daemon closed first; its reason is there to be read.
         let _ = conn.send(&request.encode());
-        self.set.add(&conn, CONNECTION).map_err(Failure::system("watching the connection"))?;
+        self.set
+            .add(&conn, CONNECTION)
+            .map_err(Failure::system("watching the connection"))?;
         self.conn = Some(conn);
-        let deadline =
-            self.first.as_ref().map_or_else(|| Instant::now() + self.order.limit, |(_, until)| *until);
+        let deadline = self
+            .first
+            .as_ref()
+            .map_or_else(|| Instant::now() + self.order.limit, |(_, until)| *until);
         self.phase = Phase::Opening(Opening::new(deadline));
         Ok(())
     }
 
-    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn. Whether there may be a rest.
+    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn. Whether
+    /// there may be a rest.
     fn read(&mut self) -> bool {
         for _ in 0..64 {
             let mut frame = [0; FRAME_BYTES];
@@ -322,12 +351,17 @@ impl SessionThread {
                         opening.map(&self.core)?;
                         crate::fault_point!(
                             "after_map_before_mapped",
-                            return Err(Failure::system("fault point")(io::ErrorKind::OutOfMemory.into()))
+                            return Err(Failure::system("fault point")(
+                                io::ErrorKind::OutOfMemory.into()
+                            ))
                         );
                         self.hand_over();
-                        // If the daemon has closed the connection, the next read returns the reason.
-                        let _ =
-                            self.conn.as_ref().map(|conn| conn.send(&Request::Mapped { serial }.encode()));
+                        // If the daemon has closed the connection, the next read returns the
+                        // reason.
+                        let _ = self
+                            .conn
+                            .as_ref()
+                            .map(|conn| conn.send(&Request::Mapped { serial }.encode()));
                         return Ok(());
                     }
                     Step::Ready => {}
@@ -339,7 +373,8 @@ impl SessionThread {
                     self.is_handed_out = true;
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
-                        // Whoever waits takes the session over; if nobody does, it is dropped and stops this thread.
+                        // Whoever waits takes the session over; if nobody does, it is dropped and
+                        // stops this thread.
                         let _ = told.send(Ok(()));
                     }
                 }
@@ -363,7 +398,12 @@ impl SessionThread {
     /// The connection, or the attempt at one, has ended.
     fn fail(&mut self, failure: Failure) {
         self.hang_up();
-        let ended = std::mem::replace(&mut self.phase, Phase::Down { next: Instant::now() });
+        let ended = std::mem::replace(
+            &mut self.phase,
+            Phase::Down {
+                next: Instant::now(),
+            },
+        );
         if let Phase::Opening(opening) = ended {
             // A daemon that lives delivers until it has read that the connection has ended.
             let may_deliver = opening.is_mapped() && matches!(failure, Failure::Timeout);
@@ -378,15 +418,24 @@ impl SessionThread {
             self.busy = Some(reply.clone());
         }
         let busy = matches!(failure, Failure::Busy(_));
-        let refused = matches!(failure, Failure::Refused(_) | Failure::Stranger(_) | Failure::Protocol(_));
+        let refused = matches!(
+            failure,
+            Failure::Refused(_) | Failure::Stranger(_) | Failure::Protocol(_)
+        );
         let reason = match &failure {
             Failure::Refused(reply) => Some(reason::keep(&reply.text)),
             _ => None,
         };
-        let ended = matches!(failure, Failure::Closed | Failure::System(..) | Failure::NoDaemon(_));
+        let ended = matches!(
+            failure,
+            Failure::Closed | Failure::System(..) | Failure::NoDaemon(_)
+        );
         // Giving up would lose what a daemon delivered before it ended.
         let again = (busy || ended && self.holds_messages)
-            && self.first.as_ref().is_none_or(|(_, until)| Instant::now() < *until);
+            && self
+                .first
+                .as_ref()
+                .is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);
         let first = if again { None } else { self.first.take() };
         // Only the session can hand out what was delivered to it.
@@ -405,7 +454,9 @@ impl SessionThread {
             (false, false) if refused => REFUSED_RETRY,
             (false, false) => RETRY,
         };
-        self.phase = Phase::Down { next: Instant::now() + pause };
+        self.phase = Phase::Down {
+            next: Instant::now() + pause,
+        };
         // Also of one that was never quite up: some of its rings may be in use.
         self.shut(reason.map_or(Why::Down, Why::Refused));
         if was_up {
@@ -413,13 +464,19 @@ impl SessionThread {
         }
         if let Some(number) = reason.filter(|_| self.refused != reason) {
             self.refused = reason;
-            self.tell(Event::Refused { reason: reason::text(number) });
+            self.tell(Event::Refused {
+                reason: reason::text(number),
+            });
         }
         self.report_exit(|_| true);
         self.wake();
         if let Some((told, _)) = first {
             // `connect` waits for it.
-            let _ = told.send(if self.is_handed_out { Ok(()) } else { Err(error) });
+            let _ = told.send(if self.is_handed_out {
+                Ok(())
+            } else {
+                Err(error)
+            });
         }
     }
 
@@ -446,24 +503,35 @@ impl SessionThread {
             Failure::Protocol(what) => ConnectError::Protocol { path, what },
             Failure::System(what, source) => ConnectError::System { what, source },
             Failure::NoDaemon(source) => match self.serving() {
-                Some((instance, pid)) => ConnectError::NoSocket { path, instance, pid, source },
+                Some((instance, pid)) => ConnectError::NoSocket {
+                    path,
+                    instance,
+                    pid,
+                    source,
+                },
                 None => ConnectError::NoDaemon { path, source },
             },
             Failure::Stranger(uid) => ConnectError::Stranger { path, uid },
             Failure::Closed => {
                 let text = "rtd closed the connection: it ended, or its log says why it ended this session";
                 let source = io::Error::new(io::ErrorKind::ConnectionReset, text);
-                ConnectError::System { what: path.display().to_string(), source }
+                ConnectError::System {
+                    what: path.display().to_string(),
+                    source,
+                }
             }
             Failure::Timeout => ConnectError::Timeout { path, limit },
         }
     }
 
-    /// The daemon that runs and whose socket was removed. Looked for once a second, not at each attempt: the statistics pages
-    /// are opened and mapped for it.
+    /// The daemon that runs and whose socket was removed. Looked for once a second, not at each
+    /// attempt: the statistics pages are opened and mapped for it.
     fn serving(&mut self) -> Option<(String, u32)> {
         let now = Instant::now();
-        let known = self.serving.take().filter(|(read, _)| now.duration_since(*read) < SERVING_MAX);
+        let known = self
+            .serving
+            .take()
+            .filter(|(read, _)| now.duration_since(*read) < SERVING_MAX);
         let (read, serving) = known.unwrap_or_else(|| (now, self.order.place.serving(&self.path)));
         self.serving = Some((read, serving.clone()));
         serving
@@ -480,9 +548,15 @@ impl SessionThread {
                 Command::Stop => stop = true,
                 Command::Wake => wake = true,
                 Command::Explain { endpoint, answer } => {
-                    let up = matches!(self.phase, Phase::Up) && self.questions.len() < QUESTIONS_MAX;
+                    let up =
+                        matches!(self.phase, Phase::Up) && self.questions.len() < QUESTIONS_MAX;
                     let request = Request::Explain { endpoint }.encode();
-                    if up && self.conn.as_ref().is_some_and(|conn| conn.send(&request).unwrap_or(false)) {
+                    if up
+                        && self
+                            .conn
+                            .as_ref()
+                            .is_some_and(|conn| conn.send(&request).unwrap_or(false))
+                    {
                         self.questions.push_back(answer);
                     }
                 }
@@ -496,13 +570,20 @@ impl SessionThread {
 
     /// The session was dropped, or never came to be.
     fn finish(&mut self) {
-        // Where there is no room for it, rtd takes the end of the connection for what it looks like.
-        let _ = self.conn.as_ref().map(|conn| conn.send(&Request::Leave.encode()));
+        // Where there is no room for it, rtd takes the end of the connection for what it looks
+        // like.
+        let _ = self
+            .conn
+            .as_ref()
+            .map(|conn| conn.send(&Request::Leave.encode()));
         self.hang_up();
         self.shut(Why::Closed);
         let mut table = self.core.table();
         table.state = State::Closed;
-        let (senders, receivers) = (std::mem::take(&mut table.senders), std::mem::take(&mut table.receivers));
+        let (senders, receivers) = (
+            std::mem::take(&mut table.senders),
+            std::mem::take(&mut table.receivers),
+        );
         drop(table);
         // Ends that nobody has.
         drop((senders, receivers));

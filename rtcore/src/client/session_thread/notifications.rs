@@ -48,9 +48,14 @@ enum At {
 impl SessionThread {
     pub(super) fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match notice {
-            Notice::Ring { channel, serial, pid, uid, program, .. } => {
-                self.ring_half(channel, serial, Other { pid, uid, program }, fds)
-            }
+            Notice::Ring {
+                channel,
+                serial,
+                pid,
+                uid,
+                program,
+                ..
+            } => self.ring_half(channel, serial, Other { pid, uid, program }, fds),
             Notice::Join { channel, serial } => self.join(channel, serial, fds),
             Notice::Reach { channel, reachable } => {
                 let connection = self.connection;
@@ -71,8 +76,17 @@ impl SessionThread {
     }
 
     fn find(&self, id: u32) -> Option<At> {
-        let out = self.outs.iter().position(|entry| entry.id == Some(id)).map(At::TxEnd);
-        out.or_else(|| self.ins.iter().position(|entry| entry.id == Some(id)).map(At::RxEnd))
+        let out = self
+            .outs
+            .iter()
+            .position(|entry| entry.id == Some(id))
+            .map(At::TxEnd);
+        out.or_else(|| {
+            self.ins
+                .iter()
+                .position(|entry| entry.id == Some(id))
+                .map(At::RxEnd)
+        })
     }
 
     /// The first step of a direct ring: maps what this side writes.
@@ -84,51 +98,80 @@ impl SessionThread {
         fds: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
         let [own, eventfd, page] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
-            Failure::Protocol(format!("{} descriptors with a direct ring, not 3", fds.len()))
+            Failure::Protocol(format!(
+                "{} descriptors with a direct ring, not 3",
+                fds.len()
+            ))
         })?;
         let (side, info) = match self.find(channel) {
             Some(At::TxEnd(index)) => (Side::Producer, self.outs[index].channel),
             Some(At::RxEnd(index)) => (Side::Consumer, self.ins[index].channel),
             None => {
-                return Err(Failure::Protocol(format!("a ring for channel {channel}, which there is not")));
+                return Err(Failure::Protocol(format!(
+                    "a ring for channel {channel}, which there is not"
+                )));
             }
         };
         let failed = |e| Failure::system(&format!("mapping the ring of {}", info.endpoint))(e);
-        let bells =
-            Map::of(page.as_fd(), Receipt::PAGE_BYTES, true).and_then(Bells::shared).map_err(failed)?;
+        let bells = Map::of(page.as_fd(), Receipt::PAGE_BYTES, true)
+            .and_then(Bells::shared)
+            .map_err(failed)?;
         let half = Half::new(side, geometry(&info)?, &own, eventfd, bells).map_err(failed)?;
         // Another for the same channel: the one before will not be joined any more.
         self.halves.retain(|half| half.channel != channel);
         if self.halves.len() == HALVES_MAX {
-            return Err(Failure::Protocol(format!("{HALVES_MAX} direct rings wait for their other halves")));
+            return Err(Failure::Protocol(format!(
+                "{HALVES_MAX} direct rings wait for their other halves"
+            )));
         }
-        self.halves.push(HalfRing { channel, serial, other, half, own, page });
+        self.halves.push(HalfRing {
+            channel,
+            serial,
+            other,
+            half,
+            own,
+            page,
+        });
         let mapped = Request::Mapped { serial }.encode();
         match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
             Some(Ok(false)) => Err(Failure::Protocol("rtd does not read".to_owned())),
-            // The end of the connection is read behind the frames that are still there: the other side may count on
-            // what they say (a Join).
+            // The end of the connection is read behind the frames that are still there: the other
+            // side may count on what they say (a Join).
             _ => Ok(()),
         }
     }
 
     /// The second: the other's half, and who is there.
     fn join(&mut self, channel: u32, serial: u32, fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        let [other, pidfd] = <[OwnedFd; 2]>::try_from(fds)
-            .map_err(|fds| Failure::Protocol(format!("{} descriptors with Join, not 2", fds.len())))?;
-        let Some(at) = self.halves.iter().position(|half| (half.channel, half.serial) == (channel, serial))
+        let [other, pidfd] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| {
+            Failure::Protocol(format!("{} descriptors with Join, not 2", fds.len()))
+        })?;
+        let Some(at) = self
+            .halves
+            .iter()
+            .position(|half| (half.channel, half.serial) == (channel, serial))
         else {
             // Of a ring that was replaced meanwhile.
             return Ok(());
         };
-        let HalfRing { other: Other { pid, uid, program }, half, own, page, .. } =
-            self.halves.swap_remove(at);
+        let HalfRing {
+            other: Other { pid, uid, program },
+            half,
+            own,
+            page,
+            ..
+        } = self.halves.swap_remove(at);
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::TxEnd(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
-                let memory = RingMemory { producer: own, consumer: other, page };
-                let (partner, connection) = (self.partner(pidfd, pid, program, memory)?, self.connection);
+                let memory = RingMemory {
+                    producer: own,
+                    consumer: other,
+                    page,
+                };
+                let (partner, connection) =
+                    (self.partner(pidfd, pid, program, memory)?, self.connection);
                 let other = &partner.memory.consumer;
                 let producer = half.into_producer(other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
@@ -137,11 +180,19 @@ impl SessionThread {
                 self.tell_lost(endpoint, lost);
             }
             Some(At::RxEnd(index)) => {
-                let memory = RingMemory { producer: other, consumer: own, page };
+                let memory = RingMemory {
+                    producer: other,
+                    consumer: own,
+                    page,
+                };
                 let partner = self.partner(pidfd, pid, program, memory)?;
                 let other = &partner.memory.producer;
                 let consumer = half.into_consumer(other, CONSUMER_BELL).map_err(failed)?;
-                let origin = Origin { pid, uid, verified: true };
+                let origin = Origin {
+                    pid,
+                    uid,
+                    verified: true,
+                };
                 self.receive(index, consumer, Some((partner, origin)));
             }
             // Removed from the table since its first half came.
@@ -150,7 +201,8 @@ impl SessionThread {
         Ok(())
     }
 
-    /// Watches over who is at the other end. Kept from here on until it is taken out of the set again.
+    /// Watches over who is at the other end. Kept from here on until it is taken out of the set
+    /// again.
     fn partner(
         &mut self,
         pidfd: OwnedFd,
@@ -161,12 +213,25 @@ impl SessionThread {
         let token = self.next_token;
         self.next_token += 1;
         let pidfd = PidFd::from(pidfd);
-        self.set.add(&pidfd, token).map_err(Failure::system("watching a partner"))?;
-        Ok(Partner { pidfd, pid, program, token, memory })
+        self.set
+            .add(&pidfd, token)
+            .map_err(Failure::system("watching a partner"))?;
+        Ok(Partner {
+            pidfd,
+            pid,
+            program,
+            token,
+            memory,
+        })
     }
 
     /// Hands a ring to whoever receives from this channel.
-    pub(super) fn receive(&mut self, index: usize, consumer: Consumer, partner: Option<(Partner, Origin)>) {
+    pub(super) fn receive(
+        &mut self,
+        index: usize,
+        consumer: Consumer,
+        partner: Option<(Partner, Origin)>,
+    ) {
         self.ins[index].renew(consumer, partner);
     }
 
@@ -184,18 +249,33 @@ impl SessionThread {
         }
         for entry in &mut self.ins {
             if let Some(partner) = entry.partner(token) {
-                found = Some((entry.channel.process, partner.pid, partner.pidfd.ending(pid_of(partner))));
+                found = Some((
+                    entry.channel.process,
+                    partner.pid,
+                    partner.pidfd.ending(pid_of(partner)),
+                ));
                 let _ = self.set.remove(&partner.pidfd);
                 entry.on_peer_exit(token);
             }
         }
         if let Some((Some(process), pid, ending)) = found {
-            let news = PeerStatus { process, state: PeerState::Dead, pid, ending };
-            // The daemon is its witness as well, and may know more: it has the word for a moment while it is there.
+            let news = PeerStatus {
+                process,
+                state: PeerState::Dead,
+                pid,
+                ending,
+            };
+            // The daemon is its witness as well, and may know more: it has the word for a moment
+            // while it is there.
             if ending.is_some() || self.conn.is_none() {
                 self.peer(news);
-            } else if !self.unreported_exits.iter().any(|(other, _)| *other == news) {
-                self.unreported_exits.push((news, Instant::now() + WITNESS_MAX));
+            } else if !self
+                .unreported_exits
+                .iter()
+                .any(|(other, _)| *other == news)
+            {
+                self.unreported_exits
+                    .push((news, Instant::now() + WITNESS_MAX));
             }
         }
         if let Some((endpoint, count)) = lost {
@@ -206,8 +286,9 @@ impl SessionThread {
 
     /// Reports the exits for whose causes the wait is `over`.
     pub(super) fn report_exit(&mut self, over: impl Fn(Instant) -> bool) {
-        let (told, waiting) =
-            std::mem::take(&mut self.unreported_exits).into_iter().partition(|(_, at)| over(*at));
+        let (told, waiting) = std::mem::take(&mut self.unreported_exits)
+            .into_iter()
+            .partition(|(_, at)| over(*at));
         self.unreported_exits = waiting;
         let told: Vec<(PeerStatus, Instant)> = told;
         if told.is_empty() {
@@ -219,25 +300,35 @@ impl SessionThread {
         self.wake();
     }
 
-    /// A daemon that has just come knows only who has registered with it. Of the others those that have ended meanwhile
-    /// are lost; the rest is on its way.
+    /// A daemon that has just come knows only who has registered with it. Of the others those that
+    /// have ended meanwhile are lost; the rest is on its way.
     pub(super) fn miss(&mut self, reported: &[PeerStatus]) {
         let mut known = self.core.table().peers.clone();
         known.retain(|peer| {
-            peer.state == PeerState::Alive && !reported.iter().any(|news| news.process == peer.process)
+            peer.state == PeerState::Alive
+                && !reported.iter().any(|news| news.process == peer.process)
         });
         for peer in known {
             let pid = i32::try_from(peer.pid).unwrap_or(0);
             if !PidFd::open(pid).is_ok_and(|process| process.is_alive()) {
-                self.peer(PeerStatus { state: PeerState::Dead, ending: None, ..peer });
+                self.peer(PeerStatus {
+                    state: PeerState::Dead,
+                    ending: None,
+                    ..peer
+                });
             }
         }
     }
 
     /// What became of a process; told once, whoever says it.
     pub(super) fn peer(&mut self, news: PeerStatus) {
-        self.unreported_exits.retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
-        for entry in self.outs.iter().filter(|entry| entry.channel.process == Some(news.process)) {
+        self.unreported_exits
+            .retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
+        for entry in self
+            .outs
+            .iter()
+            .filter(|entry| entry.channel.process == Some(news.process))
+        {
             entry.set_ending(news.ending);
             entry.refuse_dead();
             if news.state != PeerState::Alive {
@@ -245,7 +336,10 @@ impl SessionThread {
             }
         }
         let mut table = self.core.table();
-        let before = table.peers.iter().position(|peer| peer.process == news.process);
+        let before = table
+            .peers
+            .iter()
+            .position(|peer| peer.process == news.process);
         // Of an earlier life, whose descriptor told it later than the daemon told of the next.
         let stale = |known: PeerStatus| known.state == PeerState::Alive && known.pid != news.pid;
         if news.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
@@ -257,13 +351,20 @@ impl SessionThread {
                 let known = table.peers[at];
                 // Who says less about the same end does not take away what is known.
                 let same = known.state == news.state && known.pid == news.pid;
-                let ending = if same { news.ending.or(known.ending) } else { news.ending };
+                let ending = if same {
+                    news.ending.or(known.ending)
+                } else {
+                    news.ending
+                };
                 table.peers[at] = PeerStatus { ending, ..news };
             }
             None if table.peers.len() < PEERS_MAX => table.peers.push(news),
             None => {}
         }
-        let at = table.peers.iter().position(|peer| peer.process == news.process);
+        let at = table
+            .peers
+            .iter()
+            .position(|peer| peer.process == news.process);
         if let Some(at) = at {
             // First the pids of the name: a caller that finds the pid known must find it there.
             table.note_pid(&news);
@@ -282,14 +383,27 @@ fn pid_of(partner: &Partner) -> i32 {
 
 /// What to tell of it; nothing when it is known.
 fn event_of(before: Option<PeerStatus>, news: PeerStatus) -> Option<Event> {
-    let PeerStatus { process, pid, ending, .. } = news;
+    let PeerStatus {
+        process,
+        pid,
+        ending,
+        ..
+    } = news;
     let was_alive = before.filter(|known| known.state == PeerState::Alive);
     match (was_alive, news.state) {
         (Some(known), PeerState::Alive) if known.pid == pid => None,
         (_, PeerState::Alive) => Some(Event::PeerBack { process, pid }),
-        (Some(known), _) => Some(Event::PeerLost { process, pid: known.pid, ending }),
+        (Some(known), _) => Some(Event::PeerLost {
+            process,
+            pid: known.pid,
+            ending,
+        }),
         (None, PeerState::Dead) if before.is_none_or(|known| known.pid != pid) => {
-            Some(Event::PeerLost { process, pid, ending })
+            Some(Event::PeerLost {
+                process,
+                pid,
+                ending,
+            })
         }
         (None, _) => None,
     }
@@ -302,7 +416,12 @@ mod tests {
     use crate::wire::Name;
 
     fn news(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerStatus {
-        PeerStatus { process: Name::new("drive").unwrap(), state, pid, ending }
+        PeerStatus {
+            process: Name::new("drive").unwrap(),
+            state,
+            pid,
+            ending,
+        }
     }
 
     #[test]
@@ -310,14 +429,35 @@ mod tests {
         use PeerState::{Alive, Dead, Unregistered};
         let process = Name::new("drive").unwrap();
         let killed = Some(Ending::Signal(9));
-        let lost = |pid, ending| Some(Event::PeerLost { process, pid, ending });
+        let lost = |pid, ending| {
+            Some(Event::PeerLost {
+                process,
+                pid,
+                ending,
+            })
+        };
         let back = |pid| Some(Event::PeerBack { process, pid });
         assert_eq!(event_of(None, news(Alive, 7, None)), back(7));
-        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Alive, 7, None)), None);
-        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Alive, 8, None)), back(8));
-        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Dead, 7, killed)), lost(7, killed));
-        assert_eq!(event_of(Some(news(Dead, 7, None)), news(Dead, 7, killed)), None);
-        assert_eq!(event_of(Some(news(Alive, 7, None)), news(Unregistered, 7, None)), lost(7, None));
+        assert_eq!(
+            event_of(Some(news(Alive, 7, None)), news(Alive, 7, None)),
+            None
+        );
+        assert_eq!(
+            event_of(Some(news(Alive, 7, None)), news(Alive, 8, None)),
+            back(8)
+        );
+        assert_eq!(
+            event_of(Some(news(Alive, 7, None)), news(Dead, 7, killed)),
+            lost(7, killed)
+        );
+        assert_eq!(
+            event_of(Some(news(Dead, 7, None)), news(Dead, 7, killed)),
+            None
+        );
+        assert_eq!(
+            event_of(Some(news(Alive, 7, None)), news(Unregistered, 7, None)),
+            lost(7, None)
+        );
         assert_eq!(event_of(None, news(Unregistered, 0, None)), None);
     }
 }

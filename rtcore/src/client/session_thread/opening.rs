@@ -1,7 +1,8 @@
-//! What the daemon sends between Open and Ready: collected first, mapped at Map, and put in force at Ready.
+//! What the daemon sends between Open and Ready: collected first, mapped at Map, and put in force
+//! at Ready.
 //!
-//! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends after that changes one
-//! thing: the rings to receive from that came with it are read.
+//! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends
+//! after that changes one thing: the rings to receive from that came with it are read.
 
 use super::{Failure, Phase, SessionThread};
 use crate::client::core::{CHANNELS_MAX, Core, State};
@@ -56,7 +57,16 @@ impl Opening {
     pub fn new(deadline: Instant) -> Opening {
         let (bells, semaphores, channels) = (None, Vec::new(), Vec::new());
         let (peers, later) = (Vec::new(), Vec::new());
-        Opening { deadline, generation: 0, bells, semaphores, channels, ends: None, peers, later }
+        Opening {
+            deadline,
+            generation: 0,
+            bells,
+            semaphores,
+            channels,
+            ends: None,
+            peers,
+            later,
+        }
     }
 
     /// Whether the daemon may deliver into the rings.
@@ -72,9 +82,15 @@ impl Opening {
             _ => return Err(Failure::Refused(reply)),
         }
         let [page] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
-            Failure::Protocol(format!("{} descriptors with the answer to Open, not 1", fds.len()))
+            Failure::Protocol(format!(
+                "{} descriptors with the answer to Open, not 1",
+                fds.len()
+            ))
         })?;
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half travels back")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the lower half travels back"
+        )]
         let generation = reply.generation as u32;
         self.generation = generation;
         let map = Map::of(page.as_fd(), Bells::BYTES, true)
@@ -86,7 +102,9 @@ impl Opening {
     /// Takes one notice.
     pub fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<Step, Failure> {
         if self.bells.is_none() {
-            return Err(Failure::Protocol(format!("{notice:?} before the answer to Open")));
+            return Err(Failure::Protocol(format!(
+                "{notice:?} before the answer to Open"
+            )));
         }
         let mapped = self.ends.is_some();
         match notice {
@@ -99,24 +117,29 @@ impl Opening {
                 self.channels.push((channel, None))
             }
             Notice::Channel(_) => {
-                return Err(Failure::Protocol(format!("more than {CHANNELS_MAX} channels for one process")));
+                return Err(Failure::Protocol(format!(
+                    "more than {CHANNELS_MAX} channels for one process"
+                )));
             }
             Notice::Peer(news) => self.peers.push(news),
-            Notice::Ring { channel, semaphores, .. } => {
-                match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
-                    Some((channel, handles)) if !channel.direct && !mapped => {
-                        *handles = Some(handles_of(fds)?);
-                        self.semaphores.extend(semaphores.map(|named| (channel.channel, named)));
-                    }
-                    Some((channel, _)) if channel.direct => self.defer(notice, fds)?,
-                    Some(_) => return Err(Failure::Protocol(format!("{notice:?} after Map"))),
-                    None => {
-                        return Err(Failure::Protocol(format!(
-                            "a ring for channel {channel}, which there is not"
-                        )));
-                    }
+            Notice::Ring {
+                channel,
+                semaphores,
+                ..
+            } => match self.channels.iter_mut().find(|(c, _)| c.channel == channel) {
+                Some((channel, handles)) if !channel.direct && !mapped => {
+                    *handles = Some(handles_of(fds)?);
+                    self.semaphores
+                        .extend(semaphores.map(|named| (channel.channel, named)));
                 }
-            }
+                Some((channel, _)) if channel.direct => self.defer(notice, fds)?,
+                Some(_) => return Err(Failure::Protocol(format!("{notice:?} after Map"))),
+                None => {
+                    return Err(Failure::Protocol(format!(
+                        "a ring for channel {channel}, which there is not"
+                    )));
+                }
+            },
             Notice::Join { .. } | Notice::Reach { .. } => self.defer(notice, fds)?,
         }
         Ok(Step::Nothing)
@@ -124,7 +147,9 @@ impl Opening {
 
     fn defer(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         if self.later.len() == LATER_MAX {
-            return Err(Failure::Protocol(format!("more than {LATER_MAX} notices before Ready")));
+            return Err(Failure::Protocol(format!(
+                "more than {LATER_MAX} notices before Ready"
+            )));
         }
         self.later.push((notice, fds));
         Ok(())
@@ -135,7 +160,11 @@ impl Opening {
         let Some(page) = &self.bells else {
             return Err(Failure::Protocol("Map before the answer to Open".into()));
         };
-        let routed = self.channels.iter().filter(|(channel, _)| !channel.direct).count();
+        let routed = self
+            .channels
+            .iter()
+            .filter(|(channel, _)| !channel.direct)
+            .count();
         let bells = match (core.has_semaphores(), self.semaphores.len()) {
             (false, 0) => page.clone(),
             (true, named) if named == routed => open_semaphores(core.skin, &self.semaphores)?,
@@ -148,25 +177,39 @@ impl Opening {
         };
         let map = |(channel, handles): &mut (Channel, Option<Handles>)| {
             let geometry = geometry(channel)?;
-            let failed = |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
-            // The session's end sleeps at the bell with the channel's number; those of an inbox move together.
+            let failed =
+                |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
+            // The session's end sleeps at the bell with the channel's number; those of an inbox
+            // move together.
             let bell = channel.channel;
             let end = match (handles.take(), channel.role) {
                 (None, _) if channel.direct => End::Later,
                 (None, _) => {
-                    return Err(Failure::Protocol(format!("no ring for `{}` before Map", channel.endpoint)));
+                    return Err(Failure::Protocol(format!(
+                        "no ring for `{}` before Map",
+                        channel.endpoint
+                    )));
                 }
-                (Some(handles), Role::Sender) => {
-                    End::Producer(handles.into_producer(geometry, &bells, bell).map_err(failed)?)
-                }
+                (Some(handles), Role::Sender) => End::Producer(
+                    handles
+                        .into_producer(geometry, &bells, bell)
+                        .map_err(failed)?,
+                ),
                 (Some(handles), _) => {
-                    let consumer = handles.into_consumer(geometry, &bells, bell).map_err(failed)?;
+                    let consumer = handles
+                        .into_consumer(geometry, &bells, bell)
+                        .map_err(failed)?;
                     End::Consumer(consumer.keeping(channel.keep))
                 }
             };
             Ok(end)
         };
-        self.ends = Some(self.channels.iter_mut().map(map).collect::<Result<_, _>>()?);
+        self.ends = Some(
+            self.channels
+                .iter_mut()
+                .map(map)
+                .collect::<Result<_, _>>()?,
+        );
         Ok(())
     }
 }
@@ -181,7 +224,9 @@ fn open_semaphores(skin: &Skin, channels: &[(u32, Semaphores)]) -> Result<Bells,
     let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();
     for (channel, named) in channels {
         for (bell, number) in [(*channel, named.own), (daemon_bell(*channel), named.lane)] {
-            let place = usize::try_from(bell).ok().and_then(|bell| by_number.get_mut(bell));
+            let place = usize::try_from(bell)
+                .ok()
+                .and_then(|bell| by_number.get_mut(bell));
             let unknown = || Failure::Protocol(format!("no channel has the number {channel}"));
             *place.ok_or_else(unknown)? = Some(open(named, number)?);
         }
@@ -191,7 +236,12 @@ fn open_semaphores(skin: &Skin, channels: &[(u32, Semaphores)]) -> Result<Bells,
 
 pub(super) fn geometry(channel: &Channel) -> Result<Geometry, Failure> {
     channel.geometry().ok_or_else(|| {
-        let Channel { endpoint, slots, payload_bytes, .. } = channel;
+        let Channel {
+            endpoint,
+            slots,
+            payload_bytes,
+            ..
+        } = channel;
         Failure::Protocol(format!(
             "`{endpoint}` has {slots} slots of {payload_bytes} bytes, which no ring has"
         ))
@@ -205,20 +255,36 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 }
 
 impl SessionThread {
-    /// What this daemon goes on with: the memory that counts refusals, and the direct rings of earlier daemons. Before it is
-    /// told that the rings are mapped, and so before the program can send anything.
+    /// What this daemon goes on with: the memory that counts refusals, and the direct rings of
+    /// earlier daemons. Before it is told that the rings are mapped, and so before the program can
+    /// send anything.
     ///
-    /// A new connection has room for these frames. Where it has not, or where descriptors run out, the messages of those
-    /// rings arrive all the same and are in no ledger.
+    /// A new connection has room for these frames. Where it has not, or where descriptors run out,
+    /// the messages of those rings arrive all the same and are in no ledger.
     pub(super) fn hand_over(&self) {
-        let (Phase::Opening(opening), Some(conn)) = (&self.phase, &self.conn) else { return };
+        let (Phase::Opening(opening), Some(conn)) = (&self.phase, &self.conn) else {
+            return;
+        };
         let _ = conn.send_with(&Request::Refusals.encode(), &[self.core.refusals.as_fd()]);
-        for (channel, _) in opening.channels.iter().filter(|(channel, _)| channel.direct) {
-            let out = self.outs.iter().find(|entry| entry.channel.endpoint == channel.endpoint);
+        for (channel, _) in opening
+            .channels
+            .iter()
+            .filter(|(channel, _)| channel.direct)
+        {
+            let out = self
+                .outs
+                .iter()
+                .find(|entry| entry.channel.endpoint == channel.endpoint);
             let out = out.filter(|_| channel.role == Role::Sender);
-            let into = self.known_receiver(channel).filter(|_| channel.role != Role::Sender);
-            let from = out.into_iter().flat_map(|entry| entry.carried(channel.channel));
-            let to = into.into_iter().flat_map(|index| self.ins[index].carried(channel.channel));
+            let into = self
+                .known_receiver(channel)
+                .filter(|_| channel.role != Role::Sender);
+            let from = out
+                .into_iter()
+                .flat_map(|entry| entry.carried(channel.channel));
+            let to = into
+                .into_iter()
+                .flat_map(|index| self.ins[index].carried(channel.channel));
             for (request, memory) in from.chain(to) {
                 let _ = conn.send_with(&request.encode(), &memory);
             }
@@ -227,14 +293,27 @@ impl SessionThread {
 
     /// Ready: puts in force what was collected.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
-        let Opening { generation, channels, ends, peers, later, .. } = opening;
+        let Opening {
+            generation,
+            channels,
+            ends,
+            peers,
+            later,
+            ..
+        } = opening;
         let Some(ends) = ends else {
             return Err(Failure::Protocol("Ready before Map".into()));
         };
         self.connection += 1;
         self.generation = generation;
         let is_lonely = |id: u32| {
-            let is_it = |notice: &Notice| *notice == Notice::Reach { channel: id, reachable: false };
+            let is_it = |notice: &Notice| {
+                *notice
+                    == Notice::Reach {
+                        channel: id,
+                        reachable: false,
+                    }
+            };
             later.iter().any(|(notice, _)| is_it(notice))
         };
         for ((channel, _), end) in channels.into_iter().zip(ends) {
@@ -260,17 +339,26 @@ impl SessionThread {
         Ok(())
     }
 
-    /// The connection ended before Ready: keeps the rings to receive from that the daemon may have delivered into. The
-    /// caller marks them as over.
+    /// The connection ended before Ready: keeps the rings to receive from that the daemon may have
+    /// delivered into. The caller marks them as over.
     ///
     /// Returns whether they hold messages.
     pub(super) fn keep_received(&mut self, opening: Opening) -> bool {
-        let Opening { channels, ends: Some(ends), .. } = opening else { return false };
+        let Opening {
+            channels,
+            ends: Some(ends),
+            ..
+        } = opening
+        else {
+            return false;
+        };
         let mut holds = false;
         for ((channel, _), end) in channels.into_iter().zip(ends) {
-            let End::Consumer(mut consumer) = end else { continue };
-            // What cannot be counted the inbox reports. An empty ring is kept too: a daemon that lives may deliver into it until
-            // its lane has let go.
+            let End::Consumer(mut consumer) = end else {
+                continue;
+            };
+            // What cannot be counted the inbox reports. An empty ring is kept too: a daemon that
+            // lives may deliver into it until its lane has let go.
             holds |= consumer.available().map_or(true, |count| count > 0);
             if let Some(index) = self.receiver_entry(channel) {
                 self.receive(index, consumer, None);
@@ -281,13 +369,19 @@ impl SessionThread {
 
     /// `lonely`: nobody receives from it.
     fn open_sender(&mut self, channel: Channel, end: End, lonely: bool) {
-        let Some(index) = self.sender_entry(channel) else { return };
+        let Some(index) = self.sender_entry(channel) else {
+            return;
+        };
         let entry = &mut self.outs[index];
         (entry.channel, entry.id) = (channel, Some(channel.channel));
         match end {
             End::Producer(producer) => {
                 let connection = self.connection;
-                let open = if lonely { entry.hold(producer, connection).err() } else { Some(producer) };
+                let open = if lonely {
+                    entry.hold(producer, connection).err()
+                } else {
+                    Some(producer)
+                };
                 let lost = open.map_or(0, |producer| entry.renew(producer, None, connection));
                 self.tell_lost(channel.endpoint, lost);
             }
@@ -295,20 +389,27 @@ impl SessionThread {
         }
     }
 
-    /// A receiver that lives and has not come back to the daemon yet is on its way: until then the way is down. Any
-    /// other is not there.
+    /// A receiver that lives and has not come back to the daemon yet is on its way: until then the
+    /// way is down. Any other is not there.
     fn judge_absent(&self) {
         let table = self.core.table();
         let lives = |peer: &&PeerStatus| peer.state == PeerState::Alive;
         for entry in &self.outs {
-            if !table.peers.iter().filter(lives).any(|peer| entry.channel.process == Some(peer.process)) {
+            if !table
+                .peers
+                .iter()
+                .filter(lives)
+                .any(|peer| entry.channel.process == Some(peer.process))
+            {
                 entry.fail_held();
             }
         }
     }
 
     fn open_receiver(&mut self, channel: Channel, end: End) {
-        let Some(index) = self.receiver_entry(channel) else { return };
+        let Some(index) = self.receiver_entry(channel) else {
+            return;
+        };
         let entry = &mut self.ins[index];
         (entry.channel, entry.id) = (channel, Some(channel.channel));
         if let End::Consumer(consumer) = end {

@@ -1,4 +1,5 @@
-//! What the session thread does with what it shares: the table, the inboxes' posts, the queues of rings.
+//! What the session thread does with what it shares: the table, the inboxes' posts, the queues of
+//! rings.
 
 use super::SessionThread;
 use super::ends::{RxChannel, TxChannel};
@@ -13,19 +14,29 @@ impl SessionThread {
     /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
     pub(super) fn flush(&mut self) -> bool {
         self.outs.iter_mut().for_each(TxChannel::flush);
-        let mut news = self.ins.iter_mut().fold(false, |any, entry| entry.flush() | any);
+        let mut news = self
+            .ins
+            .iter_mut()
+            .fold(false, |any, entry| entry.flush() | any);
         for index in 0..self.outs.len() {
-            let (endpoint, lost) = (self.outs[index].channel.endpoint, self.outs[index].take_lost());
+            let (endpoint, lost) = (
+                self.outs[index].channel.endpoint,
+                self.outs[index].take_lost(),
+            );
             self.tell_lost(endpoint, lost);
             news |= lost > 0;
         }
         let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
         for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
-            // The daemon has a duplicate, so closing alone would leave it in the set. One that has ended is out.
+            // The daemon has a duplicate, so closing alone would leave it in the set. One that has
+            // ended is out.
             let _ = self.set.remove(&partner.pidfd);
         }
         for index in 0..self.ins.len() {
-            let (endpoint, lost) = (self.ins[index].channel.endpoint, self.ins[index].take_lost());
+            let (endpoint, lost) = (
+                self.ins[index].channel.endpoint,
+                self.ins[index].take_lost(),
+            );
             self.tell_lost(endpoint, lost);
             news |= lost > 0;
         }
@@ -52,7 +63,8 @@ impl SessionThread {
         for post in inboxes {
             post.ring();
         }
-        // SYNC POINT with the fence of an inbox that arms: it sees the news, or we see where it sleeps.
+        // SYNC POINT with the fence of an inbox that arms: it sees the news, or we see where it
+        // sleeps.
         fence(Ordering::SeqCst);
         self.ins.iter().for_each(RxChannel::ring);
     }
@@ -72,22 +84,35 @@ impl SessionThread {
 
     /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
     pub(super) fn sender_entry(&mut self, channel: Channel) -> Option<usize> {
-        let known = self.outs.iter().position(|entry| entry.channel.endpoint == channel.endpoint);
+        let known = self
+            .outs
+            .iter()
+            .position(|entry| entry.channel.endpoint == channel.endpoint);
         if known.is_some() || self.outs.len() == ENTRIES_MAX {
             return known;
         }
         let index = self.outs.len();
-        let (entry, handle) =
-            TxChannel::new(index, channel, self.core.refusals.counter(index, channel.endpoint));
+        let (entry, handle) = TxChannel::new(
+            index,
+            channel,
+            self.core.refusals.counter(index, channel.endpoint),
+        );
         self.outs.push(entry);
-        self.core.table().senders.push(Slot { channel, present: true, handle: Some(handle), holder: None });
+        self.core.table().senders.push(Slot {
+            channel,
+            present: true,
+            handle: Some(handle),
+            holder: None,
+        });
         Some(index)
     }
 
     /// The entry of a receiver's channel that there is.
     pub(super) fn known_receiver(&self, channel: &Channel) -> Option<usize> {
         let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
-        self.ins.iter().position(|entry| key(&entry.channel) == key(channel))
+        self.ins
+            .iter()
+            .position(|entry| key(&entry.channel) == key(channel))
     }
 
     /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
@@ -100,7 +125,12 @@ impl SessionThread {
         let (entry, rx) = RxChannel::new(index, channel);
         self.ins.push(entry);
         let mut table = self.core.table();
-        table.receivers.push(Slot { channel, present: true, handle: None, holder: None });
+        table.receivers.push(Slot {
+            channel,
+            present: true,
+            handle: None,
+            holder: None,
+        });
         table.adopt(rx);
         Some(index)
     }
@@ -108,5 +138,9 @@ impl SessionThread {
 
 /// Which kind of receiver: 0 an inbox, else the signal.
 fn role_key(role: Role) -> i32 {
-    if let Role::Signal { signo } = role { signo } else { 0 }
+    if let Role::Signal { signo } = role {
+        signo
+    } else {
+        0
+    }
 }

@@ -1,7 +1,9 @@
-//! Who takes which signal: one taker per number in the whole process, and no thread that lets it through.
+//! Who takes which signal: one taker per number in the whole process, and no thread that lets it
+//! through.
 //!
-//! Invariant: a signal that is claimed is blocked in every thread that existed when it was claimed, so it stays
-//! pending until its one taker takes it. (For an asynchronous handler only the claim holds.)
+//! Invariant: a signal that is claimed is blocked in every thread that existed when it was claimed,
+//! so it stays pending until its one taker takes it. (For an asynchronous handler only the claim
+//! holds.)
 
 use super::SignalsError;
 use crate::sys::{epoll, procfs, rtsignal};
@@ -25,13 +27,18 @@ impl Claim {
     /// Takes these in addition, or none of them.
     pub(in crate::client) fn extend(&mut self, bits: u64) -> Result<(), SignalsError> {
         let new = bits & !self.0;
-        // AcqRel: pairs with the Release in `release`; who takes over sees what the former taker did.
+        // AcqRel: pairs with the Release in `release`; who takes over sees what the former taker
+        // did.
         let taken = CLAIMED.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claimed| {
             (claimed & new == 0).then_some(claimed | new)
         });
         match taken {
             Ok(_) => self.0 |= new,
-            Err(claimed) => return Err(SignalsError::Taken { signo: lowest(claimed & new) }),
+            Err(claimed) => {
+                return Err(SignalsError::Taken {
+                    signo: lowest(claimed & new),
+                });
+            }
         }
         Ok(())
     }
@@ -57,11 +64,15 @@ impl Drop for Claim {
 }
 
 /// The mask of these numbers, if a program may take all of them.
-pub(in crate::client) fn mask_of(signals: impl IntoIterator<Item = i32>) -> Result<u64, SignalsError> {
-    signals.into_iter().try_fold(0, |bits, signo| match rtsignal::refusal(signo) {
-        Some(why) => Err(SignalsError::Refused { signo, why }),
-        None => Ok(bits | rtsignal::bit(signo)),
-    })
+pub(in crate::client) fn mask_of(
+    signals: impl IntoIterator<Item = i32>,
+) -> Result<u64, SignalsError> {
+    signals
+        .into_iter()
+        .try_fold(0, |bits, signo| match rtsignal::refusal(signo) {
+            Some(why) => Err(SignalsError::Refused { signo, why }),
+            None => Ok(bits | rtsignal::bit(signo)),
+        })
 }
 
 /// Blocks the signals in the calling thread.
@@ -69,26 +80,35 @@ pub(super) fn block(bits: u64) -> Result<(), SignalsError> {
     epoll::block_signals(bits).map_err(SignalsError::system("blocking signals"))
 }
 
-/// Blocks the signals in the calling thread and makes sure that all the others block them; else the caller's mask
-/// is as it was. `taker` waits for them and is not asked: a sleeping sigwaitinfo(2) shows its signals as open.
-pub(in crate::client) fn block_everywhere(bits: u64, taker: Option<i32>) -> Result<(), SignalsError> {
+/// Blocks the signals in the calling thread and makes sure that all the others block them; else the
+/// caller's mask is as it was. `taker` waits for them and is not asked: a sleeping sigwaitinfo(2)
+/// shows its signals as open.
+pub(in crate::client) fn block_everywhere(
+    bits: u64,
+    taker: Option<i32>,
+) -> Result<(), SignalsError> {
     let before = epoll::blocked_signals();
     block(bits)?;
     let checked = all_block(bits, taker);
     if checked.is_err() {
-        epoll::set_blocked_signals(before).map_err(SignalsError::system("restoring the signal mask"))?;
+        epoll::set_blocked_signals(before)
+            .map_err(SignalsError::system("restoring the signal mask"))?;
     }
     checked
 }
 
 fn all_block(bits: u64, taker: Option<i32>) -> Result<(), SignalsError> {
-    let masks =
-        procfs::thread_masks().map_err(SignalsError::system("looking at the threads' signal masks"))?;
+    let masks = procfs::thread_masks()
+        .map_err(SignalsError::system("looking at the threads' signal masks"))?;
     for thread in masks.into_iter().filter(|thread| Some(thread.tid) != taker) {
         let open = bits & !thread.blocked;
         if open != 0 {
             let (tid, comm) = (thread.tid, thread.comm);
-            return Err(SignalsError::Unblocked { signo: lowest(open), tid, comm });
+            return Err(SignalsError::Unblocked {
+                signo: lowest(open),
+                tid,
+                comm,
+            });
         }
     }
     Ok(())
@@ -111,7 +131,10 @@ mod tests {
         let bits = mask_of([signo, signo - 1]).unwrap();
         let first = Claim::of(bits).unwrap();
         let refused = Claim::of(rtsignal::bit(signo)).unwrap_err();
-        assert!(matches!(refused, SignalsError::Taken { signo: taken } if taken == signo), "{refused}");
+        assert!(
+            matches!(refused, SignalsError::Taken { signo: taken } if taken == signo),
+            "{refused}"
+        );
         assert!(first.has(bits));
         drop(first);
         let mut second = Claim::of(rtsignal::bit(signo)).unwrap();
@@ -134,7 +157,10 @@ mod tests {
         let other = std::thread::spawn(move || {
             let before = epoll::blocked_signals();
             let refused = block_everywhere(bits, None).unwrap_err();
-            assert!(matches!(refused, SignalsError::Unblocked { .. }), "{refused}");
+            assert!(
+                matches!(refused, SignalsError::Unblocked { .. }),
+                "{refused}"
+            );
             assert_eq!(epoll::blocked_signals(), before);
         });
         other.join().unwrap();

@@ -1,13 +1,15 @@
 //! The dispatcher: one thread in sigwaitinfo(2) that calls the handlers.
 //!
-//! Next is always the lowest number of all that is pending, signals and messages of rings ([`super::rings`]) alike; of one
-//! number the signals come first. A signal that only announces a message is dropped: the look into the ring that
-//! follows finds what there is, whatever the number of such signals was.
+//! Next is always the lowest number of all that is pending, signals and messages of rings
+//! ([`super::rings`]) alike; of one number the signals come first. A signal that only announces a
+//! message is dropped: the look into the ring that follows finds what there is, whatever the number
+//! of such signals was.
 //!
-//! Constraint: the set it waits for changes while it sleeps. Whoever changes it then sends [`WAKE`] to this very
-//! thread, where it is blocked and part of every set: it ends the sleep, or the next one before it begins, so no
-//! change is missed and nothing polls. Invariant: the thread blocks every signal, so none interrupts a handler and
-//! one that is registered later cannot be delivered here before it is waited for.
+//! Constraint: the set it waits for changes while it sleeps. Whoever changes it then sends [`WAKE`]
+//! to this very thread, where it is blocked and part of every set: it ends the sleep, or the next
+//! one before it begins, so no change is missed and nothing polls. Invariant: the thread blocks
+//! every signal, so none interrupts a handler and one that is registered later cannot be delivered
+//! here before it is waited for.
 
 use super::registry::{HANDLERS_MAX, Left, Registry};
 use super::rings::{Look, Rings};
@@ -91,7 +93,9 @@ impl Shared {
         let mut rings = Rings::new();
         // Acquire: pairs with the Release in `stop`.
         while !self.stop.load(Ordering::Acquire) {
-            let Some((got, ring)) = Self::next(&mut rings) else { continue };
+            let Some((got, ring)) = Self::next(&mut rings) else {
+                continue;
+            };
             match (got, ring) {
                 (Ok(got), _) if got.signo == WAKE => {
                     let mut registry = self.registry();
@@ -99,16 +103,20 @@ impl Shared {
                     drop(registry);
                     rings.update(taken, more);
                 }
-                (Ok(got), _) if got.announces => drop(self.doorbells.fetch_add(1, Ordering::Relaxed)),
+                (Ok(got), _) if got.announces => {
+                    _ = self.doorbells.fetch_add(1, Ordering::Relaxed);
+                }
                 (Ok(got), _) => self.signal(&got),
                 (Err(_), Some(at)) => self.message(&mut rings, at),
-                // EINTR (a stop and continue, a debugger) is the only error of a wait without a time on a valid set.
+                // EINTR (a stop and continue, a debugger) is the only error of a wait without a
+                // time on a valid set.
                 (Err(_), None) => {}
             }
         }
     }
 
-    /// The next signal, or why none, and the ring with the message that is next if no signal is; none to look again.
+    /// The next signal, or why none, and the ring with the message that is next if no signal is;
+    /// none to look again.
     fn next(rings: &mut Rings) -> Option<(Call<Received>, Option<usize>)> {
         if let Some(time_to_look) = rings.by_semaphore() {
             // One of Linux's calls, which cost a thread its mode here: not for each message.
@@ -131,16 +139,33 @@ impl Shared {
     fn signal(&self, got: &Received) {
         let (signo, value, received_ns) = (got.signo, got.value, clock::monotonic_ns());
         let origin = origin_of(got);
-        self.dispatch(&Notice { signo, value, origin, payload: &[], head: None, received_ns });
+        self.dispatch(&Notice {
+            signo,
+            value,
+            origin,
+            payload: &[],
+            head: None,
+            received_ns,
+        });
     }
 
     fn message(&self, rings: &mut Rings, at: usize) {
         match rings.look(at) {
             (signo, Look::Message(message)) => {
-                let Message { head, bytes: payload } = message;
+                let Message {
+                    head,
+                    bytes: payload,
+                } = message;
                 let (value, received_ns) = (message.signal_value(), clock::monotonic_ns());
                 let origin = head.origin();
-                self.dispatch(&Notice { signo, value, origin, payload, head: Some(head), received_ns });
+                self.dispatch(&Notice {
+                    signo,
+                    value,
+                    origin,
+                    payload,
+                    head: Some(head),
+                    received_ns,
+                });
             }
             (_, Look::Nothing) => {}
             (_, Look::Over) => rings.remove(at),
@@ -155,7 +180,9 @@ impl Shared {
         let count = self.registry().list(notice.signo, &mut ids);
         let mut handled = false;
         for id in ids.iter().take(count).flatten() {
-            let Some(mut callee) = self.registry().begin(*id) else { continue };
+            let Some(mut callee) = self.registry().begin(*id) else {
+                continue;
+            };
             let mut called = false;
             self.guarded(|| callee.call(notice, &mut called));
             let left: Left = self.registry().end(*id, callee, called);
@@ -163,12 +190,15 @@ impl Shared {
             self.calls.fetch_add(u64::from(called), Ordering::Relaxed);
             handled |= called;
         }
-        self.unhandled.fetch_add(u64::from(!handled), Ordering::Relaxed);
+        self.unhandled
+            .fetch_add(u64::from(!handled), Ordering::Relaxed);
     }
 
     /// Runs foreign code; a panic of it is counted and ends here.
     fn guarded(&self, foreign: impl FnOnce()) {
-        let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+        let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else {
+            return;
+        };
         self.panics.fetch_add(1, Ordering::Relaxed);
         // The payload is foreign, too, and its drop may panic again.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

@@ -48,7 +48,8 @@ pub enum SignalsError {
         /// [`super::HANDLERS_MAX`].
         limit: usize,
     },
-    /// The handler was removed before, was a one-shot that has run, or belongs to another [`super::Signals`].
+    /// The handler was removed before, was a one-shot that has run, or belongs to another
+    /// [`super::Signals`].
     #[error(
         "{id:?}: no such handler here (removed, a one-shot that has run, or another Signals'); register it again"
     )]
@@ -56,7 +57,8 @@ pub enum SignalsError {
         /// What was asked for.
         id: HandlerId,
     },
-    /// This process is the child of a fork(2) of the one that started the dispatcher, and has no such thread.
+    /// This process is the child of a fork(2) of the one that started the dispatcher, and has no
+    /// such thread.
     #[error(
         "this process was forked from process {creator}, which started the dispatcher: start a Signals, or open a session, \
          in this process"
@@ -91,7 +93,11 @@ impl SignalsError {
 /// Name and number, or the number alone where it has no name.
 fn named(signo: i32) -> String {
     let (name, number) = (signame::name(signo), signo.to_string());
-    if name == number { number } else { format!("{name} ({number})") }
+    if name == number {
+        number
+    } else {
+        format!("{name} ({number})")
+    }
 }
 
 #[cfg(test)]
@@ -100,12 +106,27 @@ mod tests {
 
     #[test]
     fn a_text_names_the_signal_the_thread_and_the_mend() {
-        let e = SignalsError::Unblocked { signo: signame::rt_min(), tid: 7, comm: "worker".to_owned() };
+        let e = SignalsError::Unblocked {
+            signo: signame::rt_min(),
+            tid: 7,
+            comm: "worker".to_owned(),
+        };
         let text = e.to_string();
-        for part in ["SIGRTMIN (", "thread 7 (worker)", "Signals::block([", "before the first thread"] {
+        for part in [
+            "SIGRTMIN (",
+            "thread 7 (worker)",
+            "Signals::block([",
+            "before the first thread",
+        ] {
             assert!(text.contains(part), "{text}");
         }
-        let e = SignalsError::Refused { signo: 99, why: "there is no such signal" };
-        assert_eq!(e.to_string(), "signal 99 cannot be taken: there is no such signal");
+        let e = SignalsError::Refused {
+            signo: 99,
+            why: "there is no such signal",
+        };
+        assert_eq!(
+            e.to_string(),
+            "signal 99 cannot be taken: there is no such signal"
+        );
     }
 }

@@ -1,17 +1,20 @@
 //! Asynchronous signal handlers, for those who insist.
 //!
-//! Most programs want [`Signals`](super::Signals). A handler of this kind runs in the middle of whatever the thread was
-//! doing, on an alternate stack of [`HANDLER_STACK_BYTES`] and what the registers take, with every other signal waiting.
-//! It is a plain `fn`, so it captures nothing, and gets an [`AsyncScope`] with what such code needs.
+//! Most programs want [`Signals`](super::Signals). A handler of this kind runs in the middle of
+//! whatever the thread was doing, on an alternate stack of [`HANDLER_STACK_BYTES`] and what the
+//! registers take, with every other signal waiting. It is a plain `fn`, so it captures nothing, and
+//! gets an [`AsyncScope`] with what such code needs.
 //!
-//! **What may be called in it** is what signal-safety(7) lists, and nothing else: no allocation or free, no lock (so no
-//! `println!`, no `Mutex`, no channel), no formatting that allocates, no lazily initialised static or thread-local,
-//! and no panic, which ends the process. From Rust that is: the methods of [`AsyncScope`], atomics, and arithmetic
-//! that cannot overflow. `OnceLock::get` of a cell that is filled is an atomic load and may be called, too.
+//! **What may be called in it** is what signal-safety(7) lists, and nothing else: no allocation or
+//! free, no lock (so no `println!`, no `Mutex`, no channel), no formatting that allocates, no
+//! lazily initialised static or thread-local, and no panic, which ends the process. From Rust that
+//! is: the methods of [`AsyncScope`], atomics, and arithmetic that cannot overflow. `OnceLock::get`
+//! of a cell that is filled is an atomic load and may be called, too.
 //!
-//! A blocking read(2), write(2), accept(2), futex wait and the like of the interrupted thread is restarted
-//! (SA_RESTART). The kernel restarts neither poll(2), select(2), epoll_wait(2), sigwaitinfo(2), nanosleep(2) nor
-//! anything with a timeout set on a socket (signal(7)); what rtcore offers of these resumes by itself.
+//! A blocking read(2), write(2), accept(2), futex wait and the like of the interrupted thread is
+//! restarted (SA_RESTART). The kernel restarts neither poll(2), select(2), epoll_wait(2),
+//! sigwaitinfo(2), nanosleep(2) nor anything with a timeout set on a socket (signal(7)); what
+//! rtcore offers of these resumes by itself.
 //!
 //! ```
 //! use rtcore::client::signals::handler;
@@ -54,7 +57,8 @@ pub struct AsyncNotice {
     pub origin: Origin,
 }
 
-/// What an asynchronous handler may do. Each method is async-signal-safe; errno is kept by the caller of the handler.
+/// What an asynchronous handler may do. Each method is async-signal-safe; errno is kept by the
+/// caller of the handler.
 #[derive(Debug)]
 pub struct AsyncScope {
     /// Stays in the handler it was given to.
@@ -67,13 +71,14 @@ impl AsyncScope {
         clock::monotonic_ns()
     }
 
-    /// Rings the doorbell in the slot, so that a thread which waits for it looks up; false while the slot is empty or
-    /// when the kernel refused. Fill the slot before installing the handler.
+    /// Rings the doorbell in the slot, so that a thread which waits for it looks up; false while
+    /// the slot is empty or when the kernel refused. Fill the slot before installing the handler.
     pub fn ring(&self, slot: &'static OnceLock<EventFd>) -> bool {
         slot.get().is_some_and(|bell| bell.ring().is_ok())
     }
 
-    /// Stores the value. Release: a thread that loads it with Acquire sees what the handler did before.
+    /// Stores the value. Release: a thread that loads it with Acquire sees what the handler did
+    /// before.
     pub fn store(&self, cell: &'static AtomicU64, value: u64) {
         cell.store(value, Ordering::Release);
     }
@@ -83,7 +88,8 @@ impl AsyncScope {
         cell.fetch_add(value, Ordering::Release);
     }
 
-    /// Writes the bytes to standard error, without formatting or buffer. Waits where standard error does.
+    /// Writes the bytes to standard error, without formatting or buffer. Waits where standard error
+    /// does.
     pub fn write_stderr(&self, bytes: &[u8]) {
         sigaction::write_stderr(bytes);
     }
@@ -103,29 +109,42 @@ fn slot(signo: i32) -> Option<&'static AtomicPtr<()>> {
 extern "C" fn enter(signo: i32, info: &RawInfo, _: *const ()) {
     sigaction::keeping_errno(|| {
         // Acquire: pairs with the Release in `install`.
-        let Some(found) = slot(signo).map(|slot| slot.load(Ordering::Acquire)) else { return };
+        let Some(found) = slot(signo).map(|slot| slot.load(Ordering::Acquire)) else {
+            return;
+        };
         if found.is_null() {
             return;
         }
-        // SAFETY: the table holds null or an `AsyncHandler` (`install` alone writes it), and code is never unloaded.
+        // SAFETY: the table holds null or an `AsyncHandler` (`install` alone writes it), and code
+        // is never unloaded.
         let handler = unsafe { std::mem::transmute::<*mut (), AsyncHandler>(found) };
         let got = info.received();
         if got.announces {
             // The last one for a dispatcher that is gone.
             return;
         }
-        let notice = AsyncNotice { signo, value: got.value, origin: origin_of(&got) };
-        handler(&notice, &AsyncScope { not_send: PhantomData });
+        let notice = AsyncNotice {
+            signo,
+            value: got.value,
+            origin: origin_of(&got),
+        };
+        handler(
+            &notice,
+            &AsyncScope {
+                not_send: PhantomData,
+            },
+        );
     });
 }
 
 thread_local! {
-    /// The calling thread's stack while it has a handler installed; its handlers share it, as they never nest.
+    /// The calling thread's stack while it has a handler installed; its handlers share it, as they
+    /// never nest.
     static STACK: RefCell<Weak<AltStack>> = const { RefCell::new(Weak::new()) };
 }
 
-/// A handler that is installed; dropping it restores action, mask and stack. Does not leave its thread, because the
-/// stack is that thread's.
+/// A handler that is installed; dropping it restores action, mask and stack. Does not leave its
+/// thread, because the stack is that thread's.
 #[derive(Debug)]
 pub struct Installed {
     signo: i32,
@@ -136,12 +155,13 @@ pub struct Installed {
     _claim: Claim,
 }
 
-/// Installs a handler for `signo` in this process, with a stack for it in the calling thread, where the signal is
-/// unblocked.
+/// Installs a handler for `signo` in this process, with a stack for it in the calling thread, where
+/// the signal is unblocked.
 ///
-/// The kernel delivers a signal of the process to *any* thread that does not block it. Where that is to be this one,
-/// the others block it: call [`Signals::block`](super::Signals::block) in main. In another thread the handler runs on the
-/// alternate stack that one has, or else on its ordinary stack.
+/// The kernel delivers a signal of the process to *any* thread that does not block it. Where that
+/// is to be this one, the others block it: call [`Signals::block`](super::Signals::block) in main.
+/// In another thread the handler runs on the alternate stack that one has, or else on its ordinary
+/// stack.
 ///
 /// Errors: a number that cannot be taken, another taker in this process, no memory for the stack.
 pub fn install(signo: i32, handler: AsyncHandler) -> Result<Installed, SignalsError> {
@@ -150,14 +170,23 @@ pub fn install(signo: i32, handler: AsyncHandler) -> Result<Installed, SignalsEr
     let stack = own_stack().map_err(SignalsError::system("making the handler's stack"))?;
     let was_blocked = epoll::blocked_signals() & bits != 0;
     // From here on its Drop takes back what was done when a later step fails.
-    let mut installed = Installed { signo, was_blocked, action: None, _stack: stack, _claim: claim };
+    let mut installed = Installed {
+        signo,
+        was_blocked,
+        action: None,
+        _stack: stack,
+        _claim: claim,
+    };
     if let Some(slot) = slot(signo) {
         // Release: pairs with the Acquire in `enter`.
         slot.store(handler as *mut (), Ordering::Release);
     }
-    let action = Action::install(signo, enter).map_err(SignalsError::system("installing the handler"))?;
+    let action =
+        Action::install(signo, enter).map_err(SignalsError::system("installing the handler"))?;
     installed.action = Some(action);
-    SignalSet::of([signo]).unblock().map_err(SignalsError::system("unblocking the signal"))?;
+    SignalSet::of([signo])
+        .unblock()
+        .map_err(SignalsError::system("unblocking the signal"))?;
     Ok(installed)
 }
 
@@ -175,7 +204,8 @@ fn own_stack() -> std::io::Result<Rc<AltStack>> {
 impl Drop for Installed {
     fn drop(&mut self) {
         if self.was_blocked {
-            // Before the action goes: the default one ends the process. A valid mask is not refused.
+            // Before the action goes: the default one ends the process. A valid mask is not
+            // refused.
             let _ = SignalSet::of([self.signo]).block();
         }
         drop(self.action.take());

@@ -1,18 +1,20 @@
 //! Signals without tears: handlers on an ordinary thread instead of in the middle of anything.
 //!
-//! [`Signals`] owns a dispatcher thread that sleeps in sigwaitinfo(2). Handlers are closures that it calls one after
-//! the other, lowest signal number first among what is pending (signal(7)), so they may allocate, lock and block; what
-//! they may not is take longer than the next signal can wait. No system call of the program ever returns
-//! EINTR because of such a signal: it is blocked in every thread, and only taken here.
+//! [`Signals`] owns a dispatcher thread that sleeps in sigwaitinfo(2). Handlers are closures that
+//! it calls one after the other, lowest signal number first among what is pending (signal(7)), so
+//! they may allocate, lock and block; what they may not is take longer than the next signal can
+//! wait. No system call of the program ever returns EINTR because of such a signal: it is blocked
+//! in every thread, and only taken here.
 //!
 //! # Payloads
 //!
-//! A signal endpoint with a `msgsize` has a ring beside it, and [`Session::signals`](crate::client::Session::signals) starts
-//! a dispatcher that reads it: the handlers of its signal get each message with up to a slot of payload, once, in its
-//! sender's order, however many or few signals there were for it. The daemon sends one when a ring that is not being
-//! read gets a message; what comes until the dispatcher has looked needs no other. So no burst fills the user's signal
-//! queue (RLIMIT_SIGPENDING), and where others have filled it the message lies in the ring, delivered, and the daemon
-//! tries the signal every millisecond.
+//! A signal endpoint with a `msgsize` has a ring beside it, and
+//! [`Session::signals`](crate::client::Session::signals) starts a dispatcher that reads it: the
+//! handlers of its signal get each message with up to a slot of payload, once, in its sender's
+//! order, however many or few signals there were for it. The daemon sends one when a ring that is
+//! not being read gets a message; what comes until the dispatcher has looked needs no other. So no
+//! burst fills the user's signal queue (RLIMIT_SIGPENDING), and where others have filled it the
+//! message lies in the ring, delivered, and the daemon tries the signal every millisecond.
 //!
 //! ```no_run
 //! use rtcore::client::Session;
@@ -29,29 +31,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In a session on Cobalt no signal is sent: the dispatcher is a Cobalt thread that sleeps at a semaphore which the daemon
-//! rings. Linux's own signals are looked at there every 10 ms.
+//! In a session on Cobalt no signal is sent: the dispatcher is a Cobalt thread that sleeps at a
+//! semaphore which the daemon rings. Linux's own signals are looked at there every 10 ms.
 //!
-//! Until somebody registers for the signal its ring is not read and no signal is sent: messages gather there, then in
-//! front of it in the daemon, then by the route's overflow policy.
+//! Until somebody registers for the signal its ring is not read and no signal is sent: messages
+//! gather there, then in front of it in the daemon, then by the route's overflow policy.
 //!
 //! # A program that is starting
 //!
-//! The default action of a real-time signal ends the process, so one that arrives before `main` has blocked it is deadly. Write
-//! [`rtcore::hold_signals!()`](crate::hold_signals) beside `main`, outside any function: it blocks every signal that a route may carry
-//! before `main` runs, and what arrives waits for its dispatcher.
+//! The default action of a real-time signal ends the process, so one that arrives before `main` has
+//! blocked it is deadly. Write [`rtcore::hold_signals!()`](crate::hold_signals) beside `main`,
+//! outside any function: it blocks every signal that a route may carry before `main` runs, and what
+//! arrives waits for its dispatcher.
 //!
 //! # A program that executes another
 //!
-//! exec(2) ends the dispatcher and removes handlers; what the calling thread blocks stays blocked. A session ends with it, but
-//! a name of `rtctl run` or `rtctl register` stays, and rtd looks only once a second whether the program still takes its
-//! signals. So call [`Signals::block`] on the thread that calls exec(2), and let the new program take or unblock the signals
-//! when it is ready for them; a signal that is not blocked then ends it. A handler of sigaction(2) alone is no protection.
+//! exec(2) ends the dispatcher and removes handlers; what the calling thread blocks stays blocked.
+//! A session ends with it, but a name of `rtctl run` or `rtctl register` stays, and rtd looks only
+//! once a second whether the program still takes its signals. So call [`Signals::block`] on the
+//! thread that calls exec(2), and let the new program take or unblock the signals when it is ready
+//! for them; a signal that is not blocked then ends it. A handler of sigaction(2) alone is no
+//! protection.
 //!
 //! # Other ways
 //!
-//! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes signals as one
-//! of the things that a [`Waiter`](crate::client::waiter::Waiter) waits for.
+//! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes
+//! signals as one of the things that a [`Waiter`](crate::client::waiter::Waiter) waits for.
 //!
 //! ```
 //! use rtcore::client::signals::{Flags, Signals};
@@ -101,13 +106,14 @@ use std::thread::JoinHandle;
 pub struct Notice<'a> {
     /// Kernel number.
     pub signo: i32,
-    /// What the sender gave to sigqueue(3), also where it came through rtd; 0 for kill(2). Of a payload the first 8
-    /// bytes in native order, the rest zero, as a plain signal would have carried it.
+    /// What the sender gave to sigqueue(3), also where it came through rtd; 0 for kill(2). Of a
+    /// payload the first 8 bytes in native order, the rest zero, as a plain signal would have
+    /// carried it.
     pub value: u64,
     /// Who sent it; see [`Flags::only_from`] for what it is worth.
     pub origin: Origin,
-    /// What came with it, up to the endpoint's `msgsize`; empty for a plain signal, the value's 8 bytes for a signal
-    /// that rtd passed on through a ring.
+    /// What came with it, up to the endpoint's `msgsize`; empty for a plain signal, the value's 8
+    /// bytes for a signal that rtd passed on through a ring.
     pub payload: &'a [u8],
     /// Endpoint, route, number and times of a message from a ring; none for a plain signal.
     pub head: Option<Head<'a>>,
@@ -131,7 +137,8 @@ pub struct Counters {
     pub doorbells: u64,
     /// Messages besides, which came once more after a restart of the daemon and were dropped.
     pub duplicates: u64,
-    /// Of those received, what no handler was called for: removed, or kept from it by [`Flags::only_from`].
+    /// Of those received, what no handler was called for: removed, or kept from it by
+    /// [`Flags::only_from`].
     pub unhandled: u64,
     /// Calls of handlers.
     pub calls: u64,
@@ -141,16 +148,19 @@ pub struct Counters {
 
 /// The dispatcher and its handlers.
 ///
-/// To be shared by reference or in an `Arc`. A handler that keeps an `Arc` of it keeps it alive for ever: give it a
-/// `Weak`. Dropping it stops the thread and waits for the handler that runs at that moment; dropped *by* a handler, it
-/// stops the thread after that handler. The signals stay blocked afterwards, and what is pending stays pending.
+/// To be shared by reference or in an `Arc`. A handler that keeps an `Arc` of it keeps it alive for
+/// ever: give it a `Weak`. Dropping it stops the thread and waits for the handler that runs at that
+/// moment; dropped *by* a handler, it stops the thread after that handler. The signals stay blocked
+/// afterwards, and what is pending stays pending.
 ///
-/// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and blocks every signal;
-/// threads and processes that a handler starts inherit that. Registering takes an ordinary lock, for a moment that a
-/// thread of lower priority can be preempted in: where the dispatcher is real-time, register during setup.
+/// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and
+/// blocks every signal; threads and processes that a handler starts inherit that. Registering takes
+/// an ordinary lock, for a moment that a thread of lower priority can be preempted in: where the
+/// dispatcher is real-time, register during setup.
 ///
-/// In the child of a fork(2) there is no dispatcher thread: registering fails with [`SignalsError::Forked`]. Drop the
-/// inherited value there before another taker registers the same signals.
+/// In the child of a fork(2) there is no dispatcher thread: registering fails with
+/// [`SignalsError::Forked`]. Drop the inherited value there before another taker registers the same
+/// signals.
 pub struct Signals {
     shared: Arc<Shared>,
     /// Locked while a signal is added, never while a handler runs.
@@ -173,7 +183,10 @@ struct Claimed {
 
 impl std::fmt::Debug for Signals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signals").field("tid", &self.tid).field("counters", &self.counters()).finish()
+        f.debug_struct("Signals")
+            .field("tid", &self.tid)
+            .field("counters", &self.counters())
+            .finish()
     }
 }
 
@@ -187,26 +200,39 @@ impl Signals {
 
     /// The same, for a session's rings as well.
     pub(super) fn start_for(session: Option<Arc<Core>>) -> Result<Signals, SignalsError> {
-        let creator = Creator::current().map_err(SignalsError::system("preparing to detect a fork"))?;
+        let creator =
+            Creator::current().map_err(SignalsError::system("preparing to detect a fork"))?;
         let shared = Arc::new(Shared::new());
         let of_thread = Arc::clone(&shared);
         // On a skin with threads of its own it is one of them, with the priority of who calls.
         let core = session.as_ref().filter(|core| core.has_semaphores());
         let system = SignalsError::system("reading the scheduling of the calling thread");
-        let priority = core.map(|_| sched::realtime_priority(0)).transpose().map_err(system)?;
+        let priority = core
+            .map(|_| sched::realtime_priority(0))
+            .transpose()
+            .map_err(system)?;
         let promote = core.map(|core| (core.skin, priority.flatten().unwrap_or(0)));
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rtd-signals".to_owned())
             .spawn(move || of_thread.live(promote, &tell))
             .map_err(SignalsError::system("starting the dispatcher thread"))?;
-        let tid = told.recv().unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        let tid = told
+            .recv()
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)));
         let tid = tid.map_err(SignalsError::system("preparing the dispatcher thread"))?;
-        Ok(Signals { shared, claim: Mutex::default(), session, thread: Some(thread), tid, creator })
+        Ok(Signals {
+            shared,
+            claim: Mutex::default(),
+            session,
+            thread: Some(thread),
+            tid,
+            creator,
+        })
     }
 
-    /// Blocks these signals in the calling thread, and so in each that it starts from then on (pthread_sigmask(3)).
-    /// First thing in `main`.
+    /// Blocks these signals in the calling thread, and so in each that it starts from then on
+    /// (pthread_sigmask(3)). First thing in `main`.
     ///
     /// Errors: [`SignalsError::Refused`] for a number that [`Signals::register`] would refuse.
     pub fn block(signals: impl IntoIterator<Item = i32>) -> Result<(), SignalsError> {
@@ -216,12 +242,14 @@ impl Signals {
     /// Calls `handler` for each signal `signo` from now on, in the order that `flags` say; with
     /// [`Flags::new`] after those that are there. Also for what is pending already.
     ///
-    /// Blocks the signal in the calling thread. It stays blocked when its last handler is removed, and the dispatcher
-    /// goes on taking it, counted as [`Counters::unhandled`]: unblocked, it would end the process. A handler that
-    /// panics is counted in [`Counters::panics`] and stays registered.
+    /// Blocks the signal in the calling thread. It stays blocked when its last handler is removed,
+    /// and the dispatcher goes on taking it, counted as [`Counters::unhandled`]: unblocked, it
+    /// would end the process. A handler that panics is counted in [`Counters::panics`] and stays
+    /// registered.
     ///
-    /// Errors: a number that cannot be taken, a thread that does not block it, another taker in this process, more
-    /// than [`HANDLERS_MAX`] handlers, /proc not readable; of a session's, no descriptors left for the signal's inbox.
+    /// Errors: a number that cannot be taken, a thread that does not block it, another taker in
+    /// this process, more than [`HANDLERS_MAX`] handlers, /proc not readable; of a session's, no
+    /// descriptors left for the signal's inbox.
     pub fn register(
         &self,
         signo: i32,
@@ -232,9 +260,14 @@ impl Signals {
         let bits = claim::mask_of([signo])?;
         let mut claimed = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         self.claim(&mut claimed.signals, bits)?;
-        let inbox = if claimed.inboxes & bits == 0 { self.inbox(signo)? } else { None };
+        let inbox = if claimed.inboxes & bits == 0 {
+            self.inbox(signo)?
+        } else {
+            None
+        };
         let mut registry = self.shared.registry();
-        // What is left over is dropped at the end, when the registry is not locked any more; likewise below.
+        // What is left over is dropped at the end, when the registry is not locked any more;
+        // likewise below.
         let (added, _left) = registry.add(signo, flags, Box::new(handler));
         if let Some(inbox) = inbox {
             claimed.inboxes |= bits;
@@ -260,19 +293,30 @@ impl Signals {
     /// For the rings that the session has beside the signal, or will have by a later configuration.
     fn inbox(&self, signo: i32) -> Result<Option<Inbox>, SignalsError> {
         // A standard signal has none.
-        let Some(core) = self.session.as_ref().filter(|_| rtsignal::is_realtime(signo)) else {
+        let Some(core) = self
+            .session
+            .as_ref()
+            .filter(|_| rtsignal::is_realtime(signo))
+        else {
             return Ok(None);
         };
         let system = SignalsError::system("making the inbox of the signal");
-        match Inbox::open(core, Filter::Signal { signo, tid: self.tid }) {
+        match Inbox::open(
+            core,
+            Filter::Signal {
+                signo,
+                tid: self.tid,
+            },
+        ) {
             // It names no endpoint: what a dispatcher before it still has comes when that ends.
             Ok(inbox) => Ok(inbox.ok()),
             Err(e) => Err(system(e)),
         }
     }
 
-    /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire again. A call that runs
-    /// is not waited for: the new handler is called from the next signal on.
+    /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire
+    /// again. A call that runs is not waited for: the new handler is called from the next signal
+    /// on.
     ///
     /// Errors: [`SignalsError::NoSuchHandler`].
     pub fn replace(
@@ -311,7 +355,8 @@ impl Drop for Signals {
         self.shared.stop();
         rtsignal::wake(self.tid);
         let Some(thread) = thread else { return };
-        // A handler that drops the handle cannot wait for its own end; the thread goes after it returns.
+        // A handler that drops the handle cannot wait for its own end; the thread goes after it
+        // returns.
         if thread.thread().id() != std::thread::current().id() {
             // An error would be a panic of the thread, whose text is out already.
             let _ = thread.join();
@@ -321,5 +366,9 @@ impl Drop for Signals {
 
 /// Who sent a signal, as far as the kernel tells.
 pub(in crate::client) fn origin_of(got: &Received) -> Origin {
-    Origin { pid: got.pid, uid: got.uid, verified: got.kernel_wrote_origin }
+    Origin {
+        pid: got.pid,
+        uid: got.uid,
+        verified: got.kernel_wrote_origin,
+    }
 }

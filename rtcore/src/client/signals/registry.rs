@@ -1,9 +1,9 @@
 //! The handlers per signal number, in the order in which they are called.
 //!
-//! Constraint: a handler is taken out while it runs, so that the registry is not locked meanwhile and the handler may
-//! change it, also where it concerns itself. What leaves the registry is handed back to be dropped by the caller
-//! outside the lock, because dropping a handler may call anything, too.
-//! Invariant: at most one handler is [`State::Running`], as there is one dispatcher.
+//! Constraint: a handler is taken out while it runs, so that the registry is not locked meanwhile
+//! and the handler may change it, also where it concerns itself. What leaves the registry is handed
+//! back to be dropped by the caller outside the lock, because dropping a handler may call anything,
+//! too. Invariant: at most one handler is [`State::Running`], as there is one dispatcher.
 
 use super::{HandlerId, Notice, Origin, SignalsError};
 use crate::client::inbox::Inbox;
@@ -45,14 +45,17 @@ impl Flags {
         self
     }
 
-    /// Called only for signals whose origin passes. The predicate runs on the dispatcher thread, before each call.
+    /// Called only for signals whose origin passes. The predicate runs on the dispatcher thread,
+    /// before each call.
     ///
-    /// What an origin is worth: `verified` is true where the kernel wrote it (kill(2), tgkill(2)), and where a message
-    /// came through a ring ([`Notice::head`]) whose sender the daemon has verified. A *queued* signal
-    /// (sigqueue(3)) carries whatever its sender wrote, so its origin is a claim of any process that may signal this
-    /// one. rtd writes the origin it has verified into the signals it passes on, but the kernel cannot prove to
-    /// the receiver that it was rtd who wrote. For those this is a filter among friends, no access control; give the
-    /// endpoint a ring (`msgsize`) and ask for `verified`, or let the daemon's policy and a user id of one's own do it.
+    /// What an origin is worth: `verified` is true where the kernel wrote it (kill(2), tgkill(2)),
+    /// and where a message came through a ring ([`Notice::head`]) whose sender the daemon has
+    /// verified. A *queued* signal (sigqueue(3)) carries whatever its sender wrote, so its origin
+    /// is a claim of any process that may signal this one. rtd writes the origin it has verified
+    /// into the signals it passes on, but the kernel cannot prove to the receiver that it was rtd
+    /// who wrote. For those this is a filter among friends, no access control; give the endpoint a
+    /// ring (`msgsize`) and ask for `verified`, or let the daemon's policy and a user id of one's
+    /// own do it.
     #[must_use]
     pub fn only_from(mut self, predicate: impl Fn(&Origin) -> bool + Send + 'static) -> Flags {
         self.only_from = Some(Box::new(predicate));
@@ -79,7 +82,11 @@ pub(super) struct Callee {
 impl Callee {
     /// Calls the handler if the filter lets the origin pass; tells by `called` that it began.
     pub(super) fn call(&mut self, notice: &Notice<'_>, called: &mut bool) {
-        if self.filter.as_ref().is_some_and(|passes| !passes(&notice.origin)) {
+        if self
+            .filter
+            .as_ref()
+            .is_some_and(|passes| !passes(&notice.origin))
+        {
             return;
         }
         *called = true;
@@ -96,7 +103,11 @@ enum Next {
 
 impl Next {
     fn left(self) -> Left {
-        if let Next::Become(handler) = self { left(handler) } else { None }
+        if let Next::Become(handler) = self {
+            left(handler)
+        } else {
+            None
+        }
     }
 }
 
@@ -115,7 +126,8 @@ struct Entry {
 pub(super) struct Registry {
     /// By signal number; index 0 is unused.
     entries: [Vec<Entry>; 65],
-    /// Signals that the dispatcher takes, as a mask. Stays when the last handler goes: see [`super::Signals`].
+    /// Signals that the dispatcher takes, as a mask. Stays when the last handler goes: see
+    /// [`super::Signals`].
     pub(super) taken: u64,
     /// Inboxes for rings beside signals, until the dispatcher takes them over.
     pub(super) inboxes: Vec<(i32, Inbox)>,
@@ -130,45 +142,86 @@ fn left(value: impl Send + 'static) -> Left {
 
 impl Registry {
     pub(super) fn new() -> Registry {
-        Registry { entries: [const { Vec::new() }; 65], taken: 0, inboxes: Vec::new() }
+        Registry {
+            entries: [const { Vec::new() }; 65],
+            taken: 0,
+            inboxes: Vec::new(),
+        }
     }
 
     /// The signal's place; a number that is none, which no caller passes, has the unused one.
     fn of(&mut self, signo: i32) -> &mut Vec<Entry> {
-        let index = usize::try_from(signo).ok().filter(|&n| n < self.entries.len()).unwrap_or(0);
+        let index = usize::try_from(signo)
+            .ok()
+            .filter(|&n| n < self.entries.len())
+            .unwrap_or(0);
         &mut self.entries[index]
     }
 
-    /// Adds a handler where the flags say, and the signal to those that are taken. What is refused is left over.
+    /// Adds a handler where the flags say, and the signal to those that are taken. What is refused
+    /// is left over.
     pub(super) fn add(
         &mut self,
         signo: i32,
         flags: Flags,
         handler: Handler,
     ) -> (Result<HandlerId, SignalsError>, Left) {
-        // Unique in the process, so that an id given to the wrong `Signals` is not somebody else's there.
+        // Unique in the process, so that an id given to the wrong `Signals` is not somebody else's
+        // there.
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let callee = Callee { filter: flags.only_from, handler };
+        let callee = Callee {
+            filter: flags.only_from,
+            handler,
+        };
         let entries = self.of(signo);
         if entries.len() >= HANDLERS_MAX {
-            return (Err(SignalsError::TooMany { signo, limit: HANDLERS_MAX }), left(callee));
+            return (
+                Err(SignalsError::TooMany {
+                    signo,
+                    limit: HANDLERS_MAX,
+                }),
+                left(callee),
+            );
         }
-        let id = HandlerId { signo, number: NEXT.fetch_add(1, Ordering::Relaxed) };
+        let id = HandlerId {
+            signo,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        };
         let at = if flags.first { 0 } else { entries.len() };
-        entries.insert(at, Entry { id, once: flags.once, state: State::Idle(callee) });
+        entries.insert(
+            at,
+            Entry {
+                id,
+                once: flags.once,
+                state: State::Idle(callee),
+            },
+        );
         self.taken |= rtsignal::bit(signo);
         (Ok(id), None)
     }
 
-    /// Puts another handler into the place of one; its flags stay. The one that is not needed is left over.
-    pub(super) fn replace(&mut self, id: HandlerId, handler: Handler) -> (Result<(), SignalsError>, Left) {
+    /// Puts another handler into the place of one; its flags stay. The one that is not needed is
+    /// left over.
+    pub(super) fn replace(
+        &mut self,
+        id: HandlerId,
+        handler: Handler,
+    ) -> (Result<(), SignalsError>, Left) {
         match self.find(id) {
-            Some(Entry { state: State::Idle(callee), .. }) => {
-                (Ok(()), left(std::mem::replace(&mut callee.handler, handler)))
-            }
-            Some(Entry { state: State::Running(next), .. }) if !matches!(next, Next::Go) => {
-                (Ok(()), std::mem::replace(next, Next::Become(handler)).left())
-            }
+            Some(Entry {
+                state: State::Idle(callee),
+                ..
+            }) => (
+                Ok(()),
+                left(std::mem::replace(&mut callee.handler, handler)),
+            ),
+            Some(Entry {
+                state: State::Running(next),
+                ..
+            }) if !matches!(next, Next::Go) => (
+                Ok(()),
+                std::mem::replace(next, Next::Become(handler)).left(),
+            ),
             _ => (Err(SignalsError::NoSuchHandler { id }), left(handler)),
         }
     }
@@ -176,16 +229,24 @@ impl Registry {
     /// Takes a handler out; one that runs is gone when it returns.
     pub(super) fn remove(&mut self, id: HandlerId) -> Result<Left, SignalsError> {
         match self.find(id) {
-            Some(Entry { state: State::Idle(_), .. }) => Ok(self.take_out(id)),
-            Some(Entry { state: State::Running(next), .. }) if !matches!(next, Next::Go) => {
-                Ok(std::mem::replace(next, Next::Go).left())
-            }
+            Some(Entry {
+                state: State::Idle(_),
+                ..
+            }) => Ok(self.take_out(id)),
+            Some(Entry {
+                state: State::Running(next),
+                ..
+            }) if !matches!(next, Next::Go) => Ok(std::mem::replace(next, Next::Go).left()),
             _ => Err(SignalsError::NoSuchHandler { id }),
         }
     }
 
     /// The signal's handlers in order, into `ids`; returns how many.
-    pub(super) fn list(&mut self, signo: i32, ids: &mut [Option<HandlerId>; HANDLERS_MAX]) -> usize {
+    pub(super) fn list(
+        &mut self,
+        signo: i32,
+        ids: &mut [Option<HandlerId>; HANDLERS_MAX],
+    ) -> usize {
         let entries = self.of(signo);
         for (slot, entry) in ids.iter_mut().zip(entries.iter()) {
             *slot = Some(entry.id);
@@ -208,7 +269,9 @@ impl Registry {
 
     /// Puts a handler back that has run, or what was asked for meanwhile.
     pub(super) fn end(&mut self, id: HandlerId, mut callee: Callee, called: bool) -> Left {
-        let Some(entry) = self.find(id) else { return left(callee) };
+        let Some(entry) = self.find(id) else {
+            return left(callee);
+        };
         match std::mem::replace(&mut entry.state, State::Running(Next::Stay)) {
             State::Running(Next::Become(handler)) => {
                 let former = std::mem::replace(&mut callee.handler, handler);
@@ -252,8 +315,19 @@ mod tests {
     }
 
     fn notice(pid: u32) -> Notice<'static> {
-        let origin = Origin { pid, uid: 0, verified: true };
-        Notice { signo: SIGNO, value: 0, origin, payload: &[], head: None, received_ns: 0 }
+        let origin = Origin {
+            pid,
+            uid: 0,
+            verified: true,
+        };
+        Notice {
+            signo: SIGNO,
+            value: 0,
+            origin,
+            payload: &[],
+            head: None,
+            received_ns: 0,
+        }
     }
 
     /// What the dispatcher does with one signal.
@@ -261,7 +335,9 @@ mod tests {
         let mut ids = [None; HANDLERS_MAX];
         let count = registry.list(SIGNO, &mut ids);
         for id in ids[..count].iter().flatten() {
-            let Some(mut callee) = registry.begin(*id) else { continue };
+            let Some(mut callee) = registry.begin(*id) else {
+                continue;
+            };
             let mut called = false;
             callee.call(&notice(pid), &mut called);
             drop(registry.end(*id, callee, called));
@@ -276,7 +352,11 @@ mod tests {
     fn handlers_are_called_as_registered_and_the_last_first_before_all() {
         let (mut registry, log) = (Registry::new(), Log::default());
         for (word, first) in [("a", false), ("b", false), ("x", true), ("y", true)] {
-            let flags = if first { Flags::new().first() } else { Flags::new() };
+            let flags = if first {
+                Flags::new().first()
+            } else {
+                Flags::new()
+            };
             registry.add(SIGNO, flags, says(&log, word)).0.unwrap();
         }
         ring(&mut registry, 1);
@@ -300,7 +380,10 @@ mod tests {
     #[test]
     fn a_change_to_a_running_handler_takes_effect_after_it() {
         let (mut registry, log) = (Registry::new(), Log::default());
-        let id = registry.add(SIGNO, Flags::new().once(), says(&log, "old")).0.unwrap();
+        let id = registry
+            .add(SIGNO, Flags::new().once(), says(&log, "old"))
+            .0
+            .unwrap();
         let mut callee = registry.begin(id).unwrap();
         assert!(registry.begin(id).is_none());
         registry.replace(id, says(&log, "skipped")).0.unwrap();
@@ -309,12 +392,21 @@ mod tests {
         drop(registry.end(id, callee, true));
         ring(&mut registry, 1);
         ring(&mut registry, 1);
-        assert_eq!(said(&log), ["old", "new"], "the new one had its own one shot");
+        assert_eq!(
+            said(&log),
+            ["old", "new"],
+            "the new one had its own one shot"
+        );
 
-        let id = registry.add(SIGNO, Flags::new(), says(&log, "leaving")).0.unwrap();
+        let id = registry
+            .add(SIGNO, Flags::new(), says(&log, "leaving"))
+            .0
+            .unwrap();
         let callee = registry.begin(id).unwrap();
         drop(registry.remove(id).unwrap());
-        assert!(registry.remove(id).is_err() && registry.replace(id, says(&log, "late")).0.is_err());
+        assert!(
+            registry.remove(id).is_err() && registry.replace(id, says(&log, "late")).0.is_err()
+        );
         drop(registry.end(id, callee, true));
         ring(&mut registry, 1);
         assert!(said(&log).is_empty());
@@ -324,10 +416,21 @@ mod tests {
     fn handlers_of_one_signal_are_bounded() {
         let (mut registry, log) = (Registry::new(), Log::default());
         for _ in 0..HANDLERS_MAX {
-            registry.add(SIGNO, Flags::new(), says(&log, "one")).0.unwrap();
+            registry
+                .add(SIGNO, Flags::new(), says(&log, "one"))
+                .0
+                .unwrap();
         }
-        let refused = registry.add(SIGNO, Flags::new(), says(&log, "too many")).0.unwrap_err();
+        let refused = registry
+            .add(SIGNO, Flags::new(), says(&log, "too many"))
+            .0
+            .unwrap_err();
         assert!(refused.to_string().contains("64 handlers"), "{refused}");
-        assert!(registry.add(SIGNO + 1, Flags::new(), says(&log, "other")).0.is_ok());
+        assert!(
+            registry
+                .add(SIGNO + 1, Flags::new(), says(&log, "other"))
+                .0
+                .is_ok()
+        );
     }
 }

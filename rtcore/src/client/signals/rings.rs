@@ -1,12 +1,14 @@
 //! The rings beside signals, as the dispatcher reads them: which one is next, and how it sleeps.
 //!
-//! Invariant: before the dispatcher sleeps every ring is armed with [`Doorbell::Signal`](crate::ring::Doorbell) and was
-//! looked into once more; so a message that came before the look is found, and one that comes after it has the
-//! daemon send a signal, or owe one. News of the session thread (another ring, the end of the session) come with
-//! [`WAKE`], which stays pending until the dispatcher looks. Nothing is armed for a signal that nobody registered.
+//! Invariant: before the dispatcher sleeps every ring is armed with
+//! [`Doorbell::Signal`](crate::ring::Doorbell) and was looked into once more; so a message that
+//! came before the look is found, and one that comes after it has the daemon send a signal, or owe
+//! one. News of the session thread (another ring, the end of the session) come with [`WAKE`], which
+//! stays pending until the dispatcher looks. Nothing is armed for a signal that nobody registered.
 //!
-//! Where bells are semaphores the rings of a session's signals share one, at which the dispatcher sleeps; no signal is
-//! sent for a message. Linux's signals are then looked at every [`LOOK_NS`], and by the clock while messages keep coming.
+//! Where bells are semaphores the rings of a session's signals share one, at which the dispatcher
+//! sleeps; no signal is sent for a message. Linux's signals are then looked at every [`LOOK_NS`],
+//! and by the clock while messages keep coming.
 
 use crate::client::inbox::Inbox;
 use crate::client::message::Message;
@@ -47,12 +49,22 @@ pub(super) struct Rings {
 
 impl Rings {
     pub(super) fn new() -> Rings {
-        Rings { rings: Vec::new(), all: SignalSet::of([WAKE]), taken: 0, looked_ns: 0, over_duplicates: 0 }
+        Rings {
+            rings: Vec::new(),
+            all: SignalSet::of([WAKE]),
+            taken: 0,
+            looked_ns: 0,
+            over_duplicates: 0,
+        }
     }
 
     /// What is registered now, with the rings that came with it.
     pub(super) fn update(&mut self, taken: u64, more: Vec<(i32, Inbox)>) {
-        let new = more.into_iter().map(|(signo, inbox)| Ring { signo, inbox, up_to: SignalSet::of([]) });
+        let new = more.into_iter().map(|(signo, inbox)| Ring {
+            signo,
+            inbox,
+            up_to: SignalSet::of([]),
+        });
         self.rings.extend(new);
         self.rings.sort_unstable_by_key(|ring| ring.signo);
         self.taken = taken | bit(WAKE);
@@ -63,14 +75,18 @@ impl Rings {
         }
     }
 
-    /// What comes before any message: the ring with the lowest number that has something, and the signals that are
-    /// its equals or come before it.
+    /// What comes before any message: the ring with the lowest number that has something, and the
+    /// signals that are its equals or come before it.
     pub(super) fn first(&mut self) -> Option<(usize, &SignalSet)> {
-        let at = self.rings.iter_mut().position(|ring| ring.inbox.has_news())?;
+        let at = self
+            .rings
+            .iter_mut()
+            .position(|ring| ring.inbox.has_news())?;
         Some((at, &self.rings[at].up_to))
     }
 
-    /// From now on each message has a signal sent; the set to wait for, or none if something came meanwhile.
+    /// From now on each message has a signal sent; the set to wait for, or none if something came
+    /// meanwhile.
     pub(super) fn arm(&mut self) -> Option<&SignalSet> {
         for ring in &mut self.rings {
             if ring.inbox.rearm() {
@@ -93,9 +109,13 @@ impl Rings {
 
     /// Sleeps at the semaphore until there may be a message, or it is time to look at the signals.
     pub(super) fn sleep(&mut self) {
-        let Some((bells, bell)) = self.rings.iter().find_map(|ring| ring.inbox.semaphore()) else { return };
+        let Some((bells, bell)) = self.rings.iter().find_map(|ring| ring.inbox.semaphore()) else {
+            return;
+        };
         bells.seen(bell);
-        self.rings.iter_mut().for_each(|ring| ring.inbox.arm(Doorbell::Bell));
+        self.rings
+            .iter_mut()
+            .for_each(|ring| ring.inbox.arm(Doorbell::Bell));
         if !self.rings.iter_mut().any(|ring| ring.inbox.has_news()) {
             // Whatever ended it, the dispatcher looks again.
             let _ = bells.sleep(bell, 0, LOOK_NS);
@@ -121,6 +141,8 @@ impl Rings {
 
     /// Messages that came twice, over all rings.
     pub(super) fn duplicates(&self) -> u64 {
-        self.rings.iter().fold(self.over_duplicates, |sum, ring| sum + ring.inbox.counters().duplicates)
+        self.rings.iter().fold(self.over_duplicates, |sum, ring| {
+            sum + ring.inbox.counters().duplicates
+        })
     }
 }

@@ -1,20 +1,22 @@
 //! One wait for many things: inboxes, signals, timers and foreign descriptors, in priority order.
 //!
-//! For the loop of a control process that has more than one thing to wait for; a lane of the daemon never waits this
-//! way. Level-triggered: what is not served comes again with the next wait. What is ready comes sorted,
-//! higher priority first, and in order of [`Waiter::add`] among equals.
+//! For the loop of a control process that has more than one thing to wait for; a lane of the daemon
+//! never waits this way. Level-triggered: what is not served comes again with the next wait. What
+//! is ready comes sorted, higher priority first, and in order of [`Waiter::add`] among equals.
 //!
-//! **Starvation.** The order says what to serve first, not how much: a loop that serves only the first of each wait never
-//! gets to the others while that one is busy, which is right for an e-stop and wrong for most else. Serve all of
-//! what one wait returns, and of each a bounded number of messages.
+//! **Starvation.** The order says what to serve first, not how much: a loop that serves only the
+//! first of each wait never gets to the others while that one is busy, which is right for an e-stop
+//! and wrong for most else. Serve all of what one wait returns, and of each a bounded number of
+//! messages.
 //!
-//! **Descriptors that are closed.** A waiter does not own what it waits for. Remove a thing before closing it. One that
-//! was closed all the same is reported as [`Ready::hangup`] by every wait that begins afterwards, until it is
-//! removed; it is never confused with whatever has its number now. That costs a system call per item and wait (about
-//! 0.3 us), before the sleep and not on the way out of it.
+//! **Descriptors that are closed.** A waiter does not own what it waits for. Remove a thing before
+//! closing it. One that was closed all the same is reported as [`Ready::hangup`] by every wait that
+//! begins afterwards, until it is removed; it is never confused with whatever has its number now.
+//! That costs a system call per item and wait (about 0.3 us), before the sleep and not on the way
+//! out of it.
 //!
-//! **fork(2).** The child has the same set in the kernel as its parent, so a change by one would change the other's. All
-//! calls on an inherited waiter fail; the child makes one of its own.
+//! **fork(2).** The child has the same set in the kernel as its parent, so a change by one would
+//! change the other's. All calls on an inherited waiter fail; the child makes one of its own.
 //!
 //! ```
 //! use rtcore::client::waiter::{Interest, Timer, Waiter};
@@ -85,15 +87,27 @@ struct Item {
 
 impl Item {
     fn ready(&self, event: Event) -> Ready {
-        let Event { readable, writable, hangup, .. } = event;
-        Ready { key: self.key, priority: self.priority, readable, writable, hangup, order: self.order }
+        let Event {
+            readable,
+            writable,
+            hangup,
+            ..
+        } = event;
+        Ready {
+            key: self.key,
+            priority: self.priority,
+            readable,
+            writable,
+            hangup,
+            order: self.order,
+        }
     }
 }
 
 /// The set of things to wait for.
 ///
-/// Invariant: an item that is not marked closed is in the kernel's set under its index in `items`, and no two of
-/// these have one number.
+/// Invariant: an item that is not marked closed is in the kernel's set under its index in `items`,
+/// and no two of these have one number.
 #[derive(Debug)]
 pub struct Waiter {
     set: Epoll,
@@ -121,8 +135,15 @@ impl Waiter {
 
     /// Waits for this, too. `key` comes back in [`Ready`]; a higher `priority` comes first.
     ///
-    /// Errors: the set is full; the key or the descriptor is in it; a file that is always ready, as regular files and /dev/null are.
-    pub fn add(&mut self, thing: &impl AsFd, key: u64, priority: u8, interest: Interest) -> io::Result<()> {
+    /// Errors: the set is full; the key or the descriptor is in it; a file that is always ready, as
+    /// regular files and /dev/null are.
+    pub fn add(
+        &mut self,
+        thing: &impl AsFd,
+        key: u64,
+        priority: u8,
+        interest: Interest,
+    ) -> io::Result<()> {
         self.check()?;
         let fd = thing.as_fd().as_raw_fd();
         if self.items.iter().flatten().any(|item| item.key == key) {
@@ -132,44 +153,68 @@ impl Waiter {
             ));
         }
         let Some(index) = self.items.iter().position(Option::is_none) else {
-            let full = format!("no room for key {key}, {} is the capacity; make it larger", self.items.len());
+            let full = format!(
+                "no room for key {key}, {} is the capacity; make it larger",
+                self.items.len()
+            );
             return Err(refused(io::ErrorKind::StorageFull, full));
         };
-        self.set.add_number(fd, index as u64, interest).map_err(|e| {
-            let e = io::Error::from(e);
-            let why = match e.kind() {
-                io::ErrorKind::AlreadyExists => "it is in the set; remove its other key first",
-                io::ErrorKind::PermissionDenied => {
-                    "this file (a regular file, /dev/null) is always ready; do not wait for it"
-                }
-                _ => "the kernel refused (epoll_ctl)",
-            };
-            refused(e.kind(), format!("descriptor {fd} for key {key}: {why}: {e}"))
-        })?;
+        self.set
+            .add_number(fd, index as u64, interest)
+            .map_err(|e| {
+                let e = io::Error::from(e);
+                let why = match e.kind() {
+                    io::ErrorKind::AlreadyExists => "it is in the set; remove its other key first",
+                    io::ErrorKind::PermissionDenied => {
+                        "this file (a regular file, /dev/null) is always ready; do not wait for it"
+                    }
+                    _ => "the kernel refused (epoll_ctl)",
+                };
+                refused(
+                    e.kind(),
+                    format!("descriptor {fd} for key {key}: {why}: {e}"),
+                )
+            })?;
         // Whoever had the number before was closed, else the kernel would not have taken it.
         for former in self.items.iter_mut().flatten().filter(|item| item.fd == fd) {
             former.closed = true;
         }
-        self.items[index] = Some(Item { fd, key, priority, interest, order: self.added, closed: false });
+        self.items[index] = Some(Item {
+            fd,
+            key,
+            priority,
+            interest,
+            order: self.added,
+            closed: false,
+        });
         self.added += 1;
         Ok(())
     }
 
     /// Does not wait for this any more.
     ///
-    /// Errors: the key is not in the set; no descriptor left to replace the set, after one was closed in it.
+    /// Errors: the key is not in the set; no descriptor left to replace the set, after one was
+    /// closed in it.
     pub fn remove(&mut self, key: u64) -> io::Result<()> {
         self.check()?;
         self.mark_closed();
-        let index = self.items.iter().position(|item| item.is_some_and(|item| item.key == key));
+        let index = self
+            .items
+            .iter()
+            .position(|item| item.is_some_and(|item| item.key == key));
         let Some((index, item)) = index.and_then(|index| Some((index, self.items[index]?))) else {
-            return Err(refused(io::ErrorKind::NotFound, format!("key {key} is not in the set")));
+            return Err(refused(
+                io::ErrorKind::NotFound,
+                format!("key {key} is not in the set"),
+            ));
         };
         if item.closed {
             // A duplicate may keep it in the kernel's set, where nothing can take it out any more.
             let fresh = Epoll::new()?;
             for (token, other) in self.items.iter().enumerate() {
-                let Some(other) = other.filter(|other| !other.closed) else { continue };
+                let Some(other) = other.filter(|other| !other.closed) else {
+                    continue;
+                };
                 fresh.add_number(other.fd, token as u64, other.interest)?;
             }
             self.set = fresh;
@@ -180,9 +225,10 @@ impl Waiter {
         Ok(())
     }
 
-    /// Waits until something is ready or `deadline_ns` of CLOCK_MONOTONIC has come (none = no bound; one that is past
-    /// = only look). Returns what is ready in priority order; nothing when the time is over. Interruptions resume
-    /// with the same deadline. Does not touch the heap, but for an error's text.
+    /// Waits until something is ready or `deadline_ns` of CLOCK_MONOTONIC has come (none = no
+    /// bound; one that is past = only look). Returns what is ready in priority order; nothing when
+    /// the time is over. Interruptions resume with the same deadline. Does not touch the heap, but
+    /// for an error's text.
     ///
     /// Errors: an empty set without a deadline, which would never return.
     pub fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<&[Ready]> {
@@ -211,13 +257,16 @@ impl Waiter {
         let deadline_ns = if closed { Some(0) } else { deadline_ns };
         let count = self.set.wait_until(&mut self.events, deadline_ns)?;
         for event in self.events.first(count) {
-            let item = usize::try_from(event.token).ok().and_then(|index| *self.items.get(index)?);
+            let item = usize::try_from(event.token)
+                .ok()
+                .and_then(|index| *self.items.get(index)?);
             // A closed one that a duplicate keeps in the kernel's set is in the list already.
             if let Some(item) = item.filter(|item| !item.closed) {
                 self.ready.push(item.ready(event));
             }
         }
-        self.ready.sort_unstable_by_key(|ready| (u8::MAX - ready.priority, ready.order));
+        self.ready
+            .sort_unstable_by_key(|ready| (u8::MAX - ready.priority, ready.order));
         Ok(&self.ready)
     }
 
@@ -233,8 +282,13 @@ impl Waiter {
     /// Notes which descriptors were closed.
     fn mark_closed(&mut self) {
         for (index, item) in self.items.iter_mut().enumerate() {
-            let Some(item) = item.as_mut().filter(|item| !item.closed) else { continue };
-            item.closed = self.set.renew_number(item.fd, index as u64, item.interest).is_err();
+            let Some(item) = item.as_mut().filter(|item| !item.closed) else {
+                continue;
+            };
+            item.closed = self
+                .set
+                .renew_number(item.fd, index as u64, item.interest)
+                .is_err();
         }
     }
 }

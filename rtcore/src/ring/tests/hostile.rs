@@ -9,11 +9,17 @@ fn victim() -> (Map, Consumer) {
     let c = Memory::new("c", g.consumer_bytes()).unwrap();
     let e = EventFd::new().unwrap();
     let fds = [p.as_fd(), c.as_fd(), e.as_fd()].map(|fd| fd.try_clone_to_owned().unwrap());
-    (p.map_writable().unwrap(), Handles::from_fds(fds).into_consumer(g, &bells(), 0).unwrap())
+    (
+        p.map_writable().unwrap(),
+        Handles::from_fds(fds)
+            .into_consumer(g, &bells(), 0)
+            .unwrap(),
+    )
 }
 
 pub fn write(map: &Map, word: usize, value: u64) {
-    // SAFETY: words of the first slots lie inside the mapping; the other side reads them as atomics.
+    // SAFETY: words of the first slots lie inside the mapping; the other side reads them as
+    // atomics.
     unsafe { crate::sync::AtomicU64::from_ptr(map.start().as_ptr().cast::<u64>().add(word)) }
         .store(value, crate::sync::Ordering::SeqCst);
 }
@@ -26,7 +32,10 @@ fn a_tail_beyond_the_slots_is_found_out() {
     for tail in [5, u64::MAX, 1 << 40] {
         let (map, mut consumer) = victim();
         write(&map, 0, tail);
-        assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })), "{tail}");
+        assert!(
+            matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Indices { .. })),
+            "{tail}"
+        );
     }
 }
 
@@ -37,7 +46,10 @@ fn a_slot_that_is_announced_and_not_complete_is_found_out() {
         let (map, mut consumer) = victim();
         write(&map, SLOT, state);
         write(&map, 0, 1);
-        assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::State { index: 0, state }));
+        assert_eq!(
+            consumer.take(&mut [0; 64]),
+            Err(Corrupt::State { index: 0, state })
+        );
     }
 }
 
@@ -48,9 +60,19 @@ fn a_giant_length_and_unknown_flags_are_found_out() {
     write(&map, SLOT, 2);
     write(&map, SLOT + 1, 65);
     write(&map, 0, 1);
-    assert_eq!(consumer.take(&mut [0; 64]), Err(Corrupt::Length { index: 0, len: 65, max: 64 }));
+    assert_eq!(
+        consumer.take(&mut [0; 64]),
+        Err(Corrupt::Length {
+            index: 0,
+            len: 65,
+            max: 64
+        })
+    );
     write(&map, SLOT + 1, 1 << 40);
-    assert!(matches!(consumer.take(&mut [0; 64]), Err(Corrupt::Flags { .. })));
+    assert!(matches!(
+        consumer.take(&mut [0; 64]),
+        Err(Corrupt::Flags { .. })
+    ));
 }
 
 /// Messages that were taken and not given back are slots that it cannot have filled again.
@@ -66,10 +88,20 @@ fn a_tail_that_jumps_over_what_is_taken_and_not_given_back_is_found_out() {
     assert!(consumer.take(&mut [0; 64]).unwrap().is_some());
     // Within the slots behind what was taken, not within those behind what was given back.
     write(&map, 0, 5);
-    assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 5, head: 0, .. })));
+    assert!(matches!(
+        consumer.available(),
+        Err(Corrupt::Indices {
+            tail: 5,
+            head: 0,
+            ..
+        })
+    ));
     // Backwards.
     write(&map, 0, 1);
-    assert!(matches!(consumer.available(), Err(Corrupt::Indices { tail: 1, .. })));
+    assert!(matches!(
+        consumer.available(),
+        Err(Corrupt::Indices { tail: 1, .. })
+    ));
     write(&map, 0, 4);
     assert_eq!(consumer.available(), Ok(2));
 }
@@ -77,7 +109,12 @@ fn a_tail_that_jumps_over_what_is_taken_and_not_given_back_is_found_out() {
 /// The sending end, and the consumer's memory.
 fn victim_producer(slots: u32) -> (Map, Producer) {
     let ring = Shared::create("rtd-ring", geometry(slots, 8)).unwrap();
-    let map = Map::of(ring.handles(Side::Consumer).unwrap().consumer.as_fd(), 128, true).unwrap();
+    let map = Map::of(
+        ring.handles(Side::Consumer).unwrap().consumer.as_fd(),
+        128,
+        true,
+    )
+    .unwrap();
     (map, ring.producer(&bells(), 1).unwrap())
 }
 
@@ -92,7 +129,12 @@ fn a_head_that_cannot_be_is_found_out_and_never_believed() {
         assert_eq!(producer.recovery_cursor().taken(2), 0);
         assert_eq!(
             producer.push(&envelope(3), b""),
-            Err(Corrupt::Indices { tail: 2, head, slots: 2 }.into())
+            Err(Corrupt::Indices {
+                tail: 2,
+                head,
+                slots: 2
+            }
+            .into())
         );
         assert!(matches!(producer.loan(1), Err(PushError::Corrupt(_))));
         assert!(producer.has_room().is_err() && producer.wait_for_room(0).is_err());
@@ -104,7 +146,10 @@ fn a_head_that_cannot_be_is_found_out_and_never_believed() {
         producer.push(&envelope(n), b"").unwrap();
     }
     write(&map, 0, 1);
-    assert!(matches!(producer.push(&envelope(5), b""), Err(PushError::Corrupt(_))));
+    assert!(matches!(
+        producer.push(&envelope(5), b""),
+        Err(PushError::Corrupt(_))
+    ));
 }
 
 proptest! {

@@ -8,7 +8,10 @@ fn a_burst_to_a_sleeper_rings_once() {
     let (mut producer, mut consumer) = shared(8, 8);
     consumer.arm(Doorbell::Signal);
     assert!(producer.push(&envelope(1), b"").unwrap());
-    assert!(!producer.push(&envelope(2), b"").unwrap(), "it has been rung for");
+    assert!(
+        !producer.push(&envelope(2), b"").unwrap(),
+        "it has been rung for"
+    );
     producer.unring();
     assert!(producer.ring(), "the signal could not be sent: once more");
     consumer.arm(Doorbell::Signal);
@@ -46,7 +49,8 @@ fn messages_cross_threads_in_order_while_both_ends_sleep() {
     });
 }
 
-/// The producer remembers for which turn it rang; a new consumer must not begin its turns where the old one did.
+/// The producer remembers for which turn it rang; a new consumer must not begin its turns where the
+/// old one did.
 #[test]
 #[cfg_attr(miri, ignore = "needs memfd_create(2)")]
 fn the_next_consumer_of_a_ring_is_woken_as_the_first_was() {
@@ -103,7 +107,10 @@ fn semaphores(part: &str) -> (Bells, Vec<std::sync::Arc<crate::skin::Semaphore>>
         std::sync::Arc::new(made)
     };
     let made: Vec<_> = (0..2).map(make).collect();
-    (Bells::semaphores(made.iter().cloned().map(Some).collect()), made)
+    (
+        Bells::semaphores(made.iter().cloned().map(Some).collect()),
+        made,
+    )
 }
 
 #[test]
@@ -127,7 +134,10 @@ fn ends_wake_each_other_by_semaphores() {
             while consumer.available() == Ok(0) {
                 consumer.wait(u64::MAX).unwrap();
             }
-            assert_eq!(consumer.take(&mut buffer).unwrap().unwrap().meta.sequence, n);
+            assert_eq!(
+                consumer.take(&mut buffer).unwrap().unwrap().meta.sequence,
+                n
+            );
             consumer.release();
         }
     });
@@ -157,7 +167,8 @@ fn at_a_semaphore_a_turn_is_rung_for_once_and_what_is_over_wakes_nobody() {
     while consumer.take(&mut [0; 8]).unwrap().is_some() {}
     consumer.release();
     assert!(consumer.wait(1_000_000).is_err());
-    // What is no bell of this page is nobody's, whatever a peer alleges; and a descriptor is not rung.
+    // What is no bell of this page is nobody's, whatever a peer alleges; and a descriptor is not
+    // rung.
     consumer.set_bell(200);
     consumer.arm(Doorbell::Bell);
     producer.push(&envelope(0), b"").unwrap();
@@ -173,10 +184,18 @@ fn a_doorbell_that_is_no_eventfd_harms_nobody() {
     let g = geometry(4, 8);
     let (bells, ring) = (bells(), Shared::create("rtd-ring", g).unwrap());
     let file = || -> OwnedFd { std::fs::File::open("/proc/self/exe").unwrap().into() };
-    let Handles { producer, consumer, .. } = ring.handles(Side::Producer).unwrap();
-    let mut sender = Handles::from_fds([producer, consumer, file()]).into_producer(g, &bells, 1).unwrap();
-    let Handles { producer, consumer, .. } = ring.handles(Side::Consumer).unwrap();
-    let mut receiver = Handles::from_fds([producer, consumer, file()]).into_consumer(g, &bells, 0).unwrap();
+    let Handles {
+        producer, consumer, ..
+    } = ring.handles(Side::Producer).unwrap();
+    let mut sender = Handles::from_fds([producer, consumer, file()])
+        .into_producer(g, &bells, 1)
+        .unwrap();
+    let Handles {
+        producer, consumer, ..
+    } = ring.handles(Side::Consumer).unwrap();
+    let mut receiver = Handles::from_fds([producer, consumer, file()])
+        .into_consumer(g, &bells, 0)
+        .unwrap();
     receiver.arm(Doorbell::EventFd);
     assert_eq!(sender.push(&envelope(1), b"x"), Ok(false));
     assert!(!receiver.eventfd().unwrap().take());

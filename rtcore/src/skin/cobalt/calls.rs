@@ -1,12 +1,12 @@
 //! The table's calls on Cobalt.
 //!
-//! Constraint: no Linux system call, which would take the thread out of its real-time mode; so nothing here asks for a
-//! thread's id, and a process is not probed before it is signalled.
+//! Constraint: no Linux system call, which would take the thread out of its real-time mode; so
+//! nothing here asks for a thread's id, and a process is not probed before it is signalled.
 //!
-//! Invariant: a signal that [`signal_send`] accepts is queued. The core drops what finds its pool of
-//! [`xenomai::SIGNAL_POOL`] used up and says 0, so the sender first queues one to itself and takes it back: that
-//! place is free now. (Between the two calls somebody on another CPU may take the very last one; a few places in reserve
-//! are the credits' business, see [`POOL_SHARED`].)
+//! Invariant: a signal that [`signal_send`] accepts is queued. The core drops what finds its pool
+//! of [`xenomai::SIGNAL_POOL`] used up and says 0, so the sender first queues one to itself and
+//! takes it back: that place is free now. (Between the two calls somebody on another CPU may take
+//! the very last one; a few places in reserve are the credits' business, see [`POOL_SHARED`].)
 
 use super::super::xddp::Xddp;
 use super::super::{Caps, Doorbell, Length, Mqd, Setup, SignalAddress, Skin};
@@ -37,22 +37,25 @@ pub const CAPS: Caps = Caps {
     linux_clock: false,
 };
 
-/// Places of the pool that credits divide among the receivers; the others are for who sends without asking.
+/// Places of the pool that credits divide among the receivers; the others are for who sends without
+/// asking.
 #[expect(clippy::cast_possible_truncation, reason = "128")]
 const POOL_SHARED: u32 = SIGNAL_POOL as u32 - 16;
 
-/// The number of the signal that a thread queues to itself to see whether there is room: never a source, and never
-/// left pending.
+/// The number of the signal that a thread queues to itself to see whether there is room: never a
+/// source, and never left pending.
 const PROBE: i32 = rtsignal::WAKE;
 
 /// Longest wait of one call: times are absolute in the core, and must not wrap there.
 const WAIT_NS_MAX: u64 = 3_600_000_000_000;
 
-/// Linux signals that the library handles itself (mode switches, debugging): blocked, they never come.
+/// Linux signals that the library handles itself (mode switches, debugging): blocked, they never
+/// come.
 pub(super) const LIBRARY_SIGNALS: [i32; 2] = [libc::SIGWINCH, libc::SIGXCPU];
 
 thread_local! {
-    /// Kernel id of a thread that was promoted here; 0 for others. Const-initialised: reading it allocates nothing.
+    /// Kernel id of a thread that was promoted here; 0 for others. Const-initialised: reading it
+    /// allocates nothing.
     static TID: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -111,12 +114,17 @@ fn promote(priority: u8) -> io::Result<()> {
     // Before: these are Linux system calls.
     SignalSet::of(LIBRARY_SIGNALS).unblock()?;
     remember_thread(sched::gettid());
-    let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
+    let policy = if priority == 0 {
+        libc::SCHED_OTHER
+    } else {
+        libc::SCHED_FIFO
+    };
     // SAFETY: plain integers, for which zero is a value.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
     param.sched_priority = priority.into();
     let mut name = [0; 16];
-    // SAFETY: the calling thread, whose name has at most 16 bytes with its end; parameters and name are on this stack.
+    // SAFETY: the calling thread, whose name has at most 16 bytes with its end; parameters and name
+    // are on this stack.
     let rc = unsafe {
         let me = libc::pthread_self();
         let named = libc::pthread_getname_np(me, name.as_mut_ptr(), name.len()) == 0;
@@ -127,17 +135,25 @@ fn promote(priority: u8) -> io::Result<()> {
         }
         rc
     };
-    if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(rc)) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(rc))
+    }
 }
 
 pub(super) fn now_ns() -> u64 {
     // Not bound: nothing runs on this table then.
-    api().and_then(|api| time(api, libc::CLOCK_MONOTONIC)).unwrap_or_else(|_| clock::monotonic_ns())
+    api()
+        .and_then(|api| time(api, libc::CLOCK_MONOTONIC))
+        .unwrap_or_else(|_| clock::monotonic_ns())
 }
 
 /// The core's CLOCK_REALTIME so many nanoseconds from now: what its timed calls take.
 pub(super) fn realtime_after(api: &Api, timeout_ns: u64) -> Call<libc::timespec> {
-    Ok(timespec(time(api, libc::CLOCK_REALTIME)?.saturating_add(timeout_ns.min(WAIT_NS_MAX))))
+    Ok(timespec(
+        time(api, libc::CLOCK_REALTIME)?.saturating_add(timeout_ns.min(WAIT_NS_MAX)),
+    ))
 }
 
 fn time(api: &Api, clock: libc::clockid_t) -> Call<u64> {
@@ -166,7 +182,8 @@ pub(super) fn nap(deadline_ns: u64) -> Call<()> {
     let until = timespec(deadline_ns);
     let (clock, flags) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
     // SAFETY: the time is on this stack; an absolute sleep leaves no rest.
-    match unsafe { (api()?.clock_nanosleep)(clock, flags, &raw const until, std::ptr::null_mut()) } {
+    match unsafe { (api()?.clock_nanosleep)(clock, flags, &raw const until, std::ptr::null_mut()) }
+    {
         0 => Ok(()),
         errno => Err(Errno(errno)),
     }
@@ -186,7 +203,9 @@ fn mq_receive(mqd: Mqd, buffer: &mut [u8]) -> Call<Length> {
     let at = buffer.as_mut_ptr().cast::<c_char>();
     // SAFETY: the buffer is writable for the length given; a stale descriptor gives EBADF.
     let n = unsafe { (api()?.mq_receive)(mqd, at, buffer.len(), &raw mut priority) };
-    usize::try_from(n).map(|n| (n, priority)).map_err(|_| Errno::last())
+    usize::try_from(n)
+        .map(|n| (n, priority))
+        .map_err(|_| Errno::last())
 }
 
 fn mq_receive_within(mqd: Mqd, buffer: &mut [u8], timeout_ns: u64) -> Call<Length> {
@@ -194,14 +213,20 @@ fn mq_receive_within(mqd: Mqd, buffer: &mut [u8], timeout_ns: u64) -> Call<Lengt
     let until = realtime_after(api, timeout_ns)?;
     let mut priority = 0;
     let at = buffer.as_mut_ptr().cast::<c_char>();
-    // SAFETY: as in `mq_receive`; the time is on this stack, so never null (which would be -14 without an errno).
-    let n = unsafe { (api.mq_timedreceive)(mqd, at, buffer.len(), &raw mut priority, &raw const until) };
-    usize::try_from(n).map(|n| (n, priority)).map_err(|_| Errno::last())
+    // SAFETY: as in `mq_receive`; the time is on this stack, so never null (which would be -14
+    // without an errno).
+    let n = unsafe {
+        (api.mq_timedreceive)(mqd, at, buffer.len(), &raw mut priority, &raw const until)
+    };
+    usize::try_from(n)
+        .map(|n| (n, priority))
+        .map_err(|_| Errno::last())
 }
 
 fn mq_send(mqd: Mqd, message: &[u8], priority: u32) -> Call<()> {
     // SAFETY: the message is readable for the length given; a stale descriptor gives EBADF.
-    number(unsafe { (api()?.mq_send)(mqd, message.as_ptr().cast(), message.len(), priority) }).map(drop)
+    number(unsafe { (api()?.mq_send)(mqd, message.as_ptr().cast(), message.len(), priority) })
+        .map(drop)
 }
 
 fn signal_wait(set: &SignalSet) -> Call<Received> {
@@ -217,13 +242,15 @@ fn signal_wait_within(set: &SignalSet, timeout_ns: u64) -> Call<Received> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let (raw, time) = (set.raw(), timespec(timeout_ns.min(WAIT_NS_MAX)));
     // SAFETY: as in `signal_wait`; the time is on this stack.
-    let signo = number(unsafe { (api()?.sigtimedwait)(&raw const raw, info.as_mut_ptr(), &raw const time) })?;
+    let signo = number(unsafe {
+        (api()?.sigtimedwait)(&raw const raw, info.as_mut_ptr(), &raw const time)
+    })?;
     // SAFETY: as in `signal_wait`.
     Ok(rtsignal::received(signo, unsafe { info.assume_init_ref() }))
 }
 
-/// To the thread; to a process' main thread where it is the process that is addressed. By number: that somebody lives
-/// there is what the lane knows from its peer's state.
+/// To the thread; to a process' main thread where it is the process that is addressed. By number:
+/// that somebody lives there is what the lane knows from its peer's state.
 fn signal_send(to: SignalAddress, signo: i32, value: u64, _pid: u32, _uid: u32) -> Call<()> {
     // 65 to 69 are orders to the core's scheduler, which it would follow.
     if !SIGNALS.contains(&signo) {
@@ -239,15 +266,16 @@ fn signal_send(to: SignalAddress, signo: i32, value: u64, _pid: u32, _uid: u32) 
     number(unsafe { (api.sigqueue)(tid, signo, sigval(value)) }).map(drop)
 }
 
-/// EAGAIN when the pool is used up; EPERM for a thread that was not promoted here and so cannot tell.
+/// EAGAIN when the pool is used up; EPERM for a thread that was not promoted here and so cannot
+/// tell.
 fn probe(api: &Api) -> Call<()> {
     let tid = TID.get();
     if tid == 0 {
         return Err(Errno::PERM);
     }
     match api.pthread_sigqueue_np {
-        // It knows threads of its own process only, by a pointer: there is one such here, the calling thread.
-        // SAFETY: the calling thread.
+        // It knows threads of its own process only, by a pointer: there is one such here, the
+        // calling thread. SAFETY: the calling thread.
         Some(queue) => match unsafe { queue(libc::pthread_self(), PROBE, sigval(0)) } {
             0 => {}
             errno => return Err(Errno(errno)),
@@ -261,12 +289,19 @@ fn probe(api: &Api) -> Call<()> {
 /// How full the pool is, as far as it can be known: full, or not.
 fn backlog() -> SignalQueue {
     let is_full = api().and_then(probe) == Err(Errno::AGAIN);
-    // Nobody says whose signals wait: all that a receiver was sent counts as taken as long as there is room.
-    SignalQueue { queued: if is_full { u32::MAX } else { 0 }, limit: POOL_SHARED, pending: u64::MAX }
+    // Nobody says whose signals wait: all that a receiver was sent counts as taken as long as there
+    // is room.
+    SignalQueue {
+        queued: if is_full { u32::MAX } else { 0 },
+        limit: POOL_SHARED,
+        pending: u64::MAX,
+    }
 }
 
 fn sigval(value: u64) -> libc::sigval {
-    libc::sigval { sival_ptr: value as *mut libc::c_void }
+    libc::sigval {
+        sival_ptr: value as *mut libc::c_void,
+    }
 }
 
 /// The convention -1 and errno.

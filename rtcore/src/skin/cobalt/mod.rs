@@ -1,10 +1,11 @@
 //! The Cobalt skin: Xenomai 3's POSIX calls, found when the program runs.
 //!
-//! The way there: [`load`] finds the library, [`Loaded::bind`] binds the process, and what comes out is the table. What
-//! can fail harmlessly does so in the first step; the second one *exits the process* when the core refuses, so a program
-//! tries both in a child of its own before.
+//! The way there: [`load`] finds the library, [`Loaded::bind`] binds the process, and what comes
+//! out is the table. What can fail harmlessly does so in the first step; the second one *exits the
+//! process* when the core refuses, so a program tries both in a child of its own before.
 //!
-//! Constraint: the table holds plain function pointers, so the library's calls stand in a static that is set once.
+//! Constraint: the table holds plain function pointers, so the library's calls stand in a static
+//! that is set once.
 
 mod calls;
 mod runaway;
@@ -36,10 +37,14 @@ pub enum Unavailable {
     #[error(transparent)]
     Library(#[from] LoadError),
     /// Binding wants a process of one thread, the main one.
-    #[error("the process has {0} threads: Cobalt binds it on its main thread, before there are others")]
+    #[error(
+        "the process has {0} threads: Cobalt binds it on its main thread, before there are others"
+    )]
     Threads(usize),
     /// The library said yes and the core does not answer.
-    #[error("{library} came back from xenomai_init without having bound the process: {errno} ({errno:?})")]
+    #[error(
+        "{library} came back from xenomai_init without having bound the process: {errno} ({errno:?})"
+    )]
     Unbound {
         /// As it was asked for.
         library: String,
@@ -60,8 +65,9 @@ pub struct Loaded {
 
 /// Looks for the core, then for the library: of that path, or where the dynamic linker looks.
 ///
-/// Without a core no library is loaded unless it is named: then it may be the tests' stand-in, which needs none. Its
-/// constructors run with the rights of this process; the caller answers for the path.
+/// Without a core no library is loaded unless it is named: then it may be the tests' stand-in,
+/// which needs none. Its constructors run with the rights of this process; the caller answers for
+/// the path.
 pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
     let core = std::fs::read_to_string(PROC_VERSION);
     if let (Err(e), None) = (&core, library) {
@@ -69,8 +75,14 @@ pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
     }
     let library = Library::open(library)?;
     match core {
-        Ok(version) => Ok(Loaded { lib: library, core: Some(version.trim().to_owned()) }),
-        Err(_) if library.stand_in().is_some() => Ok(Loaded { lib: library, core: None }),
+        Ok(version) => Ok(Loaded {
+            lib: library,
+            core: Some(version.trim().to_owned()),
+        }),
+        Err(_) if library.stand_in().is_some() => Ok(Loaded {
+            lib: library,
+            core: None,
+        }),
         Err(e) => Err(Unavailable::NoCore(e)),
     }
 }
@@ -80,32 +92,51 @@ impl Loaded {
     pub fn description(&self) -> String {
         match (self.lib.stand_in(), &self.core) {
             (Some(words), _) => format!("{} ({words}: NOT real time)", self.lib.name()),
-            (None, core) => format!("{}, core {}", self.lib.name(), core.as_deref().unwrap_or("?")),
+            (None, core) => format!(
+                "{}, core {}",
+                self.lib.name(),
+                core.as_deref().unwrap_or("?")
+            ),
         }
     }
 
-    /// The calls for datagrams to Linux programs; else the first one that the library does not export.
+    /// The calls for datagrams to Linux programs; else the first one that the library does not
+    /// export.
     fn xddp(&self) -> Result<Xddp, &'static str> {
-        self.lib.api().sockets().map(|sockets| xddp::table(sockets, self.lib.devices()))
+        self.lib
+            .api()
+            .sockets()
+            .map(|sockets| xddp::table(sockets, self.lib.devices()))
     }
 
-    /// Directory of the device files of such datagrams, if the library has the calls; else which one it lacks.
+    /// Directory of the device files of such datagrams, if the library has the calls; else which
+    /// one it lacks.
     pub fn xddp_devices(&self) -> Result<&'static Path, String> {
         let lacks = |symbol| format!("{} does not export {symbol}", self.lib.name());
-        self.lib.api().sockets().map(|_| self.lib.devices()).map_err(lacks)
+        self.lib
+            .api()
+            .sockets()
+            .map(|_| self.lib.devices())
+            .map_err(lacks)
     }
 
-    /// Directory of the devices by which the library maps the core's memory (`memdev-*`): who may not open them is not bound.
+    /// Directory of the devices by which the library maps the core's memory (`memdev-*`): who may
+    /// not open them is not bound.
     pub fn memory_devices(&self) -> PathBuf {
         self.lib.devices().join("rtdm")
     }
 
     /// Name of the skin: `cobalt`, and whether it is none.
     fn skin_name(&self) -> &'static str {
-        if self.lib.stand_in().is_some() { "cobalt (stand-in)" } else { "cobalt" }
+        if self.lib.stand_in().is_some() {
+            "cobalt (stand-in)"
+        } else {
+            "cobalt"
+        }
     }
 
-    /// Binds the process and makes its main thread, which calls this, a Cobalt thread of no priority.
+    /// Binds the process and makes its main thread, which calls this, a Cobalt thread of no
+    /// priority.
     ///
     /// *Exits the process* where the core refuses, with the library's own words on standard error.
     pub fn bind(self) -> Result<&'static Skin, Unavailable> {
@@ -117,22 +148,26 @@ impl Loaded {
             return Err(Unavailable::Again);
         }
         let api = *self.lib.api();
-        // Threads that the library starts inherit the mask. The numbers are valid, so there is no error.
+        // Threads that the library starts inherit the mask. The numbers are valid, so there is no
+        // error.
         let _ = SignalSet::of(calls::LIBRARY_SIGNALS).unblock();
-        // The library reads options from a command line, and takes away what it knows: it gets one of its own.
+        // The library reads options from a command line, and takes away what it knows: it gets one
+        // of its own.
         let program = CString::from(c"rtd").into_raw();
-        let argv: &'static mut [*mut c_char; 2] = Box::leak(Box::new([program, std::ptr::null_mut()]));
+        let argv: &'static mut [*mut c_char; 2] =
+            Box::leak(Box::new([program, std::ptr::null_mut()]));
         let mut argc = 1;
         let mut vector: *const *mut c_char = argv.as_ptr();
-        // SAFETY: 1. the main thread, alone (above). 2. known to the caller (contract). 3. a vector of our own, of a
-        // writable string, leaked. 4. once (above; a second thread cannot be).
+        // SAFETY: 1. the main thread, alone (above). 2. known to the caller (contract). 3. a vector
+        // of our own, of a writable string, leaked. 4. once (above; a second thread cannot be).
         unsafe { (api.xenomai_init)(&raw mut argc, &raw mut vector) };
         calls::answers(&api).map_err(|errno| {
             let library = self.lib.name().to_owned();
             Unavailable::Unbound { library, errno }
         })?;
         calls::remember_thread(sched::gettid());
-        let (_, skin) = BOUND.get_or_init(|| (api, calls::table(self.skin_name(), self.xddp().ok())));
+        let (_, skin) =
+            BOUND.get_or_init(|| (api, calls::table(self.skin_name(), self.xddp().ok())));
         Ok(skin)
     }
 }

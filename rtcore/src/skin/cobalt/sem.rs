@@ -1,7 +1,7 @@
 //! Semaphores of the core, the doorbells of rings on Cobalt.
 //!
-//! Constraint: waiting is for Cobalt threads. Another thread of a bound process that waits all the same is put to sleep
-//! for a moment by Linux and looks again: it has no mode that it could lose.
+//! Constraint: waiting is for Cobalt threads. Another thread of a bound process that waits all the
+//! same is put to sleep for a moment by Linux and looks again: it has no mode that it could lose.
 
 use super::super::semaphore::{RawSemaphore, SemaphoreCalls};
 use super::api;
@@ -14,20 +14,32 @@ use std::ptr::NonNull;
 /// What an error of a wait costs, and how long a thread that may not wait sleeps instead.
 const PAUSE_NS: u64 = 1_000_000;
 
-pub(super) const CALLS: SemaphoreCalls = SemaphoreCalls { post, try_wait, wait_within, close };
+pub(super) const CALLS: SemaphoreCalls = SemaphoreCalls {
+    post,
+    try_wait,
+    wait_within,
+    close,
+};
 
 pub(super) fn open(name: &CStr, create: bool) -> io::Result<RawSemaphore> {
     let (mode, value): (libc::c_uint, libc::c_uint) = (0o600, 0);
-    let (what, flags) = if create { ("create", libc::O_CREAT | libc::O_EXCL) } else { ("open", 0) };
+    let (what, flags) = if create {
+        ("create", libc::O_CREAT | libc::O_EXCL)
+    } else {
+        ("open", 0)
+    };
     // SAFETY: a C string, and what follows O_CREAT: a mode and a value.
     let sem = unsafe { (api()?.sem_open)(name.as_ptr(), flags, mode, value) };
-    NonNull::new(sem).map(RawSemaphore).ok_or_else(|| refused_object("semaphore", what, name, Errno::last()))
+    NonNull::new(sem)
+        .map(RawSemaphore)
+        .ok_or_else(|| refused_object("semaphore", what, name, Errno::last()))
 }
 
 pub(super) fn unlink(name: &CStr) -> io::Result<()> {
     // SAFETY: a C string.
     let rc = number(unsafe { (api()?.sem_unlink)(name.as_ptr()) });
-    rc.map(drop).map_err(|errno| refused_object("semaphore", "remove", name, errno))
+    rc.map(drop)
+        .map_err(|errno| refused_object("semaphore", "remove", name, errno))
 }
 
 /// 1. The semaphore is open.
@@ -53,7 +65,9 @@ unsafe fn wait_within(sem: RawSemaphore, timeout_ns: u64) -> Call<()> {
         // SAFETY: 1; the time is on this stack.
         number(unsafe { (api.sem_timedwait)(sem.0.as_ptr(), &raw const until) })
     };
-    waited.map(drop).inspect_err(|errno| pause(*errno, timeout_ns))
+    waited
+        .map(drop)
+        .inspect_err(|errno| pause(*errno, timeout_ns))
 }
 
 /// Nobody spins on a wait that fails.

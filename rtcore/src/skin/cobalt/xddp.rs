@@ -1,7 +1,7 @@
 //! The table of XDDP's calls on Cobalt.
 //!
-//! Constraint: SO_RCVTIMEO belongs to the socket and not to the call, so a bounded receive sets it and takes it back; only
-//! the port's one source receives.
+//! Constraint: SO_RCVTIMEO belongs to the socket and not to the call, so a bounded receive sets it
+//! and takes it back; only the port's one source receives.
 
 use super::super::xddp::{PortSpec, Xddp};
 use crate::sys::{Call, Errno, procfs};
@@ -22,7 +22,15 @@ static SOCKETS: OnceLock<Sockets> = OnceLock::new();
 
 pub(super) fn table(sockets: Sockets, devices: &'static Path) -> Xddp {
     SOCKETS.get_or_init(|| sockets);
-    Xddp { devices, probe, open, close, receive, receive_within, send }
+    Xddp {
+        devices,
+        probe,
+        open,
+        close,
+        receive,
+        receive_within,
+        send,
+    }
 }
 
 #[inline]
@@ -56,7 +64,9 @@ fn socket(calls: &Sockets) -> io::Result<RawFd> {
 fn open(spec: &PortSpec) -> io::Result<RawFd> {
     let calls = sockets()?;
     let socket = socket(calls)?;
-    bind(calls, socket, spec).inspect_err(|_| close(socket)).map(|()| socket)
+    bind(calls, socket, spec)
+        .inspect_err(|_| close(socket))
+        .map(|()| socket)
 }
 
 fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
@@ -65,17 +75,31 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
         let mut record = PortLabel { label: [0; _] };
         let bytes = label.as_bytes();
         if bytes.len() > rtipc::LABEL_MAX {
-            return Err(named(&what, Errno(libc::ENAMETOOLONG), "; a label has at most 31 bytes"));
+            return Err(named(
+                &what,
+                Errno(libc::ENAMETOOLONG),
+                "; a label has at most 31 bytes",
+            ));
         }
         for (to, byte) in record.label.iter_mut().zip(bytes) {
             *to = c_char::from_ne_bytes([*byte]);
         }
-        set(calls, socket, rtipc::SOL_XDDP, rtipc::XDDP_LABEL, &record).map_err(|e| named(&what, e, ""))?;
+        set(calls, socket, rtipc::SOL_XDDP, rtipc::XDDP_LABEL, &record)
+            .map_err(|e| named(&what, e, ""))?;
     }
-    set(calls, socket, rtipc::SOL_XDDP, rtipc::XDDP_POOLSZ, &spec.pool_bytes)
-        .map_err(|e| named(&what, e, ""))?;
+    set(
+        calls,
+        socket,
+        rtipc::SOL_XDDP,
+        rtipc::XDDP_POOLSZ,
+        &spec.pool_bytes,
+    )
+    .map_err(|e| named(&what, e, ""))?;
     #[expect(clippy::cast_possible_truncation, reason = "111")]
-    let address = SockaddrIpc { family: rtipc::AF_RTIPC as libc::sa_family_t, port: spec.port };
+    let address = SockaddrIpc {
+        family: rtipc::AF_RTIPC as libc::sa_family_t,
+        port: spec.port,
+    };
     // SAFETY: an address of this length, on this stack.
     let bound = unsafe { (calls.bind)(socket, (&raw const address).cast(), length_of(&address)) };
     checked(bound).map(drop).map_err(|errno| {
@@ -86,7 +110,9 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
             libc::EEXIST => "; another port has its label",
             libc::EINVAL => "; the kernel has fewer ports (CONFIG_XENO_OPT_PIPE_NRDEV)",
             libc::ENOMEM => "; the kernel has no memory for its pool: smaller maxmsg or msgsize",
-            libc::EPERM => "; the process is not bound, or its user is not in xenomai.allowed_group",
+            libc::EPERM => {
+                "; the process is not bound, or its user is not in xenomai.allowed_group"
+            }
             _ => "",
         };
         named(&what, errno, fix)
@@ -101,14 +127,24 @@ fn close(socket: RawFd) {
 }
 
 fn receive(socket: RawFd, buffer: &mut [u8], blocks: bool) -> Call<usize> {
-    take(sockets()?, socket, buffer, if blocks { 0 } else { libc::MSG_DONTWAIT })
+    take(
+        sockets()?,
+        socket,
+        buffer,
+        if blocks { 0 } else { libc::MSG_DONTWAIT },
+    )
 }
 
 fn receive_within(socket: RawFd, buffer: &mut [u8], timeout_ns: u64) -> Call<usize> {
     let calls = sockets()?;
-    bound_wait(calls, socket, timeout_ns.div_ceil(US_NS).clamp(1, WAIT_US_MAX))?;
+    bound_wait(
+        calls,
+        socket,
+        timeout_ns.div_ceil(US_NS).clamp(1, WAIT_US_MAX),
+    )?;
     let taken = take(calls, socket, buffer, 0);
-    // If it stays bounded, the next unbounded receive ends early, which is a wake-up and no more; the message is here.
+    // If it stays bounded, the next unbounded receive ends early, which is a wake-up and no more;
+    // the message is here.
     let _ = bound_wait(calls, socket, 0);
     taken
 }
@@ -116,7 +152,10 @@ fn receive_within(socket: RawFd, buffer: &mut [u8], timeout_ns: u64) -> Call<usi
 /// Zero is no bound.
 fn bound_wait(calls: &Sockets, socket: RawFd, us: u64) -> Call<()> {
     let part = |n: u64| libc::c_long::try_from(n).unwrap_or(libc::c_long::MAX);
-    let time = libc::timeval { tv_sec: part(us / 1_000_000), tv_usec: part(us % 1_000_000) };
+    let time = libc::timeval {
+        tv_sec: part(us / 1_000_000),
+        tv_usec: part(us % 1_000_000),
+    };
     set(calls, socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &time)
 }
 
@@ -126,7 +165,8 @@ fn take(calls: &Sockets, socket: RawFd, buffer: &mut [u8], flags: c_int) -> Call
     // SAFETY: the buffer is writable for the length given; no address is asked for.
     let n = unsafe { (calls.recvfrom)(socket, at, len, flags, nobody, std::ptr::null_mut()) };
     match usize::try_from(n).map_err(|_| Errno::last()) {
-        // The Linux program closed the device: no message, and the next one may come from another program.
+        // The Linux program closed the device: no message, and the next one may come from another
+        // program.
         Ok(0) => Err(Errno::INTR),
         Err(Errno(libc::ENOBUFS)) => Err(Errno::MSGSIZE),
         other => other,
@@ -141,7 +181,8 @@ fn send(socket: RawFd, message: &[u8]) -> Call<()> {
     let calls = sockets()?;
     let at = message.as_ptr().cast::<c_void>();
     let flags = libc::MSG_DONTWAIT;
-    // SAFETY: the message is readable for the length given; a null address is the socket's own port.
+    // SAFETY: the message is readable for the length given; a null address is the socket's own
+    // port.
     let n = unsafe { (calls.sendto)(socket, at, message.len(), flags, std::ptr::null(), 0) };
     match usize::try_from(n).map_err(|_| Errno::last()) {
         Ok(_) => Ok(()),
@@ -153,7 +194,13 @@ fn send(socket: RawFd, message: &[u8]) -> Call<()> {
 fn set<T>(calls: &Sockets, socket: RawFd, level: c_int, option: c_int, value: &T) -> Call<()> {
     // SAFETY: a value of this length, readable for the call.
     let rc = unsafe {
-        (calls.setsockopt)(socket, level, option, std::ptr::from_ref(value).cast(), length_of(value))
+        (calls.setsockopt)(
+            socket,
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            length_of(value),
+        )
     };
     checked(rc).map(drop)
 }
@@ -168,5 +215,8 @@ fn checked(rc: c_int) -> Call<c_int> {
 }
 
 fn named(what: &str, errno: Errno, fix: &str) -> io::Error {
-    procfs::named(what.to_owned(), io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")))
+    procfs::named(
+        what.to_owned(),
+        io::Error::new(io::Error::from(errno).kind(), format!("{errno}{fix}")),
+    )
 }

@@ -45,23 +45,47 @@ fn exercise(read: &Snapshot) {
         .lanes
         .iter()
         .map(|lane| (&lane.ledger, &lane.latency))
-        .chain(read.routes.iter().map(|route| (&route.ledger, &route.latency)))
+        .chain(
+            read.routes
+                .iter()
+                .map(|route| (&route.ledger, &route.latency)),
+        )
     {
-        let _ = (ledger.balances(), ledger.rejected_total(), latency.summary());
+        let _ = (
+            ledger.balances(),
+            ledger.rejected_total(),
+            latency.summary(),
+        );
     }
     for target in read.routes.iter().flat_map(|route| &route.targets) {
-        assert!(target.endpoint.is_none_or(|endpoint| endpoint < read.endpoints.len()));
+        assert!(
+            target
+                .endpoint
+                .is_none_or(|endpoint| endpoint < read.endpoints.len())
+        );
         let _ = target.age_ns(read.taken_ns);
     }
     let strings = [&read.instance, &read.socket, &read.rtd_version];
-    let names = read.lanes.iter().map(|lane| &lane.name).chain(read.routes.iter().map(|route| &route.to));
-    assert!(strings.into_iter().chain(names).all(|text| !text.chars().any(char::is_control)));
+    let names = read
+        .lanes
+        .iter()
+        .map(|lane| &lane.name)
+        .chain(read.routes.iter().map(|route| &route.to));
+    assert!(
+        strings
+            .into_iter()
+            .chain(names)
+            .all(|text| !text.chars().any(char::is_control))
+    );
 }
 
 #[test]
 fn a_copy_of_a_page_is_read_as_that_of_a_stopped_daemon() {
     let read = Copy::new(&page_bytes()).snapshot().unwrap();
-    assert_eq!((read.state.name(), read.routes[0].ledger), ("stopped", ledger(99)));
+    assert_eq!(
+        (read.state.name(), read.routes[0].ledger),
+        ("stopped", ledger(99))
+    );
     exercise(&read);
 }
 
@@ -117,7 +141,8 @@ fn a_target_of_no_route_is_nobodys_and_one_of_no_endpoint_has_none() {
     let header = offset_of!(Header, sections) + layout::TARGETS * size_of::<Section>();
     let start = u64::from_ne_bytes(bytes[header..header + 8].try_into().unwrap());
     let mut put = |target: usize, offset: usize, value: u32| {
-        let at = usize::try_from(start).unwrap() + target * layout::STRIDES[layout::TARGETS] + offset;
+        let at =
+            usize::try_from(start).unwrap() + target * layout::STRIDES[layout::TARGETS] + offset;
         bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     };
     // Of the three: one of no route, one of no endpoint, one that went over to another route.
@@ -126,9 +151,17 @@ fn a_target_of_no_route_is_nobodys_and_one_of_no_endpoint_has_none() {
     put(2, offset_of!(layout::TargetRecord, route), 1);
     let read = Copy::new(&bytes).snapshot().unwrap();
     exercise(&read);
-    let seen =
-        read.routes.iter().map(|route| route.targets.iter().map(|t| (t.endpoint, t.delivered)).collect());
-    assert_eq!(seen.collect::<Vec<Vec<_>>>(), [vec![(None, 1)], vec![(Some(1), 0)], vec![]]);
+    let seen = read.routes.iter().map(|route| {
+        route
+            .targets
+            .iter()
+            .map(|t| (t.endpoint, t.delivered))
+            .collect()
+    });
+    assert_eq!(
+        seen.collect::<Vec<Vec<_>>>(),
+        [vec![(None, 1)], vec![(Some(1), 0)], vec![]]
+    );
 }
 
 #[test]
@@ -136,18 +169,27 @@ fn another_version_is_told_apart_from_rubbish() {
     let mut bytes = page_bytes();
     let at = offset_of!(Header, version);
     let ours = layout::version_name(layout::VERSION);
-    // One of before the counters were part of the version, the next one, and one whose counters differ.
+    // One of before the counters were part of the version, the next one, and one whose counters
+    // differ.
     for version in [10, (layout::FORMAT + 1) << 16, layout::VERSION ^ 1] {
         bytes[at..at + 4].copy_from_slice(&version.to_ne_bytes());
         let refused = Copy::new(&bytes).snapshot().unwrap_err();
         assert!(matches!(refused, ReadError::Version { found, .. } if found == version));
-        let both =
-            format!("has layout version {}, this program reads {ours}:", layout::version_name(version));
+        let both = format!(
+            "has layout version {}, this program reads {ours}:",
+            layout::version_name(version)
+        );
         assert!(refused.to_string().contains(&both), "{refused}");
     }
-    assert_eq!([10, 11 << 16 | 0x5c3e].map(layout::version_name), ["10", "11.5c3e"]);
+    assert_eq!(
+        [10, 11 << 16 | 0x5c3e].map(layout::version_name),
+        ["10", "11.5c3e"]
+    );
     bytes[0] ^= 1;
-    assert!(matches!(Copy::new(&bytes).snapshot(), Err(ReadError::Invalid { .. })));
+    assert!(matches!(
+        Copy::new(&bytes).snapshot(),
+        Err(ReadError::Invalid { .. })
+    ));
 }
 
 #[test]
@@ -156,7 +198,12 @@ fn terminal_escapes_in_names_do_not_reach_the_terminal() {
     let at = offset_of!(Header, instance);
     bytes[at..at + 8].copy_from_slice(b"\x1b[2J\xff\xc2\x9b\n");
     let read = Copy::new(&bytes).snapshot().unwrap();
-    assert!(read.instance.starts_with("\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}"), "{:?}", read.instance);
+    assert!(
+        read.instance
+            .starts_with("\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}"),
+        "{:?}",
+        read.instance
+    );
 }
 
 #[test]
@@ -165,18 +212,31 @@ fn a_page_that_shrinks_under_the_reader_is_an_error() {
     let copy = Copy::new(&valid);
     let reader = Reader::open_path(&copy.0).unwrap();
     for len in [valid.len() as u64 - 1, 5000, 512, 100, 0] {
-        std::fs::OpenOptions::new().write(true).open(&copy.0).unwrap().set_len(len).unwrap();
-        assert!(reader.snapshot().is_err() && reader.daemon_state().is_err(), "{len} bytes");
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&copy.0)
+            .unwrap()
+            .set_len(len)
+            .unwrap();
+        assert!(
+            reader.snapshot().is_err() && reader.daemon_state().is_err(),
+            "{len} bytes"
+        );
         assert!(Reader::open_path(&copy.0).is_err(), "{len} bytes");
     }
 }
 
-/// One whose writer seems to be at work on each record, for ever: a read waits for that once, not for each record.
+/// One whose writer seems to be at work on each record, for ever: a read waits for that once, not
+/// for each record.
 #[test]
 fn a_page_whose_records_are_never_whole_does_not_hold_the_reader_up() {
     let name = unique("torn");
     let processes: Vec<String> = (0..200).map(|n| format!("p{n}")).collect();
-    let page = Page::create(&PageSpec { processes, ..spec(&name) }).unwrap();
+    let page = Page::create(&PageSpec {
+        processes,
+        ..spec(&name)
+    })
+    .unwrap();
     let mut bytes = std::fs::read(page_path(&name)).unwrap();
     drop(page);
     let header = offset_of!(Header, sections) + layout::PROCESSES * size_of::<Section>();
@@ -188,20 +248,33 @@ fn a_page_whose_records_are_never_whole_does_not_hold_the_reader_up() {
     let begun = std::time::Instant::now();
     assert_eq!(copy.snapshot().unwrap().processes.len(), 200);
     // 25 pauses of a millisecond for each of 200 records would be 5 s.
-    assert!(begun.elapsed() < std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < std::time::Duration::from_millis(2_500),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
 fn what_is_not_a_file_does_not_hold_the_reader_up() {
     let path = page_path(&unique("dir"));
     std::fs::create_dir(&path).unwrap();
-    assert!(matches!(Reader::open_path(&path), Err(ReadError::Io { .. })));
+    assert!(matches!(
+        Reader::open_path(&path),
+        Err(ReadError::Io { .. })
+    ));
     std::fs::remove_dir(&path).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-    assert!(matches!(Reader::open_path(&path), Err(ReadError::Io { .. })));
+    assert!(matches!(
+        Reader::open_path(&path),
+        Err(ReadError::Io { .. })
+    ));
     std::fs::remove_file(&path).unwrap();
     for name in ["", "a/b", "..//x", "a\nb", &"x".repeat(32)] {
-        assert!(matches!(Reader::open(name), Err(ReadError::Name(_))), "{name:?}");
+        assert!(
+            matches!(Reader::open(name), Err(ReadError::Name(_))),
+            "{name:?}"
+        );
     }
 }
 

@@ -8,11 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 const CHILD_NAME: &str = "RTD_STATS_TEST_PAGE";
 
-/// The other process of the tests below: publishes under the given name until it is killed. Without a name it is nobody's
-/// child and has nothing to do.
+/// The other process of the tests below: publishes under the given name until it is killed. Without
+/// a name it is nobody's child and has nothing to do.
 #[test]
 fn child_that_publishes() {
-    let Ok(name) = std::env::var(CHILD_NAME) else { return };
+    let Ok(name) = std::env::var(CHILD_NAME) else {
+        return;
+    };
     let mut page = Page::create(&spec(&name)).unwrap();
     let mut cell = page.route(0);
     page.set_ready(monotonic_ns());
@@ -33,18 +35,30 @@ impl Writer {
     fn start(name: &str) -> Writer {
         let exe = std::env::current_exe().unwrap();
         let mut child = Command::new(exe)
-            .args(["--exact", "stats::tests::life::child_that_publishes", "--nocapture"])
+            .args([
+                "--exact",
+                "stats::tests::life::child_that_publishes",
+                "--nocapture",
+            ])
             .env(CHILD_NAME, name)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line.contains("published")), "the child failed");
+        assert!(
+            lines
+                .map_while(Result::ok)
+                .any(|line| line.contains("published")),
+            "the child failed"
+        );
         Writer(child, name.to_owned())
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.0.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -71,16 +85,26 @@ fn a_killed_daemon_leaves_its_page_and_the_next_one_takes_the_name() {
     writer.kill();
 
     let left = reader.snapshot().unwrap();
-    assert_eq!((left.state, left.pid), (DaemonState::Stopped, writer.0.id()));
+    assert_eq!(
+        (left.state, left.pid),
+        (DaemonState::Stopped, writer.0.id())
+    );
     assert!(left.routes[0].latency.count() >= 999);
     assert!(!left.routes[0].consistent || left.routes[0].ledger.balances());
     assert!(Reader::open(&name).is_ok() && instances().contains(&name) && reader.is_current());
 
     let next = Page::create(&spec(&name)).unwrap();
     assert!(!reader.is_current());
-    assert_eq!(reader.snapshot().unwrap().pid, writer.0.id(), "an open reader keeps what it opened");
+    assert_eq!(
+        reader.snapshot().unwrap().pid,
+        writer.0.id(),
+        "an open reader keeps what it opened"
+    );
     let now = Reader::open(&name).unwrap().snapshot().unwrap();
-    assert_eq!((now.pid, now.state), (std::process::id(), DaemonState::Running));
+    assert_eq!(
+        (now.pid, now.state),
+        (std::process::id(), DaemonState::Running)
+    );
     assert_eq!(now.routes[0].ledger, Ledger::default());
     drop(next);
     assert!(!page_path(&name).exists());
@@ -102,10 +126,17 @@ fn a_stopped_process_is_hung_and_readable() {
     assert_eq!(read.state, DaemonState::Hung);
     assert!(!read.routes[0].consistent || read.routes[0].ledger.balances());
     let refused = Page::create(&spec(&name)).unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse, "a stopped daemon keeps its name");
+    assert_eq!(
+        refused.kind(),
+        std::io::ErrorKind::AddrInUse,
+        "a stopped daemon keeps its name"
+    );
     writer.signal("CONT");
     while reader.daemon_state().unwrap() != DaemonState::Running {
-        assert!(Instant::now() < limit + Duration::from_secs(10), "never seen running again");
+        assert!(
+            Instant::now() < limit + Duration::from_secs(10),
+            "never seen running again"
+        );
         std::thread::yield_now();
     }
 }
@@ -117,8 +148,14 @@ fn a_running_name_is_refused_with_its_pid() {
     let refused = Page::create(&spec(&name)).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     let text = refused.to_string();
-    assert!(text.contains(&format!("pid {}", std::process::id())) && text.contains(&name), "{text}");
-    assert!(Reader::open(&name).unwrap().is_current(), "the refused one left the page alone");
+    assert!(
+        text.contains(&format!("pid {}", std::process::id())) && text.contains(&name),
+        "{text}"
+    );
+    assert!(
+        Reader::open(&name).unwrap().is_current(),
+        "the refused one left the page alone"
+    );
     drop(page);
     assert!(Page::create(&spec(&name)).is_ok());
 }
@@ -129,10 +166,19 @@ fn only_one_of_many_takes_a_stale_name() {
     for _ in 0..20 {
         std::fs::write(page_path(&name), b"left by a crash").unwrap();
         let pages: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| Page::create(&spec(&name)))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| Page::create(&spec(&name))))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
-        assert_eq!(pages.iter().filter(|page| page.is_ok()).count(), 1, "{pages:?}");
+        assert_eq!(
+            pages.iter().filter(|page| page.is_ok()).count(),
+            1,
+            "{pages:?}"
+        );
         assert!(Reader::open(&name).unwrap().daemon_state().unwrap() == DaemonState::Running);
     }
 }
@@ -182,12 +228,18 @@ fn names_that_do_not_fit_are_refused_and_targets_are_cut() {
         let mut bad = spec(&unique("fit"));
         edit(&mut bad);
         let e = Page::create(&bad).unwrap_err();
-        assert!(e.kind() == std::io::ErrorKind::InvalidInput && e.to_string().contains(needle), "{e}");
+        assert!(
+            e.kind() == std::io::ErrorKind::InvalidInput && e.to_string().contains(needle),
+            "{e}"
+        );
     };
     refuse(&|s| s.lanes[0].name = "x".repeat(33), "lane name");
     refuse(&|s| s.socket = "x".repeat(129), "control socket");
     refuse(&|s| s.name = "../x".into(), "instance name");
-    refuse(&|s| s.lanes = vec![s.lanes[0].clone(); 99], "too many lanes");
+    refuse(
+        &|s| s.lanes = vec![s.lanes[0].clone(); 99],
+        "too many lanes",
+    );
 
     let name = unique("cut");
     let mut long = spec(&name);
@@ -227,8 +279,14 @@ fn a_removed_page_is_made_again_and_its_copy_keeps_the_promises_of_a_page() {
             page.heartbeat(monotonic_ns(), monotonic_ns());
             let read = reader.snapshot().unwrap();
             let route = &read.routes[0];
-            assert!(route.consistent && route.ledger.balances(), "{round}: {route:?}");
-            assert!(route.ledger.delivered >= last && route.targets[0].delivered >= route.ledger.delivered);
+            assert!(
+                route.consistent && route.ledger.balances(),
+                "{round}: {route:?}"
+            );
+            assert!(
+                route.ledger.delivered >= last
+                    && route.targets[0].delivered >= route.ledger.delivered
+            );
             last = route.ledger.delivered;
         }
         done.store(true, Ordering::Relaxed);
@@ -238,6 +296,9 @@ fn a_removed_page_is_made_again_and_its_copy_keeps_the_promises_of_a_page() {
     let reader = Reader::open(&name).unwrap();
     drop(page);
     let left = reader.snapshot().unwrap();
-    assert_eq!((left.processes[1].pid, left.state), (4711, DaemonState::Stopped));
+    assert_eq!(
+        (left.processes[1].pid, left.state),
+        (4711, DaemonState::Stopped)
+    );
     assert!(!page_path(&name).exists());
 }

@@ -1,5 +1,5 @@
-//! The page, from both sides: what is written is what is read, alone, under load, after a crash, and when
-//! the page lies.
+//! The page, from both sides: what is written is what is read, alone, under load, after a crash,
+//! and when the page lies.
 
 mod hostile;
 mod life;
@@ -9,7 +9,8 @@ use super::loss::{LOSING_NS, Loss};
 use super::reader::{LossTimes, Reader, TargetStats};
 use super::writer::Page;
 use super::{
-    EndpointSpec, LaneSpec, Ledger, PageSpec, ReceiverCounters, RouteSpec, WorkerCounters, WorkerSpec,
+    EndpointSpec, LaneSpec, Ledger, PageSpec, ReceiverCounters, RouteSpec, WorkerCounters,
+    WorkerSpec,
 };
 use crate::endpoint::{Shown, mqueue, signal};
 use crate::lane::peer::PeerState;
@@ -22,12 +23,18 @@ use std::time::{Duration, Instant};
 /// A name no other test has.
 fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("t{}.{}.{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "t{}.{}.{what}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Where its page goes.
 fn page_path(name: &str) -> PathBuf {
-    super::place::choose().unwrap().join(super::place::file_name(name))
+    super::place::choose()
+        .unwrap()
+        .join(super::place::file_name(name))
 }
 
 /// Two lanes, three routes (two in the first lane), two processes, two endpoints.
@@ -64,20 +71,33 @@ fn spec(name: &str) -> PageSpec {
                 owner: Some(0),
                 is_source: true,
                 is_sink: false,
-                kind: Shown::Mqueue(mqueue::Shown { queue: "/commands".into(), maxmsg: 10, msgsize: 64 }),
+                kind: Shown::Mqueue(mqueue::Shown {
+                    queue: "/commands".into(),
+                    maxmsg: 10,
+                    msgsize: 64,
+                }),
             },
             EndpointSpec {
                 name: "button".into(),
                 owner: None,
                 is_source: true,
                 is_sink: true,
-                kind: Shown::Signal(signal::Shown { signo: 37, to_thread: true }),
+                kind: Shown::Signal(signal::Shown {
+                    signo: 37,
+                    to_thread: true,
+                }),
             },
         ],
         processes: vec!["controller".into(), "drive".into()],
         workers: vec![
-            WorkerSpec { lane: 0, name: "button".into() },
-            WorkerSpec { lane: 1, name: "commands".into() },
+            WorkerSpec {
+                lane: 0,
+                name: "button".into(),
+            },
+            WorkerSpec {
+                lane: 1,
+                name: "commands".into(),
+            },
         ],
     }
 }
@@ -95,7 +115,8 @@ fn ledger(n: u64) -> Ledger {
         held: n % 3,
         deadline_misses: n / 4,
     };
-    let placed = ledger.delivered + ledger.expired + ledger.displaced + ledger.peer_dead + ledger.queued;
+    let placed =
+        ledger.delivered + ledger.expired + ledger.displaced + ledger.peer_dead + ledger.queued;
     ledger.accepted = placed + ledger.rejected_total();
     ledger
 }
@@ -129,14 +150,34 @@ fn what_is_written_is_what_is_read() {
     page.set_ready(now);
     let read = reader.snapshot().unwrap();
     assert_eq!((read.ready_ns, read.heartbeat_ns), (Some(now), now));
-    assert_eq!((read.instance.as_str(), read.socket.as_str()), (name.as_str(), "/run/rtd/test.sock"));
-    assert_eq!((read.pid, read.state.name()), (std::process::id(), "running"));
+    assert_eq!(
+        (read.instance.as_str(), read.socket.as_str()),
+        (name.as_str(), "/run/rtd/test.sock")
+    );
+    assert_eq!(
+        (read.pid, read.state.name()),
+        (std::process::id(), "running")
+    );
     assert_eq!(read.lanes[0].degraded(), [""; 0]);
     assert_eq!(read.lanes[1].degraded(), ["pinning", "memory"]);
-    assert_eq!((read.lanes[0].priority, read.lanes[0].cpu, read.lanes[0].wait.as_str()), (90, 1, "spin:20"));
-    assert_eq!((read.routes[0].ledger, read.routes[1].ledger), (ledger(100), ledger(1000)));
     assert_eq!(
-        (read.routes[2].lane, read.routes[2].from, read.routes[2].to.as_str()),
+        (
+            read.lanes[0].priority,
+            read.lanes[0].cpu,
+            read.lanes[0].wait.as_str()
+        ),
+        (90, 1, "spin:20")
+    );
+    assert_eq!(
+        (read.routes[0].ledger, read.routes[1].ledger),
+        (ledger(100), ledger(1000))
+    );
+    assert_eq!(
+        (
+            read.routes[2].lane,
+            read.routes[2].from,
+            read.routes[2].to.as_str()
+        ),
         (Some(1), Some(0), "drive, logger")
     );
     let target = |endpoint, delivered, last_ns| TargetStats {
@@ -146,32 +187,75 @@ fn what_is_written_is_what_is_read() {
         lost: [0; Loss::COUNT],
         receiver: ReceiverCounters::default(),
     };
-    assert_eq!(read.routes[0].targets, [target(0, 1, Some(50)), target(1, 2, Some(70))]);
-    assert_eq!((read.routes[1].targets.as_slice(), read.routes[1].direct), ([].as_slice(), true));
-    assert_eq!((&read.routes[2].targets, read.routes[2].direct), (&vec![target(1, 0, None)], false));
-    assert_eq!([Some(70), None].map(|last_ns| target(1, 2, last_ns).age_ns(75)), [Some(5), None]);
-    assert_eq!(target(1, 2, Some(70)).age_ns(60), Some(0), "came while the snapshot was taken");
+    assert_eq!(
+        read.routes[0].targets,
+        [target(0, 1, Some(50)), target(1, 2, Some(70))]
+    );
+    assert_eq!(
+        (read.routes[1].targets.as_slice(), read.routes[1].direct),
+        ([].as_slice(), true)
+    );
+    assert_eq!(
+        (&read.routes[2].targets, read.routes[2].direct),
+        (&vec![target(1, 0, None)], false)
+    );
+    assert_eq!(
+        [Some(70), None].map(|last_ns| target(1, 2, last_ns).age_ns(75)),
+        [Some(5), None]
+    );
+    assert_eq!(
+        target(1, 2, Some(70)).age_ns(60),
+        Some(0),
+        "came while the snapshot was taken"
+    );
     assert_eq!(read.lanes[0].ledger.delivered, 1100);
-    assert!(read.lanes.iter().all(|lane| lane.ledger.balances() && lane.consistent));
+    assert!(
+        read.lanes
+            .iter()
+            .all(|lane| lane.ledger.balances() && lane.consistent)
+    );
     let latency = read.lanes[0].latency.summary();
     assert_eq!(
         (latency.count, latency.min_ns),
         (1, 1_234_567),
         "without the direct route, which no thread serves"
     );
-    assert_eq!((read.lanes[0].counters, read.lanes[1].counters), (counters, WorkerCounters::default()));
-    assert_eq!((read.workers[0].counters, read.workers[0].tid), (counters, 4712));
     assert_eq!(
-        (read.processes[1].state, read.processes[1].pid, read.processes[1].uid),
+        (read.lanes[0].counters, read.lanes[1].counters),
+        (counters, WorkerCounters::default())
+    );
+    assert_eq!(
+        (read.workers[0].counters, read.workers[0].tid),
+        (counters, 4712)
+    );
+    assert_eq!(
+        (
+            read.processes[1].state,
+            read.processes[1].pid,
+            read.processes[1].uid
+        ),
         (PeerState::Dead, 4711, Some(1000))
     );
-    assert_eq!((read.processes[0].state, read.processes[0].uid), (PeerState::Unregistered, None));
-    assert_eq!((read.endpoints[0].owner, read.endpoints[1].owner), (Some(0), None));
-    let button = Shown::Signal(signal::Shown { signo: 37, to_thread: true });
-    assert_eq!((read.endpoints[1].kind.clone(), read.endpoints[1].is_sink), (button, true));
+    assert_eq!(
+        (read.processes[0].state, read.processes[0].uid),
+        (PeerState::Unregistered, None)
+    );
+    assert_eq!(
+        (read.endpoints[0].owner, read.endpoints[1].owner),
+        (Some(0), None)
+    );
+    let button = Shown::Signal(signal::Shown {
+        signo: 37,
+        to_thread: true,
+    });
+    assert_eq!(
+        (read.endpoints[1].kind.clone(), read.endpoints[1].is_sink),
+        (button, true)
+    );
 }
 
-/// A loss is shown with its receiver and its time, of the route and of its lane, until ten seconds after the last one.
+/// A loss is shown with its receiver and its time, of the route and of its lane, until ten seconds
+/// after the last one.
 #[test]
 fn a_loss_is_shown_with_its_receiver_and_its_time() {
     let name = unique("loss");
@@ -181,17 +265,37 @@ fn a_loss_is_shown_with_its_receiver_and_its_time() {
     cell.record_loss(1, full);
     cell.record_loss(1, Loss::Displaced);
     cell.record_errno(0, 1);
-    assert_eq!((page.ends(0), page.losses_at(0, 1).0[full.index()], page.losses_at(0, 0).1), (2, 1, 1));
+    assert_eq!(
+        (
+            page.ends(0),
+            page.losses_at(0, 1).0[full.index()],
+            page.losses_at(0, 0).1
+        ),
+        (2, 1, 1)
+    );
     page.set_lost(0, full, 5);
     page.set_lost(0, Loss::Displaced, 7);
     let read = Reader::open(&name).unwrap().snapshot().unwrap();
-    let lost = read.routes[0].targets.iter().map(|target| target.lost[full.index()]);
+    let lost = read.routes[0]
+        .targets
+        .iter()
+        .map(|target| target.lost[full.index()]);
     assert_eq!(lost.collect::<Vec<_>>(), [0, 1]);
     let of_lane = read.lanes[0].losses;
-    assert_eq!((of_lane, read.lanes[1].losses), (read.routes[0].losses, LossTimes::default()));
-    assert_eq!(of_lane.losing(5 + LOSING_NS), [full], "the configuration asked for what was displaced");
+    assert_eq!(
+        (of_lane, read.lanes[1].losses),
+        (read.routes[0].losses, LossTimes::default())
+    );
+    assert_eq!(
+        of_lane.losing(5 + LOSING_NS),
+        [full],
+        "the configuration asked for what was displaced"
+    );
     assert_eq!(of_lane.losing(6 + LOSING_NS), []);
-    assert_eq!((of_lane.age_ns(full, 9), of_lane.age_ns(Loss::Expired, 9)), (Some(4), None));
+    assert_eq!(
+        (of_lane.age_ns(full, 9), of_lane.age_ns(Loss::Expired, 9)),
+        (Some(4), None)
+    );
 }
 
 #[test]
@@ -242,7 +346,11 @@ fn every_whole_ledger_balances_while_a_writer_runs() {
                     cell.record_delivery(1, n);
                     cell.publish(&ledger(n));
                     cell.record_latency(n);
-                    let paced = if i < 1000 { Duration::ZERO } else { Duration::from_micros(5) };
+                    let paced = if i < 1000 {
+                        Duration::ZERO
+                    } else {
+                        Duration::from_micros(5)
+                    };
                     let from = Instant::now();
                     while from.elapsed() < paced {
                         std::hint::spin_loop();
@@ -250,18 +358,23 @@ fn every_whole_ledger_balances_while_a_writer_runs() {
                 }
             }
         });
-        let readers: Vec<_> =
-            (0..2).map(|_| scope.spawn(|| read_for(&name, Duration::from_millis(700)))).collect();
+        let readers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| read_for(&name, Duration::from_millis(700))))
+            .collect();
         let results: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
         stop.store(true, Ordering::Relaxed);
         for result in results {
             let (whole, highest) = result.unwrap();
-            assert!(whole > 10 && highest > 1000, "{whole} whole ledgers, up to {highest}");
+            assert!(
+                whole > 10 && highest > 1000,
+                "{whole} whole ledgers, up to {highest}"
+            );
         }
     });
 }
 
-/// Takes snapshots, checks each whole ledger, returns how many were whole and the highest `delivered`.
+/// Takes snapshots, checks each whole ledger, returns how many were whole and the highest
+/// `delivered`.
 fn read_for(name: &str, time: Duration) -> (u32, u64) {
     let reader = Reader::open(name).unwrap();
     let (mut whole, mut highest) = (0, 0);
@@ -279,7 +392,10 @@ fn read_for(name: &str, time: Duration) -> (u32, u64) {
             "a target is behind its ledger: {:?}",
             route.targets
         );
-        assert!(delivered >= highest, "went back from {highest} to {delivered}");
+        assert!(
+            delivered >= highest,
+            "went back from {highest} to {delivered}"
+        );
         let latency = route.latency.summary();
         assert!(
             latency.min_ns <= latency.p50_ns
@@ -302,7 +418,11 @@ fn a_difference_holds_what_happened_in_between() {
     }
     cell.record_delivery(0, 5);
     cell.publish(&ledger(50));
-    worker.publish(&WorkerCounters { received: 5, duty_max_ns: 9, ..WorkerCounters::default() });
+    worker.publish(&WorkerCounters {
+        received: 5,
+        duty_max_ns: 9,
+        ..WorkerCounters::default()
+    });
     let first = reader.snapshot().unwrap();
     for ns in [200, 5_000, 5_001] {
         cell.record_latency(ns);
@@ -311,7 +431,11 @@ fn a_difference_holds_what_happened_in_between() {
         cell.record_delivery(0, now_ns);
     }
     cell.publish(&ledger(80));
-    worker.publish(&WorkerCounters { received: 8, duty_max_ns: 9, ..WorkerCounters::default() });
+    worker.publish(&WorkerCounters {
+        received: 8,
+        duty_max_ns: 9,
+        ..WorkerCounters::default()
+    });
     let second = reader.snapshot().unwrap();
     let diff = second.diff(&first);
     assert_eq!(diff.lanes[0].ledger.delivered, 30);
@@ -319,9 +443,18 @@ fn a_difference_holds_what_happened_in_between() {
     let phase = diff.lanes[0].latency.summary();
     assert_eq!(phase.count, 3);
     assert!((4_990..5_060).contains(&phase.p50_ns), "{phase:?}");
-    assert!((5_001..5_060).contains(&phase.max_ns), "not the maximum of an earlier phase: {phase:?}");
+    assert!(
+        (5_001..5_060).contains(&phase.max_ns),
+        "not the maximum of an earlier phase: {phase:?}"
+    );
     assert!((199..=200).contains(&phase.min_ns), "{phase:?}");
-    assert_eq!((diff.workers[0].counters.received, diff.workers[0].counters.duty_max_ns), (3, 9));
+    assert_eq!(
+        (
+            diff.workers[0].counters.received,
+            diff.workers[0].counters.duty_max_ns
+        ),
+        (3, 9)
+    );
     let [to_first, to_second] = [0, 1].map(|end| diff.routes[0].targets[end]);
     assert_eq!((to_first.delivered, to_first.last_ns), (2, Some(7)));
     assert_eq!((to_second.delivered, to_second.last_ns), (0, None));
@@ -329,7 +462,13 @@ fn a_difference_holds_what_happened_in_between() {
 
     // A new maximum is exact, and another daemon under the same name starts from nothing.
     cell.record_latency(2_000_003);
-    assert_eq!(reader.snapshot().unwrap().diff(&second).routes[0].latency.summary().max_ns, 2_000_003);
+    assert_eq!(
+        reader.snapshot().unwrap().diff(&second).routes[0]
+            .latency
+            .summary()
+            .max_ns,
+        2_000_003
+    );
     let mut other = first;
     other.start_ns += 1;
     let since_start = second.diff(&other);
@@ -340,15 +479,22 @@ fn a_difference_holds_what_happened_in_between() {
 #[test]
 fn stamps_of_a_clock_of_the_lanes_own_are_shown_on_the_common_one() {
     let name = unique("clock");
-    let mut page =
-        Page::create(&PageSpec { skin: "cobalt".into(), private_namespace: true, ..spec(&name) }).unwrap();
+    let mut page = Page::create(&PageSpec {
+        skin: "cobalt".into(),
+        private_namespace: true,
+        ..spec(&name)
+    })
+    .unwrap();
     let now = monotonic_ns();
     for ahead_ns in [7_000_000_000, -3_000_000i64] {
         let lanes_ns = now.wrapping_add_signed(ahead_ns);
         page.heartbeat(now, lanes_ns);
         page.route(0).record_delivery(0, lanes_ns - 1_000);
         let read = Reader::open(&name).unwrap().snapshot().unwrap();
-        assert_eq!((read.skin.as_str(), read.private_namespace), ("cobalt", true));
+        assert_eq!(
+            (read.skin.as_str(), read.private_namespace),
+            ("cobalt", true)
+        );
         assert_eq!(read.routes[0].targets[0].last_ns, Some(now - 1_000));
     }
 }

@@ -7,7 +7,12 @@ use hdrhistogram::Histogram;
 use proptest::prelude::*;
 
 fn reference() -> Histogram<u64> {
-    Histogram::new_with_bounds(layout::HISTOGRAM_LOW_NS, HISTOGRAM_HIGH_NS, layout::HISTOGRAM_DIGITS).unwrap()
+    Histogram::new_with_bounds(
+        layout::HISTOGRAM_LOW_NS,
+        HISTOGRAM_HIGH_NS,
+        layout::HISTOGRAM_DIGITS,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -15,7 +20,10 @@ fn the_shape_is_that_of_the_crate() {
     let mut reference = reference();
     assert_eq!(reference.distinct_values(), HISTOGRAM_COUNTS);
     reference.auto(false);
-    assert!(reference.record(HISTOGRAM_HIGH_NS).is_ok() && reference.record(HISTOGRAM_HIGH_NS + 1).is_err());
+    assert!(
+        reference.record(HISTOGRAM_HIGH_NS).is_ok()
+            && reference.record(HISTOGRAM_HIGH_NS + 1).is_err()
+    );
     assert_eq!(count_index(HISTOGRAM_HIGH_NS), HISTOGRAM_COUNTS - 1);
 }
 
@@ -27,7 +35,13 @@ fn every_count_has_the_bounds_of_the_crate() {
         let (low, high) = count_bounds(index);
         assert_eq!(low, next, "no gap in front of {index}");
         assert_eq!((count_index(low), count_index(high)), (index, index));
-        assert_eq!((reference.lowest_equivalent(low), reference.highest_equivalent(low)), (low, high));
+        assert_eq!(
+            (
+                reference.lowest_equivalent(low),
+                reference.highest_equivalent(low)
+            ),
+            (low, high)
+        );
         next = high + 1;
     }
     assert_eq!(next, HISTOGRAM_HIGH_NS + 1);

@@ -1,8 +1,8 @@
 //! The file of a baseline: JSON, of a format that has a number.
 //!
-//! Constraint: whoever wrote the file may have written anything. Its size, the number and length of what is in it are
-//! bounded, and each error names the file.
-//! Invariant: a [`Baseline`] that was read has no two rows of one path and placement.
+//! Constraint: whoever wrote the file may have written anything. Its size, the number and length of
+//! what is in it are bounded, and each error names the file. Invariant: a [`Baseline`] that was
+//! read has no two rows of one path and placement.
 
 use crate::out::date::utc;
 use crate::report::{self, machine::Machine};
@@ -77,10 +77,26 @@ impl Conditions {
         };
         let us = |ns| format!("{} us", report::us(ns));
         differ("the interval", us(self.interval_ns), us(now.interval_ns));
-        differ("the payload", format!("{} B", self.payload_bytes), format!("{} B", now.payload_bytes));
-        differ("the priority", self.priority.to_string(), now.priority.to_string());
-        differ("the lanes' priority", self.lane_priority.to_string(), now.lane_priority.to_string());
-        differ("the load", format!("{:?}", self.load), format!("{:?}", now.load));
+        differ(
+            "the payload",
+            format!("{} B", self.payload_bytes),
+            format!("{} B", now.payload_bytes),
+        );
+        differ(
+            "the priority",
+            self.priority.to_string(),
+            now.priority.to_string(),
+        );
+        differ(
+            "the lanes' priority",
+            self.lane_priority.to_string(),
+            now.lane_priority.to_string(),
+        );
+        differ(
+            "the load",
+            format!("{:?}", self.load),
+            format!("{:?}", now.load),
+        );
         found
     }
 }
@@ -105,7 +121,11 @@ pub fn save(comparison: &Comparison, machine: &Machine, path: &Path) -> anyhow::
 
 impl Row {
     fn of(row: &crate::series::Row) -> Row {
-        Row { path: row.path.clone(), placement: row.placement, turns: row.turns.clone() }
+        Row {
+            path: row.path.clone(),
+            placement: row.placement,
+            turns: row.turns.clone(),
+        }
     }
 }
 
@@ -120,7 +140,9 @@ fn read(path: &Path) -> anyhow::Result<Baseline> {
         format: u64,
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
     ensure!(
         u64::try_from(bytes.len())? <= FILE_BYTES_MAX,
         "it has more than {FILE_BYTES_MAX} bytes; a baseline has some hundred kB"
@@ -138,7 +160,11 @@ fn read(path: &Path) -> anyhow::Result<Baseline> {
 
 fn check(baseline: &Baseline) -> anyhow::Result<()> {
     let rows = &baseline.rows;
-    ensure!(rows.len() <= ROWS_MAX, "it has {} rows, at most {ROWS_MAX} are allowed", rows.len());
+    ensure!(
+        rows.len() <= ROWS_MAX,
+        "it has {} rows, at most {ROWS_MAX} are allowed",
+        rows.len()
+    );
     let mut seen = HashSet::new();
     for row in rows {
         ensure!(
@@ -147,7 +173,10 @@ fn check(baseline: &Baseline) -> anyhow::Result<()> {
             row.path.len()
         );
         let (name, turns) = (&row.path, row.turns.len());
-        ensure!(turns <= TURNS_MAX, "path {name:?} has {turns} turns, at most {TURNS_MAX} are allowed");
+        ensure!(
+            turns <= TURNS_MAX,
+            "path {name:?} has {turns} turns, at most {TURNS_MAX} are allowed"
+        );
         if !seen.insert((name, row.placement)) {
             bail!("path {name:?}, {} is there twice", row.placement.text());
         }

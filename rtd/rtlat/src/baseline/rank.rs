@@ -1,10 +1,11 @@
-//! Whether two lots of figures come from one distribution: the two-sided test of Mann and Whitney on ranks, and Holm's
-//! correction for asking more than once.
+//! Whether two lots of figures come from one distribution: the two-sided test of Mann and Whitney
+//! on ranks, and Holm's correction for asking more than once.
 //!
-//! Up to [`EXACT_MAX`] figures the p value is exact, ties included: the share of all ways to deal the ranks that are found
-//! into two lots whose rank sum is as far from its mean or farther. Above, it is the normal approximation with
-//! corrections for ties and continuity. Ranks ask nothing of the shape of a distribution, which for latencies has a long
-//! tail; infinity is a figure like any other.
+//! Up to [`EXACT_MAX`] figures the p value is exact, ties included: the share of all ways to deal
+//! the ranks that are found into two lots whose rank sum is as far from its mean or farther. Above,
+//! it is the normal approximation with corrections for ties and continuity. Ranks ask nothing of
+//! the shape of a distribution, which for latencies has a long tail; infinity is a figure like any
+//! other.
 
 /// Figures of both lots together up to which the p value is exact.
 pub const EXACT_MAX: usize = 60;
@@ -12,7 +13,8 @@ pub const EXACT_MAX: usize = 60;
 /// Outcome of a test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Test {
-    /// Pairs in which the figure of the first lot is the larger one; half of those that are equal added.
+    /// Pairs in which the figure of the first lot is the larger one; half of those that are equal
+    /// added.
     pub u: f64,
     /// Probability of a difference as large or larger if there is none.
     pub p: f64,
@@ -28,7 +30,11 @@ pub fn mann_whitney(first: &[f64], second: &[f64]) -> Test {
     if first.is_empty() || second.is_empty() {
         return Test { u, p: 1.0 };
     }
-    let p = if ranks.len() <= EXACT_MAX { exact(&ranks, first.len(), sum) } else { normal(u, n, m, ties) };
+    let p = if ranks.len() <= EXACT_MAX {
+        exact(&ranks, first.len(), sum)
+    } else {
+        normal(u, n, m, ties)
+    };
     Test { u, p: p.min(1.0) }
 }
 
@@ -54,8 +60,8 @@ pub fn holm(p: &[f64], alpha: f64) -> Vec<bool> {
     stands
 }
 
-/// Twice the ranks (whole numbers even where ties share the mean of theirs), first lot first; and the sum of t^3 - t over
-/// all groups of t equal figures.
+/// Twice the ranks (whole numbers even where ties share the mean of theirs), first lot first; and
+/// the sum of t^3 - t over all groups of t equal figures.
 fn doubled_ranks(first: &[f64], second: &[f64]) -> (Vec<u64>, f64) {
     let all: Vec<f64> = first.iter().chain(second).copied().collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
@@ -65,7 +71,11 @@ fn doubled_ranks(first: &[f64], second: &[f64]) -> (Vec<u64>, f64) {
     let mut start = 0;
     while start < order.len() {
         let value = all[order[start]];
-        let end = start + order[start..].iter().take_while(|at| all[**at].total_cmp(&value).is_eq()).count();
+        let end = start
+            + order[start..]
+                .iter()
+                .take_while(|at| all[**at].total_cmp(&value).is_eq())
+                .count();
         for at in &order[start..end] {
             // Ranks start + 1 ..= end; their mean, doubled.
             ranks[*at] = count(start + 1 + end);
@@ -80,10 +90,15 @@ fn doubled_ranks(first: &[f64], second: &[f64]) -> (Vec<u64>, f64) {
 /// Counts the ways to choose `size` of the ranks by their sum, one rank after the other.
 fn exact(ranks: &[u64], size: usize, sum: u64) -> f64 {
     // Without ties all doubled ranks are even, and half the sums do.
-    let unit = if ranks.iter().all(|rank| rank.is_multiple_of(2)) { 2 } else { 1 };
+    let unit = if ranks.iter().all(|rank| rank.is_multiple_of(2)) {
+        2
+    } else {
+        1
+    };
     let ranks: Vec<u64> = ranks.iter().map(|rank| rank / unit).collect();
     let (sum, total) = (sum / unit, ranks.iter().sum::<u64>());
-    // At most 60 figures: sums up to 60 * 61, and fewer than 2^60 ways, which f64 adds to 16 digits.
+    // At most 60 figures: sums up to 60 * 61, and fewer than 2^60 ways, which f64 adds to 16
+    // digits.
     let index = |sum: u64| usize::try_from(sum).unwrap_or(0);
     let mut ways = vec![vec![0.0; index(total) + 1]; size + 1];
     ways[0][0] = 1.0;
@@ -94,7 +109,10 @@ fn exact(ranks: &[u64], size: usize, sum: u64) -> f64 {
         let least = (size + taken + 1).saturating_sub(ranks.len()).max(1);
         for chosen in (least..=size.min(taken + 1)).rev() {
             let (fewer, more) = ways.split_at_mut(chosen);
-            for (from, to) in fewer[chosen - 1].iter().zip(&mut more[0][index(*rank)..=index(reached)]) {
+            for (from, to) in fewer[chosen - 1]
+                .iter()
+                .zip(&mut more[0][index(*rank)..=index(reached)])
+            {
                 *to += from;
             }
         }
@@ -103,7 +121,10 @@ fn exact(ranks: &[u64], size: usize, sum: u64) -> f64 {
     let (all, chosen) = (count(ranks.len()), count(size));
     let far = |sum: u64| (sum * all).abs_diff(total * chosen);
     let least = far(sum);
-    let hits = ways[size].iter().zip(0..).filter(|(_, sum)| far(*sum) >= least);
+    let hits = ways[size]
+        .iter()
+        .zip(0..)
+        .filter(|(_, sum)| far(*sum) >= least);
     hits.map(|(ways, _)| ways).sum::<f64>() / ways[size].iter().sum::<f64>()
 }
 
@@ -118,11 +139,15 @@ fn normal(u: f64, n: u64, m: u64, ties: f64) -> f64 {
     2.0 * upper_tail(far)
 }
 
-/// Share of a normal distribution above `z` >= 0: the continued fraction of Laplace far out, the series around 0 near.
+/// Share of a normal distribution above `z` >= 0: the continued fraction of Laplace far out, the
+/// series around 0 near.
 fn upper_tail(z: f64) -> f64 {
     let density = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
     if z > 3.0 {
-        let fraction = (1..=80).rev().map(f64::from).fold(z, |below, k| z + k / below);
+        let fraction = (1..=80)
+            .rev()
+            .map(f64::from)
+            .fold(z, |below, k| z + k / below);
         return density / fraction;
     }
     let (mut term, mut sum) = (z, z);
@@ -137,7 +162,10 @@ fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts and sums of ranks, far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and sums of ranks, far below 2^53"
+)]
 fn to_f64(n: u64) -> f64 {
     n as f64
 }
@@ -159,7 +187,11 @@ mod tests {
         is(mann_whitney(&[1.0, 2.0], &[3.0, 4.0]), 0.0, 2.0 / 6.0);
         is(mann_whitney(&[3.0, 4.0], &[1.0, 2.0]), 4.0, 2.0 / 6.0);
         // 5 of 5 apart: 2 of 252.
-        is(mann_whitney(&[1.0, 2.0, 3.0, 4.0, 5.0], &[6.0, 7.0, 8.0, 9.0, 10.0]), 0.0, 2.0 / 252.0);
+        is(
+            mann_whitney(&[1.0, 2.0, 3.0, 4.0, 5.0], &[6.0, 7.0, 8.0, 9.0, 10.0]),
+            0.0,
+            2.0 / 252.0,
+        );
         is(mann_whitney(&[1.0; 9], &[1.0; 9]), 40.5, 1.0);
         is(mann_whitney(&[], &[1.0]), 0.0, 1.0);
     }
@@ -168,7 +200,10 @@ mod tests {
     fn exact_values_are_those_of_scipy_and_of_all_ways_where_there_are_ties() {
         let (a, b) = ([1.1, 2.2, 3.3, 4.4, 5.5], [2.0, 6.1, 7.2, 8.3, 9.4, 10.5]);
         is(mann_whitney(&a, &b), 4.0, 0.051_948_051_948_051_95);
-        let (a, b) = ([1.0, 2.0, 2.0, 3.0, 5.0, 5.0, 7.0], [2.0, 4.0, 5.0, 6.0, 8.0, 8.0, 9.0]);
+        let (a, b) = (
+            [1.0, 2.0, 2.0, 3.0, 5.0, 5.0, 7.0],
+            [2.0, 4.0, 5.0, 6.0, 8.0, 8.0, 9.0],
+        );
         is(mann_whitney(&a, &b), 11.0, 0.095_571_095_571_095_57);
     }
 
@@ -184,10 +219,17 @@ mod tests {
 
     #[test]
     fn the_normal_tail_is_right_near_and_far() {
-        for (z, tail) in
-            [(0.0, 0.5), (1.96, 0.024_997_895_148_220_4), (2.999, 0.001_354_334_4), (6.0, 9.865_876e-10)]
-        {
-            assert!((upper_tail(z) / tail - 1.0).abs() < 1e-5, "{z}: {}", upper_tail(z));
+        for (z, tail) in [
+            (0.0, 0.5),
+            (1.96, 0.024_997_895_148_220_4),
+            (2.999, 0.001_354_334_4),
+            (6.0, 9.865_876e-10),
+        ] {
+            assert!(
+                (upper_tail(z) / tail - 1.0).abs() < 1e-5,
+                "{z}: {}",
+                upper_tail(z)
+            );
         }
         assert!((upper_tail(2.999_999) / upper_tail(3.000_001) - 1.0).abs() < 1e-4);
     }

@@ -1,5 +1,5 @@
-//! `rtlat interferer KIND`: one process of a condition. It prepares, says `ready`, works until SIGTERM, and says how often
-//! it did what it does, so that a condition which was none shows.
+//! `rtlat interferer KIND`: one process of a condition. It prepares, says `ready`, works until
+//! SIGTERM, and says how often it did what it does, so that a condition which was none shows.
 
 use anyhow::{Context as _, bail};
 use rtcore::client::Session;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// Bytes of a telemetry message, and of one to a stopped client.
 pub const MESSAGE_BYTES: usize = 64;
-/// How often the feeder sends. No multiple of anybody's schedule: two that are in step meet at every message or at none,
-/// which depends on when they began.
+/// How often the feeder sends. No multiple of anybody's schedule: two that are in step meet at
+/// every message or at none, which depends on when they began.
 const FEED_NS: u64 = 1_013_000;
 /// How often whoever only waits looks whether it is to end.
 const LOOK_NS: u64 = 20_000_000;
@@ -51,7 +51,8 @@ pub enum Role {
 
 impl Role {
     fn text(self) -> String {
-        clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |v| v.get_name().to_owned())
+        clap::ValueEnum::to_possible_value(&self)
+            .map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -75,9 +76,18 @@ pub struct InterfererArgs {
 pub fn words(role: Role, instance: &str, socket: &std::path::Path) -> Vec<String> {
     let parent = std::process::id().to_string();
     let socket = socket.display().to_string();
-    ["interferer", &role.text(), "--parent", &parent, "--instance", instance, "--socket", &socket]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "interferer",
+        &role.text(),
+        "--parent",
+        &parent,
+        "--instance",
+        instance,
+        "--socket",
+        &socket,
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// The queues of the telemetry lane.
@@ -88,8 +98,10 @@ pub fn telemetry_queues(instance: &str) -> [String; 2] {
 /// Does the work.
 pub fn interfere(args: &InterfererArgs) -> anyhow::Result<()> {
     let stop = StopSignals::block().context("cannot take SIGTERM")?;
-    // It blocks SIGTERM, may wait in a full queue or for a daemon that hangs, and one of them is stopped.
-    process::be_killed_with_parent(args.parent).with_context(|| format!("pid {} is gone", args.parent))?;
+    // It blocks SIGTERM, may wait in a full queue or for a daemon that hangs, and one of them is
+    // stopped.
+    process::be_killed_with_parent(args.parent)
+        .with_context(|| format!("pid {} is gone", args.parent))?;
     sched::set_name(&format!("i-{}", args.role.text()));
     let [into, out_of] = telemetry_queues(&args.instance);
     let count = match args.role {
@@ -106,7 +118,9 @@ pub fn interfere(args: &InterfererArgs) -> anyhow::Result<()> {
 
 fn say(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("nobody listens")
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .context("nobody listens")
 }
 
 fn is_over(stop: &StopSignals) -> bool {
@@ -114,7 +128,10 @@ fn is_over(stop: &StopSignals) -> bool {
 }
 
 fn session(args: &InterfererArgs, name: &str) -> anyhow::Result<Session> {
-    let session = Session::builder(name).socket(&args.socket).timeout(PATIENCE).connect();
+    let session = Session::builder(name)
+        .socket(&args.socket)
+        .timeout(PATIENCE)
+        .connect();
     session.with_context(|| format!("cannot become `{name}`"))
 }
 
@@ -184,15 +201,24 @@ fn hold(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     Ok(0)
 }
 
-/// Kills each as soon as it takes part. One that does not come so far, because the daemon hangs, does not delay the end.
+/// Kills each as soon as it takes part. One that does not come so far, because the daemon hangs,
+/// does not delay the end.
 fn churn(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let mut deaths = 0;
     while !is_over(stop) {
         let mut command = own_binary()?;
-        command.args(words(Role::Incarnation, &args.instance, &args.socket)).stdout(Stdio::piped());
+        command
+            .args(words(Role::Incarnation, &args.instance, &args.socket))
+            .stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start an incarnation")?;
-        let out = child.stdout.take().context("an incarnation has no output")?;
-        let mut either = [Interest::readable(out.as_raw_fd()), Interest::readable(stop.as_fd().as_raw_fd())];
+        let out = child
+            .stdout
+            .take()
+            .context("an incarnation has no output")?;
+        let mut either = [
+            Interest::readable(out.as_raw_fd()),
+            Interest::readable(stop.as_fd().as_raw_fd()),
+        ];
         while poll::wait(&mut either, FOREVER_NS) == Err(Errno::INTR) {}
         let ends = is_over(stop);
         let mut line = String::new();

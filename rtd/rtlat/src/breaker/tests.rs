@@ -44,24 +44,41 @@ impl Drop for Directory {
 fn a_break_marks_the_trace_as_cyclictest_does_and_freezes_it() {
     let directory = Directory::new("plain");
     let mut breaker = Breaker::open_at(&directory.0, 100_000);
-    assert!(breaker.said().contains("at a break (tracer function)"), "{}", breaker.said());
+    assert!(
+        breaker.said().contains("at a break (tracer function)"),
+        "{}",
+        breaker.said()
+    );
     assert_eq!(directory.read("tracing_on"), "1\n");
     breaker.hit(123_456);
     breaker.hit(999_999);
-    assert_eq!(directory.read("trace_marker"), "hit latency threshold (124 > 100) rtlat 123456 ns\n");
+    assert_eq!(
+        directory.read("trace_marker"),
+        "hit latency threshold (124 > 100) rtlat 123456 ns\n"
+    );
     // The kernel replaces; a plain file keeps what stood behind.
     assert_eq!(directory.read("tracing_on"), "0\n");
     let said = breaker.said();
-    assert!(said.contains("marked and frozen") && said.contains("echo 1 > "), "{said}");
+    assert!(
+        said.contains("marked and frozen") && said.contains("echo 1 > "),
+        "{said}"
+    );
 }
 
 #[test]
 fn the_line_holds_the_largest_numbers_and_exceeds_the_bound_by_its_looks() {
-    let line = |latency, bound| String::from_utf8(Line::new(latency, bound).bytes().to_vec()).unwrap();
-    assert_eq!(line(100_001, 100_000), "hit latency threshold (101 > 100) rtlat 100001 ns\n");
+    let line =
+        |latency, bound| String::from_utf8(Line::new(latency, bound).bytes().to_vec()).unwrap();
+    assert_eq!(
+        line(100_001, 100_000),
+        "hit latency threshold (101 > 100) rtlat 100001 ns\n"
+    );
     assert_eq!(line(0, 0), "hit latency threshold (0 > 0) rtlat 0 ns\n");
     let longest = line(u64::MAX, u64::MAX);
-    assert!(longest.ends_with(&format!("rtlat {} ns\n", u64::MAX)), "{longest}");
+    assert!(
+        longest.ends_with(&format!("rtlat {} ns\n", u64::MAX)),
+        "{longest}"
+    );
 }
 
 #[test]
@@ -72,7 +89,11 @@ fn a_marker_that_takes_nothing_is_told_and_the_trace_frozen_all_the_same() {
     let mut breaker = Breaker::open_at(&directory.0, 1000);
     breaker.hit(2000);
     assert_eq!(directory.read("tracing_on"), "0\n");
-    assert!(breaker.said().contains("frozen without a marker"), "{}", breaker.said());
+    assert!(
+        breaker.said().contains("frozen without a marker"),
+        "{}",
+        breaker.said()
+    );
 }
 
 #[test]
@@ -80,9 +101,19 @@ fn a_reader_gets_the_marker_in_one_piece_at_once() {
     let directory = Directory::new("fifo");
     let marker = directory.0.join("trace_marker");
     fs::remove_file(&marker).unwrap();
-    assert!(Command::new("mkfifo").arg(&marker).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&marker)
+            .status()
+            .unwrap()
+            .success()
+    );
     // Read and write, so that opening it waits for nobody.
-    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&marker).unwrap();
+    let mut reader = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&marker)
+        .unwrap();
     let mut breaker = Breaker::open_at(&directory.0, 1000);
     breaker.hit(2000);
     let mut line = [0; 128];
@@ -109,7 +140,8 @@ fn without_a_trace_a_break_does_nothing_and_says_what_mends_it() {
     breaker.hit(2);
     let said = breaker.said();
     assert!(
-        said.contains("trace_marker") && said.contains("mount -t tracefs tracefs /sys/kernel/tracing"),
+        said.contains("trace_marker")
+            && said.contains("mount -t tracefs tracefs /sys/kernel/tracing"),
         "{said}"
     );
     // Whatever this machine has.
@@ -124,11 +156,17 @@ fn what_is_refused_is_granted_by_the_line_that_is_said() {
     let said = Breaker::open_at(&directory.0, 1).said();
     // Nothing is refused to root.
     if procfs::effective_uid() != 0 {
-        assert!(said.contains(&format!("chmod a+rw {}", marker.display())), "{said}");
+        assert!(
+            said.contains(&format!("chmod a+rw {}", marker.display())),
+            "{said}"
+        );
     }
     let denied = io::Error::from(io::ErrorKind::PermissionDenied);
     let said = refusal(Path::new("/t"), &denied);
-    assert!(said.ends_with("chmod a+x /t && chmod a+rw /t/trace_marker /t/tracing_on"), "{said}");
+    assert!(
+        said.ends_with("chmod a+x /t && chmod a+rw /t/trace_marker /t/tracing_on"),
+        "{said}"
+    );
 }
 
 /// In an instance of its own, so that nobody else's trace is touched.
@@ -147,5 +185,8 @@ fn the_kernels_own_trace_ends_with_the_marker() {
     fs::remove_dir(&instance).unwrap();
     assert_eq!(on.trim(), "0", "{said}");
     let last = trace.lines().last().unwrap();
-    assert!(last.contains("hit latency threshold (2 > 1) rtlat 2000 ns"), "{last}\n{said}");
+    assert!(
+        last.contains("hit latency threshold (2 > 1) rtlat 2000 ns"),
+        "{last}\n{said}"
+    );
 }

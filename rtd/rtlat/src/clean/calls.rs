@@ -1,5 +1,6 @@
-//! The system calls that the ends of a path make between the seal and their end: what a control process needs to send
-//! and to receive, and what this harness adds. The daemon's side is `rtcore::lane::syscalls`.
+//! The system calls that the ends of a path make between the seal and their end: what a control
+//! process needs to send and to receive, and what this harness adds. The daemon's side is
+//! `rtcore::lane::syscalls`.
 
 #![forbid(unsafe_code)]
 
@@ -10,14 +11,26 @@ use rtcore::sys::seccomp::{Allowed, Call, Program, allow};
 
 /// The harness' own, in both ends.
 const HARNESS: &[Allowed] = &[
-    allow(Call::FUTEX, "the sender waits until its message has arrived, and for the order to start"),
-    allow(Call::CLOCK_NANOSLEEP, "the sender rests, so that the kernel's real-time budget lasts"),
-    allow(Call::CLOCK_GETTIME, "the time, where the machine's clock has no vDSO"),
+    allow(
+        Call::FUTEX,
+        "the sender waits until its message has arrived, and for the order to start",
+    ),
+    allow(
+        Call::CLOCK_NANOSLEEP,
+        "the sender rests, so that the kernel's real-time budget lasts",
+    ),
+    allow(
+        Call::CLOCK_GETTIME,
+        "the time, where the machine's clock has no vDSO",
+    ),
     allow(
         Call::SIGRETURN,
         "the end of a signal handler: of the wake-up, and of the one that counts refused calls",
     ),
-    allow(Call::RESTART, "a wait goes on that SIGSTOP and SIGCONT interrupted"),
+    allow(
+        Call::RESTART,
+        "a wait goes on that SIGSTOP and SIGCONT interrupted",
+    ),
     allow(Call::GETRUSAGE, "faults and switches since the seal"),
 ];
 
@@ -33,10 +46,16 @@ const SIGNAL_RECEIVER: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal"
 
 const LANE_SENDER: &[Allowed] = &[
     allow(Call::FUTEX, "rings for who sleeps at the ring's bell"),
-    allow(Call::WRITE, "rings the eventfd of a lane that waits for descriptors as well"),
+    allow(
+        Call::WRITE,
+        "rings the eventfd of a lane that waits for descriptors as well",
+    ),
 ];
 const LANE_RECEIVER: &[Allowed] = &[
-    allow(Call::FUTEX, "sleeps at the bell, rings for who waits for room"),
+    allow(
+        Call::FUTEX,
+        "sleeps at the bell, rings for who waits for room",
+    ),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
     allow(
         Call::WRITE,

@@ -1,8 +1,10 @@
-//! `rtlat clean`: is the real-time path clean? Sends many messages through each kind of path of a daemon of its own, with
-//! all threads of the path sealed, and tells what they did that they should not have done.
+//! `rtlat clean`: is the real-time path clean? Sends many messages through each kind of path of a
+//! daemon of its own, with all threads of the path sealed, and tells what they did that they should
+//! not have done.
 //!
-//! All threads of the run are on one CPU, the lane above the receiver above the sender: so a message has arrived when its
-//! sender runs on, and whoever takes the CPU from one of them otherwise is no part of the path. Rules: `verdict`.
+//! All threads of the run are on one CPU, the lane above the receiver above the sender: so a
+//! message has arrived when its sender runs on, and whoever takes the CPU from one of them
+//! otherwise is no part of the path. Rules: `verdict`.
 
 #![forbid(unsafe_code)]
 
@@ -60,8 +62,8 @@ pub struct CleanArgs {
     /// Run all threads on this CPU [default: the last one allowed]
     #[arg(short = 'a', long, value_name = "CPU")]
     affinity: Option<String>,
-    /// SCHED_FIFO priority of receivers, below the lane's 80; senders are one below. 0: SCHED_OTHER, where preemptions are
-    /// shown and not judged
+    /// SCHED_FIFO priority of receivers, below the lane's 80; senders are one below. 0:
+    /// SCHED_OTHER, where preemptions are shown and not judged
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..80))]
     priority: u8,
     /// Write the results to this file as JSON
@@ -89,7 +91,12 @@ pub enum PathArg {
 
 impl PathArg {
     /// Each of them.
-    pub const ALL: [PathArg; 4] = [PathArg::Mq, PathArg::Signal, PathArg::LaneRouted, PathArg::LaneDirect];
+    pub const ALL: [PathArg; 4] = [
+        PathArg::Mq,
+        PathArg::Signal,
+        PathArg::LaneRouted,
+        PathArg::LaneDirect,
+    ];
 
     fn way(self) -> Way {
         match self {
@@ -101,7 +108,8 @@ impl PathArg {
     }
 
     fn key(self) -> String {
-        clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |v| v.get_name().to_owned())
+        clap::ValueEnum::to_possible_value(&self)
+            .map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -122,20 +130,43 @@ pub enum Unclean {
 
 /// Runs it; the exit code.
 pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
-    let no_more = |json| ReportArgs { json, format: None, svg: None, html: None, load: Vec::new() };
+    let no_more = |json| ReportArgs {
+        json,
+        format: None,
+        svg: None,
+        html: None,
+        load: Vec::new(),
+    };
     let mut conditions = Conditions::set(&no_more(args.json.clone()))?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     let cpu = cpu_of(args)?;
-    let seat = |priority| Seat { cpu: Some(cpu), priority };
+    let seat = |priority| Seat {
+        cpu: Some(cpu),
+        priority,
+    };
     let (sender, receiver) = (seat(below(args.priority)), seat(args.priority));
     let routes = args.path.iter().enumerate();
     let routes = routes.map(|(n, path)| OwnRoute::new(path.way(), n, PAYLOAD_BYTES));
     let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
-    let lane = LaneArgs { lane_priority: LANE_PRIORITY, lane_cpu: Some(cpu), lane_wait: "block".to_owned() };
-    let daemon = start(&lane, &[Place { sender, receiver, interval_ns: 0 }], &routes)?;
+    let lane = LaneArgs {
+        lane_priority: LANE_PRIORITY,
+        lane_cpu: Some(cpu),
+        lane_wait: "block".to_owned(),
+    };
+    let daemon = start(
+        &lane,
+        &[Place {
+            sender,
+            receiver,
+            interval_ns: 0,
+        }],
+        &routes,
+    )?;
     let page = Reader::open(daemon.instance())?;
-    let mechanisms =
-        routes.iter().map(|route| route.mechanism(&daemon)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mechanisms = routes
+        .iter()
+        .map(|route| route.mechanism(&daemon))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     conditions.daemons.push(daemon);
     let trace = Trace::open();
     let mut run = Run {
@@ -150,9 +181,16 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     for (number, mechanism) in mechanisms.into_iter().enumerate() {
         outcomes.push(run.path(number, Arc::new(mechanism))?);
     }
-    let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.judge(&run.granted)).collect();
+    let outcomes: Vec<Outcome> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.judge(&run.granted))
+        .collect();
     run.conditions.end_daemons()?;
-    let code = if outcomes.iter().all(|outcome| outcome.reasons.is_empty()) { 0 } else { UNCLEAN };
+    let code = if outcomes.iter().all(|outcome| outcome.reasons.is_empty()) {
+        0
+    } else {
+        UNCLEAN
+    };
     show::print(&outcomes, &run.granted, args.width.columns())?;
     if let Some(path) = &args.json {
         show::json(path, &outcomes, &run.granted, code)?;
@@ -168,12 +206,19 @@ fn cpu_of(args: &CleanArgs) -> anyhow::Result<usize> {
     let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
     match super::args::cpu_list(text, &allowed)?.as_slice() {
         [cpu] => Ok(*cpu),
-        _ => bail!(BadOption(format!("-a {text}: one CPU, on which all threads run"))),
+        _ => bail!(BadOption(format!(
+            "-a {text}: one CPU, on which all threads run"
+        ))),
     }
 }
 
 fn granted(args: &CleanArgs, snapshot: &Snapshot, no_trace: Option<&anyhow::Error>) -> Granted {
-    let lacks = |bits| snapshot.lanes.iter().any(|lane| lane.degraded_bits & bits != 0);
+    let lacks = |bits| {
+        snapshot
+            .lanes
+            .iter()
+            .any(|lane| lane.degraded_bits & bits != 0)
+    };
     Granted {
         memory: !lacks(degraded::MEMORY),
         fifo: args.priority > 0 && !lacks(degraded::FIFO | degraded::PINNING),
@@ -193,15 +238,18 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Sends and receives all messages of one path, by its number on the command line: one that is named twice runs
-    /// twice, over routes of its own.
+    /// Sends and receives all messages of one path, by its number on the command line: one that is
+    /// named twice runs twice, over routes of its own.
     fn path(&mut self, number: usize, mechanism: Arc<dyn Mechanism>) -> anyhow::Result<Outcome> {
         let path = self.args.path[number];
         let board = Arc::new(Board::new()?);
         // The receiver first: a sender waits for one.
         let receiver = self.spawn(path, Role::Receiver, &board, &mechanism)?;
         let sender = self.spawn(path, Role::Sender, &board, &mechanism)?;
-        let ends = Ends { board, threads: [sender, receiver] };
+        let ends = Ends {
+            board,
+            threads: [sender, receiver],
+        };
         self.wait_until(&ends, |ends| ends.board.ready() == 2)?;
         // All stacks and buffers are there now.
         self.granted.memory &= lock_memory().is_ok();
@@ -209,24 +257,35 @@ impl Run<'_> {
         self.watch(&ends, lane.as_ref())?;
         // From here on the trace says by whom.
         let daemon = self.conditions.daemons.first().context("no daemon")?.pid();
-        let watched =
-            lane.map(|lane| anyhow::Ok((procfs::thread_usage(daemon, lane.tid)?, lane))).transpose()?;
+        let watched = lane
+            .map(|lane| anyhow::Ok((procfs::thread_usage(daemon, lane.tid)?, lane)))
+            .transpose()?;
         let intruder = self.intruder(&ends.board)?;
-        ends.board.begin(&Block { count: self.args.loops, ..Block::default() });
+        ends.board.begin(&Block {
+            count: self.args.loops,
+            ..Block::default()
+        });
         self.wait_until(&ends, |ends| ends.threads[0].is_finished())?;
         let until_ns = monotonic_ns() + END_NS;
-        self.wait_until(&ends, |ends| ends.threads[1].is_finished() || monotonic_ns() > until_ns)?;
+        self.wait_until(&ends, |ends| {
+            ends.threads[1].is_finished() || monotonic_ns() > until_ns
+        })?;
         ends.quit()?;
         intruder.map(JoinHandle::join);
         if let Some(failure) = ends.board.failure() {
             bail!("{}: {failure}", path.way().title());
         }
-        let joined = ends.threads.map(|thread| thread.join().ok().flatten().context("a thread panicked"));
+        let joined = ends
+            .threads
+            .map(|thread| thread.join().ok().flatten().context("a thread panicked"));
         let [sender, receiver] = joined.map(|joined| joined.map(|(account, _)| account));
         let (sender, receiver) = (sender?, receiver?);
         let messages = [sender.messages, receiver.messages];
-        let mut accounts =
-            Vec::from_iter(watched.map(|(since, lane)| self.account_of(&lane, &since)).transpose()?);
+        let mut accounts = Vec::from_iter(
+            watched
+                .map(|(since, lane)| self.account_of(&lane, &since))
+                .transpose()?,
+        );
         accounts.extend([sender, receiver]);
         Ok(Outcome {
             path: path.way().title(),
@@ -266,13 +325,21 @@ impl Run<'_> {
                     Ok((party.receive(&mut *rx), End::Receiving(rx)))
                 }),
             };
-            done.inspect_err(|e| party.board.fail(&format!("{e:#}"))).ok()
+            done.inspect_err(|e| party.board.fail(&format!("{e:#}")))
+                .ok()
         };
-        std::thread::Builder::new().spawn(run).context("cannot start a thread")
+        std::thread::Builder::new()
+            .spawn(run)
+            .context("cannot start a thread")
     }
 
-    /// Looks again and again until it is so; an error when a party, the daemon or the user ends the run.
-    fn wait_until(&mut self, ends: &Ends, mut is_so: impl FnMut(&Ends) -> bool) -> anyhow::Result<()> {
+    /// Looks again and again until it is so; an error when a party, the daemon or the user ends the
+    /// run.
+    fn wait_until(
+        &mut self,
+        ends: &Ends,
+        mut is_so: impl FnMut(&Ends) -> bool,
+    ) -> anyhow::Result<()> {
         let mut seen = ends.board.news();
         while !is_so(ends) {
             seen = ends.board.wait_news(seen, LOOK_NS);
@@ -291,32 +358,54 @@ impl Run<'_> {
     fn lane_of(&self, number: usize) -> anyhow::Result<Option<Worker>> {
         let snapshot = self.page.snapshot()?;
         let source = format!("tx{number}.msg");
-        Ok(snapshot.workers.into_iter().find(|worker| worker.name == source))
+        Ok(snapshot
+            .workers
+            .into_iter()
+            .find(|worker| worker.name == source))
     }
 
     /// Has the trace record who takes the CPU from the path's threads.
     fn watch(&mut self, ends: &Ends, lane: Option<&Worker>) -> anyhow::Result<()> {
-        let Some(trace) = &self.trace else { return Ok(()) };
+        let Some(trace) = &self.trace else {
+            return Ok(());
+        };
         let [sender, receiver] = ends.tids();
         let lane = lane.map(|lane| lane.tid);
         let above = |tids: &[u32]| Vec::from_iter(lane.into_iter().chain(tids.iter().copied()));
         let mut threads = vec![
-            Watched { tid: sender, above: above(&[receiver]) },
-            Watched { tid: receiver, above: above(&[]) },
+            Watched {
+                tid: sender,
+                above: above(&[receiver]),
+            },
+            Watched {
+                tid: receiver,
+                above: above(&[]),
+            },
         ];
-        threads.extend(lane.map(|tid| Watched { tid, above: Vec::new() }));
+        threads.extend(lane.map(|tid| Watched {
+            tid,
+            above: Vec::new(),
+        }));
         if let Err(e) = trace.watch(&threads) {
             (self.trace, self.granted.no_trace) = (None, Some(format!("{e:#}")));
         }
         Ok(())
     }
 
-    /// What the daemon's thread did since its seal; how often it was preempted, since it is watched.
+    /// What the daemon's thread did since its seal; how often it was preempted, since it is
+    /// watched.
     fn account_of(&self, lane: &Worker, watched_at: &ThreadUsage) -> anyhow::Result<Account> {
         let snapshot = self.page.snapshot()?;
-        let now = snapshot.workers.iter().find(|w| w.tid == lane.tid).context("the lane's thread is gone")?;
+        let now = snapshot
+            .workers
+            .iter()
+            .find(|w| w.tid == lane.tid)
+            .context("the lane's thread is gone")?;
         let sealed_at = now.sealed_at.context("the lane's thread is not sealed")?;
-        let shown = now.lane.and_then(|lane| snapshot.lanes.get(lane)).context("a thread of no lane")?;
+        let shown = now
+            .lane
+            .and_then(|lane| snapshot.lanes.get(lane))
+            .context("a thread of no lane")?;
         let fifo = shown.degraded_bits & degraded::FIFO == 0;
         let usage = procfs::thread_usage(snapshot.pid, now.tid)?;
         let involuntary_switches = usage.since(watched_at).involuntary_switches;
@@ -328,7 +417,10 @@ impl Run<'_> {
             // Without the END.
             messages: now.counters.received.saturating_sub(1),
             allocations: now.counters.allocations,
-            used: ThreadUsage { involuntary_switches, ..usage.since(&sealed_at) },
+            used: ThreadUsage {
+                involuntary_switches,
+                ..usage.since(&sealed_at)
+            },
             refused_calls: now.counters.refused_calls,
             refused_call: now.counters.refused_call(),
             is_confined: shown.is_confined && shown.degraded_bits & degraded::UNCONFINED == 0,
@@ -350,12 +442,18 @@ impl Run<'_> {
         };
         let row = |account: Account| {
             let total = u64::try_from(account.used.involuntary_switches).unwrap_or(0);
-            let mut preempted = Preemptions { unknown: total, ..Preemptions::default() };
+            let mut preempted = Preemptions {
+                unknown: total,
+                ..Preemptions::default()
+            };
             if let Some(switches) = &switches {
                 let [from_ns, to_ns] = account.sealed_ns;
                 // The trace's clock has microseconds.
                 let within = |at_ns| (from_ns.saturating_sub(1000)..=to_ns).contains(&at_ns);
-                for switch in switches.iter().filter(|s| s.from == account.tid && within(s.at_ns)) {
+                for switch in switches
+                    .iter()
+                    .filter(|s| s.from == account.tid && within(s.at_ns))
+                {
                     let known = preempted
                         .by
                         .iter_mut()
@@ -369,19 +467,24 @@ impl Run<'_> {
                 let rest = total.saturating_sub(explained);
                 // Nothing in the run is above a lane.
                 let is_lane = account.role == "lane";
-                (preempted.by_lanes, preempted.unknown) = if is_lane { (0, rest) } else { (rest, 0) };
+                (preempted.by_lanes, preempted.unknown) =
+                    if is_lane { (0, rest) } else { (rest, 0) };
             }
             Row { account, preempted }
         };
         Ok(accounts.into_iter().map(row).collect())
     }
 
-    /// The thread of [`Unclean::Preempt`]; it is there when this returns, and until the run is over.
+    /// The thread of [`Unclean::Preempt`]; it is there when this returns, and until the run is
+    /// over.
     fn intruder(&self, board: &Arc<Board>) -> anyhow::Result<Option<JoinHandle<()>>> {
         if self.args.unclean != Some(Unclean::Preempt) {
             return Ok(None);
         }
-        let seat = Seat { cpu: self.seats[0].cpu, priority: LANE_PRIORITY + 1 };
+        let seat = Seat {
+            cpu: self.seats[0].cpu,
+            priority: LANE_PRIORITY + 1,
+        };
         let (board, (stands, stood)) = (Arc::clone(board), std::sync::mpsc::channel());
         let intrude = move || {
             let taken = seat.take("rtlat-intruder");
@@ -391,13 +494,16 @@ impl Run<'_> {
                 sleep_until_or_signal(monotonic_ns() + INTRUSION_NS);
             }
         };
-        let thread = std::thread::Builder::new().spawn(intrude).context("cannot start a thread")?;
+        let thread = std::thread::Builder::new()
+            .spawn(intrude)
+            .context("cannot start a thread")?;
         stood.recv().context("the intruder ended")??;
         Ok(Some(thread))
     }
 }
 
-/// One of the two threads of a path. It cannot let go of its end itself: what a session does then is on no list.
+/// One of the two threads of a path. It cannot let go of its end itself: what a session does then
+/// is on no list.
 type Thread = JoinHandle<Option<(Account, End)>>;
 
 /// An end that was used.
@@ -427,7 +533,9 @@ impl Ends {
                 bail!("a thread of the run does not end");
             }
             // Repeated: one that comes between a look and a wait is lost.
-            self.tids().iter().for_each(|tid| rtsignal::wake(tid.cast_signed()));
+            self.tids()
+                .iter()
+                .for_each(|tid| rtsignal::wake(tid.cast_signed()));
             self.board.wait_news(self.board.news(), WAKE_NS);
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! The two ends of a path as sealed threads: one sends message after message, each when the one before has arrived, the
-//! other receives; both account for themselves.
+//! The two ends of a path as sealed threads: one sends message after message, each when the one
+//! before has arrived, the other receives; both account for themselves.
 //!
-//! Constraint: between the seal and its end a thread does what a control process does and what [`super::calls`] lists.
+//! Constraint: between the seal and its end a thread does what a control process does and what
+//! [`super::calls`] lists.
 
 #![forbid(unsafe_code)]
 
@@ -18,8 +19,9 @@ use std::sync::Arc;
 
 /// Behind the last message.
 pub const END: u64 = 1 << 63;
-/// A sender that had the CPU so long rests a while: all threads of the run are SCHED_FIFO on one CPU, and the kernel
-/// takes it from them when they have used it up (95 % of a second by default), which nobody would tell from a defect.
+/// A sender that had the CPU so long rests a while: all threads of the run are SCHED_FIFO on one
+/// CPU, and the kernel takes it from them when they have used it up (95 % of a second by default),
+/// which nobody would tell from a defect.
 const BURST_NS: u64 = 10_000_000;
 const REST_NS: u64 = 1_500_000;
 /// Until a full receiver is tried again.
@@ -73,7 +75,11 @@ pub struct Party {
 impl Party {
     /// Sends all, on the thread that sends; what went wrong stands on the board.
     pub fn send(&self, tx: &mut dyn Tx) -> Account {
-        let bytes = if self.unclean == Some(Unclean::Fault) { FRESH_BYTES } else { 0 };
+        let bytes = if self.unclean == Some(Unclean::Fault) {
+            FRESH_BYTES
+        } else {
+            0
+        };
         self.sealed("sender", bytes, |fresh| self.sending(tx, fresh))
     }
 
@@ -82,7 +88,8 @@ impl Party {
         self.sealed("receiver", 0, |_| self.receiving(rx))
     }
 
-    /// Runs `work`, which returns its number of messages, under the seal; it gets memory that nobody has touched.
+    /// Runs `work`, which returns its number of messages, under the seal; it gets memory that
+    /// nobody has touched.
     fn sealed(
         &self,
         role: &'static str,
@@ -104,7 +111,10 @@ impl Party {
         seal::unseal();
         let ended_ns = monotonic_ns();
         let refused = seal::refused();
-        let used = after.ok().zip(before.ok()).map(|(after, before)| after.since(&before));
+        let used = after
+            .ok()
+            .zip(before.ok())
+            .map(|(after, before)| after.since(&before));
         let (tid, _) = self.board.whereabouts(self.role);
         if self.role == Role::Sender {
             self.board.sent_all(1)
@@ -153,12 +163,18 @@ impl Party {
     /// Sends one, when there is room; false: it could not, or the run is over.
     fn put(&self, tx: &mut dyn Tx, sequence: u64) -> bool {
         let now_ns = monotonic_ns();
-        let stamp = Stamp { sequence, intended_ns: now_ns, sent_ns: now_ns };
+        let stamp = Stamp {
+            sequence,
+            intended_ns: now_ns,
+            sent_ns: now_ns,
+        };
         loop {
             match tx.send(&stamp) {
                 Ok(()) => return true,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if !self.board.is_quit() => sleep_until(monotonic_ns() + RETRY_NS),
+                Err(Errno::AGAIN) if !self.board.is_quit() => {
+                    sleep_until(monotonic_ns() + RETRY_NS)
+                }
                 Err(Errno::AGAIN) => return false,
                 Err(e) => {
                     self.fail("cannot send", e);
@@ -192,7 +208,8 @@ impl Party {
     /// The run is over: the heap may be used.
     fn fail(&self, what: &str, e: Errno) {
         seal::unseal();
-        self.board.fail(&format!("{what}: {}", std::io::Error::from(e)));
+        self.board
+            .fail(&format!("{what}: {}", std::io::Error::from(e)));
         seal::seal();
     }
 

@@ -1,11 +1,14 @@
-//! Who took the CPU from the threads of a run, by the kernel's trace (sched_switch) in an instance of its own.
+//! Who took the CPU from the threads of a run, by the kernel's trace (sched_switch) in an instance
+//! of its own.
 //!
-//! The kernel counts how often a thread was preempted and does not say by whom. So the instance records each switch away
-//! from a watched thread that wanted to run on, but those to a thread of the run that is above it: those are what lanes
-//! are for, and there is one per message. What is recorded is what has to be explained; the rest of the kernel's count
-//! was by lanes. A thread that nothing in the run is above has no such rest.
+//! The kernel counts how often a thread was preempted and does not say by whom. So the instance
+//! records each switch away from a watched thread that wanted to run on, but those to a thread of
+//! the run that is above it: those are what lanes are for, and there is one per message. What is
+//! recorded is what has to be explained; the rest of the kernel's count was by lanes. A thread that
+//! nothing in the run is above has no such rest.
 //!
-//! Constraint: needs tracefs, which root has, mounted or not. Invariant: the instance is gone when this is.
+//! Constraint: needs tracefs, which root has, mounted or not. Invariant: the instance is gone when
+//! this is.
 
 #![forbid(unsafe_code)]
 
@@ -33,14 +36,16 @@ pub struct Watched {
 /// What kind of thread ran instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// A thread of the run's daemon that is no lane: its watchdog, or one that has inherited a priority (see `Heir`).
+    /// A thread of the run's daemon that is no lane: its watchdog, or one that has inherited a
+    /// priority (see `Heir`).
     Daemon,
-    /// One of the kernel's own, of higher priority: migration/N of the stop class, an interrupt's thread.
+    /// One of the kernel's own, of higher priority: migration/N of the stop class, an interrupt's
+    /// thread.
     Kernel,
     /// An ordinary thread, or none: the kernel keeps a share of the CPU from real-time threads.
     Ordinary,
-    /// A thread of the run that is below, at a priority it has inherited: it holds a lock of the kernel's that the watched
-    /// one waits for. On PREEMPT_RT most of the kernel's locks are such.
+    /// A thread of the run that is below, at a priority it has inherited: it holds a lock of the
+    /// kernel's that the watched one waits for. On PREEMPT_RT most of the kernel's locks are such.
     Heir,
     /// A thread of the run that is below, at its own priority.
     Below,
@@ -83,7 +88,10 @@ impl Trace {
         sweep(&instances);
         let directory = instances.join(format!("{PREFIX}{}", std::process::id()));
         std::fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
-        let trace = Trace { directory, _mount: mount };
+        let trace = Trace {
+            directory,
+            _mount: mount,
+        };
         trace.set("trace_clock", "mono")?;
         Ok(trace)
     }
@@ -108,7 +116,13 @@ impl Trace {
         text.lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
             .map(|line| {
-                let whose = |tid| if parties.contains(&tid) { By::Below } else { whose(daemon_pid, tid) };
+                let whose = |tid| {
+                    if parties.contains(&tid) {
+                        By::Below
+                    } else {
+                        whose(daemon_pid, tid)
+                    }
+                };
                 parse(line, whose).with_context(|| format!("trace: {line:?}"))
             })
             .collect()
@@ -120,7 +134,9 @@ impl Trace {
             let text = std::fs::read_to_string(cpu?.path().join("stats"))?;
             let counts = text.lines().filter_map(|line| line.split_once(": "));
             let counts = counts.filter(|(key, _)| matches!(*key, "overrun" | "dropped events"));
-            lost += counts.filter_map(|(_, count)| count.parse::<u64>().ok()).sum::<u64>();
+            lost += counts
+                .filter_map(|(_, count)| count.parse::<u64>().ok())
+                .sum::<u64>();
         }
         Ok(lost)
     }
@@ -147,7 +163,10 @@ impl Drop for Trace {
 /// Removes what killed runs have left: a trace costs the whole machine.
 fn sweep(instances: &Path) {
     for entry in std::fs::read_dir(instances).into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
         if pid.is_some_and(|pid| procfs::is_kernel_thread(pid).is_none()) {
             let _ = std::fs::remove_dir(entry.path());
         }
@@ -157,7 +176,11 @@ fn sweep(instances: &Path) {
 /// The kernel's filter. State: below the bits for "preempted", 0 is "wanted to run on".
 fn filter(threads: &[Watched]) -> String {
     let one = |thread: &Watched| {
-        let above: String = thread.above.iter().map(|tid| format!(" && next_pid != {tid}")).collect();
+        let above: String = thread
+            .above
+            .iter()
+            .map(|tid| format!(" && next_pid != {tid}"))
+            .collect();
         format!("(prev_pid == {}{above} && !(prev_state & 255))", thread.tid)
     };
     threads.iter().map(one).collect::<Vec<_>>().join(" || ")
@@ -173,8 +196,8 @@ fn whose(daemon_pid: u32, tid: u32) -> By {
     }
 }
 
-/// `comm-tid [cpu] flags SECONDS.MICROS: sched_switch: prev_comm=.. prev_pid=.. prev_prio=.. prev_state=.. ==>
-/// next_comm=.. next_pid=.. next_prio=..`; a name may have anything in it.
+/// `comm-tid [cpu] flags SECONDS.MICROS: sched_switch: prev_comm=.. prev_pid=.. prev_prio=..
+/// prev_state=.. ==> next_comm=.. next_pid=.. next_prio=..`; a name may have anything in it.
 fn parse(line: &str, whose: impl Fn(u32) -> By) -> Option<Switch> {
     let (head, event) = line.split_once(": sched_switch: ")?;
     let (seconds, micros) = head.rsplit_once(' ')?.1.split_once('.')?;
@@ -194,8 +217,17 @@ fn parse(line: &str, whose: impl Fn(u32) -> By) -> Option<Switch> {
             by => by,
         },
     };
-    let name = if by == By::Stranger { stranger(name, tid.parse().ok()?) } else { name.to_owned() };
-    Some(Switch { at_ns, from, name, by })
+    let name = if by == By::Stranger {
+        stranger(name, tid.parse().ok()?)
+    } else {
+        name.to_owned()
+    };
+    Some(Switch {
+        at_ns,
+        from,
+        name,
+        by,
+    })
 }
 
 /// A stranger's thread: of which daemon, or of which process.
@@ -205,7 +237,10 @@ fn stranger(name: &str, tid: u32) -> String {
         let pid = Reader::open(&instance).ok()?.pid();
         is_of(pid).then(|| format!("{name} of rtd \"{instance}\" (pid {pid})"))
     };
-    instances().into_iter().find_map(daemon).unwrap_or_else(|| format!("{name} (thread {tid})"))
+    instances()
+        .into_iter()
+        .find_map(daemon)
+        .unwrap_or_else(|| format!("{name} (thread {tid})"))
 }
 
 #[cfg(test)]
@@ -227,18 +262,33 @@ mod tests {
         };
         let switch = of("migration/1 next_pid=18 next_prio=0");
         assert_eq!((switch.at_ns, switch.from), (1_234_000_567_000, 17));
-        assert_eq!((switch.name.as_str(), switch.by), ("migration/1", By::Kernel));
+        assert_eq!(
+            (switch.name.as_str(), switch.by),
+            ("migration/1", By::Kernel)
+        );
         assert_eq!(of("swapper/1 next_pid=0 next_prio=120").by, By::Ordinary);
         assert_eq!(of("rtlat-sender next_pid=200 next_prio=31").by, By::Below);
         assert_eq!(of("rtlat-sender next_pid=200 next_prio=30").by, By::Heir);
         let stranger = of("a next_pid=5 b next_pid=4711 next_prio=9");
-        assert_eq!((stranger.name.as_str(), stranger.by), ("a next_pid=5 b (thread 4711)", By::Stranger));
+        assert_eq!(
+            (stranger.name.as_str(), stranger.by),
+            ("a next_pid=5 b (thread 4711)", By::Stranger)
+        );
         assert_eq!(parse("CPU:1 [LOST 3 EVENTS]", |_| By::Stranger), None);
     }
 
     #[test]
     fn only_what_is_not_above_is_recorded() {
-        let threads = [Watched { tid: 7, above: vec![8, 9] }, Watched { tid: 9, above: vec![] }];
+        let threads = [
+            Watched {
+                tid: 7,
+                above: vec![8, 9],
+            },
+            Watched {
+                tid: 9,
+                above: vec![],
+            },
+        ];
         let expected = "(prev_pid == 7 && next_pid != 8 && next_pid != 9 && !(prev_state & 255)) || \
                         (prev_pid == 9 && !(prev_state & 255))";
         assert_eq!(filter(&threads), expected);

@@ -1,5 +1,5 @@
-//! The result as a table for people and as a document for programs. The document's keys are an interface: they are added
-//! to, never renamed or removed.
+//! The result as a table for people and as a document for programs. The document's keys are an
+//! interface: they are added to, never renamed or removed.
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +13,22 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Prints tables, reasons and the verdict.
-pub fn print(outcomes: &[Outcome], granted: &Granted, columns: Option<usize>) -> anyhow::Result<()> {
+pub fn print(
+    outcomes: &[Outcome],
+    granted: &Granted,
+    columns: Option<usize>,
+) -> anyhow::Result<()> {
     let mut sheet = Sheet::new(columns);
-    conditions(granted).iter().for_each(|said| sheet.line(&format!("# {said}")));
+    conditions(granted)
+        .iter()
+        .for_each(|said| sheet.line(&format!("# {said}")));
     for outcome in outcomes {
         let [sent, received] = outcome.messages;
         let lost = outcome.lost();
-        let caption = format!("{}: sent {sent}, received {received}, lost {lost}", outcome.path);
+        let caption = format!(
+            "{}: sent {sent}, received {received}, lost {lost}",
+            outcome.path
+        );
         sheet.captioned(&caption, &table(outcome));
     }
     sheet.line("");
@@ -32,7 +41,10 @@ pub fn print(outcomes: &[Outcome], granted: &Granted, columns: Option<usize>) ->
         }
     }
     let messages: u64 = outcomes.iter().map(|outcome| outcome.messages[1]).sum();
-    let unclean = outcomes.iter().filter(|outcome| !outcome.reasons.is_empty()).count();
+    let unclean = outcomes
+        .iter()
+        .filter(|outcome| !outcome.reasons.is_empty())
+        .count();
     sheet.line(&match unclean {
         0 => format!("clean: {} paths, {messages} messages", outcomes.len()),
         _ => format!("unclean: {unclean} of {} paths", outcomes.len()),
@@ -51,7 +63,9 @@ fn conditions(granted: &Granted) -> Vec<String> {
         all.push("memory is not locked: page faults are shown and not judged".to_owned());
     }
     if let Some(why) = &granted.no_trace {
-        all.push(format!("preempted by whom is unknown, and not judged; run as root ({why})"));
+        all.push(format!(
+            "preempted by whom is unknown, and not judged; run as root ({why})"
+        ));
     }
     all
 }
@@ -70,10 +84,18 @@ fn table(outcome: &Outcome) -> Table {
         left("BY-OTHERS").rank(3),
         left("CALLS-OFF-LIST"),
     ]);
-    for Row { account: a, preempted } in &outcome.rows {
+    for Row {
+        account: a,
+        preempted,
+    } in &outcome.rows
+    {
         table.row(vec![
             a.role.to_owned(),
-            or_dash(if a.priority > 0 { a.priority.to_string() } else { String::new() }),
+            or_dash(if a.priority > 0 {
+                a.priority.to_string()
+            } else {
+                String::new()
+            }),
             a.messages.to_string(),
             a.allocations.to_string(),
             a.used.minor_faults.to_string(),
@@ -114,7 +136,9 @@ pub fn json(path: &Path, outcomes: &[Outcome], granted: &Granted, code: u8) -> a
         },
         "paths": outcomes.iter().map(path_value).collect::<Vec<_>>(),
     });
-    to_file(path, |out| Ok(serde_json::to_writer_pretty(out, &document)?))
+    to_file(path, |out| {
+        Ok(serde_json::to_writer_pretty(out, &document)?)
+    })
 }
 
 fn path_value(outcome: &Outcome) -> Value {
@@ -131,7 +155,12 @@ fn path_value(outcome: &Outcome) -> Value {
     })
 }
 
-fn thread_value(Row { account: a, preempted }: &Row) -> Value {
+fn thread_value(
+    Row {
+        account: a,
+        preempted,
+    }: &Row,
+) -> Value {
     let kind = |by: &By| match by {
         By::Daemon => "daemon",
         By::Kernel => "kernel",

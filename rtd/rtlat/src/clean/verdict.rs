@@ -1,13 +1,15 @@
 //! What a path's threads must not have done, and the sentence for each that did.
 //!
-//! The rules. Heap calls, system calls off the list and lost messages: none, ever. Page faults: none where memory is
-//! locked. A thread may be preempted by threads of the run that are above it, and by these, which are shown by name: the
-//! daemon's watchdog; the kernel's own of higher priority (migration/N of the stop class, interrupt threads), which are
-//! nobody's to forbid; and a thread of the run below it that has inherited its priority because it holds a lock of the
-//! kernel's, which is how PREEMPT_RT bounds that wait. It may not be preempted by anybody else. Where the kernel gave the
-//! CPU to ordinary threads, the machine is not set up for real time, which no path can help: that is told with what fixes
-//! it, and no reason. Without the kernel's trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO
-//! being preempted is what an ordinary thread has to expect.
+//! The rules. Heap calls, system calls off the list and lost messages: none, ever. Page faults:
+//! none where memory is locked. A thread may be preempted by threads of the run that are above it,
+//! and by these, which are shown by name: the daemon's watchdog; the kernel's own of higher
+//! priority (migration/N of the stop class, interrupt threads), which are nobody's to forbid; and a
+//! thread of the run below it that has inherited its priority because it holds a lock of the
+//! kernel's, which is how PREEMPT_RT bounds that wait. It may not be preempted by anybody else.
+//! Where the kernel gave the CPU to ordinary threads, the machine is not set up for real time,
+//! which no path can help: that is told with what fixes it, and no reason. Without the kernel's
+//! trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO being preempted is
+//! what an ordinary thread has to expect.
 
 #![forbid(unsafe_code)]
 
@@ -69,7 +71,10 @@ impl Outcome {
     pub fn judge(mut self, granted: &Granted) -> Outcome {
         let [sent, received] = self.messages;
         if received != sent {
-            self.reasons.push(format!("{} of {sent} messages were lost", sent.saturating_sub(received)));
+            self.reasons.push(format!(
+                "{} of {sent} messages were lost",
+                sent.saturating_sub(received)
+            ));
         }
         for row in &self.rows {
             self.reasons.extend(of_thread(row, granted));
@@ -84,7 +89,13 @@ impl Outcome {
     }
 }
 
-fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<String> {
+fn of_thread(
+    Row {
+        account: a,
+        preempted,
+    }: &Row,
+    granted: &Granted,
+) -> Vec<String> {
     let who = format!("{} ({})", a.role, a.name);
     let mut all = Vec::new();
     if a.allocations > 0 {
@@ -102,7 +113,9 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
     }
     let (minor, major) = (a.used.minor_faults, a.used.major_faults);
     if granted.memory && (minor > 0 || major > 0) {
-        all.push(format!("{who}: {minor} minor and {major} major page faults"));
+        all.push(format!(
+            "{who}: {minor} minor and {major} major page faults"
+        ));
     }
     if granted.fifo {
         all.extend(preempted.by.iter().filter_map(|(by, name, times)| {
@@ -125,8 +138,17 @@ fn of_thread(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<Stri
     all
 }
 
-fn of_machine(Row { account: a, preempted }: &Row, granted: &Granted) -> Vec<String> {
-    let ordinary = preempted.by.iter().filter(|(by, ..)| granted.fifo && *by == By::Ordinary);
+fn of_machine(
+    Row {
+        account: a,
+        preempted,
+    }: &Row,
+    granted: &Granted,
+) -> Vec<String> {
+    let ordinary = preempted
+        .by
+        .iter()
+        .filter(|(by, ..)| granted.fifo && *by == By::Ordinary);
     let say = |(_, name, times): &(By, String, u64)| {
         format!(
             "{} ({}): the kernel gave its CPU {times} times to {name}, no real-time thread: it keeps a share for those \
@@ -143,11 +165,27 @@ mod tests {
     use rtcore::sys::memory::ThreadUsage;
 
     fn row(change: impl FnOnce(&mut Row)) -> Row {
-        let used = ThreadUsage { voluntary_switches: 9, involuntary_switches: 9, ..ThreadUsage::default() };
-        let account = Account { role: "sender", name: "x".into(), used, ..Account::default() };
+        let used = ThreadUsage {
+            voluntary_switches: 9,
+            involuntary_switches: 9,
+            ..ThreadUsage::default()
+        };
+        let account = Account {
+            role: "sender",
+            name: "x".into(),
+            used,
+            ..Account::default()
+        };
         let by = [(By::Kernel, "migration/0"), (By::Daemon, "watchdog")];
         let by = by.map(|(by, name)| (by, name.to_owned(), 1)).to_vec();
-        let mut row = Row { account, preempted: Preemptions { by_lanes: 7, by, unknown: 0 } };
+        let mut row = Row {
+            account,
+            preempted: Preemptions {
+                by_lanes: 7,
+                by,
+                unknown: 0,
+            },
+        };
         change(&mut row);
         row
     }
@@ -165,14 +203,26 @@ mod tests {
         outcome.judge(granted)
     }
 
-    fn reasons(messages: [u64; 2], granted: &Granted, change: impl FnOnce(&mut Row)) -> Vec<String> {
+    fn reasons(
+        messages: [u64; 2],
+        granted: &Granted,
+        change: impl FnOnce(&mut Row),
+    ) -> Vec<String> {
         judged(messages, granted, change).reasons
     }
 
     #[test]
     fn each_thing_that_must_not_happen_is_found_and_nothing_else() {
-        let all = Granted { memory: true, fifo: true, no_trace: None };
-        assert_eq!(reasons([5, 5], &all, |_| {}), [""; 0], "lanes and the kernel may preempt");
+        let all = Granted {
+            memory: true,
+            fifo: true,
+            no_trace: None,
+        };
+        assert_eq!(
+            reasons([5, 5], &all, |_| {}),
+            [""; 0],
+            "lanes and the kernel may preempt"
+        );
         let found = |messages, change: fn(&mut Row), what: &str| {
             let found = reasons(messages, &all, change);
             assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
@@ -186,7 +236,11 @@ mod tests {
         );
         found([5, 5], |r| r.account.used.minor_faults = 4, "4 minor");
         found([5, 5], |r| r.account.used.major_faults = 4, "4 major");
-        found([5, 5], |r| r.preempted.by.push((By::Stranger, "hog".into(), 6)), "hog");
+        found(
+            [5, 5],
+            |r| r.preempted.by.push((By::Stranger, "hog".into(), 6)),
+            "hog",
+        );
         found(
             [5, 5],
             |r| r.preempted.by.push((By::Below, "rtlat-sender".into(), 7)),
@@ -197,11 +251,17 @@ mod tests {
 
     #[test]
     fn what_the_machine_does_is_told_and_no_reason() {
-        let all = Granted { memory: true, fifo: true, no_trace: None };
+        let all = Granted {
+            memory: true,
+            fifo: true,
+            no_trace: None,
+        };
         let ordinary = |r: &mut Row| r.preempted.by.push((By::Ordinary, "kworker/1:2".into(), 7));
         let outcome = judged([5, 5], &all, ordinary);
         assert_eq!(outcome.reasons, [""; 0]);
-        assert!(outcome.machine.len() == 1 && outcome.machine[0].contains("7 times to kworker/1:2"));
+        assert!(
+            outcome.machine.len() == 1 && outcome.machine[0].contains("7 times to kworker/1:2")
+        );
         let heir = |r: &mut Row| r.preempted.by.push((By::Heir, "rtlat-sender".into(), 7));
         let outcome = judged([5, 5], &all, heir);
         assert_eq!((outcome.reasons.len(), outcome.machine.len()), (0, 0));
@@ -209,14 +269,24 @@ mod tests {
 
     #[test]
     fn what_was_not_granted_is_not_judged() {
-        let none = Granted { memory: false, fifo: false, no_trace: Some("EPERM".into()) };
+        let none = Granted {
+            memory: false,
+            fifo: false,
+            no_trace: Some("EPERM".into()),
+        };
         let spoil = |r: &mut Row| {
             r.account.used.minor_faults = 4;
             r.preempted.unknown = 3;
         };
         assert_eq!(reasons([5, 5], &none, spoil), [""; 0]);
         let no_trace = Granted { fifo: true, ..none };
-        assert_eq!(reasons([5, 5], &no_trace, |r| r.preempted.unknown = 3), [""; 0]);
-        assert_eq!(reasons([5, 5], &no_trace, |r| r.account.allocations = 1).len(), 1);
+        assert_eq!(
+            reasons([5, 5], &no_trace, |r| r.preempted.unknown = 3),
+            [""; 0]
+        );
+        assert_eq!(
+            reasons([5, 5], &no_trace, |r| r.account.allocations = 1).len(),
+            1
+        );
     }
 }

@@ -9,8 +9,9 @@ use std::io::Write;
 
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
-/// Times as long as alone: median over the turns for the median and the 99th percentile, of which each turn has its own;
-/// over all messages for the 99.9th and the largest. None where nothing came.
+/// Times as long as alone: median over the turns for the median and the 99th percentile, of which
+/// each turn has its own; over all messages for the 99.9th and the largest. None where nothing
+/// came.
 #[derive(Serialize)]
 struct Ratios {
     p50: Option<f64>,
@@ -25,8 +26,11 @@ fn divided(a_ns: u64, b_ns: u64) -> f64 {
 }
 
 fn ratios(row: &Row, rows: &[Row]) -> Ratios {
-    let alone = rows.iter().find(|other| other.path == row.path && other.condition == Condition::Alone);
-    let alone = alone.filter(|alone| alone.series.counts.received > 0 && row.series.counts.received > 0);
+    let alone = rows
+        .iter()
+        .find(|other| other.path == row.path && other.condition == Condition::Alone);
+    let alone =
+        alone.filter(|alone| alone.series.counts.received > 0 && row.series.counts.received > 0);
     let per_turn = |at: usize| {
         let pairs = row.turns.iter().zip(&alone?.turns);
         let mut all: Vec<f64> = pairs.map(|(a, b)| divided(a[at], b[at])).collect();
@@ -44,24 +48,39 @@ fn ratios(row: &Row, rows: &[Row]) -> Ratios {
 /// Raw latencies in us, each with its ratio to `alone`.
 pub(super) fn table(rows: &[Row]) -> Table {
     let mut columns = vec![left("PATH"), left("BESIDE")];
-    for (title, times, rank) in
-        [("P50", "X ALONE", 0), ("P99", "X ALONE", 0), ("P99.9", "X ALONE", 2), ("MAX", "X ALONE", 4)]
-    {
+    for (title, times, rank) in [
+        ("P50", "X ALONE", 0),
+        ("P99", "X ALONE", 0),
+        ("P99.9", "X ALONE", 2),
+        ("MAX", "X ALONE", 4),
+    ] {
         columns.extend([right(title).rank(rank), right(times).rank(rank)]);
     }
-    columns.extend([right("LOST").rank(1), right("MISSED").rank(5), left("RATE BESIDE").rank(3)]);
+    columns.extend([
+        right("LOST").rank(1),
+        right("MISSED").rank(5),
+        left("RATE BESIDE").rank(3),
+    ]);
     let mut table = Table::new(columns);
     // As they were asked for.
     let alone = rows.iter().filter(|row| row.condition == Condition::Alone);
     let paths: Vec<&str> = alone.map(|row| row.path).collect();
-    for row in paths.iter().flat_map(|path| rows.iter().filter(move |row| row.path == *path)) {
+    for row in paths
+        .iter()
+        .flat_map(|path| rows.iter().filter(move |row| row.path == *path))
+    {
         let of = ratios(row, rows);
         let mut cells = vec![row.path.to_owned(), row.condition.title().to_owned()];
         for (quantile, times) in QUANTILES.iter().zip([of.p50, of.p99, of.p999]) {
-            cells.extend([us_of(&row.series, raw_at(&row.series, *quantile)), ratio(times)]);
+            cells.extend([
+                us_of(&row.series, raw_at(&row.series, *quantile)),
+                ratio(times),
+            ]);
         }
         cells.extend([us_of(&row.series, row.series.max_ns), ratio(of.max)]);
-        cells.extend([row.series.counts.lost, row.series.counts.missed].map(|count| count.to_string()));
+        cells.extend(
+            [row.series.counts.lost, row.series.counts.missed].map(|count| count.to_string()),
+        );
         cells.push(row.extent.text(row.condition));
         table.row(cells);
     }

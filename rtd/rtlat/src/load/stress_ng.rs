@@ -15,13 +15,24 @@ pub(super) const NO_SYSCALL: &str = "the system-call stressors of stress-ng chan
 pub(super) fn version() -> anyhow::Result<Option<String>> {
     let output = match Command::new("stress-ng").arg("--version").output() {
         Ok(output) => output,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(None),
-        Err(e) => return Err(e).context("cannot run stress-ng --version; --load own:KIND does without it"),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(e) => {
+            return Err(e)
+                .context("cannot run stress-ng --version; --load own:KIND does without it");
+        }
     };
     // stress-ng, version 0.15.06 (gcc 12.2.0, ...)
     let text = String::from_utf8_lossy(&output.stdout);
-    let number = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
-    Ok(Some(format!("stress-ng {}", number.unwrap_or("of unknown version"))))
+    let number = text
+        .split_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1);
+    Ok(Some(format!(
+        "stress-ng {}",
+        number.unwrap_or("of unknown version")
+    )))
 }
 
 /// The arguments that make `count` workers of a kind; none: it has nothing fitting.
@@ -32,11 +43,14 @@ pub(super) fn arguments(kind: Kind, count: usize) -> Option<Vec<String>> {
         // It takes twelve times what it is told the cache has.
         Kind::Memory => {
             let cache_bytes = super::worker::buffer_bytes() / 12;
-            words(format!("--stream {count} --stream-l3-size {}k", cache_bytes / 1024))
+            words(format!(
+                "--stream {count} --stream-l3-size {}k",
+                cache_bytes / 1024
+            ))
         }
         Kind::Syscall => None,
-        // Not --mq: its queues would come out of the limits (mqueue(7)) of the queues that are measured. Not internet
-        // sockets: their ports may be somebody's.
+        // Not --mq: its queues would come out of the limits (mqueue(7)) of the queues that are
+        // measured. Not internet sockets: their ports may be somebody's.
         Kind::Ipc => {
             let (pipes, sockets, futexes) = (count.div_ceil(3), (count + 1) / 3, count / 3);
             let mut text = format!("--pipe {pipes}");
@@ -54,6 +68,9 @@ pub(super) fn arguments(kind: Kind, count: usize) -> Option<Vec<String>> {
 /// Runs until it is told to end. Its verbose lines say when each stressor has started.
 pub(super) fn command(arguments: &[String]) -> Command {
     let mut command = Command::new("stress-ng");
-    command.args(["--verbose", "--timeout", "0", "--temp-path"]).arg(std::env::temp_dir()).args(arguments);
+    command
+        .args(["--verbose", "--timeout", "0", "--temp-path"])
+        .arg(std::env::temp_dir())
+        .args(arguments);
     command
 }

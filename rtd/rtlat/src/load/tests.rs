@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 const CHILD: &str = "RTLAT_TEST_LOAD_CHILD";
 
-/// This test binary as the binary `rtlat` would be: the arguments that follow go to [`child_of_a_test`].
+/// This test binary as the binary `rtlat` would be: the arguments that follow go to
+/// [`child_of_a_test`].
 fn own() -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CHILD, "yes").args([
@@ -30,7 +31,8 @@ fn child_of_a_test() {
         LoadWorker(WorkerArgs),
         Measure { load: String },
     }
-    // The harness takes what follows `--` for names of tests; for us they are the words after the second one.
+    // The harness takes what follows `--` for names of tests; for us they are the words after the
+    // second one.
     let words = std::env::args().skip_while(|word| word != "--");
     match <Tool as clap::Parser>::parse_from(words) {
         Tool::LoadWorker(args) => {
@@ -71,11 +73,20 @@ fn ticks(pid: u32) -> u64 {
 
 #[test]
 fn what_was_asked_for_is_read_and_written_the_same() {
-    for text in ["cpu", "memory:2", "own:syscall:64", "stress-ng:ipc:1", "own:ipc"] {
+    for text in [
+        "cpu",
+        "memory:2",
+        "own:syscall:64",
+        "stress-ng:ipc:1",
+        "own:ipc",
+    ] {
         assert_eq!(text.parse::<LoadSpec>().unwrap().to_string(), text);
     }
     let list = Load::parse("cpu:2,own:memory").unwrap();
-    assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), ["cpu:2", "own:memory"]);
+    assert_eq!(
+        list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["cpu:2", "own:memory"]
+    );
 }
 
 #[test]
@@ -93,8 +104,13 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
         let error = Load::parse(text).unwrap_err();
         assert!(error.contains(said), "{text}: {error}");
     }
-    let error = Load::start(&Load::parse("cpu:40,ipc:40").unwrap()).unwrap_err().to_string();
-    assert!(error.contains("80 workers, 64 are the most") && error.contains("cpu:32"), "{error}");
+    let error = Load::start(&Load::parse("cpu:40,ipc:40").unwrap())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("80 workers, 64 are the most") && error.contains("cpu:32"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -103,27 +119,45 @@ fn each_kind_works_at_ordinary_priority_and_is_gone_when_dropped() {
         let mut load = start(&format!("own:{kind}:2"));
         let pids: Vec<u32> = load.pids().collect();
         assert_eq!(pids.len(), 2);
-        assert!(load.describe().starts_with(&format!("{kind}:2 (own, ")), "{}", load.describe());
+        assert!(
+            load.describe().starts_with(&format!("{kind}:2 (own, ")),
+            "{}",
+            load.describe()
+        );
         for &pid in &pids {
             let used = ticks(pid);
             let give_up_ns = clock::monotonic_ns() + 20_000_000_000;
             while ticks(pid) < used + 3 {
-                assert!(clock::monotonic_ns() < give_up_ns, "{kind}: pid {pid} does not work");
+                assert!(
+                    clock::monotonic_ns() < give_up_ns,
+                    "{kind}: pid {pid} does not work"
+                );
                 load.check().unwrap();
                 std::thread::yield_now();
             }
-            assert_eq!(rtcore::sys::sched::realtime_priority(i32::try_from(pid).unwrap()).unwrap(), None);
+            assert_eq!(
+                rtcore::sys::sched::realtime_priority(i32::try_from(pid).unwrap()).unwrap(),
+                None
+            );
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             assert!(status.contains("VmLck:\t       0 kB"), "{status}");
         }
         drop(load);
         assert!(
-            pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()),
+            pids.iter()
+                .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()),
             "{kind} is left"
         );
     }
-    let queues = std::fs::read_dir("/dev/mqueue").into_iter().flatten().flatten();
-    assert!(!queues.into_iter().any(|q| q.file_name().to_string_lossy().starts_with("rtlat-load.")));
+    let queues = std::fs::read_dir("/dev/mqueue")
+        .into_iter()
+        .flatten()
+        .flatten();
+    assert!(
+        !queues
+            .into_iter()
+            .any(|q| q.file_name().to_string_lossy().starts_with("rtlat-load."))
+    );
 }
 
 #[test]
@@ -134,7 +168,10 @@ fn a_worker_that_dies_is_told() {
     child::kill_group(pid);
     assert!(ends(&load.workers[1].pidfd));
     let error = load.check().unwrap_err().to_string();
-    assert!(error.contains(&format!("`cpu` (pid {pid}) ended: signal: 9")), "{error}");
+    assert!(
+        error.contains(&format!("`cpu` (pid {pid}) ended: signal: 9")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -144,19 +181,33 @@ fn a_worker_that_cannot_start_says_why() {
         command.args(["-c", "echo no queue left >&2; exit 3"]);
         command
     };
-    let error = Load::start_by(&Load::parse("own:ipc:1").unwrap(), failing).unwrap_err().to_string();
-    assert!(error.contains("exit status: 3") && error.contains("no queue left"), "{error}");
+    let error = Load::start_by(&Load::parse("own:ipc:1").unwrap(), failing)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("exit status: 3") && error.contains("no queue left"),
+        "{error}"
+    );
     let absent = || Command::new("/nowhere/rtlat");
-    let error = format!("{:#}", Load::start_by(&Load::parse("own:ipc:1").unwrap(), absent).unwrap_err());
+    let error = format!(
+        "{:#}",
+        Load::start_by(&Load::parse("own:ipc:1").unwrap(), absent).unwrap_err()
+    );
     assert!(error.contains("/nowhere/rtlat for --load ipc"), "{error}");
 }
 
 /// Kills a measuring process without a word; its workers must end all the same.
 fn kill_measuring(load: &str) {
     let mut command = own();
-    let mut measuring =
-        command.args(["measure", load]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(measuring.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut measuring = command
+        .args(["measure", load])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(measuring.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     let mut workers = Vec::new();
     for line in lines {
         match line.strip_prefix("worker ") {
@@ -168,7 +219,10 @@ fn kill_measuring(load: &str) {
     assert!(!workers.is_empty() && workers.iter().all(PidFd::is_alive));
     measuring.kill().unwrap();
     measuring.wait().unwrap();
-    assert!(workers.iter().all(ends), "a worker outlives its measurement");
+    assert!(
+        workers.iter().all(ends),
+        "a worker outlives its measurement"
+    );
 }
 
 #[test]
@@ -191,11 +245,19 @@ fn a_fork_of_the_measurement_ends_nothing() {
 #[test]
 #[ignore = "needs stress-ng"]
 fn stress_ng_works_and_is_gone_when_dropped_or_its_measurement_killed() {
-    let version = stress_ng::version().unwrap().expect("stress-ng is installed");
+    let version = stress_ng::version()
+        .unwrap()
+        .expect("stress-ng is installed");
     let mut load = start("stress-ng:cpu:2,stress-ng:ipc:3,memory:1");
-    assert!(load.describe().contains(&format!("cpu:2 ({version} --cpu 2)")), "{}", load.describe());
     assert!(
-        load.describe().contains("--pipe 1 --sock 1 --sock-domain unix --futex 1"),
+        load.describe()
+            .contains(&format!("cpu:2 ({version} --cpu 2)")),
+        "{}",
+        load.describe()
+    );
+    assert!(
+        load.describe()
+            .contains("--pipe 1 --sock 1 --sock-domain unix --futex 1"),
         "{}",
         load.describe()
     );
@@ -203,7 +265,10 @@ fn stress_ng_works_and_is_gone_when_dropped_or_its_measurement_killed() {
     let pids: Vec<u32> = load.pids().collect();
     assert_eq!(pids.len(), 3);
     drop(load);
-    assert!(pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    assert!(
+        pids.iter()
+            .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    );
     kill_measuring("stress-ng:cpu:2");
 }
 

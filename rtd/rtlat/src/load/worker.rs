@@ -1,4 +1,5 @@
-//! `rtlat load-worker KIND --parent PID`: one process of load. It prepares, says `ready`, and works until it is killed.
+//! `rtlat load-worker KIND --parent PID`: one process of load. It prepares, says `ready`, and works
+//! until it is killed.
 
 use super::{Kind, WORKERS_MAX};
 use crate::sys::cheap;
@@ -35,7 +36,9 @@ pub struct WorkerArgs {
 
 /// The worker's command line after `program`.
 pub(super) fn command(mut program: Command, kind: Kind) -> Command {
-    program.args(["load-worker", kind.text(), "--parent"]).arg(std::process::id().to_string());
+    program
+        .args(["load-worker", kind.text(), "--parent"])
+        .arg(std::process::id().to_string());
     program
 }
 
@@ -49,10 +52,12 @@ pub(super) fn what(kind: Kind) -> String {
     }
 }
 
-/// Refuses `memory` workers that would need more than half of what is available: what the load takes from the measured
-/// process shows as page faults there, and past that somebody is killed.
+/// Refuses `memory` workers that would need more than half of what is available: what the load
+/// takes from the measured process shows as page faults there, and past that somebody is killed.
 pub(super) fn ensure_memory(workers: usize) -> anyhow::Result<()> {
-    let Some(available_bytes) = available_bytes().filter(|_| workers > 0) else { return Ok(()) };
+    let Some(available_bytes) = available_bytes().filter(|_| workers > 0) else {
+        return Ok(());
+    };
     let each_bytes = buffer_bytes();
     let possible = (available_bytes / 2 / each_bytes).min(WORKERS_MAX);
     ensure!(
@@ -78,9 +83,17 @@ fn available_bytes() -> Option<usize> {
 pub(super) fn buffer_bytes() -> usize {
     let sizes = (0..8).filter_map(|index| {
         let text = std::fs::read_to_string(format!("{CACHES}/index{index}/size")).ok()?;
-        text.trim().strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
+        text.trim()
+            .strip_suffix('K')?
+            .parse::<usize>()
+            .ok()?
+            .checked_mul(1024)
     });
-    sizes.max().unwrap_or(0).saturating_mul(2).clamp(BUFFER_MIN_BYTES, BUFFER_MAX_BYTES)
+    sizes
+        .max()
+        .unwrap_or(0)
+        .saturating_mul(2)
+        .clamp(BUFFER_MIN_BYTES, BUFFER_MAX_BYTES)
 }
 
 /// Does the work; returns only with an error.
@@ -88,9 +101,11 @@ pub(super) fn buffer_bytes() -> usize {
 /// Errors: the parent is gone; no memory, descriptor or queue for the work.
 pub fn work(args: &WorkerArgs) -> anyhow::Result<()> {
     // Again, because exec forgets it for a program with file capabilities, which rtlat may be.
-    process::die_with_parent(args.parent).with_context(|| format!("rtlat (pid {}) is gone", args.parent))?;
+    process::die_with_parent(args.parent)
+        .with_context(|| format!("rtlat (pid {}) is gone", args.parent))?;
     sched::set_name(&format!("load-{}", args.kind.text()));
-    // When memory runs out the load goes first. Not allowed everywhere, and then everybody is equal.
+    // When memory runs out the load goes first. Not allowed everywhere, and then everybody is
+    // equal.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     match args.kind {
         Kind::Cpu => compute(),
@@ -102,7 +117,9 @@ pub fn work(args: &WorkerArgs) -> anyhow::Result<()> {
 
 fn announce() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(b"ready\n").and_then(|()| out.flush()).context("rtlat does not listen")
+    out.write_all(b"ready\n")
+        .and_then(|()| out.flush())
+        .context("rtlat does not listen")
 }
 
 /// The next of a sequence that the compiler cannot foresee (xorshift64).
@@ -157,8 +174,8 @@ fn call() -> anyhow::Result<()> {
     }
 }
 
-/// What the two threads of an `ipc` worker have between them; a message goes round: there by pipe, back by socket, there
-/// by message queue, back by futex.
+/// What the two threads of an `ipc` worker have between them; a message goes round: there by pipe,
+/// back by socket, there by message queue, back by futex.
 struct Shared {
     queue: Queue,
     /// Rounds that the partner has finished.
@@ -166,7 +183,10 @@ struct Shared {
 }
 
 fn exchange() -> anyhow::Result<()> {
-    let shared = Arc::new(Shared { queue: private_queue()?, rounds: AtomicU32::new(0) });
+    let shared = Arc::new(Shared {
+        queue: private_queue()?,
+        rounds: AtomicU32::new(0),
+    });
     let (pipe_reader, pipe) = std::io::pipe().context("cannot make a pipe")?;
     let (socket, partner_socket) = UnixStream::pair().context("cannot make a socket pair")?;
     let theirs = Arc::clone(&shared);
@@ -175,7 +195,10 @@ fn exchange() -> anyhow::Result<()> {
         .spawn(move || {
             let error = answer(&theirs, pipe_reader, partner_socket).err();
             // Without its partner the other one would wait for ever.
-            eprintln!("ipc: {}", error.map_or_else(String::new, |e| format!("{e:#}")));
+            eprintln!(
+                "ipc: {}",
+                error.map_or_else(String::new, |e| format!("{e:#}"))
+            );
             std::process::exit(1);
         })
         .context("cannot start a second thread")?;
@@ -186,11 +209,14 @@ fn exchange() -> anyhow::Result<()> {
 fn ask(shared: &Shared, mut pipe: PipeWriter, mut socket: UnixStream) -> anyhow::Result<()> {
     let mut message = [0; MESSAGE_BYTES];
     loop {
-        // Read before the partner can change it: it counts a round only after its message has come by the queue.
+        // Read before the partner can change it: it counts a round only after its message has come
+        // by the queue.
         let before = shared.rounds.load(Ordering::Acquire);
         pipe.write_all(&message).context("pipe")?;
         socket.read_exact(&mut message).context("socket")?;
-        mqueue::send(shared.queue.as_raw_fd(), &message, 0).map_err(std::io::Error::from).context("queue")?;
+        mqueue::send(shared.queue.as_raw_fd(), &message, 0)
+            .map_err(std::io::Error::from)
+            .context("queue")?;
         while shared.rounds.load(Ordering::Acquire) == before {
             // Woken, changed before, or interrupted: the loop looks.
             let _ = futex::wait(&shared.rounds, before, u64::MAX);

@@ -1,4 +1,5 @@
-//! An event counter (eventfd(2)), read by the receiver; messages that one read tells of are returned one by one.
+//! An event counter (eventfd(2)), read by the receiver; messages that one read tells of are
+//! returned one by one.
 
 use super::slots::{Incoming, Outgoing, Slots};
 use super::{Mechanism, Rx, Stamp, Tx};
@@ -16,7 +17,10 @@ pub struct Eventfd {
 impl Eventfd {
     /// A new one, at 0.
     pub fn new() -> anyhow::Result<Eventfd> {
-        Ok(Eventfd { slots: Slots::new()?, counter: Arc::new(EventFd::blocking()?) })
+        Ok(Eventfd {
+            slots: Slots::new()?,
+            counter: Arc::new(EventFd::blocking()?),
+        })
     }
 }
 
@@ -30,12 +34,19 @@ impl Mechanism for Eventfd {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        Ok(Box::new(EventTx { outgoing: Outgoing::new(&self.slots), counter: self.counter.clone() }))
+        Ok(Box::new(EventTx {
+            outgoing: Outgoing::new(&self.slots),
+            counter: self.counter.clone(),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         let incoming = Incoming::new(&self.slots);
-        Ok(Box::new(EventRx { incoming, counter: self.counter.clone(), told: 0 }))
+        Ok(Box::new(EventRx {
+            incoming,
+            counter: self.counter.clone(),
+            told: 0,
+        }))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A word in shared memory as a doorbell: the sender counts it up, and makes the system call only when the receiver
-//! sleeps. Messages that came together are returned one by one.
+//! A word in shared memory as a doorbell: the sender counts it up, and makes the system call only
+//! when the receiver sleeps. Messages that came together are returned one by one.
 
 use super::slots::{Incoming, Outgoing, Slots};
 use super::{Mechanism, Rx, Stamp, Tx};
@@ -27,7 +27,10 @@ pub struct Futex {
 impl Futex {
     /// A new one, at 0.
     pub fn new() -> anyhow::Result<Futex> {
-        Ok(Futex { slots: Slots::new()?, words: Arc::new(Inherited::new(WORDS)?) })
+        Ok(Futex {
+            slots: Slots::new()?,
+            words: Arc::new(Inherited::new(WORDS)?),
+        })
     }
 }
 
@@ -42,12 +45,18 @@ impl Mechanism for Futex {
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
         self.words.fault_in();
-        Ok(Box::new(FutexTx { outgoing: Outgoing::new(&self.slots), words: self.words.clone() }))
+        Ok(Box::new(FutexTx {
+            outgoing: Outgoing::new(&self.slots),
+            words: self.words.clone(),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         self.words.fault_in();
-        Ok(Box::new(FutexRx { incoming: Incoming::new(&self.slots), words: self.words.clone() }))
+        Ok(Box::new(FutexRx {
+            incoming: Incoming::new(&self.slots),
+            words: self.words.clone(),
+        }))
     }
 }
 
@@ -65,7 +74,8 @@ impl Tx for FutexTx {
         self.outgoing.send(stamp, || {
             // Release: with the loads in `receive`.
             tail.store(sent, Ordering::Release);
-            // Either this sees that somebody waits, or who waits sees the new tail: pairs with the fence in `receive`.
+            // Either this sees that somebody waits, or who waits sees the new tail: pairs with the
+            // fence in `receive`.
             fence(Ordering::SeqCst);
             if waiting.load(Ordering::Relaxed) != 0 {
                 futex::wake(tail);

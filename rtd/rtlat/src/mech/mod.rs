@@ -1,11 +1,11 @@
 //! The mechanisms: each a way for a message to travel from one thread or process to another.
 //!
-//! Required of a mechanism: what both ends share exists before either is made, and survives fork(2) (descriptors,
-//! names, shared mappings), so that the sender may be a child process. An end is made on the thread that uses it. After
-//! that `send` and `receive` allocate nothing.
+//! Required of a mechanism: what both ends share exists before either is made, and survives fork(2)
+//! (descriptors, names, shared mappings), so that the sender may be a child process. An end is made
+//! on the thread that uses it. After that `send` and `receive` allocate nothing.
 //!
-//! A mechanism with a payload carries the [`Stamp`] in its first [`STAMP_BYTES`]; one without carries it in shared
-//! memory beside ([`Slots`]).
+//! A mechanism with a payload carries the [`Stamp`] in its first [`STAMP_BYTES`]; one without
+//! carries it in shared memory beside ([`Slots`]).
 
 pub mod eventfd;
 pub mod futex;
@@ -39,14 +39,15 @@ pub struct Stamp {
 
 /// The sending end. Whoever used it need not be who lets go of it.
 pub trait Tx: Send {
-    /// Sends one message. EAGAIN: there was no room, and the message is lost. May block where the mechanism does.
+    /// Sends one message. EAGAIN: there was no room, and the message is lost. May block where the
+    /// mechanism does.
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno>;
 }
 
 /// The receiving end; as [`Tx`].
 pub trait Rx: Send {
-    /// Waits for the next message. EINTR and EAGAIN: look whether the run is over, and call again; a wait that no signal
-    /// interrupts returns EAGAIN at least ten times a second.
+    /// Waits for the next message. EINTR and EAGAIN: look whether the run is over, and call again;
+    /// a wait that no signal interrupts returns EAGAIN at least ten times a second.
     fn receive(&mut self) -> Result<Stamp, Errno>;
 }
 
@@ -64,7 +65,8 @@ pub trait Mechanism: Send + Sync {
     /// Makes the receiving end, on the thread that receives.
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>>;
 
-    /// Finds again what a sending end has lost and cannot look for. The main thread calls it at each look.
+    /// Finds again what a sending end has lost and cannot look for. The main thread calls it at
+    /// each look.
     fn find_again(&self) {}
 }
 
@@ -83,7 +85,6 @@ pub enum Kind {
     Futex,
     /// Event counter.
     Eventfd,
-    /// Pipe.
     Pipe,
     /// Unix socket that keeps messages apart.
     Unix,
@@ -119,13 +120,14 @@ impl Kind {
     }
 }
 
-/// Makes a mechanism, with payloads of `payload_bytes` where it has such, for the pair of this number.
+/// Makes a mechanism, with payloads of `payload_bytes` where it has such, for the pair of this
+/// number.
 ///
-/// It has one sender and one receiver in its life: what is left of one run would count in the next. One of signals is
-/// made before there are threads that would let them through ([`signal::block`]).
+/// It has one sender and one receiver in its life: what is left of one run would count in the next.
+/// One of signals is made before there are threads that would let them through ([`signal::block`]).
 ///
-/// Errors: a payload shorter than [`STAMP_BYTES`] or longer than the mechanism takes, with the limit and what lifts it;
-/// kernel objects that are not to be had.
+/// Errors: a payload shorter than [`STAMP_BYTES`] or longer than the mechanism takes, with the
+/// limit and what lifts it; kernel objects that are not to be had.
 pub fn of(kind: Kind, payload_bytes: usize, pair: usize) -> anyhow::Result<Box<dyn Mechanism>> {
     Ok(match kind {
         Kind::Mq => Box::new(mq::Mq::new(payload_bytes, pair)?),

@@ -18,7 +18,8 @@ const DEPTH_MAX: u64 = 10;
 /// Names that are tried: each that is taken was left by a process of our number that was killed.
 const NAMES_MAX: usize = 16;
 
-/// A queue of its own. It has a name for a moment only: whatever ends its processes, the queue ends with them.
+/// A queue of its own. It has a name for a moment only: whatever ends its processes, the queue ends
+/// with them.
 #[derive(Debug)]
 pub struct Mq {
     tx: Arc<Queue>,
@@ -31,14 +32,23 @@ impl Mq {
     pub fn new(payload_bytes: usize, pair: usize) -> anyhow::Result<Mq> {
         let depth = mq_sysctl(MqSysctl::MsgMax).map_or(DEPTH_MAX, |most| most.clamp(1, DEPTH_MAX));
         let bytes_max = usize::try_from(limits::MQ_MSGSIZE_HARD).unwrap_or(usize::MAX);
-        payload::check("message queue", payload_bytes, bytes_max, "nothing lifts that, take less")?;
+        payload::check(
+            "message queue",
+            payload_bytes,
+            bytes_max,
+            "nothing lifts that, take less",
+        )?;
         let maker = sched::getpid();
         let queue = create(maker, pair, usize::try_from(depth)?, payload_bytes)?;
         let ends = Queue::open(queue.name(), Access::Send, true)
             .and_then(|tx| Ok((tx, Queue::open(queue.name(), Access::Receive, false)?)));
         Queue::unlink(queue.name())?;
         let (tx, rx) = ends?;
-        Ok(Mq { tx: Arc::new(tx), rx: Arc::new(rx), payload_bytes })
+        Ok(Mq {
+            tx: Arc::new(tx),
+            rx: Arc::new(rx),
+            payload_bytes,
+        })
     }
 
     /// `/name`, as it was.
@@ -50,7 +60,10 @@ impl Mq {
 fn create(maker: i32, pair: usize, depth: usize, payload_bytes: usize) -> anyhow::Result<Queue> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..NAMES_MAX {
-        let name = CString::new(format!("/rtlat-{maker}-{pair}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))?;
+        let name = CString::new(format!(
+            "/rtlat-{maker}-{pair}-{}",
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ))?;
         let made = Queue::create(&name, depth, payload_bytes, 0o600);
         match made.with_context(|| refused(depth, payload_bytes)) {
             Ok((queue, None)) => return Ok(queue),
@@ -81,7 +94,9 @@ fn refused(depth: usize, payload_bytes: usize) -> String {
         );
     }
     let takes = limits::mq_bytes(depth as u64, payload_bytes as u64);
-    if let Ok(Limit { soft: Some(most), .. }) = limits::get(limits::Kind::MsgQueue)
+    if let Ok(Limit {
+        soft: Some(most), ..
+    }) = limits::get(limits::Kind::MsgQueue)
         && takes > most
     {
         text += &format!(
@@ -121,14 +136,25 @@ impl QueueTx {
     ///
     /// Errors: no such queue, no permission; a payload out of bounds for this queue.
     pub fn open(name: &CStr, payload_bytes: usize) -> anyhow::Result<QueueTx> {
-        QueueTx::of(Arc::new(Queue::open(name, Access::Send, true)?), payload_bytes)
+        QueueTx::of(
+            Arc::new(Queue::open(name, Access::Send, true)?),
+            payload_bytes,
+        )
     }
 
     fn of(queue: Arc<Queue>, payload_bytes: usize) -> anyhow::Result<QueueTx> {
         let msgsize = queue.attributes()?.msgsize;
         let what = format!("message of queue {}", queue.name().to_string_lossy());
-        payload::check(&what, payload_bytes, msgsize, "take less, or make the queue with a larger msgsize")?;
-        Ok(QueueTx { queue, message: payload::buffer(payload_bytes) })
+        payload::check(
+            &what,
+            payload_bytes,
+            msgsize,
+            "take less, or make the queue with a larger msgsize",
+        )?;
+        Ok(QueueTx {
+            queue,
+            message: payload::buffer(payload_bytes),
+        })
     }
 }
 
@@ -184,7 +210,11 @@ mod tests {
         let mq = Mq::new(64, 3).unwrap();
         assert!(!exists(mq.queue_name()));
         let (mut tx, mut rx) = (mq.sender().unwrap(), mq.receiver().unwrap());
-        let stamp = Stamp { sequence: 7, intended_ns: 1, sent_ns: 2 };
+        let stamp = Stamp {
+            sequence: 7,
+            intended_ns: 1,
+            sent_ns: 2,
+        };
         tx.send(&stamp).unwrap();
         assert_eq!(rx.receive().unwrap(), stamp);
     }
@@ -194,7 +224,8 @@ mod tests {
         let first = Mq::new(64, 4).unwrap();
         let text = first.queue_name().to_str().unwrap();
         let (base, number) = text.rsplit_once('-').unwrap();
-        let in_the_way = CString::new(format!("{base}-{}", number.parse::<u32>().unwrap() + 1)).unwrap();
+        let in_the_way =
+            CString::new(format!("{base}-{}", number.parse::<u32>().unwrap() + 1)).unwrap();
         let (_queue, found) = Queue::create(&in_the_way, 1, 8, 0o600).unwrap();
         assert_eq!(found, None);
         let second = Mq::new(64, 4);

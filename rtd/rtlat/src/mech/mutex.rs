@@ -1,13 +1,15 @@
-//! A hand-over by priority-inheriting mutexes: the receiver blocks in lock while the sender holds, and the message is
-//! the unlock.
+//! A hand-over by priority-inheriting mutexes: the receiver blocks in lock while the sender holds,
+//! and the message is the unlock.
 //!
-//! Two mutexes take turns, message n being the unlock of number n % 2. The sender always holds the one of the next
-//! message: it locks that of n + 1 before it unlocks that of n, so the receiver, which goes on to wait for n + 1, never
-//! finds it free. It may do so once the receiver has had n - 1 and let go of it, which a word says; before, there is no
-//! room, and the message is EAGAIN: the depth is one. So nobody takes a mutex that the other is about to have.
-//! A holder that dies is EOWNERDEAD for the receiver, one that has left in order EPIPE.
+//! Two mutexes take turns, message n being the unlock of number n % 2. The sender always holds the
+//! one of the next message: it locks that of n + 1 before it unlocks that of n, so the receiver,
+//! which goes on to wait for n + 1, never finds it free. It may do so once the receiver has had n -
+//! 1 and let go of it, which a word says; before, there is no room, and the message is EAGAIN: the
+//! depth is one. So nobody takes a mutex that the other is about to have. A holder that dies is
+//! EOWNERDEAD for the receiver, one that has left in order EPIPE.
 //!
-//! As the sender holds what the receiver waits for, it runs at the receiver's priority if that is higher.
+//! As the sender holds what the receiver waits for, it runs at the receiver's priority if that is
+//! higher.
 
 use super::slots::{Incoming, Outgoing, Slots};
 use super::{Mechanism, Rx, Stamp, Tx};
@@ -52,7 +54,11 @@ impl HandOver {
     /// Two new ones.
     pub fn new() -> anyhow::Result<HandOver> {
         let mutexes = [Mutex::new()?, Mutex::new()?];
-        Ok(HandOver(Arc::new(Shared { slots: Slots::new()?, mutexes, words: Inherited::new(WORDS)? })))
+        Ok(HandOver(Arc::new(Shared {
+            slots: Slots::new()?,
+            mutexes,
+            words: Inherited::new(WORDS)?,
+        })))
     }
 }
 
@@ -70,7 +76,9 @@ impl Mechanism for HandOver {
         shared.fault_in();
         let outgoing = Outgoing::new(&shared.slots);
         let locked = shared.mutex(outgoing.next()).lock_within(PATIENCE_NS);
-        locked.map_err(std::io::Error::from).context("mutex: the first sender has it still")?;
+        locked
+            .map_err(std::io::Error::from)
+            .context("mutex: the first sender has it still")?;
         // Release: with the load in `receive`.
         shared.words[ARMED].store(1, Ordering::Release);
         futex::wake_all(&shared.words[ARMED]);
@@ -80,11 +88,15 @@ impl Mechanism for HandOver {
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         let shared = self.0.clone();
         shared.fault_in();
-        Ok(Box::new(HandOverRx { incoming: Incoming::new(&shared.slots), shared }))
+        Ok(Box::new(HandOverRx {
+            incoming: Incoming::new(&shared.slots),
+            shared,
+        }))
     }
 }
 
-/// Holds the mutex of `outgoing.next()`, on the thread that made it: neither this nor a `dyn Tx` is Send.
+/// Holds the mutex of `outgoing.next()`, on the thread that made it: neither this nor a `dyn Tx` is
+/// Send.
 struct HandOverTx {
     outgoing: Outgoing,
     shared: Arc<Shared>,
@@ -106,7 +118,8 @@ impl Tx for HandOverTx {
 
 impl Drop for HandOverTx {
     fn drop(&mut self) {
-        // The receiver has it then, and finds no message. EPERM: a failed send left it to somebody else.
+        // The receiver has it then, and finds no message. EPERM: a failed send left it to somebody
+        // else.
         let _ = self.shared.mutex(self.outgoing.next()).unlock();
     }
 }
@@ -128,7 +141,13 @@ impl Rx for HandOverRx {
             }
         }
         let mutex = self.shared.mutex(self.incoming.next());
-        mutex.lock_within(PATIENCE_NS).map_err(|e| if e == Errno::TIMEDOUT { Errno::AGAIN } else { e })?;
+        mutex.lock_within(PATIENCE_NS).map_err(|e| {
+            if e == Errno::TIMEDOUT {
+                Errno::AGAIN
+            } else {
+                e
+            }
+        })?;
         let stamp = self.incoming.receive();
         mutex.unlock()?;
         let stamp = stamp.map_err(|_| Errno::PIPE)?;

@@ -21,7 +21,9 @@ impl Stamp {
     #[inline]
     pub fn decode(payload: &[u8]) -> Result<Stamp, Errno> {
         let (words, _) = payload.as_chunks::<{ size_of::<u64>() }>();
-        let &[sequence, intended, sent, ..] = words else { return Err(Errno::BADMSG) };
+        let &[sequence, intended, sent, ..] = words else {
+            return Err(Errno::BADMSG);
+        };
         Ok(Stamp {
             sequence: u64::from_ne_bytes(sequence),
             intended_ns: u64::from_ne_bytes(intended),
@@ -62,7 +64,11 @@ pub(super) fn check(what: &str, bytes: usize, bytes_max: usize, fix: &str) -> an
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { sequence: 1 << 63 | 7, intended_ns: 8, sent_ns: 9 };
+    const STAMP: Stamp = Stamp {
+        sequence: 1 << 63 | 7,
+        intended_ns: 8,
+        sent_ns: 9,
+    };
 
     #[test]
     fn a_stamp_comes_out_as_it_went_in() {
@@ -75,15 +81,28 @@ mod tests {
     #[test]
     fn what_is_too_short_has_no_stamp() {
         assert_eq!(Stamp::decode(&[0; STAMP_BYTES - 1]), Err(Errno::BADMSG));
-        assert_eq!(STAMP.put_into(&mut [0; STAMP_BYTES - 1]), Err(Errno::MSGSIZE));
+        assert_eq!(
+            STAMP.put_into(&mut [0; STAMP_BYTES - 1]),
+            Err(Errno::MSGSIZE)
+        );
     }
 
     #[test]
     fn sizes_out_of_bounds_are_told_with_the_bound() {
-        assert!(check("pipe", STAMP_BYTES, 4096, "").is_ok() && check("pipe", 4096, 4096, "").is_ok());
+        assert!(
+            check("pipe", STAMP_BYTES, 4096, "").is_ok() && check("pipe", 4096, 4096, "").is_ok()
+        );
         let short = check("pipe", 23, 4096, "").unwrap_err().to_string();
-        assert!(short.contains("23 bytes") && short.contains("24 or more"), "{short}");
-        let long = check("pipe", 4097, 4096, "take unix").unwrap_err().to_string();
-        assert!(long.contains("4097") && long.contains("4096") && long.ends_with("take unix"), "{long}");
+        assert!(
+            short.contains("23 bytes") && short.contains("24 or more"),
+            "{short}"
+        );
+        let long = check("pipe", 4097, 4096, "take unix")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            long.contains("4097") && long.contains("4096") && long.ends_with("take unix"),
+            "{long}"
+        );
     }
 }

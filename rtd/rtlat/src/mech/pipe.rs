@@ -16,10 +16,12 @@ pub struct Pipe {
 impl Pipe {
     /// A new one, for messages of this size.
     pub fn new(payload_bytes: usize) -> anyhow::Result<Pipe> {
-        let fix =
-            "PIPE_BUF, up to which the kernel writes a message whole, is fixed; take less, or measure unix";
+        let fix = "PIPE_BUF, up to which the kernel writes a message whole, is fixed; take less, or measure unix";
         payload::check("pipe", payload_bytes, MESSAGE_BYTES_MAX, fix)?;
-        Ok(Pipe { pipe: Arc::new(pipe::Pipe::new()?), payload_bytes })
+        Ok(Pipe {
+            pipe: Arc::new(pipe::Pipe::new()?),
+            payload_bytes,
+        })
     }
 }
 
@@ -33,11 +35,17 @@ impl Mechanism for Pipe {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        Ok(Box::new(PipeTx { pipe: self.pipe.clone(), message: payload::buffer(self.payload_bytes) }))
+        Ok(Box::new(PipeTx {
+            pipe: self.pipe.clone(),
+            message: payload::buffer(self.payload_bytes),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
-        Ok(Box::new(PipeRx { pipe: self.pipe.clone(), message: payload::buffer(self.payload_bytes) }))
+        Ok(Box::new(PipeRx {
+            pipe: self.pipe.clone(),
+            message: payload::buffer(self.payload_bytes),
+        }))
     }
 }
 
@@ -64,6 +72,10 @@ impl Rx for PipeRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
         let length = self.pipe.read(&mut self.message)?;
-        if length == self.message.len() { Stamp::decode(&self.message) } else { Err(Errno::BADMSG) }
+        if length == self.message.len() {
+            Stamp::decode(&self.message)
+        } else {
+            Err(Errno::BADMSG)
+        }
     }
 }

@@ -16,7 +16,10 @@ pub struct Sem {
 impl Sem {
     /// A new one.
     pub fn new() -> anyhow::Result<Sem> {
-        Ok(Sem { slots: Slots::new()?, semaphore: Arc::new(Semaphore::new()?) })
+        Ok(Sem {
+            slots: Slots::new()?,
+            semaphore: Arc::new(Semaphore::new()?),
+        })
     }
 }
 
@@ -31,12 +34,18 @@ impl Mechanism for Sem {
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
         self.semaphore.fault_in();
-        Ok(Box::new(SemTx { outgoing: Outgoing::new(&self.slots), semaphore: self.semaphore.clone() }))
+        Ok(Box::new(SemTx {
+            outgoing: Outgoing::new(&self.slots),
+            semaphore: self.semaphore.clone(),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         self.semaphore.fault_in();
-        Ok(Box::new(SemRx { incoming: Incoming::new(&self.slots), semaphore: self.semaphore.clone() }))
+        Ok(Box::new(SemRx {
+            incoming: Incoming::new(&self.slots),
+            semaphore: self.semaphore.clone(),
+        }))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The value of a signal is the sequence; the stamp lies in [`Slots`].
 //!
-//! Constraint: the number is blocked in every thread of the receiving process, or it ends the process. A mask is
-//! inherited, so it is blocked before threads start; [`SignalRx`] looks.
+//! Constraint: the number is blocked in every thread of the receiving process, or it ends the
+//! process. A mask is inherited, so it is blocked before threads start; [`SignalRx`] looks.
 
 use super::slots::Slots;
 use super::{Mechanism, Rx, Stamp, Tx};
@@ -24,7 +24,8 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Takes the real-time signal of the pair, blocks it in the calling thread, and throws away what is pending of it.
+    /// Takes the real-time signal of the pair, blocks it in the calling thread, and throws away
+    /// what is pending of it.
     ///
     /// Errors: more pairs than there are such signals.
     pub fn new(pair: usize) -> anyhow::Result<Signal> {
@@ -34,7 +35,11 @@ impl Signal {
         let receiver_pid = Arc::new(Inherited::<AtomicI32>::new(1)?);
         // Until somebody asks for the receiver; 0 would be the whole process group.
         receiver_pid[0].store(sched::getpid(), Ordering::Relaxed);
-        Ok(Signal { slots: Slots::new()?, receiver_pid, signo })
+        Ok(Signal {
+            slots: Slots::new()?,
+            receiver_pid,
+            signo,
+        })
     }
 
     /// Its number.
@@ -46,17 +51,22 @@ impl Signal {
 /// The signal of a pair: SIGRTMIN for the first, and so on.
 pub fn signo(pair: usize) -> anyhow::Result<i32> {
     let (first, last) = rtsignal::rt_range();
-    let signo = i32::try_from(pair).ok().and_then(|pair| first.checked_add(pair)).filter(|&n| n <= last);
+    let signo = i32::try_from(pair)
+        .ok()
+        .and_then(|pair| first.checked_add(pair))
+        .filter(|&n| n <= last);
     signo.with_context(|| {
         let count = last - first + 1;
         format!("pair {pair} has no signal: there are {count} real-time signals, take at most {count} pairs")
     })
 }
 
-/// Blocks signals in the calling thread and in those it starts from now on. A program that measures signals while it
-/// has other threads calls this first with [`every`].
+/// Blocks signals in the calling thread and in those it starts from now on. A program that measures
+/// signals while it has other threads calls this first with [`every`].
 pub fn block(signals: impl IntoIterator<Item = i32>) -> anyhow::Result<()> {
-    SignalSet::of(signals).block().context("cannot block signals")
+    SignalSet::of(signals)
+        .block()
+        .context("cannot block signals")
 }
 
 /// Throws away what is pending of a blocked signal, say of the run before.
@@ -91,7 +101,11 @@ impl Mechanism for Signal {
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
         self.receiver_pid.fault_in();
         let tx = SignalTx::new(sched::getpid(), self.signo, &self.slots);
-        Ok(Box::new(Bounded { tx, slots: self.slots.clone(), receiver_pid: self.receiver_pid.clone() }))
+        Ok(Box::new(Bounded {
+            tx,
+            slots: self.slots.clone(),
+            receiver_pid: self.receiver_pid.clone(),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
@@ -132,7 +146,11 @@ impl SignalTx {
     /// For signals of this number to this process, whose stamps lie in `slots`.
     pub fn new(target_pid: i32, signo: i32, slots: &Slots) -> SignalTx {
         slots.fault_in();
-        SignalTx { slots: slots.clone(), target_pid, signo }
+        SignalTx {
+            slots: slots.clone(),
+            target_pid,
+            signo,
+        }
     }
 }
 
@@ -144,8 +162,8 @@ impl SignalTx {
 }
 
 impl Tx for SignalTx {
-    /// EAGAIN: the receiver's user is at RLIMIT_SIGPENDING. Overwrites the stamp of a message [`super::slots::SLOTS`]
-    /// before, received or not.
+    /// EAGAIN: the receiver's user is at RLIMIT_SIGPENDING. Overwrites the stamp of a message
+    /// [`super::slots::SLOTS`] before, received or not.
     #[inline]
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
         self.slots.put(stamp);
@@ -162,13 +180,17 @@ pub struct SignalRx {
 }
 
 impl SignalRx {
-    /// For signals of this number, whose stamps lie in `slots`. Blocks the number in the calling thread.
+    /// For signals of this number, whose stamps lie in `slots`. Blocks the number in the calling
+    /// thread.
     ///
     /// Errors: another thread lets it through.
     pub fn new(signo: i32, slots: &Slots) -> anyhow::Result<SignalRx> {
         block([signo])?;
         let masks = procfs::thread_masks()?;
-        if let Some(open) = masks.iter().find(|mask| mask.blocked & rtsignal::bit(signo) == 0) {
+        if let Some(open) = masks
+            .iter()
+            .find(|mask| mask.blocked & rtsignal::bit(signo) == 0)
+        {
             anyhow::bail!(
                 "thread {} ({}) lets signal {signo} through, which would end the process: block it before that thread \
                  starts",
@@ -177,7 +199,10 @@ impl SignalRx {
             );
         }
         slots.fault_in();
-        Ok(SignalRx { slots: slots.clone(), set: SignalSet::of([signo]) })
+        Ok(SignalRx {
+            slots: slots.clone(),
+            set: SignalSet::of([signo]),
+        })
     }
 }
 
@@ -202,16 +227,24 @@ mod tests {
         assert_eq!(signo(count - 1).unwrap(), last);
         for none in [count, usize::MAX] {
             let text = signo(none).unwrap_err().to_string();
-            assert!(text.contains(&none.to_string()) && text.contains(&count.to_string()), "{text}");
+            assert!(
+                text.contains(&none.to_string()) && text.contains(&count.to_string()),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_thread_that_would_let_it_through_is_named() {
         let open = std::thread::spawn(std::thread::park);
-        let refused = SignalRx::new(signo(20).unwrap(), &Slots::new().unwrap()).unwrap_err().to_string();
+        let refused = SignalRx::new(signo(20).unwrap(), &Slots::new().unwrap())
+            .unwrap_err()
+            .to_string();
         open.thread().unpark();
         open.join().unwrap();
-        assert!(refused.contains("lets signal") && refused.contains("thread "), "{refused}");
+        assert!(
+            refused.contains("lets signal") && refused.contains("thread "),
+            "{refused}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Stamps of messages that carry none, in memory that a forked child shares.
 //!
-//! A ring of slots, found by the number of the message and checked against it: a stamp that was overwritten before it
-//! was read is not there, rather than another's. Constraint: one writer, one reader.
+//! A ring of slots, found by the number of the message and checked against it: a stamp that was
+//! overwritten before it was read is not there, rather than another's. Constraint: one writer, one
+//! reader.
 
 use super::Stamp;
 use crate::sys::inherited::Inherited;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// Slots of the ring, a power of two: so many messages may be under way.
 pub const SLOTS: u64 = 4096;
 
-/// Words of a slot: a cache line, so that writer and reader share none when they are at different slots.
+/// Words of a slot: a cache line, so that writer and reader share none when they are at different
+/// slots.
 const WORDS: usize = 8;
 /// Complement of the number, so that fresh memory has no message's; 0 while it is written.
 const KEY: usize = 0;
@@ -84,7 +86,8 @@ impl Slots {
     pub fn put_at(&self, key: u64, stamp: &Stamp) {
         let slot = self.slot(key);
         slot[KEY].store(0, Ordering::Relaxed);
-        // A reader that sees one of the new words sees that the old key is gone: pairs with the fence in `read`.
+        // A reader that sees one of the new words sees that the old key is gone: pairs with the
+        // fence in `read`.
         fence(Ordering::Release);
         slot[TAKEN].store(0, Ordering::Relaxed);
         slot[SEQUENCE].store(stamp.sequence, Ordering::Relaxed);
@@ -110,8 +113,8 @@ impl Slots {
         (slot[KEY].load(Ordering::Relaxed) == !key).then_some(stamp)
     }
 
-    /// What ends a run has the topmost bit set and a slot for itself, so that it does not displace a message whose other
-    /// bits are the same.
+    /// What ends a run has the topmost bit set and a slot for itself, so that it does not displace
+    /// a message whose other bits are the same.
     #[inline]
     fn slot(&self, key: u64) -> &[AtomicU64; WORDS] {
         let (slots, _) = self.0.as_chunks::<WORDS>();
@@ -122,7 +125,8 @@ impl Slots {
     }
 }
 
-/// The sending end's view of mechanisms that say "one more" and nothing else: messages are numbered as they are sent.
+/// The sending end's view of mechanisms that say "one more" and nothing else: messages are numbered
+/// as they are sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     slots: Slots,
@@ -133,7 +137,10 @@ impl Outgoing {
     /// On the sending thread, before anything was sent.
     pub fn new(slots: &Slots) -> Outgoing {
         slots.fault_in();
-        Outgoing { slots: slots.clone(), next: 0 }
+        Outgoing {
+            slots: slots.clone(),
+            next: 0,
+        }
     }
 
     /// Number of the next message.
@@ -142,9 +149,14 @@ impl Outgoing {
         self.next
     }
 
-    /// Writes the stamp, then has `announce` tell of it. EAGAIN: the receiver is [`SLOTS`] messages behind.
+    /// Writes the stamp, then has `announce` tell of it. EAGAIN: the receiver is [`SLOTS`] messages
+    /// behind.
     #[inline]
-    pub fn send(&mut self, stamp: &Stamp, announce: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    pub fn send(
+        &mut self,
+        stamp: &Stamp,
+        announce: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         if !self.slots.has_room(self.next) {
             return Err(Errno::AGAIN);
         }
@@ -166,7 +178,10 @@ impl Incoming {
     /// On the receiving thread, before anything was received.
     pub fn new(slots: &Slots) -> Incoming {
         slots.fault_in();
-        Incoming { slots: slots.clone(), next: 0 }
+        Incoming {
+            slots: slots.clone(),
+            next: 0,
+        }
     }
 
     /// Number of the next message.
@@ -189,18 +204,31 @@ mod tests {
     use super::*;
 
     fn stamp(sequence: u64) -> Stamp {
-        Stamp { sequence, intended_ns: sequence * 10, sent_ns: sequence * 10 + 1 }
+        Stamp {
+            sequence,
+            intended_ns: sequence * 10,
+            sent_ns: sequence * 10 + 1,
+        }
     }
 
     #[test]
     fn a_stamp_is_found_by_its_sequence_until_another_takes_its_place() {
         let slots = Slots::new().unwrap();
-        assert!((0..SLOTS).all(|sequence| slots.get(sequence).is_none()), "fresh memory has none");
+        assert!(
+            (0..SLOTS).all(|sequence| slots.get(sequence).is_none()),
+            "fresh memory has none"
+        );
         slots.put(&stamp(5));
         slots.put(&stamp(6));
-        assert_eq!((slots.get(5), slots.clone().get(6)), (Some(stamp(5)), Some(stamp(6))));
+        assert_eq!(
+            (slots.get(5), slots.clone().get(6)),
+            (Some(stamp(5)), Some(stamp(6)))
+        );
         slots.put(&stamp(5 + SLOTS));
-        assert_eq!((slots.get(5), slots.get(5 + SLOTS)), (None, Some(stamp(5 + SLOTS))));
+        assert_eq!(
+            (slots.get(5), slots.get(5 + SLOTS)),
+            (None, Some(stamp(5 + SLOTS)))
+        );
     }
 
     #[test]
@@ -208,9 +236,15 @@ mod tests {
         const END: u64 = 1 << 63;
         let slots = Slots::new().unwrap();
         slots.put(&stamp(5));
-        slots.put(&Stamp { sequence: END | 5, ..Stamp::default() });
+        slots.put(&Stamp {
+            sequence: END | 5,
+            ..Stamp::default()
+        });
         assert_eq!(slots.get(5), Some(stamp(5)));
-        assert_eq!(slots.get(END | 5).map(|stamp| stamp.sequence), Some(END | 5));
+        assert_eq!(
+            slots.get(END | 5).map(|stamp| stamp.sequence),
+            Some(END | 5)
+        );
     }
 
     #[test]
@@ -235,7 +269,10 @@ mod tests {
         (0..SLOTS).for_each(|sequence| outgoing.send(&stamp(sequence), || Ok(())).unwrap());
         assert_eq!(outgoing.send(&stamp(SLOTS), || Ok(())), Err(Errno::AGAIN));
         assert_eq!(incoming.receive(), Ok(stamp(0)));
-        assert_eq!(outgoing.send(&stamp(SLOTS), || Err(Errno::INTR)), Err(Errno::INTR));
+        assert_eq!(
+            outgoing.send(&stamp(SLOTS), || Err(Errno::INTR)),
+            Err(Errno::INTR)
+        );
         assert_eq!(outgoing.send(&stamp(SLOTS), || Ok(())), Ok(()));
         assert!((1..=SLOTS).all(|sequence| incoming.receive() == Ok(stamp(sequence))));
     }
@@ -246,8 +283,11 @@ mod tests {
         let slots = Slots::new().unwrap();
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let seen =
-                    |round| slots.get(round * SLOTS).inspect(|got| assert_eq!(*got, stamp(round * SLOTS)));
+                let seen = |round| {
+                    slots
+                        .get(round * SLOTS)
+                        .inspect(|got| assert_eq!(*got, stamp(round * SLOTS)))
+                };
                 while seen(ROUNDS).is_none() {
                     (0..ROUNDS).step_by(997).for_each(|round| _ = seen(round));
                 }

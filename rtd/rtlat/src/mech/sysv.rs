@@ -17,10 +17,21 @@ impl Sysv {
     /// A new one, for messages of this size.
     pub fn new(payload_bytes: usize) -> anyhow::Result<Sysv> {
         for sysctl in [Sysctl::Msgmax, Sysctl::Msgmnb] {
-            let fix = format!("the limit is {0}; sysctl -w {0}={payload_bytes}", sysctl.name());
-            payload::check("System V message queue", payload_bytes, sysctl.read()?, &fix)?;
+            let fix = format!(
+                "the limit is {0}; sysctl -w {0}={payload_bytes}",
+                sysctl.name()
+            );
+            payload::check(
+                "System V message queue",
+                payload_bytes,
+                sysctl.read()?,
+                &fix,
+            )?;
         }
-        Ok(Sysv { queue: Arc::new(Queue::new()?), payload_bytes })
+        Ok(Sysv {
+            queue: Arc::new(Queue::new()?),
+            payload_bytes,
+        })
     }
 }
 
@@ -34,11 +45,17 @@ impl Mechanism for Sysv {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        Ok(Box::new(SysvTx { queue: self.queue.clone(), message: Message::new(self.payload_bytes) }))
+        Ok(Box::new(SysvTx {
+            queue: self.queue.clone(),
+            message: Message::new(self.payload_bytes),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
-        Ok(Box::new(SysvRx { queue: self.queue.clone(), message: Message::new(self.payload_bytes) }))
+        Ok(Box::new(SysvRx {
+            queue: self.queue.clone(),
+            message: Message::new(self.payload_bytes),
+        }))
     }
 }
 

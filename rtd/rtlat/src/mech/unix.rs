@@ -21,8 +21,16 @@ impl Unix {
             "its send buffer bounds a message; sysctl -w net.core.wmem_default={}",
             payload_bytes.saturating_add(32)
         );
-        payload::check("unix socket", payload_bytes, pair.message_bytes_max()?, &fix)?;
-        Ok(Unix { pair: Arc::new(pair), payload_bytes })
+        payload::check(
+            "unix socket",
+            payload_bytes,
+            pair.message_bytes_max()?,
+            &fix,
+        )?;
+        Ok(Unix {
+            pair: Arc::new(pair),
+            payload_bytes,
+        })
     }
 }
 
@@ -36,11 +44,17 @@ impl Mechanism for Unix {
     }
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
-        Ok(Box::new(UnixTx { pair: self.pair.clone(), message: payload::buffer(self.payload_bytes) }))
+        Ok(Box::new(UnixTx {
+            pair: self.pair.clone(),
+            message: payload::buffer(self.payload_bytes),
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
-        Ok(Box::new(UnixRx { pair: self.pair.clone(), message: payload::buffer(self.payload_bytes) }))
+        Ok(Box::new(UnixRx {
+            pair: self.pair.clone(),
+            message: payload::buffer(self.payload_bytes),
+        }))
     }
 }
 

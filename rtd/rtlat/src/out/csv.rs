@@ -28,9 +28,21 @@ pub fn write(out: &mut dyn Write, series: &[Series]) -> io::Result<()> {
 
 fn row(out: &mut dyn Write, s: &Series) -> io::Result<()> {
     let c = s.counts;
-    write!(out, "{},{},{},{},{}", quoted(&s.name), s.pair, s.is_round_trip, s.payload_bytes, s.interval_ns)?;
+    write!(
+        out,
+        "{},{},{},{},{}",
+        quoted(&s.name),
+        s.pair,
+        s.is_round_trip,
+        s.payload_bytes,
+        s.interval_ns
+    )?;
     write!(out, "{}{}", party(&s.sender), party(&s.receiver))?;
-    write!(out, ",{},{},{},{},{}", c.scheduled, c.sent, c.received, c.missed, c.lost)?;
+    write!(
+        out,
+        ",{},{},{},{},{}",
+        c.scheduled, c.sent, c.received, c.missed, c.lost
+    )?;
     for figure in Figure::ALL {
         write!(out, ",{},{:.1}", figure.min_ns(s), figure.mean_ns(s))?;
         for ns in figure.percentiles_ns(s) {

@@ -1,9 +1,10 @@
-//! Dates and lengths of time. The wall clock is written as rt-tests do, but in UTC whatever the local zone is, so that files
-//! of several machines compare.
+//! Dates and lengths of time. The wall clock is written as rt-tests do, but in UTC whatever the
+//! local zone is, so that files of several machines compare.
 
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// RFC 2822 date and time of `ns` since 1970: `Sun, 22 Nov 2026 18:57:53 +0000`.
 pub fn rfc2822(ns: u64) -> String {
@@ -19,19 +20,33 @@ pub fn rfc2822(ns: u64) -> String {
 pub fn utc(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     let (year, month, day) = civil(seconds / 86_400);
-    format!("{year}-{:02}-{day:02} {} UTC", month + 1, clock(seconds % 86_400))
+    format!(
+        "{year}-{:02}-{day:02} {} UTC",
+        month + 1,
+        clock(seconds % 86_400)
+    )
 }
 
 /// `hh:mm:ss`.
 pub fn clock(seconds: u64) -> String {
-    format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 fn pick(names: &[&'static str], index: u64) -> &'static str {
-    usize::try_from(index).ok().and_then(|i| names.get(i)).copied().unwrap_or("?")
+    usize::try_from(index)
+        .ok()
+        .and_then(|i| names.get(i))
+        .copied()
+        .unwrap_or("?")
 }
 
-/// Year, month (0 is January) and day of month of a day after 1970-01-01. Walks the years: u64 ns end in 2554.
+/// Year, month (0 is January) and day of month of a day after 1970-01-01. Walks the years: u64 ns
+/// end in 2554.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
     while days >= 365 + leap(year) {
@@ -62,7 +77,10 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_399 * 1_000_000_000), "2000-02-28 23:59:59 UTC");
         assert_eq!(utc(951_782_400 * 1_000_000_000), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_795_374_448 * 1_000_000_000), "2026-11-22 19:07:28 UTC");
+        assert_eq!(
+            utc(1_795_374_448 * 1_000_000_000),
+            "2026-11-22 19:07:28 UTC"
+        );
         assert_eq!(utc(u64::MAX), "2554-07-21 23:34:33 UTC");
     }
 }

@@ -1,15 +1,15 @@
 //! cyclictest's -h and -H, on standard output or in --histfile, byte for byte.
 //!
-//! Always in us, also where the lines are in ns: the bins are 1 us wide. Nobody's latencies but the raw ones, which are
-//! what the plots of OSADL show.
+//! Always in us, also where the lines are in ns: the bins are 1 us wide. Nobody's latencies but the
+//! raw ones, which are what the plots of OSADL show.
 
 use std::io::{self, Write};
 
 use super::Unit;
 use crate::series::Series;
 
-/// Writes the histogram: a column per series, and with `has_sum` (-H) one more with their sum where there are several.
-/// As many rows as the series with the most bins has.
+/// Writes the histogram: a column per series, and with `has_sum` (-H) one more with their sum where
+/// there are several. As many rows as the series with the most bins has.
 pub fn write(out: &mut dyn Write, series: &[Series], has_sum: bool) -> io::Result<()> {
     let has_sum = has_sum && series.len() > 1;
     writeln!(out, "# Histogram")?;
@@ -24,10 +24,30 @@ pub fn write(out: &mut dyn Write, series: &[Series], has_sum: bool) -> io::Resul
     let us = |ns| Unit::Us.whole(ns);
     let totals = with_sum(series.iter().map(|s| s.bins.iter().sum()), has_sum, add);
     figures(out, "Total", &totals, 9)?;
-    figures(out, "Min Latencies", &with_sum(series.iter().map(|s| us(s.min_ns)), false, add), 5)?;
-    figures(out, "Avg Latencies", &with_sum(series.iter().map(mean_us), false, add), 5)?;
-    figures(out, "Max Latencies", &with_sum(series.iter().map(|s| us(s.max_ns)), has_sum, u64::max), 5)?;
-    figures(out, "Histogram Overflows", &with_sum(series.iter().map(|s| s.overflows), has_sum, add), 5)?;
+    figures(
+        out,
+        "Min Latencies",
+        &with_sum(series.iter().map(|s| us(s.min_ns)), false, add),
+        5,
+    )?;
+    figures(
+        out,
+        "Avg Latencies",
+        &with_sum(series.iter().map(mean_us), false, add),
+        5,
+    )?;
+    figures(
+        out,
+        "Max Latencies",
+        &with_sum(series.iter().map(|s| us(s.max_ns)), has_sum, u64::max),
+        5,
+    )?;
+    figures(
+        out,
+        "Histogram Overflows",
+        &with_sum(series.iter().map(|s| s.overflows), has_sum, add),
+        5,
+    )?;
     writeln!(out, "# Histogram Overflow at cycle number:")?;
     for (i, s) in series.iter().enumerate() {
         write!(out, "# Thread {i}:")?;
@@ -48,7 +68,11 @@ fn mean_us(series: &Series) -> u64 {
     u64::try_from(us).unwrap_or(u64::MAX)
 }
 
-fn with_sum(cells: impl Iterator<Item = u64>, has_sum: bool, join: impl Fn(u64, u64) -> u64) -> Vec<u64> {
+fn with_sum(
+    cells: impl Iterator<Item = u64>,
+    has_sum: bool,
+    join: impl Fn(u64, u64) -> u64,
+) -> Vec<u64> {
     let mut cells: Vec<u64> = cells.collect();
     if has_sum {
         cells.extend(cells.iter().copied().reduce(join));

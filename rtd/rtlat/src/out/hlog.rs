@@ -1,19 +1,23 @@
-//! HdrHistogram's interval log, version 1.3: a row per interval and series, in V2 deflate and base64.
+//! HdrHistogram's interval log, version 1.3: a row per interval and series, in V2 deflate and
+//! base64.
 //!
-//! Values in ns; only the column that people read, `Interval_Max`, is in us, as the divisor's line says. Tags tell series
-//! and figure: `mq-0-raw`, `mq-0-corrected`.
+//! Values in ns; only the column that people read, `Interval_Max`, is in us, as the divisor's line
+//! says. Tags tell series and figure: `mq-0-raw`, `mq-0-corrected`.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogWriterBuilder, IntervalLogWriterError, Tag,
+};
 
 use super::{Figure, Interval, Run};
 use crate::series::{Packed, Series};
 
-const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
+const LEGEND: &str =
+    r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 
 struct Row<'a> {
     tag: String,
@@ -27,13 +31,23 @@ enum Recorded<'a> {
     All(&'a Histogram<u64>),
 }
 
-/// Writes a row per interval (raw), and for a series that has none two rows over its whole time, raw and corrected.
-pub fn write(out: &mut dyn Write, run: &Run, series: &[Series], intervals: &[Interval]) -> io::Result<()> {
+/// Writes a row per interval (raw), and for a series that has none two rows over its whole time,
+/// raw and corrected.
+pub fn write(
+    out: &mut dyn Write,
+    run: &Run,
+    series: &[Series],
+    intervals: &[Interval],
+) -> io::Result<()> {
     let start_ns = run.start_time_ns;
     let seconds = start_ns as f64 / 1e9;
     writeln!(out, "#[Logged with rtlat {}]", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "#[Histogram log format version 1.3]")?;
-    writeln!(out, "#[StartTime: {seconds:.3} (seconds since epoch), {}]", super::date::rfc2822(start_ns))?;
+    writeln!(
+        out,
+        "#[StartTime: {seconds:.3} (seconds since epoch), {}]",
+        super::date::rfc2822(start_ns)
+    )?;
     // Rows count from here. With StartTime alone, readers guess whether they do.
     writeln!(out, "#[BaseTime: {seconds:.3} (seconds since epoch)]")?;
     writeln!(out, "{LEGEND}")?;
@@ -53,10 +67,11 @@ pub fn write(out: &mut dyn Write, run: &Run, series: &[Series], intervals: &[Int
             }
             Recorded::All(histogram) => histogram,
         };
-        log.write_histogram(histogram, since, length, Tag::new(&row.tag)).map_err(|e| match e {
-            IntervalLogWriterError::IoError(e) => e,
-            other => io::Error::other(format!("{}: {other}", row.tag)),
-        })?;
+        log.write_histogram(histogram, since, length, Tag::new(&row.tag))
+            .map_err(|e| match e {
+                IntervalLogWriterError::IoError(e) => e,
+                other => io::Error::other(format!("{}: {other}", row.tag)),
+            })?;
     }
     Ok(())
 }
@@ -79,10 +94,18 @@ fn rows<'a>(series: &'a [Series], intervals: &'a [Interval]) -> Vec<Row<'a>> {
             });
         }
         if parts.is_empty() {
-            let (start_time_ns, length_ns) = (s.start_time_ns, s.end_time_ns.saturating_sub(s.start_time_ns));
+            let (start_time_ns, length_ns) = (
+                s.start_time_ns,
+                s.end_time_ns.saturating_sub(s.start_time_ns),
+            );
             for figure in Figure::ALL {
                 let recorded = Recorded::All(figure.histogram(s));
-                rows.push(Row { tag: tag(figure), start_time_ns, length_ns, recorded });
+                rows.push(Row {
+                    tag: tag(figure),
+                    start_time_ns,
+                    length_ns,
+                    recorded,
+                });
             }
         }
     }

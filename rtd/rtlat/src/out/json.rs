@@ -1,7 +1,8 @@
 //! --json: rt-tests' keys in rt-tests' nesting and order, and ours after them.
 //!
-//! Invariant: rt-tests' own keys are in the run's unit (us, as there); ours end in `_ns` and are in ns. Version 2.4 of
-//! rt-tests writes the keys `cmdline:` and `rt_test_version:`, by mistake; later ones and this have no colon.
+//! Invariant: rt-tests' own keys are in the run's unit (us, as there); ours end in `_ns` and are in
+//! ns. Version 2.4 of rt-tests writes the keys `cmdline:` and `rt_test_version:`, by mistake; later
+//! ones and this have no colon.
 
 use std::io::{self, Write};
 
@@ -208,11 +209,20 @@ struct RowJson<'a> {
 }
 
 /// Writes a comparison, with a line feed at its end.
-pub fn write_comparison(out: &mut dyn Write, run: &Run, host: &Host, all: &Comparison) -> io::Result<()> {
+pub fn write_comparison(
+    out: &mut dyn Write,
+    run: &Run,
+    host: &Host,
+    all: &Comparison,
+) -> io::Result<()> {
     let row = |row: &'_ Row| {
         let reference = all.reference(row.placement);
-        let ratio = |figure: fn(&Turn) -> u64| reference.and_then(|reference| row.ratio(reference, figure));
-        (ratio(|turn| turn.paced_p50_ns), ratio(|turn| turn.busy_p50_ns))
+        let ratio =
+            |figure: fn(&Turn) -> u64| reference.and_then(|reference| row.ratio(reference, figure));
+        (
+            ratio(|turn| turn.paced_p50_ns),
+            ratio(|turn| turn.busy_p50_ns),
+        )
     };
     let rows = all.rows.iter().map(|r| {
         let (paced_p50_ratio, busy_p50_ratio) = row(r);
@@ -246,13 +256,23 @@ pub fn write_comparison(out: &mut dyn Write, run: &Run, host: &Host, all: &Compa
 }
 
 fn thread(s: &Series, unit: Unit) -> Thread<'_> {
-    let Counts { scheduled, sent, received, missed, lost } = s.counts;
+    let Counts {
+        scheduled,
+        sent,
+        received,
+        missed,
+        lost,
+    } = s.counts;
     let both = |of: fn(Figure, &Series) -> f64| Both {
         raw: of(Figure::Raw, s),
         corrected: of(Figure::Corrected, s),
     };
     Thread {
-        timed: if s.is_timer() { timer(s, unit) } else { pair(s, unit) },
+        timed: if s.is_timer() {
+            timer(s, unit)
+        } else {
+            pair(s, unit)
+        },
         name: &s.name,
         pair: s.pair,
         round_trip: s.is_round_trip,
@@ -260,7 +280,13 @@ fn thread(s: &Series, unit: Unit) -> Thread<'_> {
         interval_ns: s.interval_ns,
         start_time_ns: s.start_time_ns,
         end_time_ns: s.end_time_ns,
-        counts: CountsJson { scheduled, sent, received, missed, lost },
+        counts: CountsJson {
+            scheduled,
+            sent,
+            received,
+            missed,
+            lost,
+        },
         histogram_overflows: (!s.bins.is_empty()).then_some(s.overflows),
         mean_ns: both(Figure::mean_ns),
         percentiles_ns: Both {
@@ -309,7 +335,15 @@ fn pair(s: &Series, unit: Unit) -> Timed {
     };
     if s.is_signaltest() {
         let (cycles, cpu) = (s.counts.received, sender.cpu);
-        return Timed::Signaltest { cycles, min, max, avg, cpu, sender, receiver };
+        return Timed::Signaltest {
+            cycles,
+            min,
+            max,
+            avg,
+            cpu,
+            sender,
+            receiver,
+        };
     }
     Timed::Pair { sender, receiver }
 }

@@ -1,7 +1,7 @@
 //! The lines of a run that goes on, drawn over themselves on a terminal, as rt-tests do.
 //!
-//! Whoever draws decides by [`is_wanted`] once; where the output is no terminal, or -q was given, nothing is written until
-//! the end.
+//! Whoever draws decides by [`is_wanted`] once; where the output is no terminal, or -q was given,
+//! nothing is written until the end.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use super::date::clock;
 use super::{Unit, text};
 use crate::series::{Party, Series};
 
-/// What a pair says of itself while it runs. Plain words, so that it can be published without a lock.
+/// What a pair says of itself while it runs. Plain words, so that it can be published without a
+/// lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Number of the pair, from 0.
@@ -77,11 +78,17 @@ impl Goal {
     fn done(&self, all: &[Progress], elapsed: Duration) -> Option<f64> {
         let loops = (self.loops > 0).then(|| {
             // The last pair decides, and a missed point of the schedule is a loop too.
-            let loops = all.iter().map(|p| p.scheduled.max(p.count)).min().unwrap_or(0);
+            let loops = all
+                .iter()
+                .map(|p| p.scheduled.max(p.count))
+                .min()
+                .unwrap_or(0);
             loops as f64 / self.loops as f64
         });
-        let duration =
-            self.duration.filter(|d| !d.is_zero()).map(|d| elapsed.as_secs_f64() / d.as_secs_f64());
+        let duration = self
+            .duration
+            .filter(|d| !d.is_zero())
+            .map(|d| elapsed.as_secs_f64() / d.as_secs_f64());
         let done = loops.into_iter().chain(duration).reduce(f64::max)?;
         Some(done.min(1.0))
     }
@@ -105,7 +112,13 @@ pub struct Live<W> {
 impl<W: Write> Live<W> {
     /// Draws nothing yet. `names`: what [`Progress::name`] counts in.
     pub fn new(out: W, names: Vec<String>, goal: Goal, unit: Unit) -> Live<W> {
-        Live { out, names, goal, unit, lines_drawn: 0 }
+        Live {
+            out,
+            names,
+            goal,
+            unit,
+            lines_drawn: 0,
+        }
     }
 
     /// Draws the lines over the ones before, in one write(2) so that no half picture is seen.
@@ -114,9 +127,14 @@ impl<W: Write> Live<W> {
         text::lines(&mut lines, all, &self.names, self.unit)?;
         writeln!(lines, "{}", self.progress_line(all, elapsed))?;
         let lines = String::from_utf8_lossy(&lines);
-        // A line that is wider than the terminal is cut off: wrapped, it would count for two when going up again.
+        // A line that is wider than the terminal is cut off: wrapped, it would count for two when
+        // going up again.
         let picture = lines.replace('\n', "\x1b[K\n");
-        write!(self.out, "{}\x1b[?7l{picture}\x1b[?7h\x1b[J", up(self.lines_drawn))?;
+        write!(
+            self.out,
+            "{}\x1b[?7l{picture}\x1b[?7h\x1b[J",
+            up(self.lines_drawn)
+        )?;
         self.lines_drawn = lines.lines().count();
         self.out.flush()
     }
@@ -131,18 +149,27 @@ impl<W: Write> Live<W> {
         let time = clock(elapsed.as_secs());
         let goal = match self.goal.done(all, elapsed) {
             // Too early to tell a time, or an absurd one.
-            Some(done) => match Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / done) {
-                Ok(left) => format!("{:.0} %, {} to go", done * 100.0, clock(left.as_secs())),
-                Err(_) => "0 %".to_owned(),
-            },
+            Some(done) => {
+                match Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / done) {
+                    Ok(left) => format!("{:.0} %, {} to go", done * 100.0, clock(left.as_secs())),
+                    Err(_) => "0 %".to_owned(),
+                }
+            }
             None => "ends with Ctrl-C".to_owned(),
         };
-        let behind: u64 = all.iter().map(|p| p.scheduled.saturating_sub(p.count + p.lost)).sum();
+        let behind: u64 = all
+            .iter()
+            .map(|p| p.scheduled.saturating_sub(p.count + p.lost))
+            .sum();
         format!("# {time}, {goal}, {behind} behind the schedule")
     }
 }
 
 fn up(lines: usize) -> String {
     // Cursor up by 0 goes up by one.
-    if lines == 0 { String::new() } else { format!("\x1b[{lines}A\r") }
+    if lines == 0 {
+        String::new()
+    } else {
+        format!("\x1b[{lines}A\r")
+    }
 }

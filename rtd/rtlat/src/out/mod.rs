@@ -1,9 +1,9 @@
 //! What was measured, as text: rt-tests' lines and files, and the formats of other tools.
 //!
-//! Constraints: what rt-tests print too is printed byte for byte as they print it; everything else goes into lines that
-//! begin with `# `, which their parsers skip (rt-tests' own lines have a digit after the `#`). Nothing here runs on a
-//! real-time thread. All functions write to what they are given and read nothing but their arguments, except
-//! [`host`], which reads /proc and /sys.
+//! Constraints: what rt-tests print too is printed byte for byte as they print it; everything else
+//! goes into lines that begin with `# `, which their parsers skip (rt-tests' own lines have a digit
+//! after the `#`). Nothing here runs on a real-time thread. All functions write to what they are
+//! given and read nothing but their arguments, except [`host`], which reads /proc and /sys.
 
 pub mod csv;
 pub mod date;
@@ -114,7 +114,11 @@ impl Figure {
     /// Largest, in ns: exact, except of the corrected ones of messages, which is up to 0.1 % high.
     pub fn max_ns(self, series: &Series) -> u64 {
         // A missed wake-up came sooner after its time than the late one that it was missed for.
-        if self == Figure::Raw || series.is_timer() { series.max_ns } else { series.corrected.max() }
+        if self == Figure::Raw || series.is_timer() {
+            series.max_ns
+        } else {
+            series.corrected.max()
+        }
     }
 
     /// The figures of [`PERCENTILES`], in ns; all 0 with no sample.
@@ -180,8 +184,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Writes the series in this format. `intervals` may be empty, and is used by `hlog` and `xenomai` alone; `figure`
-    /// by `hgrm` alone, since its table holds one.
+    /// Writes the series in this format. `intervals` may be empty, and is used by `hlog` and
+    /// `xenomai` alone; `figure` by `hgrm` alone, since its table holds one.
     pub fn write(
         self,
         out: &mut dyn Write,

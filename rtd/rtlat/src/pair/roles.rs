@@ -2,7 +2,9 @@
 
 use super::Work;
 use crate::board::{Board, Role};
-use crate::party::{Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks};
+use crate::party::{
+    Log, Measured, Seat, ask_blocks, echo_blocks, record_blocks, send_blocks, timer_blocks,
+};
 use rtcore::sys::{memory, sched};
 use std::sync::Arc;
 
@@ -67,13 +69,25 @@ pub(super) fn partner(board: &Board, work: &Work, [sender, receiver]: [Seat; 2])
                 let (mut rx, mut tx) = (there.receiver()?, back.sender()?);
                 receiver.take("rtlat-rx")?;
                 board.stand(Role::Receiver);
-                echo_blocks(board, Role::Receiver, Measured::ThereAndBack, &mut *rx, &mut *tx);
+                echo_blocks(
+                    board,
+                    Role::Receiver,
+                    Measured::ThereAndBack,
+                    &mut *rx,
+                    &mut *tx,
+                );
             }
             Work::Synced(there, back) => {
                 let (mut asked, mut tx) = (back.receiver()?, there.sender()?);
                 sender.take("rtlat-tx")?;
                 board.stand(Role::Sender);
-                echo_blocks(board, Role::Sender, Measured::TheAnswer, &mut *asked, &mut *tx);
+                echo_blocks(
+                    board,
+                    Role::Sender,
+                    Measured::TheAnswer,
+                    &mut *asked,
+                    &mut *tx,
+                );
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Processes that a path needs besides its sender and receiver. They are forked before the first thread, and killed when
-//! their handle is dropped.
+//! Processes that a path needs besides its sender and receiver. They are forked before the first
+//! thread, and killed when their handle is dropped.
 
 use crate::board::{Board, Role};
 use crate::mech::{Mechanism, Rx, Tx};
@@ -24,11 +24,18 @@ pub struct Helper(ForkedChild);
 
 impl Helper {
     /// Forks one and waits until its work has called [`Board::stand`].
-    pub fn start(what: &str, work: impl FnOnce(&Board) -> anyhow::Result<()>) -> anyhow::Result<Helper> {
+    pub fn start(
+        what: &str,
+        work: impl FnOnce(&Board) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Helper> {
         let board = Board::new().context("cannot map shared memory")?;
         let child = fork_child(|| {
             board.fault_in();
-            u8::from(work(&board).inspect_err(|e| board.fail(&format!("{e:#}"))).is_err())
+            u8::from(
+                work(&board)
+                    .inspect_err(|e| board.fail(&format!("{e:#}")))
+                    .is_err(),
+            )
         });
         let mut child = child.context("cannot fork")?;
         let until_ns = monotonic_ns() + READY_NS;
@@ -57,7 +64,8 @@ impl Helper {
     }
 }
 
-/// The floor under a route: a process that receives from one path and sends into another, and does nothing else.
+/// The floor under a route: a process that receives from one path and sends into another, and does
+/// nothing else.
 pub struct Relay {
     name: &'static str,
     first: Arc<dyn Mechanism>,
@@ -81,7 +89,12 @@ impl Relay {
             seat.take("rtlat-relay")?;
             relay(&mut *rx, &mut *tx)
         })?;
-        Ok(Relay { name, first, second, _process: process })
+        Ok(Relay {
+            name,
+            first,
+            second,
+            _process: process,
+        })
     }
 }
 
@@ -114,7 +127,10 @@ impl Mechanism for Relay {
 }
 
 /// A process that takes what comes and does nothing with it.
-pub fn drain(seat: Seat, open: impl FnOnce() -> anyhow::Result<Box<dyn Rx>>) -> anyhow::Result<Helper> {
+pub fn drain(
+    seat: Seat,
+    open: impl FnOnce() -> anyhow::Result<Box<dyn Rx>>,
+) -> anyhow::Result<Helper> {
     Helper::start("a receiver", |board| {
         let mut rx = open()?;
         seat.take("rtlat-drain")?;

@@ -22,12 +22,24 @@ const WIDTH: usize = 8;
 /// Everything at FIFO 80: nobody preempts, each runs when the one before it blocks.
 pub fn equal(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let aims = [Some(Aim::Times(2.0)), Some(Aim::Times(2.3))];
-    one_hop("one hop, everything at FIFO 80", LANE_PRIORITY, aims, effort, conditions)
+    one_hop(
+        "one hop, everything at FIFO 80",
+        LANE_PRIORITY,
+        aims,
+        effort,
+        conditions,
+    )
 }
 
 /// Clients below the lane, which then preempts the sender inside its send.
 pub fn below_the_lane(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
-    one_hop("one hop, lane FIFO 80 above clients at 70", CLIENT_PRIORITY, [None; 2], effort, conditions)
+    one_hop(
+        "one hop, lane FIFO 80 above clients at 70",
+        CLIENT_PRIORITY,
+        [None; 2],
+        effort,
+        conditions,
+    )
 }
 
 fn one_hop(
@@ -37,7 +49,10 @@ fn one_hop(
     effort: &Effort,
     conditions: &mut Conditions,
 ) -> anyhow::Result<Findings> {
-    let routes = [OwnRoute::new(Way::MqMq, 0, BYTES)?, OwnRoute::new(Way::MqSignal, 1, BYTES)?];
+    let routes = [
+        OwnRoute::new(Way::MqMq, 0, BYTES)?,
+        OwnRoute::new(Way::MqSignal, 1, BYTES)?,
+    ];
     let daemon = daemon(effort, &routes)?;
     let [queue, signal] = [routes[0].mechanism(&daemon)?, routes[1].mechanism(&daemon)?];
     conditions.daemons.push(daemon);
@@ -56,7 +71,12 @@ fn one_hop(
         Path::hop("mq -> signal", to_signal, signal, seat),
     ];
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
-    Ok(Findings { caption: caption.to_owned(), has_ratios: true, rows, ..Findings::default() })
+    Ok(Findings {
+        caption: caption.to_owned(),
+        has_ratios: true,
+        rows,
+        ..Findings::default()
+    })
 }
 
 /// A queue as an endpoint.
@@ -75,11 +95,18 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
     let caption = format!("cost per message with {ROUTES} routes");
     let raised = QueuesMax::raise(ROUTES + 100);
     if let Err(e) = &raised {
-        let caption = format!("{caption}: not measured, as it needs fs.mqueue.queues_max > {ROUTES}: {e:#}");
-        return Ok(Findings { caption, ..Findings::default() });
+        let caption =
+            format!("{caption}: not measured, as it needs fs.mqueue.queues_max > {ROUTES}: {e:#}");
+        return Ok(Findings {
+            caption,
+            ..Findings::default()
+        });
     }
     let (cpu, wait) = (effort.cpu, "block");
-    let routes = [OwnRoute::new(Way::MqMq, 0, BYTES)?, OwnRoute::new(Way::MqMq, 1, BYTES)?];
+    let routes = [
+        OwnRoute::new(Way::MqMq, 0, BYTES)?,
+        OwnRoute::new(Way::MqMq, 1, BYTES)?,
+    ];
     let (instance, _) = own::names("rtlat-many");
     let (mut more, mut queues) = (String::new(), Vec::new());
     for n in 1..ROUTES {
@@ -87,24 +114,53 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
         more += &(mqueue(&name, &queue, 1) + &route(&name, "rx1.msg", "capacity = 1"));
         queues.push(queue);
     }
-    let one = Setup { name: "rtlat", cpu, wait, routes: &routes[..1], more: "", queues: Vec::new() };
-    let many = Setup { name: "rtlat-many", cpu, wait, routes: &routes[1..], more: &more, queues };
+    let one = Setup {
+        name: "rtlat",
+        cpu,
+        wait,
+        routes: &routes[..1],
+        more: "",
+        queues: Vec::new(),
+    };
+    let many = Setup {
+        name: "rtlat-many",
+        cpu,
+        wait,
+        routes: &routes[1..],
+        more: &more,
+        queues,
+    };
     let (one, many) = (one.start()?, many.start()?);
     let (kib, threads) = super::start::resident(many.pid())?;
     let seat = effort.seat(CLIENT_PRIORITY);
     let paths = vec![
         Path::hop("1 route", None, routes[0].mechanism(&one)?, seat),
-        Path::hop("500 routes", Some(Aim::Times(1.1)), routes[1].mechanism(&many)?, seat),
+        Path::hop(
+            "500 routes",
+            Some(Aim::Times(1.1)),
+            routes[1].mechanism(&many)?,
+            seat,
+        ),
     ];
     conditions.daemons.extend([one, many]);
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
     let text = format!("{ROUTES} routes: {kib} KiB resident, {threads} threads");
-    let lines = vec![Line { text, value: f64::from(kib), aim: None }];
-    Ok(Findings { caption, has_ratios: true, rows, lines, ..Findings::default() })
+    let lines = vec![Line {
+        text,
+        value: f64::from(kib),
+        aim: None,
+    }];
+    Ok(Findings {
+        caption,
+        has_ratios: true,
+        rows,
+        lines,
+        ..Findings::default()
+    })
 }
 
-/// One message to eight receivers: when the last one has it. The last hop is what a route adds to its first hop, a raw
-/// queue: from the daemon to the receiver.
+/// One message to eight receivers: when the last one has it. The last hop is what a route adds to
+/// its first hop, a raw queue: from the daemon to the receiver.
 pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let routes = [OwnRoute::new(Way::MqMq, 0, BYTES)?];
     let (instance, socket) = own::names("rtlat");
@@ -118,17 +174,31 @@ pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
     }
     more += &format!("[[group]]\nname = \"all\"\nmode = \"all\"\nmembers = [{members}]\n");
     more += &route("fan", "all", "");
-    let daemon =
-        Setup { name: "rtlat", cpu: effort.cpu, wait: "block", routes: &routes, more: &more, queues }
-            .start()?;
+    let daemon = Setup {
+        name: "rtlat",
+        cpu: effort.cpu,
+        wait: "block",
+        routes: &routes,
+        more: &more,
+        queues,
+    }
+    .start()?;
     let seat = effort.seat(CLIENT_PRIORITY);
     let others = (0..WIDTH - 1).map(|n| {
         let name = CString::new(queue(&n.to_string()))?;
-        drain(seat, move || Ok(Box::new(QueueRx::open(&name)?) as Box<dyn Rx>))
+        drain(seat, move || {
+            Ok(Box::new(QueueRx::open(&name)?) as Box<dyn Rx>)
+        })
     });
     let _others = others.collect::<anyhow::Result<Vec<_>>>()?;
     let last = Out::Queue(queue(&(WIDTH - 1).to_string()));
-    let fan = Route::new("fan-out".to_owned(), BYTES, In::Queue(queue("in")), last, socket)?;
+    let fan = Route::new(
+        "fan-out".to_owned(),
+        BYTES,
+        In::Queue(queue("in")),
+        last,
+        socket,
+    )?;
     let paths = vec![
         Path::raw("mq", Kind::Mq, 0, seat)?,
         Path::hop("mq -> mq", None, routes[0].mechanism(&daemon)?, seat),
@@ -138,7 +208,13 @@ pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
     let lines = Vec::from_iter(last_hops(&rows));
     let caption = format!("one message to {WIDTH} receivers, lane FIFO 80 above clients at 70");
-    Ok(Findings { caption, has_ratios: true, rows, lines, ..Findings::default() })
+    Ok(Findings {
+        caption,
+        has_ratios: true,
+        rows,
+        lines,
+        ..Findings::default()
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "ns below 2^53")]
@@ -146,7 +222,11 @@ fn last_hops(rows: &[Row]) -> Option<Line> {
     let p50 = |row: usize| Some(raw_at(&rows.get(row)?.series, 0.5) as f64);
     let value = (p50(2)? - p50(0)?) / (p50(1)? - p50(0)?);
     let text = format!("from the daemon to the last of {WIDTH}: {value:.2} x the last hop of one");
-    Some(Line { text, value, aim: Some(Aim::Value(8.0)) })
+    Some(Line {
+        text,
+        value,
+        aim: Some(Aim::Value(8.0)),
+    })
 }
 
 /// fs.mqueue.queues_max raised for the run, put back afterwards.
@@ -163,7 +243,9 @@ impl QueuesMax {
             return Ok(QueuesMax { before: None });
         }
         std::fs::write(QUEUES_MAX, to.to_string()).context(QUEUES_MAX)?;
-        Ok(QueuesMax { before: Some(before) })
+        Ok(QueuesMax {
+            before: Some(before),
+        })
     }
 }
 

@@ -46,16 +46,30 @@ pub fn blocking(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<
     conditions.daemons.push(daemon);
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
     let caption = "shared memory, every thread sleeps until woken, all at FIFO 80".to_owned();
-    Ok(Findings { caption, has_ratios: true, rows, ..Findings::default() })
+    Ok(Findings {
+        caption,
+        has_ratios: true,
+        rows,
+        ..Findings::default()
+    })
 }
 
 /// The polling thread has a CPU of its own: the lane in the first row, the receiver in the second.
 pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let caption = "the lane or the receiver polls on the other CPU".to_owned();
-    let Some(other) = effort.other else { return Ok(no_second_cpu(caption)) };
-    let polls = Block { polls: true, ..effort.back_to_back() };
+    let Some(other) = effort.other else {
+        return Ok(no_second_cpu(caption));
+    };
+    let polls = Block {
+        polls: true,
+        ..effort.back_to_back()
+    };
     let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?];
-    let daemon = Setup { cpu: other, ..polled("poll", &routes) }.start()?;
+    let daemon = Setup {
+        cpu: other,
+        ..polled("poll", &routes)
+    }
+    .start()?;
     let routed = one_thread(
         "lane routed, one thread",
         Some(Aim::P50Ns(1000)),
@@ -66,66 +80,145 @@ pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
     let mut rows = measure(effort, conditions, effort.back_to_back(), vec![routed])?;
     let routes = [OwnRoute::new(Way::Direct, 0, BYTES)?];
     let daemon = super::setup::daemon(effort, &routes)?;
-    let receiver = Seat { cpu: Some(other), priority: CLIENT_PRIORITY };
+    let receiver = Seat {
+        cpu: Some(other),
+        priority: CLIENT_PRIORITY,
+    };
     let mechanism = routes[0].mechanism(&daemon)?.polling();
-    let direct =
-        Path::hop("lane direct, both poll", Some(Aim::P50Ns(150)), mechanism, effort.seat(CLIENT_PRIORITY));
+    let direct = Path::hop(
+        "lane direct, both poll",
+        Some(Aim::P50Ns(150)),
+        mechanism,
+        effort.seat(CLIENT_PRIORITY),
+    );
     conditions.daemons.push(daemon);
-    rows.extend(measure(effort, conditions, polls, vec![Path { receiver, ..direct }])?);
-    Ok(Findings { caption, rows, ..Findings::default() })
+    rows.extend(measure(
+        effort,
+        conditions,
+        polls,
+        vec![Path { receiver, ..direct }],
+    )?);
+    Ok(Findings {
+        caption,
+        rows,
+        ..Findings::default()
+    })
 }
 
-/// A lane on the other CPU that serves 64 rings and has gone to sleep, as it does after 20 us without a message: the time
-/// until the inbox has one message out of one of the rings, and until it has one out of each.
+/// A lane on the other CPU that serves 64 rings and has gone to sleep, as it does after 20 us
+/// without a message: the time until the inbox has one message out of one of the rings, and until
+/// it has one out of each.
 pub fn spinning(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let caption = format!("a spinning lane on the other CPU, {RINGS} rings");
-    let Some(other) = effort.other else { return Ok(no_second_cpu(caption)) };
+    let Some(other) = effort.other else {
+        return Ok(no_second_cpu(caption));
+    };
     let mut rows: Vec<Row> = Vec::new();
-    for (title, count) in [("one message, one ring of 64", 1), ("one message of each of 64 rings", RINGS)] {
+    for (title, count) in [
+        ("one message, one ring of 64", 1),
+        ("one message of each of 64 rings", RINGS),
+    ] {
         let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?.with_rings(RINGS)];
-        let daemon = Setup { cpu: other, ..polled("spin:20", &routes) }.start()?;
+        let daemon = Setup {
+            cpu: other,
+            ..polled("spin:20", &routes)
+        }
+        .start()?;
         let path = one_thread(title, None, Rings::of(&routes[0], &daemon, count), effort);
         conditions.daemons.push(daemon);
-        let block = Block { interval_ns: IDLE_NS, polls: true, ..effort.back_to_back() };
+        let block = Block {
+            interval_ns: IDLE_NS,
+            polls: true,
+            ..effort.back_to_back()
+        };
         rows.extend(measure(effort, conditions, block, vec![path])?);
     }
-    Ok(Findings { caption, rows, ..Findings::default() })
+    Ok(Findings {
+        caption,
+        rows,
+        ..Findings::default()
+    })
 }
 
 /// The same hop in a daemon with two sessions and in one with 64.
 pub fn clients(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
-    let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?, OwnRoute::new(Way::Lane, 1, BYTES)?];
+    let routes = [
+        OwnRoute::new(Way::Lane, 0, BYTES)?,
+        OwnRoute::new(Way::Lane, 1, BYTES)?,
+    ];
     let names: Vec<String> = (2..CLIENTS).map(|n| format!("idle{n}")).collect();
     let mut more = String::new();
     for name in &names {
-        let _ = writeln!(more, "[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\"");
+        let _ = writeln!(
+            more,
+            "[[process]]\nname = \"{name}\"\nabove_ceiling = \"warn\""
+        );
         for end in ["in", "out"] {
             let _ = writeln!(
                 more,
                 "[[endpoint]]\nname = \"{name}.{end}\"\nkind = \"lane\"\nowner = \"{name}\"\nmsgsize = {BYTES}"
             );
         }
-        let _ = writeln!(more, "[[route]]\nfrom = \"{name}.in\"\nto = [\"{name}.out\"]\nlane = \"lane\"");
+        let _ = writeln!(
+            more,
+            "[[route]]\nfrom = \"{name}.in\"\nto = [\"{name}.out\"]\nlane = \"lane\""
+        );
     }
     let (cpu, wait) = (effort.cpu, "block");
-    let two = Setup { name: "rtlat", cpu, wait, routes: &routes[..1], more: "", queues: Vec::new() };
-    let many = Setup { name: "rtlat-many", cpu, wait, routes: &routes[1..], more: &more, queues: Vec::new() };
+    let two = Setup {
+        name: "rtlat",
+        cpu,
+        wait,
+        routes: &routes[..1],
+        more: "",
+        queues: Vec::new(),
+    };
+    let many = Setup {
+        name: "rtlat-many",
+        cpu,
+        wait,
+        routes: &routes[1..],
+        more: &more,
+        queues: Vec::new(),
+    };
     let (two, many) = (two.start()?, many.start()?);
     let _idle = idle(many.socket(), &names)?;
     let seat = effort.seat(LANE_PRIORITY);
     let paths = vec![
-        Path::hop("2 registered clients", None, routes[0].mechanism(&two)?, seat),
-        Path::hop("64 registered clients", Some(Aim::Times(1.1)), routes[1].mechanism(&many)?, seat),
+        Path::hop(
+            "2 registered clients",
+            None,
+            routes[0].mechanism(&two)?,
+            seat,
+        ),
+        Path::hop(
+            "64 registered clients",
+            Some(Aim::Times(1.1)),
+            routes[1].mechanism(&many)?,
+            seat,
+        ),
     ];
     conditions.daemons.extend([two, many]);
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
     let caption = "cost per message by the number of registered clients".to_owned();
-    Ok(Findings { caption, has_ratios: true, rows, ..Findings::default() })
+    Ok(Findings {
+        caption,
+        has_ratios: true,
+        rows,
+        ..Findings::default()
+    })
 }
 
 /// A lane that has a CPU to itself.
 fn polled<'a>(wait: &'a str, routes: &'a [OwnRoute]) -> Setup<'a> {
-    Setup { name: "rtlat", cpu: 0, wait, routes, more: "", queues: Vec::new() }
+    Setup {
+        name: "rtlat",
+        cpu: 0,
+        wait,
+        routes,
+        more: "",
+        queues: Vec::new(),
+    }
 }
 
 /// Sender and receiver are one thread, beside the polling one.
@@ -136,10 +229,19 @@ fn one_thread(
     effort: &Effort,
 ) -> Path {
     let seat = effort.seat(CLIENT_PRIORITY);
-    Path { title, aim, work: Work::OneThread(Box::new(mechanism)), sender: seat, receiver: seat }
+    Path {
+        title,
+        aim,
+        work: Work::OneThread(Box::new(mechanism)),
+        sender: seat,
+        receiver: seat,
+    }
 }
 
 /// What is measured needs one.
 pub fn no_second_cpu(caption: String) -> Findings {
-    Findings { caption: format!("{caption}: not measured, as it needs a second CPU"), ..Findings::default() }
+    Findings {
+        caption: format!("{caption}: not measured, as it needs a second CPU"),
+        ..Findings::default()
+    }
 }

@@ -1,8 +1,9 @@
 //! `rtlat compare --preset`: what a hop through rtd costs, as figures with their aims.
 //!
-//! A preset is one or more experiments on daemons of its own. Sender and receiver of a path are two processes (where a row
-//! does not say that they are one thread), they and the lane share one CPU unless somebody polls, and each message follows
-//! the arrival of the one before. Ratios are to the first row of the table.
+//! A preset is one or more experiments on daemons of its own. Sender and receiver of a path are two
+//! processes (where a row does not say that they are one thread), they and the lane share one CPU
+//! unless somebody polls, and each message follows the arrival of the one before. Ratios are to the
+//! first row of the table.
 
 #![forbid(unsafe_code)]
 
@@ -74,7 +75,8 @@ impl Preset {
     ];
 
     fn key(self) -> String {
-        clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |v| v.get_name().to_owned())
+        clap::ValueEnum::to_possible_value(&self)
+            .map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 
@@ -105,12 +107,22 @@ pub fn run(args: &CompareArgs, cpus: (usize, Option<usize>)) -> anyhow::Result<u
     let mut head = Sheet::new(columns);
     head.line(conditions.lines(None).trim_end());
     let (turns, messages, cpu) = (effort.turns, effort.messages, effort.cpu);
-    head.line(&format!("# CPU {cpu}; {turns} turns of {messages} messages of {} bytes; us", setup::BYTES));
+    head.line(&format!(
+        "# CPU {cpu}; {turns} turns of {messages} messages of {} bytes; us",
+        setup::BYTES
+    ));
     rtd::ctl::page::print(&head.finish())?;
-    let wanted = |preset: Preset| args.preset.contains(&Preset::All) || args.preset.contains(&preset);
+    let wanted =
+        |preset: Preset| args.preset.contains(&Preset::All) || args.preset.contains(&preset);
     let mut all = Vec::new();
-    for (preset, measure) in Preset::ALL.into_iter().filter(|(preset, _)| wanted(*preset)) {
-        let findings = Findings { preset: preset.key(), ..measure(&effort, &mut conditions)? };
+    for (preset, measure) in Preset::ALL
+        .into_iter()
+        .filter(|(preset, _)| wanted(*preset))
+    {
+        let findings = Findings {
+            preset: preset.key(),
+            ..measure(&effort, &mut conditions)?
+        };
         let mut sheet = Sheet::new(columns);
         findings.show(&mut sheet);
         rtd::ctl::page::print(&sheet.finish())?;
@@ -121,7 +133,13 @@ pub fn run(args: &CompareArgs, cpus: (usize, Option<usize>)) -> anyhow::Result<u
     }
     if let Some(path) = &args.report.json {
         let (start_time_ns, end_time_ns) = (started, wall_ns());
-        let run = Run { command: command_line(), start_time_ns, end_time_ns, return_code: 0, unit: Unit::Us };
+        let run = Run {
+            command: command_line(),
+            start_time_ns,
+            end_time_ns,
+            return_code: 0,
+            unit: Unit::Us,
+        };
         to_file(path, |out| table::json(out, &run, &all))?;
     }
     Ok(0)

@@ -27,7 +27,6 @@ pub struct Effort {
     pub cpu: usize,
     /// The one of who polls, where there is another.
     pub other: Option<usize>,
-    /// Turns.
     pub turns: u64,
     /// Messages of a turn.
     pub messages: u64,
@@ -38,16 +37,24 @@ pub struct Effort {
 impl Effort {
     /// On the shared CPU.
     pub fn seat(&self, priority: u8) -> Seat {
-        Seat { cpu: Some(self.cpu), priority }
+        Seat {
+            cpu: Some(self.cpu),
+            priority,
+        }
     }
 
     /// Each message follows the arrival of the one before.
     pub fn back_to_back(&self) -> Block {
-        Block { count: self.messages, warm: WARM, ..Block::default() }
+        Block {
+            count: self.messages,
+            warm: WARM,
+            ..Block::default()
+        }
     }
 }
 
-/// A daemon with one lane and these routes. `more` is further text of its configuration, and `queues` those it makes by it.
+/// A daemon with one lane and these routes. `more` is further text of its configuration, and
+/// `queues` those it makes by it.
 pub struct Setup<'a> {
     /// Tells it from another of the same run.
     pub name: &'a str,
@@ -55,7 +62,6 @@ pub struct Setup<'a> {
     pub cpu: usize,
     /// How the lane waits.
     pub wait: &'a str,
-    /// Its routes.
     pub routes: &'a [OwnRoute],
     /// See the type.
     pub more: &'a str,
@@ -73,8 +79,11 @@ impl Setup<'_> {
             lane_wait: self.wait.to_owned(),
         };
         let text = config(&instance, &socket, &lane, self.cpu, self.routes) + self.more;
-        let mut queues =
-            self.queues.into_iter().map(CString::new).collect::<Result<Vec<_>, std::ffi::NulError>>()?;
+        let mut queues = self
+            .queues
+            .into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, std::ffi::NulError>>()?;
         for route in self.routes {
             queues.extend(route.queues(&instance)?);
         }
@@ -85,12 +94,19 @@ impl Setup<'_> {
 /// A sleeping lane on the shared CPU with these routes.
 pub fn daemon(effort: &Effort, routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
     let cpu = effort.cpu;
-    Setup { name: "rtlat", cpu, wait: "block", routes, more: "", queues: Vec::new() }.start()
+    Setup {
+        name: "rtlat",
+        cpu,
+        wait: "block",
+        routes,
+        more: "",
+        queues: Vec::new(),
+    }
+    .start()
 }
 
 /// A row to measure.
 pub struct Path {
-    /// Its title.
     pub title: &'static str,
     /// What it is meant to be.
     pub aim: Option<Aim>,
@@ -110,13 +126,25 @@ impl Path {
         mechanism: impl Mechanism + 'static,
         seat: Seat,
     ) -> Path {
-        Path { title, aim, work: Work::OneWay(Box::new(mechanism)), sender: seat, receiver: seat }
+        Path {
+            title,
+            aim,
+            work: Work::OneWay(Box::new(mechanism)),
+            sender: seat,
+            receiver: seat,
+        }
     }
 
     /// The same over what the kernel has. `number` tells it from others of its kind.
     pub fn raw(title: &'static str, kind: Kind, number: usize, seat: Seat) -> anyhow::Result<Path> {
         let work = Work::OneWay(mech::of(kind, BYTES, number)?);
-        Ok(Path { title, aim: None, work, sender: seat, receiver: seat })
+        Ok(Path {
+            title,
+            aim: None,
+            work,
+            sender: seat,
+            receiver: seat,
+        })
     }
 }
 
@@ -128,7 +156,14 @@ pub fn measure(
     paths: Vec<Path>,
 ) -> anyhow::Result<Vec<Row>> {
     let (mut titles, mut subjects) = (Vec::new(), Vec::new());
-    for Path { title, aim, work, sender, receiver } in paths {
+    for Path {
+        title,
+        aim,
+        work,
+        sender,
+        receiver,
+    } in paths
+    {
         let spec = PairSpec {
             work,
             sender,
@@ -138,17 +173,30 @@ pub fn measure(
             breaker: None,
             is_verbose: false,
         };
-        subjects.push(Subject { title: title.to_owned(), pair: Pair::prepare(subjects.len(), spec)? });
+        subjects.push(Subject {
+            title: title.to_owned(),
+            pair: Pair::prepare(subjects.len(), spec)?,
+        });
         titles.push((title, aim));
     }
     let Effort { turns, quiet, .. } = *effort;
-    let experiment = Experiment { beside: &[Condition::Alone], blocks: &[block], turns, quiet };
+    let experiment = Experiment {
+        beside: &[Condition::Alone],
+        blocks: &[block],
+        turns,
+        quiet,
+    };
     let results = experiment.run(subjects, conditions)?;
     let rows = results.outcomes.into_iter().filter_map(|outcome| {
         let (path, aim) = titles[outcome.subject];
         let block = outcome.blocks.into_iter().next()?;
         let medians = block.turns.into_iter().map(|[p50, _]| p50).collect();
-        Some(Row { path, aim, series: block.series, medians })
+        Some(Row {
+            path,
+            aim,
+            series: block.series,
+            medians,
+        })
     });
     Ok(rows.collect())
 }

@@ -1,4 +1,5 @@
-//! The start of a daemon with a small deployment's configuration: time to READY, and resident memory.
+//! The start of a daemon with a small deployment's configuration: time to READY, and resident
+//! memory.
 
 use super::setup::Effort;
 use super::table::{Aim, Findings, Line};
@@ -15,15 +16,18 @@ const DEMO_ARM: &str = include_str!("../../../../configs/demo-arm.toml");
 /// Resident memory in KiB and threads of a process, from /proc/PID/status.
 pub fn resident(pid: u32) -> anyhow::Result<(u32, u32)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let number = |key: &str| procfs::number(&status, key).with_context(|| format!("no number {key} in it"));
+    let number =
+        |key: &str| procfs::number(&status, key).with_context(|| format!("no number {key} in it"));
     Ok((number("VmRSS")?, number("Threads")?))
 }
 
 /// Starts it again and again.
 pub fn start(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let (instance, socket) = own::names("rtlat");
-    let head =
-        format!("[daemon]\nname = \"{instance}\"\nsocket = \"{}\"\nkeep_queues = false\n", socket.display());
+    let head = format!(
+        "[daemon]\nname = \"{instance}\"\nsocket = \"{}\"\nkeep_queues = false\n",
+        socket.display()
+    );
     let text = DEMO_ARM
         .replace("[daemon]\nname = \"demo-arm\"\n", &head)
         .replace("cpu = 0", &format!("cpu = {}", effort.cpu));
@@ -55,5 +59,9 @@ pub fn start(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Fin
         },
     ];
     let caption = "start with configs/demo-arm.toml".to_owned();
-    Ok(Findings { caption, lines, ..Findings::default() })
+    Ok(Findings {
+        caption,
+        lines,
+        ..Findings::default()
+    })
 }

@@ -1,4 +1,5 @@
-//! What a preset found, as tables and as JSON: each figure with its aim, its ratio, and whether it meets the aim.
+//! What a preset found, as tables and as JSON: each figure with its aim, its ratio, and whether it
+//! meets the aim.
 
 #![forbid(unsafe_code)]
 
@@ -61,14 +62,21 @@ pub struct Row {
 }
 
 impl Row {
-    /// 5 %, 50 % and 95 % of the turns' ratios to the same turn of `first`. A machine that changes its speed does not move
-    /// them. None without a turn in which both received something.
+    /// 5 %, 50 % and 95 % of the turns' ratios to the same turn of `first`. A machine that changes
+    /// its speed does not move them. None without a turn in which both received something.
     #[expect(clippy::cast_precision_loss, reason = "ns below 2^53")]
     fn ratios(&self, first: &Row) -> Option<[f64; 3]> {
-        let pairs = self.medians.iter().zip(&first.medians).filter(|(a, b)| **a > 0 && **b > 0);
+        let pairs = self
+            .medians
+            .iter()
+            .zip(&first.medians)
+            .filter(|(a, b)| **a > 0 && **b > 0);
         let mut all: Vec<f64> = pairs.map(|(a, b)| *a as f64 / *b as f64).collect();
         all.sort_by(f64::total_cmp);
-        let at = |percent: usize| all.get(all.len().saturating_sub(1) * percent / 100).copied();
+        let at = |percent: usize| {
+            all.get(all.len().saturating_sub(1) * percent / 100)
+                .copied()
+        };
         Some([at(5)?, at(50)?, at(95)?])
     }
 
@@ -126,7 +134,6 @@ pub struct Findings {
     pub has_ratios: bool,
     /// Latencies.
     pub rows: Vec<Row>,
-    /// Rates.
     pub rates: Vec<Rates>,
     /// Other figures.
     pub lines: Vec<Line>,
@@ -135,14 +142,25 @@ pub struct Findings {
 impl Findings {
     /// Adds them to a page of text.
     pub fn show(&self, sheet: &mut Sheet) {
-        sheet.captioned(&format!("{}: {}", self.preset, self.caption), &self.latencies());
-        sheet.captioned(&format!("{}: {}", self.preset, self.caption), &self.throughput());
+        sheet.captioned(
+            &format!("{}: {}", self.preset, self.caption),
+            &self.latencies(),
+        );
+        sheet.captioned(
+            &format!("{}: {}", self.preset, self.caption),
+            &self.throughput(),
+        );
         if self.rows.is_empty() && self.rates.is_empty() {
             sheet.line(&format!("\n{}: {}", self.preset, self.caption));
         }
         for line in &self.lines {
-            let aim =
-                line.aim.map(|aim| format!(" (aim: {}: {})", aim.text(), verdict(line.aim, line.is_met())));
+            let aim = line.aim.map(|aim| {
+                format!(
+                    " (aim: {}: {})",
+                    aim.text(),
+                    verdict(line.aim, line.is_met())
+                )
+            });
             sheet.line(&format!("{}{}", line.text, aim.unwrap_or_default()));
         }
     }
@@ -172,7 +190,10 @@ impl Findings {
                 p999,
                 us(row.series.max_ns),
                 ratios.map_or_else(|| "-".to_owned(), |[_, median, _]| format!("{median:.2}")),
-                ratios.map_or_else(|| "-".to_owned(), |[low, _, high]| format!("{low:.2}..{high:.2}")),
+                ratios.map_or_else(
+                    || "-".to_owned(),
+                    |[low, _, high]| format!("{low:.2}..{high:.2}"),
+                ),
                 or_dash(row.aim.map(Aim::text).unwrap_or_default()),
                 verdict(row.aim, row.is_met(first)).to_owned(),
             ]);
@@ -182,10 +203,14 @@ impl Findings {
 
     fn throughput(&self) -> Table {
         let titles = ["MEDIAN M/S", "LOWEST", "HIGHEST", "AIM"].map(right);
-        let mut table = Table::new([vec![left("PATH")], titles.into(), vec![left("VERDICT")]].concat());
+        let mut table =
+            Table::new([vec![left("PATH")], titles.into(), vec![left("VERDICT")]].concat());
         for rates in &self.rates {
             let all = &rates.millions_per_second;
-            let at = |n: usize| all.get(n).map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
+            let at = |n: usize| {
+                all.get(n)
+                    .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
+            };
             table.row(vec![
                 rates.path.to_owned(),
                 at(all.len() / 2),
@@ -201,7 +226,9 @@ impl Findings {
 
 impl Rates {
     fn is_met(&self) -> Option<bool> {
-        let median = self.millions_per_second.get(self.millions_per_second.len() / 2)?;
+        let median = self
+            .millions_per_second
+            .get(self.millions_per_second.len() / 2)?;
         match self.aim? {
             Aim::MillionsPerSecond(least) => Some(*median >= least),
             _ => None,

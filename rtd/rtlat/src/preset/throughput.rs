@@ -1,5 +1,5 @@
-//! Messages a second through shared memory, with sender and receiver on different CPUs; the lane of the routed row polls on
-//! the other CPU, and its sender and receiver are one thread.
+//! Messages a second through shared memory, with sender and receiver on different CPUs; the lane of
+//! the routed row polls on the other CPU, and its sender and receiver are one thread.
 
 use super::helper::Helper;
 use super::lanes::no_second_cpu;
@@ -37,7 +37,9 @@ const PATIENCE_NS: u64 = 5_000_000_000;
 /// Measures the rates, run by run.
 pub fn throughput(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let caption = "throughput on two CPUs, millions of messages a second".to_owned();
-    let Some(other) = effort.other else { return Ok(no_second_cpu(caption)) };
+    let Some(other) = effort.other else {
+        return Ok(no_second_cpu(caption));
+    };
     let runs = effort.turns.min(RUNS);
     let mut rates = Vec::new();
     for (path, aim, bytes, batch) in [
@@ -45,11 +47,19 @@ pub fn throughput(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resul
         ("lane direct, 64 B, batches of 16", Some(15.0), BYTES, 16),
         ("lane direct, 4 KiB, one by one", None, LARGE, 1),
     ] {
-        rates.push(of_runs(path, aim, runs, conditions, || direct(effort, other, bytes, batch))?);
+        rates.push(of_runs(path, aim, runs, conditions, || {
+            direct(effort, other, bytes, batch)
+        })?);
     }
     let routed = "lane routed, polling lane, 64 B";
-    rates.push(of_runs(routed, Some(4.0), runs, conditions, || routed_rate(effort, other))?);
-    Ok(Findings { caption, rates, ..Findings::default() })
+    rates.push(of_runs(routed, Some(4.0), runs, conditions, || {
+        routed_rate(effort, other)
+    })?);
+    Ok(Findings {
+        caption,
+        rates,
+        ..Findings::default()
+    })
 }
 
 fn of_runs(
@@ -67,7 +77,11 @@ fn of_runs(
         rates.push(run()?);
     }
     rates.sort_by(f64::total_cmp);
-    Ok(Rates { path, aim: aim.map(Aim::MillionsPerSecond), millions_per_second: rates })
+    Ok(Rates {
+        path,
+        aim: aim.map(Aim::MillionsPerSecond),
+        millions_per_second: rates,
+    })
 }
 
 fn messages(effort: &Effort, bytes: usize) -> u64 {
@@ -95,7 +109,10 @@ fn direct(effort: &Effort, other: usize, bytes: usize, batch: usize) -> anyhow::
     let count = messages(effort, bytes);
     let socket = daemon.socket().clone();
     let taken_ns = Inherited::<AtomicU64>::new(1)?;
-    let seat = Seat { cpu: Some(other), priority: CLIENT_PRIORITY };
+    let seat = Seat {
+        cpu: Some(other),
+        priority: CLIENT_PRIORITY,
+    };
     let sink = Helper::start("the receiver", |board| {
         let session = Session::builder("rx0").socket(&socket).connect()?;
         let mut inbox = session.inbox_of(&["rx0.msg"])?;
@@ -108,7 +125,9 @@ fn direct(effort: &Effort, other: usize, bytes: usize, batch: usize) -> anyhow::
     on_a_thread(effort, || {
         let session = Session::builder("tx0").socket(&socket).connect()?;
         let mut sender = session.sender("tx0.msg")?;
-        sender.wait_for_receiver(monotonic_ns() + PATIENCE_NS).context("nobody receives")?;
+        sender
+            .wait_for_receiver(monotonic_ns() + PATIENCE_NS)
+            .context("nobody receives")?;
         send(&mut sender, count, &vec![1; bytes], batch)
     })?;
     sink.wait()?;
@@ -152,9 +171,15 @@ fn send(sender: &mut Sender, count: u64, payload: &[u8], batch: usize) -> anyhow
 /// One run through a polling lane, and back to the thread that sends.
 fn routed_rate(effort: &Effort, other: usize) -> anyhow::Result<f64> {
     let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?.with_slots(SLOTS)];
-    let daemon: OwnDaemon =
-        Setup { name: "rtlat", cpu: other, wait: "poll", routes: &routes, more: "", queues: Vec::new() }
-            .start()?;
+    let daemon: OwnDaemon = Setup {
+        name: "rtlat",
+        cpu: other,
+        wait: "poll",
+        routes: &routes,
+        more: "",
+        queues: Vec::new(),
+    }
+    .start()?;
     let (count, socket) = (messages(effort, BYTES), daemon.socket().clone());
     let ns = on_a_thread(effort, || through_a_lane(&socket, count))?;
     daemon.stop()?;
@@ -181,7 +206,8 @@ fn through_a_lane(socket: &Path, count: u64) -> anyhow::Result<u64> {
     Ok(monotonic_ns() - begun_ns)
 }
 
-/// Does it on a real-time thread of the shared CPU, which has ended when this returns: forks come after it.
+/// Does it on a real-time thread of the shared CPU, which has ended when this returns: forks come
+/// after it.
 fn on_a_thread<T: Send>(
     effort: &Effort,
     work: impl FnOnce() -> anyhow::Result<T> + Send,
@@ -192,6 +218,8 @@ fn on_a_thread<T: Send>(
             seat.take("rtlat-rate")?;
             work()
         });
-        thread.join().unwrap_or_else(|_| bail!("the sending thread panicked"))
+        thread
+            .join()
+            .unwrap_or_else(|_| bail!("the sending thread panicked"))
     })
 }

@@ -20,13 +20,22 @@ pub fn of_series(
     if let Some(directory) = &args.svg {
         let all: Vec<&Series> = series.iter().collect();
         let places = Vec::from_iter(0..all.len());
-        let figure = |title| plot::Figure { title, series: &all, places: &places, sisters: &all };
-        picture(directory, "histogram.svg", || plot::histogram::histogram(&figure("Latency histogram")))?;
+        let figure = |title| plot::Figure {
+            title,
+            series: &all,
+            places: &places,
+            sisters: &all,
+        };
+        picture(directory, "histogram.svg", || {
+            plot::histogram::histogram(&figure("Latency histogram"))
+        })?;
         picture(directory, "percentiles.svg", || {
             plot::percentiles::percentiles(&figure("Latency percentiles"))
         })?;
     }
-    let title = series.first().map_or_else(String::new, |s| format!("Latency: {}", s.name));
+    let title = series
+        .first()
+        .map_or_else(String::new, |s| format!("Latency: {}", s.name));
     match &args.html {
         Some(path) => page(path, &title, run, &machine(), series, None),
         None => Ok(()),
@@ -42,17 +51,27 @@ pub fn of_comparison(
 ) -> anyhow::Result<()> {
     if let Some(directory) = &args.svg {
         let title = "Latency of mechanisms and routes";
-        picture(directory, "comparison.svg", || plot::comparison::comparison(title, comparison))?;
+        picture(directory, "comparison.svg", || {
+            plot::comparison::comparison(title, comparison)
+        })?;
     }
     match &args.html {
-        Some(path) => page(path, "Latency of mechanisms and routes", run, machine, &[], Some(comparison)),
+        Some(path) => page(
+            path,
+            "Latency of mechanisms and routes",
+            run,
+            machine,
+            &[],
+            Some(comparison),
+        ),
         None => Ok(()),
     }
 }
 
 /// Makes the directory for pictures.
 pub fn make(directory: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))
 }
 
 fn picture(
@@ -60,7 +79,9 @@ fn picture(
     name: &str,
     draw: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
-    to_file(&directory.join(name), |out| Ok(out.write_all(draw()?.as_bytes())?))
+    to_file(&directory.join(name), |out| {
+        Ok(out.write_all(draw()?.as_bytes())?)
+    })
 }
 
 fn page(
@@ -71,8 +92,17 @@ fn page(
     series: &[Series],
     comparison: Option<&Comparison>,
 ) -> anyhow::Result<()> {
-    let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let unix_ns = run.end_time_ns;
-    let text = html::page(&Report { title, command: &command, unix_ns, machine, series, comparison })?;
+    let text = html::page(&Report {
+        title,
+        command: &command,
+        unix_ns,
+        machine,
+        series,
+        comparison,
+    })?;
     to_file(path, |out| Ok(out.write_all(text.as_bytes())?))
 }

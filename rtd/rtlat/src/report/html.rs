@@ -1,12 +1,13 @@
 //! A report as one file of HTML: tables, pictures, the machine, the command line.
 //!
-//! Constraint: nothing is loaded from anywhere; no script. Readable on a light and on a dark screen and on paper.
-//! Invariant: whatever comes from outside passes `escape`, which leaves neither markup nor control characters.
+//! Constraint: nothing is loaded from anywhere; no script. Readable on a light and on a dark screen
+//! and on paper. Invariant: whatever comes from outside passes `escape`, which leaves neither
+//! markup nor control characters.
 
 use super::machine::Machine;
 use super::{
-    PLACEMENTS, clean, conditions, corrected_at, corrected_max_ns, is_routed, label, paths, plot, raw_at,
-    row, table, us, us_of,
+    PLACEMENTS, clean, conditions, corrected_at, corrected_max_ns, is_routed, label, paths, plot,
+    raw_at, row, table, us, us_of,
 };
 use crate::out::date::utc;
 use crate::series::{Comparison, Placement, Series};
@@ -98,12 +99,32 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
         out.push_str("<h2>Results</h2>\n");
         results(&mut out, &series)?;
         let places = Vec::from_iter(0..series.len());
-        for (part, places) in series.chunks(SERIES_PER_PICTURE).zip(places.chunks(SERIES_PER_PICTURE)) {
-            let of = plot::Figure { title: "", series: part, places, sisters: &series };
+        for (part, places) in series
+            .chunks(SERIES_PER_PICTURE)
+            .zip(places.chunks(SERIES_PER_PICTURE))
+        {
+            let of = plot::Figure {
+                title: "",
+                series: part,
+                places,
+                sisters: &series,
+            };
             let [histogram, percentiles] =
                 ["Latency histogram", "Latency percentiles"].map(|what| heading(what, part));
-            figure(&mut out, &plot::histogram::histogram(&plot::Figure { title: &histogram, ..of })?);
-            figure(&mut out, &plot::percentiles::percentiles(&plot::Figure { title: &percentiles, ..of })?);
+            figure(
+                &mut out,
+                &plot::histogram::histogram(&plot::Figure {
+                    title: &histogram,
+                    ..of
+                })?,
+            );
+            figure(
+                &mut out,
+                &plot::percentiles::percentiles(&plot::Figure {
+                    title: &percentiles,
+                    ..of
+                })?,
+            );
         }
     }
     out.push_str("<h2>What the words mean</h2>\n");
@@ -186,8 +207,15 @@ fn degraded(out: &mut String, machine: &Machine) -> std::fmt::Result {
 
 fn machine(out: &mut String, machine: &Machine) -> std::fmt::Result {
     out.push_str("<h2>Machine</h2>\n<table class=\"facts\">\n");
-    let verdict = if machine.degraded.is_empty() { "no" } else { "yes, see the top" };
-    let facts = machine.facts.iter().map(|fact| (fact.name.as_str(), fact.value.as_str()));
+    let verdict = if machine.degraded.is_empty() {
+        "no"
+    } else {
+        "yes, see the top"
+    };
+    let facts = machine
+        .facts
+        .iter()
+        .map(|fact| (fact.name.as_str(), fact.value.as_str()));
     for (name, value) in facts.chain([("degraded", verdict)]) {
         writeln!(
             out,
@@ -214,7 +242,13 @@ fn results(out: &mut String, series: &[&Series]) -> std::fmt::Result {
     for one in series {
         let counts = &one.counts;
         let mut texts = vec![label(one, series, 60)];
-        let numbers = [counts.scheduled, counts.sent, counts.received, counts.missed, counts.lost];
+        let numbers = [
+            counts.scheduled,
+            counts.sent,
+            counts.received,
+            counts.missed,
+            counts.lost,
+        ];
         texts.extend(numbers.map(|count| count.to_string()));
         texts.push(us_of(one, one.min_ns));
         texts.extend([0.5, 0.99, 0.999].map(|quantile| us_of(one, raw_at(one, quantile))));
@@ -236,8 +270,15 @@ fn results(out: &mut String, series: &[&Series]) -> std::fmt::Result {
 
 /// The comparison: picture, table of both placements, and its series in full.
 fn compared(out: &mut String, comparison: &Comparison) -> anyhow::Result<()> {
-    writeln!(out, "<h2>Comparison</h2>\n<p>{}</p>", escape(&conditions(comparison)))?;
-    figure(out, &plot::comparison::comparison("One-way latency by path and placement", comparison)?);
+    writeln!(
+        out,
+        "<h2>Comparison</h2>\n<p>{}</p>",
+        escape(&conditions(comparison))
+    )?;
+    figure(
+        out,
+        &plot::comparison::comparison("One-way latency by path and placement", comparison)?,
+    );
     out.push_str("<div class=\"wide\"><table>\n<tr><th class=\"name\" rowspan=\"2\">path</th><th class=\"name\" rowspan=\"2\">placement</th>");
     out.push_str("<th colspan=\"5\">paced (us)</th><th colspan=\"2\">back to back (us)</th>");
     out.push_str("<th rowspan=\"2\">lost</th><th rowspan=\"2\">missed</th></tr>\n<tr>");
@@ -247,7 +288,9 @@ fn compared(out: &mut String, comparison: &Comparison) -> anyhow::Result<()> {
     out.push_str("</tr>\n");
     let paths = paths(comparison);
     for path in &paths {
-        let found = PLACEMENTS.iter().filter_map(|&placement| row(comparison, path, placement));
+        let found = PLACEMENTS
+            .iter()
+            .filter_map(|&placement| row(comparison, path, placement));
         for (at, row) in found.enumerate() {
             out.push_str("<tr>");
             let mut texts = table::cells(comparison, row);
@@ -271,7 +314,10 @@ fn in_placement(
     paths: &[&str],
     placement: Placement,
 ) -> anyhow::Result<()> {
-    let rows: Vec<_> = paths.iter().filter_map(|path| row(comparison, path, placement)).collect();
+    let rows: Vec<_> = paths
+        .iter()
+        .filter_map(|path| row(comparison, path, placement))
+        .collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -279,7 +325,10 @@ fn in_placement(
     // Both placements and both groups have the same axes.
     let sisters: Vec<&Series> = comparison.rows.iter().map(|row| &row.paced).collect();
     for (what, series) in [
-        ("paced", rows.iter().map(|row| &row.paced).collect::<Vec<_>>()),
+        (
+            "paced",
+            rows.iter().map(|row| &row.paced).collect::<Vec<_>>(),
+        ),
         ("back to back", rows.iter().map(|row| &row.busy).collect()),
     ] {
         writeln!(out, "<h2>{where_}, {what}</h2>")?;
@@ -287,11 +336,21 @@ fn in_placement(
     }
     for (group, routed) in [("raw mechanisms", false), ("through rtd", true)] {
         let chosen = rows.iter().filter(|row| is_routed(&row.path) == routed);
-        let place = |row: &crate::series::Row| paths.iter().position(|path| *path == row.path).unwrap_or(0);
-        let (series, places): (Vec<&Series>, Vec<usize>) = chosen.map(|row| (&row.paced, place(row))).unzip();
+        let place =
+            |row: &crate::series::Row| paths.iter().position(|path| *path == row.path).unwrap_or(0);
+        let (series, places): (Vec<&Series>, Vec<usize>) =
+            chosen.map(|row| (&row.paced, place(row))).unzip();
         let title = &format!("{where_}, paced: {group}");
-        for (series, places) in series.chunks(SERIES_PER_PICTURE).zip(places.chunks(SERIES_PER_PICTURE)) {
-            let of = plot::Figure { title, series, places, sisters: &sisters };
+        for (series, places) in series
+            .chunks(SERIES_PER_PICTURE)
+            .zip(places.chunks(SERIES_PER_PICTURE))
+        {
+            let of = plot::Figure {
+                title,
+                series,
+                places,
+                sisters: &sisters,
+            };
             figure(out, &plot::percentiles::percentiles(&of)?);
         }
     }
@@ -305,7 +364,10 @@ mod tests {
     use super::*;
 
     fn hostile_machine() -> Machine {
-        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
+        let fact = |name: &str, value: &str| Fact {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
         Machine {
             facts: vec![
                 fact("kernel", "6.18.0"),
@@ -352,9 +414,13 @@ mod tests {
         let page = page_of(&[one, samples::series("mq </svg>", &[])], None);
         keep("series", &page);
         assert_balanced(&page);
-        for text in
-            ["<h1>rtlat &lt;mq&gt;</h1>", "2026-11-22 19:07:28 UTC", "6.18.0", "Degraded", "corrected"]
-        {
+        for text in [
+            "<h1>rtlat &lt;mq&gt;</h1>",
+            "2026-11-22 19:07:28 UTC",
+            "6.18.0",
+            "Degraded",
+            "corrected",
+        ] {
             assert!(page.contains(text), "{text}");
         }
         assert_eq!(page.matches("<svg ").count(), 2);
@@ -380,12 +446,19 @@ mod tests {
     #[test]
     fn the_command_line_can_be_given_to_a_shell_again() {
         let words = ["rtlat", "--html", "a b", "it's", "", "$x", "-a0,1"].map(str::to_owned);
-        assert_eq!(command_line(&words), "rtlat --html 'a b' 'it'\\''s' '' '$x' -a0,1");
+        assert_eq!(
+            command_line(&words),
+            "rtlat --html 'a b' 'it'\\''s' '' '$x' -a0,1"
+        );
     }
 
     fn keep(name: &str, page: &str) {
         if let Some(directory) = std::env::var_os("RTLAT_PICTURES") {
-            std::fs::write(std::path::Path::new(&directory).join(format!("{name}.html")), page).unwrap();
+            std::fs::write(
+                std::path::Path::new(&directory).join(format!("{name}.html")),
+                page,
+            )
+            .unwrap();
         }
     }
 }

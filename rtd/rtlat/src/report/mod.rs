@@ -1,8 +1,10 @@
-//! What is shown of a measurement besides lines of text: tables, pictures, the machine, a page of HTML.
+//! What is shown of a measurement besides lines of text: tables, pictures, the machine, a page of
+//! HTML.
 //!
-//! Constraint: names of processes, paths and command lines come from elsewhere and may hold anything; whatever is shown
-//! of them went through [`clean`], and the SVG and HTML writers escape it.
-//! Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing measures.
+//! Constraint: names of processes, paths and command lines come from elsewhere and may hold
+//! anything; whatever is shown of them went through [`clean`], and the SVG and HTML writers escape
+//! it. Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing
+//! measures.
 
 pub mod files;
 pub mod html;
@@ -24,12 +26,21 @@ pub fn us(ns: u64) -> String {
 
 /// `us`, or `-` where there was no sample.
 pub fn us_of(series: &Series, ns: u64) -> String {
-    if series.counts.received == 0 { "-".to_owned() } else { us(ns) }
+    if series.counts.received == 0 {
+        "-".to_owned()
+    } else {
+        us(ns)
+    }
 }
 
-/// Largest corrected latency. The histogram rounds its largest up to the end of a bucket; the raw one is known exactly.
+/// Largest corrected latency. The histogram rounds its largest up to the end of a bucket; the raw
+/// one is known exactly.
 pub fn corrected_max_ns(series: &Series) -> u64 {
-    if series.corrected.max() == series.raw.max() { series.max_ns } else { series.corrected.max() }
+    if series.corrected.max() == series.raw.max() {
+        series.max_ns
+    } else {
+        series.corrected.max()
+    }
 }
 
 /// A quantile of the raw latencies; see [`corrected_max_ns`] for why it is held below the largest.
@@ -39,7 +50,10 @@ pub fn raw_at(series: &Series, quantile: f64) -> u64 {
 
 /// A quantile of the corrected latencies.
 pub fn corrected_at(series: &Series, quantile: f64) -> u64 {
-    series.corrected.value_at_quantile(quantile).min(corrected_max_ns(series))
+    series
+        .corrected
+        .value_at_quantile(quantile)
+        .min(corrected_max_ns(series))
 }
 
 /// A ratio as it stands in a column; `-` for none.
@@ -71,14 +85,20 @@ pub fn is_routed(path: &str) -> bool {
     path.contains("->") || path.starts_with("lane") || path.starts_with("route")
 }
 
-/// The paths of a comparison, each once: raw mechanisms first, inside a group by the median of the first placement
-/// that has it.
+/// The paths of a comparison, each once: raw mechanisms first, inside a group by the median of the
+/// first placement that has it.
 pub fn paths(comparison: &Comparison) -> Vec<&str> {
     let mut paths: Vec<(&str, u64)> = Vec::new();
-    for row in PLACEMENTS.iter().flat_map(|&placement| rows_of(comparison, placement)) {
+    for row in PLACEMENTS
+        .iter()
+        .flat_map(|&placement| rows_of(comparison, placement))
+    {
         if !paths.iter().any(|(path, _)| *path == row.path) {
-            let median =
-                if row.paced.raw.is_empty() { u64::MAX } else { row.paced.raw.value_at_quantile(0.5) };
+            let median = if row.paced.raw.is_empty() {
+                u64::MAX
+            } else {
+                row.paced.raw.value_at_quantile(0.5)
+            };
             paths.push((&row.path, median));
         }
     }
@@ -92,7 +112,10 @@ pub fn row<'a>(comparison: &'a Comparison, path: &str, placement: Placement) -> 
 }
 
 fn rows_of(comparison: &Comparison, placement: Placement) -> impl Iterator<Item = &Row> {
-    comparison.rows.iter().filter(move |row| row.placement == placement)
+    comparison
+        .rows
+        .iter()
+        .filter(move |row| row.placement == placement)
 }
 
 /// What was compared, in one line.
@@ -116,7 +139,10 @@ mod tests {
 
     #[test]
     fn hostile_text_is_harmless_and_bounded() {
-        assert_eq!(clean("a\x1b[31m\n\u{202e}b", 20), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+        assert_eq!(
+            clean("a\x1b[31m\n\u{202e}b", 20),
+            "a\u{fffd}[31m\u{fffd}\u{fffd}b"
+        );
         assert_eq!(clean("abcdef", 6), "abcdef");
         assert_eq!(clean("abcdefg", 6), "abcde…");
         assert_eq!(clean("abc", 0), "…");
@@ -124,13 +150,19 @@ mod tests {
 
     #[test]
     fn numbers_are_rounded_to_the_last_decimal() {
-        assert_eq!([us(0), us(4), us(5), us(2_654), us(u64::MAX)].map(|text| text.len()), [4, 4, 4, 4, 20]);
+        assert_eq!(
+            [us(0), us(4), us(5), us(2_654), us(u64::MAX)].map(|text| text.len()),
+            [4, 4, 4, 4, 20]
+        );
         assert_eq!([us(4), us(5), us(2_654)], ["0.00", "0.01", "2.65"]);
     }
 
     #[test]
     fn series_of_one_name_are_told_apart_by_their_number() {
-        let (mut a, mut b) = (samples::series("timer", &[1000]), samples::series("timer", &[1000]));
+        let (mut a, mut b) = (
+            samples::series("timer", &[1000]),
+            samples::series("timer", &[1000]),
+        );
         (a.pair, b.pair) = (0, 1);
         assert_eq!(label(&b, &[&a, &b], 20), "timer 1");
         assert_eq!(label(&b, &[&b], 20), "timer");

@@ -27,7 +27,11 @@ impl Random {
     /// Latencies as machines have them: a body around `median_ns`, a tail, a few outliers.
     pub fn latencies(&mut self, median_ns: f64, count: usize) -> Vec<u64> {
         let one = |random: &mut Random| {
-            let tail = if random.uniform() < 0.002 { 1.0 + 20.0 * random.uniform() } else { 1.0 };
+            let tail = if random.uniform() < 0.002 {
+                1.0 + 20.0 * random.uniform()
+            } else {
+                1.0
+            };
             (median_ns * tail * (0.12 * random.normal()).exp()).max(1.0)
         };
         (0..count).map(|_| ns(one(self))).collect()
@@ -35,7 +39,11 @@ impl Random {
 }
 
 /// A time of the generator as an integer.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive and far below 2^53"
+)]
 pub fn ns(value: f64) -> u64 {
     value.max(0.0).round() as u64
 }
@@ -50,8 +58,18 @@ pub fn series(name: &str, latencies_ns: &[u64]) -> Series {
     Series {
         name: name.to_owned(),
         pair: 0,
-        sender: Party { tid: 100, cpu: Some(0), last_cpu: 0, priority: 80 },
-        receiver: Party { tid: 101, cpu: Some(1), last_cpu: 1, priority: 80 },
+        sender: Party {
+            tid: 100,
+            cpu: Some(0),
+            last_cpu: 0,
+            priority: 80,
+        },
+        receiver: Party {
+            tid: 101,
+            cpu: Some(1),
+            last_cpu: 1,
+            priority: 80,
+        },
         interval_ns: 1_000_000,
         payload_bytes: 64,
         is_round_trip: false,
@@ -63,8 +81,17 @@ pub fn series(name: &str, latencies_ns: &[u64]) -> Series {
         min_ns: latencies_ns.iter().copied().min().unwrap_or(0),
         last_ns: latencies_ns.last().copied().unwrap_or(0),
         max_ns: latencies_ns.iter().copied().max().unwrap_or(0),
-        sum_ns: latencies_ns.iter().map(|&latency| u128::from(latency)).sum(),
-        counts: Counts { scheduled: received, sent: received, received, missed: 0, lost: 0 },
+        sum_ns: latencies_ns
+            .iter()
+            .map(|&latency| u128::from(latency))
+            .sum(),
+        counts: Counts {
+            scheduled: received,
+            sent: received,
+            received,
+            missed: 0,
+            lost: 0,
+        },
         start_time_ns: 1_795_374_448_000_000_000,
         end_time_ns: 1_795_374_458_000_000_000,
         culprit: None,
@@ -72,7 +99,13 @@ pub fn series(name: &str, latencies_ns: &[u64]) -> Series {
 }
 
 /// Turns whose medians are near these, with a noise of `noise` of the median.
-pub fn turns(random: &mut Random, paced_ns: f64, busy_ns: f64, noise: f64, count: usize) -> Vec<Turn> {
+pub fn turns(
+    random: &mut Random,
+    paced_ns: f64,
+    busy_ns: f64,
+    noise: f64,
+    count: usize,
+) -> Vec<Turn> {
     let draw = |random: &mut Random, median: f64| ns(median * (1.0 + noise * random.normal()));
     let one = |random: &mut Random| Turn {
         paced_p50_ns: draw(random, paced_ns),
@@ -83,7 +116,13 @@ pub fn turns(random: &mut Random, paced_ns: f64, busy_ns: f64, noise: f64, count
 }
 
 /// A row of a comparison.
-pub fn row(random: &mut Random, path: &str, placement: Placement, median_ns: f64, turn_count: usize) -> Row {
+pub fn row(
+    random: &mut Random,
+    path: &str,
+    placement: Placement,
+    median_ns: f64,
+    turn_count: usize,
+) -> Row {
     let paced = random.latencies(median_ns, 4000);
     let busy = random.latencies(median_ns * 0.7, 4000);
     Row {

@@ -8,14 +8,25 @@ use rtd::ctl::table::{Column, Table, left, right};
 const PATH_CHARS_MAX: usize = 40;
 
 /// The columns of [`cells`].
-pub(super) const TITLES: [&str; 11] =
-    ["PATH", "PLACEMENT", "P50", "P99", "P99.9", "MAX", "X MQ", "BUSY P50", "X MQ", "LOST", "MISSED"];
+pub(super) const TITLES: [&str; 11] = [
+    "PATH",
+    "PLACEMENT",
+    "P50",
+    "P99",
+    "P99.9",
+    "MAX",
+    "X MQ",
+    "BUSY P50",
+    "X MQ",
+    "LOST",
+    "MISSED",
+];
 
 /// Where the terminal is too narrow: which columns of [`TITLES`] go first.
 const RANKS: [u8; 11] = [0, 0, 0, 1, 4, 3, 0, 0, 0, 2, 5];
 
-/// The table: raw latencies in us on the schedule, `BUSY` back to back, each with its ratio to `mq` in the same
-/// placement (median over the turns).
+/// The table: raw latencies in us on the schedule, `BUSY` back to back, each with its ratio to `mq`
+/// in the same placement (median over the turns).
 pub fn table(comparison: &Comparison) -> Table {
     let column = |(at, title): (usize, &&str)| -> Column {
         let column = if at < 2 { left(title) } else { right(title) };
@@ -23,7 +34,10 @@ pub fn table(comparison: &Comparison) -> Table {
     };
     let mut table = Table::new(TITLES.iter().enumerate().map(column).collect());
     for path in paths(comparison) {
-        for row in PLACEMENTS.iter().filter_map(|&placement| row(comparison, path, placement)) {
+        for row in PLACEMENTS
+            .iter()
+            .filter_map(|&placement| row(comparison, path, placement))
+        {
             table.row(cells(comparison, row));
         }
     }
@@ -36,7 +50,11 @@ pub fn losses(comparison: &Comparison) -> String {
     let line = |row: &Row| {
         let count = row.paced.counts.lost + row.busy.counts.lost;
         let path = clean(&row.path, PATH_CHARS_MAX);
-        format!("# {path}, {}: {count} lost: {}\n", row.placement.text(), why_lost(&row.path))
+        format!(
+            "# {path}, {}: {count} lost: {}\n",
+            row.placement.text(),
+            why_lost(&row.path)
+        )
     };
     comparison.rows.iter().filter(lost).map(line).collect()
 }
@@ -95,8 +113,16 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 17);
         let width = lines[0].chars().count();
-        assert!(lines.iter().all(|line| line.chars().count() == width), "{text}");
-        let at = |path: &str| lines.iter().position(|line| line.starts_with(path)).unwrap();
+        assert!(
+            lines.iter().all(|line| line.chars().count() == width),
+            "{text}"
+        );
+        let at = |path: &str| {
+            lines
+                .iter()
+                .position(|line| line.starts_with(path))
+                .unwrap()
+        };
         assert!(at("signal") < at("mq -> mq"), "{text}");
         assert!(lines[at("mq ")].contains(" 1.00 "), "{text}");
     }
@@ -109,6 +135,11 @@ mod tests {
         comparison.rows[0].busy = samples::series("mq", &[]);
         let text = text(&comparison);
         let dashed: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(dashed, ["mq", "same", "CPU", "-", "-", "-", "-", "-", "-", "-", "0", "0"]);
+        assert_eq!(
+            dashed,
+            [
+                "mq", "same", "CPU", "-", "-", "-", "-", "-", "-", "-", "0", "0"
+            ]
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! The process that signals of a route go to: the daemon, which may be another process after a restart.
+//! The process that signals of a route go to: the daemon, which may be another process after a
+//! restart.
 //!
-//! The sending end, perhaps a forked child, notices that the daemon has ended. It sends nothing from then on, because the
-//! number may become another process', which the signal would end. The main thread finds the next daemon by its page.
+//! The sending end, perhaps a forked child, notices that the daemon has ended. It sends nothing
+//! from then on, because the number may become another process', which the signal would end. The
+//! main thread finds the next daemon by its page.
 
 use crate::sys::inherited::Inherited;
 use rtcore::stats::place::may_order;
@@ -22,12 +24,18 @@ impl DaemonPid {
     pub fn fixed(pid: i32) -> anyhow::Result<DaemonPid> {
         let word = Arc::new(Inherited::<AtomicI32>::new(1)?);
         word[0].store(pid, Ordering::Relaxed);
-        Ok(DaemonPid { pid: word, instance: None })
+        Ok(DaemonPid {
+            pid: word,
+            instance: None,
+        })
     }
 
     /// Of the daemon that runs as this instance.
     pub fn of_instance(pid: i32, instance: &str) -> anyhow::Result<DaemonPid> {
-        Ok(DaemonPid { instance: Some(instance.to_owned()), ..DaemonPid::fixed(pid)? })
+        Ok(DaemonPid {
+            instance: Some(instance.to_owned()),
+            ..DaemonPid::fixed(pid)?
+        })
     }
 
     /// Has the calling process, a child, touch the memory, so that it does not fault later.

@@ -27,13 +27,16 @@ pub(super) fn session(socket: &Path, process: &str) -> anyhow::Result<Session> {
     session.with_context(|| format!("cannot become `{process}`"))
 }
 
-/// Without formatting, which a sealed thread must not. EAGAIN: refused, and a later send may succeed: there is no room, or
-/// the daemon is away and the session connects again by itself.
+/// Without formatting, which a sealed thread must not. EAGAIN: refused, and a later send may
+/// succeed: there is no room, or the daemon is away and the session connects again by itself.
 pub(super) fn errno(e: &SendError) -> Errno {
     match e {
         SendError::Full { .. }
         | SendError::PeerDead { .. }
-        | SendError::Disconnected { why: Gone::Down | Gone::Refused(_), .. } => Errno::AGAIN,
+        | SendError::Disconnected {
+            why: Gone::Down | Gone::Refused(_),
+            ..
+        } => Errno::AGAIN,
         SendError::TooLarge { .. } => Errno::MSGSIZE,
         SendError::Disconnected { .. } | SendError::Corrupt { .. } => Errno::PIPE,
     }
@@ -41,7 +44,10 @@ pub(super) fn errno(e: &SendError) -> Errno {
 
 /// A message that is a key. EBADMSG: it is none.
 fn key_of(bytes: &[u8]) -> Result<u64, Errno> {
-    bytes.try_into().map(u64::from_ne_bytes).map_err(|_| Errno::BADMSG)
+    bytes
+        .try_into()
+        .map(u64::from_ne_bytes)
+        .map_err(|_| Errno::BADMSG)
 }
 
 /// Sends from a session's endpoint.
@@ -53,7 +59,12 @@ pub struct LaneTx {
 
 impl LaneTx {
     /// Connects, and waits for who receives.
-    pub fn open(socket: &Path, process: &str, endpoint: &str, bytes: usize) -> anyhow::Result<LaneTx> {
+    pub fn open(
+        socket: &Path,
+        process: &str,
+        endpoint: &str,
+        bytes: usize,
+    ) -> anyhow::Result<LaneTx> {
         let session = session(socket, process)?;
         let mut sender = session.sender(endpoint)?;
         let bound = sender.channel().payload_bytes as usize;
@@ -64,7 +75,11 @@ impl LaneTx {
         sender
             .wait_for_receiver(clock::monotonic_ns() + RECEIVER_NS)
             .with_context(|| format!("nobody receives what `{endpoint}` sends"))?;
-        Ok(LaneTx { sender, message: payload::buffer(bytes), _session: session })
+        Ok(LaneTx {
+            sender,
+            message: payload::buffer(bytes),
+            _session: session,
+        })
     }
 }
 
@@ -72,7 +87,10 @@ impl Tx for LaneTx {
     #[inline]
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
         stamp.put_into(&mut self.message)?;
-        self.sender.try_send(&self.message).map(drop).map_err(|e| errno(&e))
+        self.sender
+            .try_send(&self.message)
+            .map(drop)
+            .map_err(|e| errno(&e))
     }
 }
 
@@ -84,7 +102,12 @@ pub struct KeyLaneTx {
 
 impl KeyLaneTx {
     /// As [`LaneTx::open`].
-    pub fn open(socket: &Path, process: &str, endpoint: &str, slots: &Slots) -> anyhow::Result<KeyLaneTx> {
+    pub fn open(
+        socket: &Path,
+        process: &str,
+        endpoint: &str,
+        slots: &Slots,
+    ) -> anyhow::Result<KeyLaneTx> {
         slots.fault_in();
         Ok(KeyLaneTx {
             lane: LaneTx::open(socket, process, endpoint, super::KEY_BYTES)?,
@@ -98,7 +121,9 @@ impl Tx for KeyLaneTx {
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
         self.slots.put(stamp);
         let sent = self.lane.sender.try_send(&stamp.sequence.to_ne_bytes());
-        sent.map(drop).map_err(|e| errno(&e)).inspect_err(|_| self.slots.withdraw(stamp.sequence))
+        sent.map(drop)
+            .map_err(|e| errno(&e))
+            .inspect_err(|_| self.slots.withdraw(stamp.sequence))
     }
 }
 
@@ -110,15 +135,26 @@ pub struct LaneRx {
 
 impl LaneRx {
     /// Connects.
-    pub fn open(socket: &Path, process: &str, endpoint: &str, wait: Wait) -> anyhow::Result<LaneRx> {
+    pub fn open(
+        socket: &Path,
+        process: &str,
+        endpoint: &str,
+        wait: Wait,
+    ) -> anyhow::Result<LaneRx> {
         let session = session(socket, process)?;
         let mut inbox = session.inbox_of(&[endpoint])?;
         inbox.set_wait(wait);
-        Ok(LaneRx { inbox, _session: session })
+        Ok(LaneRx {
+            inbox,
+            _session: session,
+        })
     }
 
     #[inline]
-    fn next<T>(&mut self, of: impl Fn(&rtcore::client::Message<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
+    fn next<T>(
+        &mut self,
+        of: impl Fn(&rtcore::client::Message<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         match self.inbox.recv_deadline(clock::monotonic_ns() + LOOK_NS) {
             Ok(Some(Incoming::Message(message))) => of(&message),
             Ok(Some(Incoming::Event(_)) | None) => Err(Errno::AGAIN),
@@ -142,9 +178,17 @@ pub struct KeyLaneRx {
 
 impl KeyLaneRx {
     /// As [`LaneRx::open`].
-    pub fn open(socket: &Path, process: &str, endpoint: &str, slots: &Slots) -> anyhow::Result<KeyLaneRx> {
+    pub fn open(
+        socket: &Path,
+        process: &str,
+        endpoint: &str,
+        slots: &Slots,
+    ) -> anyhow::Result<KeyLaneRx> {
         slots.fault_in();
-        Ok(KeyLaneRx { lane: LaneRx::open(socket, process, endpoint, Wait::Block)?, slots: slots.clone() })
+        Ok(KeyLaneRx {
+            lane: LaneRx::open(socket, process, endpoint, Wait::Block)?,
+            slots: slots.clone(),
+        })
     }
 }
 
@@ -170,7 +214,10 @@ impl KeyQueueTx {
     pub fn open(name: &str, slots: &Slots) -> anyhow::Result<KeyQueueTx> {
         slots.fault_in();
         let queue = Queue::open(&CString::new(name)?, Access::Send, true)?;
-        Ok(KeyQueueTx { queue, slots: slots.clone() })
+        Ok(KeyQueueTx {
+            queue,
+            slots: slots.clone(),
+        })
     }
 }
 
@@ -193,7 +240,10 @@ impl KeyQueueRx {
     /// Opens an existing queue.
     pub fn open(name: &str, slots: &Slots) -> anyhow::Result<KeyQueueRx> {
         slots.fault_in();
-        Ok(KeyQueueRx { queue: QueueRx::open(&CString::new(name)?)?, slots: slots.clone() })
+        Ok(KeyQueueRx {
+            queue: QueueRx::open(&CString::new(name)?)?,
+            slots: slots.clone(),
+        })
     }
 }
 
@@ -201,8 +251,8 @@ impl Rx for KeyQueueRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
         let bytes = self.queue.receive_bytes()?;
-        let key =
-            SignalRecord::read_from_bytes(bytes).map_or_else(|_| key_of(bytes), |record| Ok(record.value))?;
+        let key = SignalRecord::read_from_bytes(bytes)
+            .map_or_else(|_| key_of(bytes), |record| Ok(record.value))?;
         self.slots.take(key).ok_or(Errno::STALE)
     }
 }
@@ -263,7 +313,10 @@ impl RegisteredSignalRx {
     ) -> anyhow::Result<RegisteredSignalRx> {
         let signals = SignalRx::new(signo, slots)?;
         crate::mech::signal::drain(signo);
-        Ok(RegisteredSignalRx { signals, _session: session(socket, process)? })
+        Ok(RegisteredSignalRx {
+            signals,
+            _session: session(socket, process)?,
+        })
     }
 }
 

@@ -10,15 +10,24 @@ use rtcore::stats::reader::{Endpoint, Snapshot};
 use rtd::ctl::page;
 use rtd::endpoint::of_page;
 
-/// The way from one endpoint of the running instance to another. Its ends are taken over: whoever measures is their
-/// owner, and nobody else may be registered as that. `payload_bytes`: none: as much as usual, or as both ends take.
-pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) -> anyhow::Result<Route> {
+/// The way from one endpoint of the running instance to another. Its ends are taken over: whoever
+/// measures is their owner, and nobody else may be registered as that. `payload_bytes`: none: as
+/// much as usual, or as both ends take.
+pub fn find(
+    instance: &str,
+    from: &str,
+    to: &str,
+    payload_bytes: Option<usize>,
+) -> anyhow::Result<Route> {
     let snapshot = page::trusted(instance)?;
     let index = |name: &str| {
         let names: Vec<&str> = snapshot.endpoints.iter().map(|e| e.name.as_str()).collect();
         let place = names.iter().position(|n| *n == name);
         place.with_context(|| {
-            format!("instance {instance} has no endpoint {name}; it has: {}", names.join(", "))
+            format!(
+                "instance {instance} has no endpoint {name}; it has: {}",
+                names.join(", ")
+            )
         })
     };
     let (source, sink) = (index(from)?, index(to)?);
@@ -27,7 +36,10 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) 
     };
     if !snapshot.routes.iter().any(leads) {
         let routes: Vec<&str> = snapshot.routes.iter().map(|r| r.name.as_str()).collect();
-        bail!("no route of instance {instance} leads from {from} to {to}; its routes: {}", routes.join(", "));
+        bail!(
+            "no route of instance {instance} leads from {from} to {to}; its routes: {}",
+            routes.join(", ")
+        );
     }
     let (source, sink) = (&snapshot.endpoints[source], &snapshot.endpoints[sink]);
     let input = match &source.kind {
@@ -36,9 +48,16 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) 
             rtd::ctl::page::same_pid_namespace(&snapshot)?;
             let pid = i32::try_from(snapshot.pid)?;
             let daemon = DaemonPid::of_instance(pid, instance)?;
-            In::Signal { process: owner(&snapshot, source)?, daemon, signo: page::signal_of(source, *signo)? }
+            In::Signal {
+                process: owner(&snapshot, source)?,
+                daemon,
+                signo: page::signal_of(source, *signo)?,
+            }
         }
-        Shown::Ring(_) => In::Lane { process: owner(&snapshot, source)?, endpoint: from.to_owned() },
+        Shown::Ring(_) => In::Lane {
+            process: owner(&snapshot, source)?,
+            endpoint: from.to_owned(),
+        },
         other => bail!("{from} is {}", unmeasured(other)),
     };
     let output = match &sink.kind {
@@ -52,22 +71,33 @@ pub fn find(instance: &str, from: &str, to: &str, payload_bytes: Option<usize>) 
             }
             Out::Queue(queue.clone())
         }
-        Shown::Signal(signal::Shown { signo, .. }) => {
-            Out::Signal { process: owner(&snapshot, sink)?, signo: page::signal_of(sink, *signo)? }
-        }
-        Shown::Ring(_) => Out::Lane { process: owner(&snapshot, sink)?, endpoint: to.to_owned() },
+        Shown::Signal(signal::Shown { signo, .. }) => Out::Signal {
+            process: owner(&snapshot, sink)?,
+            signo: page::signal_of(sink, *signo)?,
+        },
+        Shown::Ring(_) => Out::Lane {
+            process: owner(&snapshot, sink)?,
+            endpoint: to.to_owned(),
+        },
         other => bail!("{to} is {}", unmeasured(other)),
     };
     let payload_bytes = payload([source, sink], payload_bytes)?;
     let socket = rtcore::client::locate::socket_of(instance);
-    Route::new(format!("route {from} -> {to}"), payload_bytes, input, output, socket)
+    Route::new(
+        format!("route {from} -> {to}"),
+        payload_bytes,
+        input,
+        output,
+        socket,
+    )
 }
 
 /// What an endpoint is that rtlat does not measure.
 fn unmeasured(kind: &Shown) -> String {
-    of_page(kind).map_or("of a kind this rtlat does not know".to_owned(), |(_, page)| {
-        format!("{}: rtlat does not measure those", page.noun())
-    })
+    of_page(kind).map_or(
+        "of a kind this rtlat does not know".to_owned(),
+        |(_, page)| format!("{}: rtlat does not measure those", page.noun()),
+    )
 }
 
 /// Bytes of a message that both ends take.
@@ -106,5 +136,8 @@ fn payload(ends: [&Endpoint; 2], wanted: Option<usize>) -> anyhow::Result<usize>
 
 fn owner(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<String> {
     let owner = endpoint.owner.and_then(|o| snapshot.processes.get(o));
-    Ok(owner.with_context(|| format!("{} has no owner to register as", endpoint.name))?.name.clone())
+    Ok(owner
+        .with_context(|| format!("{} has no owner to register as", endpoint.name))?
+        .name
+        .clone())
 }

@@ -1,7 +1,7 @@
 //! A way through rtd: into one endpoint, out of another.
 //!
-//! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, or takes fewer bytes than a stamp has,
-//! a key travels, 8 bytes, to the stamp in memory beside ([`Slots`]).
+//! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, or takes
+//! fewer bytes than a stamp has, a key travels, 8 bytes, to the stamp in memory beside ([`Slots`]).
 
 mod daemon_pid;
 mod ends;
@@ -17,7 +17,8 @@ use super::mech::slots::Slots;
 use super::mech::{Mechanism, Rx, STAMP_BYTES, Tx};
 use daemon_pid::DaemonPid;
 use ends::{
-    KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx, RegisteredSignalTx,
+    KeyLaneRx, KeyLaneTx, KeyQueueRx, KeyQueueTx, LaneRx, LaneTx, RegisteredSignalRx,
+    RegisteredSignalTx,
 };
 use rtcore::lane::policy::Wait;
 use std::ffi::CString;
@@ -26,13 +27,11 @@ use std::path::PathBuf;
 /// Where a message goes in.
 #[derive(Clone, Debug)]
 pub enum In {
-    /// This queue.
     Queue(String),
     /// A signal to the daemon.
     Signal {
         /// Name of the session that may send it.
         process: String,
-        /// The daemon.
         daemon: DaemonPid,
         /// Signal number.
         signo: i32,
@@ -41,7 +40,6 @@ pub enum In {
     Lane {
         /// Name of the session.
         process: String,
-        /// Its endpoint.
         endpoint: String,
     },
 }
@@ -49,7 +47,6 @@ pub enum In {
 /// Where it comes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Out {
-    /// This queue.
     Queue(String),
     /// A signal to a process that is registered as this.
     Signal {
@@ -62,7 +59,6 @@ pub enum Out {
     Lane {
         /// Name of the session.
         process: String,
-        /// Its endpoint.
         endpoint: String,
     },
 }
@@ -97,12 +93,23 @@ impl Route {
         let is_keyed = has_signal || payload_bytes < STAMP_BYTES;
         let slots = is_keyed.then(Slots::new).transpose()?;
         let payload_bytes = if has_signal { 0 } else { payload_bytes };
-        Ok(Route { name, payload_bytes, input, output, socket, slots, wait: Wait::Block })
+        Ok(Route {
+            name,
+            payload_bytes,
+            input,
+            output,
+            socket,
+            slots,
+            wait: Wait::Block,
+        })
     }
 
     /// The same with a receiver of shared memory that polls. It has its CPU to itself.
     pub fn polling(self) -> Route {
-        Route { wait: Wait::Poll, ..self }
+        Route {
+            wait: Wait::Poll,
+            ..self
+        }
     }
 }
 
@@ -118,13 +125,24 @@ impl Mechanism for Route {
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
         let bytes = self.payload_bytes;
         Ok(match (&self.input, &self.slots) {
-            (In::Queue(name), None) => {
-                Box::new(super::mech::mq::QueueTx::open(&CString::new(name.as_str())?, bytes)?)
-            }
+            (In::Queue(name), None) => Box::new(super::mech::mq::QueueTx::open(
+                &CString::new(name.as_str())?,
+                bytes,
+            )?),
             (In::Queue(name), Some(slots)) => Box::new(KeyQueueTx::open(name, slots)?),
-            (In::Signal { process, daemon, signo }, Some(slots)) => {
-                Box::new(RegisteredSignalTx::open(&self.socket, process, (daemon, *signo), slots)?)
-            }
+            (
+                In::Signal {
+                    process,
+                    daemon,
+                    signo,
+                },
+                Some(slots),
+            ) => Box::new(RegisteredSignalTx::open(
+                &self.socket,
+                process,
+                (daemon, *signo),
+                slots,
+            )?),
             (In::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
             (In::Lane { process, endpoint }, None) => {
                 Box::new(LaneTx::open(&self.socket, process, endpoint, bytes)?)
@@ -137,13 +155,16 @@ impl Mechanism for Route {
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         Ok(match (&self.output, &self.slots) {
-            (Out::Queue(name), None) => {
-                Box::new(super::mech::mq::QueueRx::open(&CString::new(name.as_str())?)?)
-            }
+            (Out::Queue(name), None) => Box::new(super::mech::mq::QueueRx::open(&CString::new(
+                name.as_str(),
+            )?)?),
             (Out::Queue(name), Some(slots)) => Box::new(KeyQueueRx::open(name, slots)?),
-            (Out::Signal { process, signo }, Some(slots)) => {
-                Box::new(RegisteredSignalRx::open(&self.socket, process, *signo, slots)?)
-            }
+            (Out::Signal { process, signo }, Some(slots)) => Box::new(RegisteredSignalRx::open(
+                &self.socket,
+                process,
+                *signo,
+                slots,
+            )?),
             (Out::Signal { .. }, None) => anyhow::bail!("a signal without a place for stamps"),
             (Out::Lane { process, endpoint }, None) => {
                 Box::new(LaneRx::open(&self.socket, process, endpoint, self.wait)?)

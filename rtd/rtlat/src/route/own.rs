@@ -28,7 +28,13 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 5] = [Way::MqMq, Way::MqSignal, Way::SignalSignal, Way::Lane, Way::Direct];
+    pub const ALL: [Way; 5] = [
+        Way::MqMq,
+        Way::MqSignal,
+        Way::SignalSignal,
+        Way::Lane,
+        Way::Direct,
+    ];
 
     /// As it stands in tables.
     pub fn title(self) -> &'static str {
@@ -66,7 +72,8 @@ pub struct OwnRoute {
 }
 
 impl OwnRoute {
-    /// `number` tells it from the others of the daemon. Signals are given out from the last one down.
+    /// `number` tells it from the others of the daemon. Signals are given out from the last one
+    /// down.
     pub fn new(way: Way, number: usize, payload_bytes: usize) -> anyhow::Result<OwnRoute> {
         let all: Vec<i32> = signal::every().collect();
         let nth = |n: usize| {
@@ -79,11 +86,23 @@ impl OwnRoute {
                 )
             })
         };
-        let signals = if way.leaves_by_signal() { [nth(2 * number)?, nth(2 * number + 1)?] } else { [0, 0] };
-        Ok(OwnRoute { way, number, payload_bytes, signals, slots: SLOTS, rings: 1 })
+        let signals = if way.leaves_by_signal() {
+            [nth(2 * number)?, nth(2 * number + 1)?]
+        } else {
+            [0, 0]
+        };
+        Ok(OwnRoute {
+            way,
+            number,
+            payload_bytes,
+            signals,
+            slots: SLOTS,
+            rings: 1,
+        })
     }
 
-    /// The same with so many rings of shared memory into its receiver, each from an endpoint of the sender's.
+    /// The same with so many rings of shared memory into its receiver, each from an endpoint of the
+    /// sender's.
     pub fn with_rings(self, rings: usize) -> OwnRoute {
         OwnRoute { rings, ..self }
     }
@@ -112,7 +131,9 @@ impl OwnRoute {
             Way::MqSignal => &["tx"],
             Way::SignalSignal | Way::Lane | Way::Direct => &[],
         };
-        ends.iter().map(|end| Ok(CString::new(self.queue(instance, end))?)).collect()
+        ends.iter()
+            .map(|end| Ok(CString::new(self.queue(instance, end))?))
+            .collect()
     }
 
     pub(super) fn name(&self, what: &str) -> String {
@@ -121,20 +142,40 @@ impl OwnRoute {
 
     /// Its part of the configuration. Writing to a string does not fail.
     fn toml(&self, instance: &str, depth: u64) -> String {
-        let OwnRoute { way, payload_bytes, .. } = self;
+        let OwnRoute {
+            way, payload_bytes, ..
+        } = self;
         let mut text = String::new();
         let names @ [tx, rx] = &["tx", "rx"].map(|end| self.name(end));
         for (end, process) in ["tx", "rx"].iter().zip(names) {
             let is_in = *end == "tx";
-            let by_signal = if is_in { way.enters_by_signal() } else { way.leaves_by_signal() };
-            let _ = writeln!(text, "[[process]]\nname = \"{process}\"\nabove_ceiling = \"warn\"");
-            let _ = writeln!(text, "[[endpoint]]\nname = \"{process}.msg\"\nowner = \"{process}\"");
-            let msgsize = if way.leaves_by_signal() { 8 } else { *payload_bytes };
+            let by_signal = if is_in {
+                way.enters_by_signal()
+            } else {
+                way.leaves_by_signal()
+            };
+            let _ = writeln!(
+                text,
+                "[[process]]\nname = \"{process}\"\nabove_ceiling = \"warn\""
+            );
+            let _ = writeln!(
+                text,
+                "[[endpoint]]\nname = \"{process}.msg\"\nowner = \"{process}\""
+            );
+            let msgsize = if way.leaves_by_signal() {
+                8
+            } else {
+                *payload_bytes
+            };
             let _ = if by_signal {
                 let signo = signame::name(self.signals[usize::from(!is_in)]);
                 writeln!(text, "kind = \"signal\"\nsignal = \"{signo}\"")
             } else if matches!(way, Way::Lane | Way::Direct) {
-                writeln!(text, "kind = \"lane\"\nmaxmsg = {}\nmsgsize = {msgsize}", self.slots)
+                writeln!(
+                    text,
+                    "kind = \"lane\"\nmaxmsg = {}\nmsgsize = {msgsize}",
+                    self.slots
+                )
             } else {
                 let queue = self.queue(instance, end);
                 writeln!(
@@ -148,8 +189,10 @@ impl OwnRoute {
             Way::Direct => "path = \"direct\"",
             _ => "",
         };
-        let _ =
-            writeln!(text, "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}");
+        let _ = writeln!(
+            text,
+            "[[route]]\nfrom = \"{tx}.msg\"\nto = [\"{rx}.msg\"]\nlane = \"lane\"\n{more}"
+        );
         for name in (1..self.rings).map(|n| self.source(n)) {
             let _ = writeln!(
                 text,
@@ -169,18 +212,35 @@ impl OwnRoute {
         let pid = i32::try_from(daemon.pid())?;
         let input = match self.way {
             Way::MqMq | Way::MqSignal => In::Queue(queue("tx")),
-            Way::SignalSignal => {
-                In::Signal { process: tx, daemon: DaemonPid::fixed(pid)?, signo: self.signals[0] }
-            }
-            Way::Lane | Way::Direct => In::Lane { process: tx, endpoint: sent },
+            Way::SignalSignal => In::Signal {
+                process: tx,
+                daemon: DaemonPid::fixed(pid)?,
+                signo: self.signals[0],
+            },
+            Way::Lane | Way::Direct => In::Lane {
+                process: tx,
+                endpoint: sent,
+            },
         };
         let output = match self.way {
             Way::MqMq => Out::Queue(queue("rx")),
-            Way::MqSignal | Way::SignalSignal => Out::Signal { process: rx, signo: self.signals[1] },
-            Way::Lane | Way::Direct => Out::Lane { process: rx, endpoint: received },
+            Way::MqSignal | Way::SignalSignal => Out::Signal {
+                process: rx,
+                signo: self.signals[1],
+            },
+            Way::Lane | Way::Direct => Out::Lane {
+                process: rx,
+                endpoint: received,
+            },
         };
         let name = format!("route {}", self.way.title());
-        Route::new(name, self.payload_bytes, input, output, daemon.socket().clone())
+        Route::new(
+            name,
+            self.payload_bytes,
+            input,
+            output,
+            daemon.socket().clone(),
+        )
     }
 }
 
@@ -200,7 +260,9 @@ pub struct LaneArgs {
 
 /// Messages that a queue of it holds: as many as an ordinary user may have.
 pub fn depth() -> u64 {
-    rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax).unwrap_or(10).clamp(1, 10)
+    rtcore::sys::limits::mq_sysctl(rtcore::sys::limits::MqSysctl::MsgMax)
+        .unwrap_or(10)
+        .clamp(1, 10)
 }
 
 /// The whole configuration.
@@ -211,13 +273,23 @@ pub fn config(
     cpu: usize,
     routes: &[OwnRoute],
 ) -> String {
-    let LaneArgs { lane_priority, lane_wait, .. } = lane;
-    let unisolated = if lane_wait == "block" { "" } else { "unisolated = true\n" };
+    let LaneArgs {
+        lane_priority,
+        lane_wait,
+        ..
+    } = lane;
+    let unisolated = if lane_wait == "block" {
+        ""
+    } else {
+        "unisolated = true\n"
+    };
     let mut text = format!(
         "[daemon]\nname = \"{instance}\"\nsocket = \"{}\"\nkeep_queues = false\n\
          [[lane]]\nname = \"lane\"\npriority = {lane_priority}\ncpu = {cpu}\nwait = \"{lane_wait}\"\n{unisolated}",
         socket.display()
     );
-    routes.iter().for_each(|route| text += &route.toml(instance, depth()));
+    routes
+        .iter()
+        .for_each(|route| text += &route.toml(instance, depth()));
     text
 }

@@ -43,15 +43,25 @@ impl Mechanism for Rings {
 
     fn sender(&self) -> anyhow::Result<Box<dyn Tx>> {
         let session = session(&self.socket, &self.sender)?;
-        let senders = self.endpoints.iter().map(|endpoint| session.sender(endpoint));
+        let senders = self
+            .endpoints
+            .iter()
+            .map(|endpoint| session.sender(endpoint));
         let senders = senders.collect::<Result<Vec<_>, _>>()?;
-        Ok(Box::new(RingsTx { senders, message: payload::buffer(self.payload_bytes), _session: session }))
+        Ok(Box::new(RingsTx {
+            senders,
+            message: payload::buffer(self.payload_bytes),
+            _session: session,
+        }))
     }
 
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>> {
         let endpoint = format!("{}.msg", self.receiver);
         let rx = LaneRx::open(&self.socket, &self.receiver, &endpoint, Wait::Poll)?;
-        Ok(Box::new(RingsRx { rx, count: self.endpoints.len() }))
+        Ok(Box::new(RingsRx {
+            rx,
+            count: self.endpoints.len(),
+        }))
     }
 }
 
@@ -64,9 +74,12 @@ struct RingsTx {
 impl Tx for RingsTx {
     fn send(&mut self, stamp: &Stamp) -> Result<(), Errno> {
         stamp.put_into(&mut self.message)?;
-        self.senders
-            .iter_mut()
-            .try_for_each(|sender| sender.try_send(&self.message).map(drop).map_err(|e| errno(&e)))
+        self.senders.iter_mut().try_for_each(|sender| {
+            sender
+                .try_send(&self.message)
+                .map(drop)
+                .map_err(|e| errno(&e))
+        })
     }
 }
 

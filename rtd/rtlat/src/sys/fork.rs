@@ -1,11 +1,12 @@
 //! A child that runs a part of this program (fork(2)).
 //!
-//! Constraint: the process has one thread. A child of several would inherit locks, the heap's among them, whose holders
-//! it does not have. The child writes its private pages anew one by one, and so does the parent: both touch
-//! again what they want present, and the child has no locked memory (mlockall(2)).
+//! Constraint: the process has one thread. A child of several would inherit locks, the heap's among
+//! them, whose holders it does not have. The child writes its private pages anew one by one, and so
+//! does the parent: both touch again what they want present, and the child has no locked memory
+//! (mlockall(2)).
 //!
-//! Invariant: the child never returns to the caller. Destructors of the caller's frames, exit handlers and buffers of
-//! the parent are the parent's alone.
+//! Invariant: the child never returns to the caller. Destructors of the caller's frames, exit
+//! handlers and buffers of the parent are the parent's alone.
 
 use rtcore::sys::context::named;
 use rtcore::sys::pidfd::Ending;
@@ -24,7 +25,8 @@ pub struct ForkedChild {
     ending: Option<Ending>,
 }
 
-/// Runs `work` in a child, whose exit status is what it returns. The child is killed when its parent dies.
+/// Runs `work` in a child, whose exit status is what it returns. The child is killed when its
+/// parent dies.
 ///
 /// Errors: the process has more than one thread; EAGAIN at RLIMIT_NPROC or pids.max; ENOMEM.
 pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<ForkedChild> {
@@ -35,8 +37,11 @@ pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<ForkedChild> {
         );
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
-    // Else the child would have a copy of what is not printed yet, and print it with its own first line.
-    io::stdout().flush().map_err(|e| named("cannot flush standard output", e))?;
+    // Else the child would have a copy of what is not printed yet, and print it with its own first
+    // line.
+    io::stdout()
+        .flush()
+        .map_err(|e| named("cannot flush standard output", e))?;
     let parent = rustix::process::getpid();
     // SAFETY: there is one thread (above), so the child has all that its copy of the process needs.
     match unsafe { libc::fork() } {

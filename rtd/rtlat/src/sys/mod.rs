@@ -1,8 +1,9 @@
-//! Kernel objects that the latency laboratory alone uses, one per file. The others are in `rtcore::sys`.
+//! Kernel objects that the latency laboratory alone uses, one per file. The others are in
+//! `rtcore::sys`.
 //!
-//! Contract, as there: everything here is RAII over a kernel object or a thin call on one, returns `io::Result` whose
-//! error text names the object, and keeps no global state. The rest of this crate has no unsafe code and does not touch
-//! libc, nix or rustix.
+//! Contract, as there: everything here is RAII over a kernel object or a thin call on one, returns
+//! `io::Result` whose error text names the object, and keeps no global state. The rest of this
+//! crate has no unsafe code and does not touch libc, nix or rustix.
 
 pub mod cheap;
 pub mod child;

@@ -1,8 +1,9 @@
-//! A mutex between processes that inherits priority and notices when its holder dies (pthread_mutexattr_setprotocol(3),
-//! pthread_mutexattr_setrobust(3)), in memory that children inherit.
+//! A mutex between processes that inherits priority and notices when its holder dies
+//! (pthread_mutexattr_setprotocol(3), pthread_mutexattr_setrobust(3)), in memory that children
+//! inherit.
 //!
-//! Invariant: memory of a mutex that is held is never unmapped here. The C library keeps a list of the robust mutexes
-//! that a thread holds, through the mutexes themselves.
+//! Invariant: memory of a mutex that is held is never unmapped here. The C library keeps a list of
+//! the robust mutexes that a thread holds, through the mutexes themselves.
 
 use super::inherited::{Inherited, Zeroed};
 use rtcore::sys::context::named;
@@ -25,8 +26,8 @@ struct Cell(UnsafeCell<libc::pthread_mutex_t>);
 
 // SAFETY: the calls of pthreads are made to be used by several threads at once.
 unsafe impl Sync for Cell {}
-// SAFETY: 1. pthread_mutex_t is a union of integers, bytes and pointers; 2. initialised as shared between processes
-// before anybody uses it (`new`).
+// SAFETY: 1. pthread_mutex_t is a union of integers, bytes and pointers; 2. initialised as shared
+// between processes before anybody uses it (`new`).
 unsafe impl Zeroed for Cell {}
 
 /// The mutex.
@@ -45,11 +46,13 @@ impl Mutex {
     ///
     /// Errors: ENOTSUP where the kernel has no priority-inheriting futexes.
     pub fn new() -> io::Result<Mutex> {
-        let mutex = Mutex { cell: ManuallyDrop::new(Inherited::new(1)?) };
+        let mutex = Mutex {
+            cell: ManuallyDrop::new(Inherited::new(1)?),
+        };
         let mut attributes = MaybeUninit::uninit();
         let at: *mut libc::pthread_mutexattr_t = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialised by the first call before the others use them; the memory is a
-        // pthread_mutex_t's, and nobody else knows it yet.
+        // SAFETY: the attributes are initialised by the first call before the others use them; the
+        // memory is a pthread_mutex_t's, and nobody else knows it yet.
         let rc = unsafe {
             [
                 libc::pthread_mutexattr_init(at),
@@ -62,7 +65,10 @@ impl Mutex {
         };
         match rc.into_iter().find(|&rc| rc != 0) {
             None => Ok(mutex),
-            Some(rc) => Err(named("priority-inheriting mutex", io::Error::from_raw_os_error(rc))),
+            Some(rc) => Err(named(
+                "priority-inheriting mutex",
+                io::Error::from_raw_os_error(rc),
+            )),
         }
     }
 
@@ -73,14 +79,20 @@ impl Mutex {
 
     /// Locks it, waits at most `timeout_ns` for whoever holds it.
     ///
-    /// Errors: ETIMEDOUT, also where the calling thread has it already; EOWNERDEAD: the holder ended without unlocking,
-    /// and from now on ENOTRECOVERABLE for everybody, as what it was about to say is lost.
+    /// Errors: ETIMEDOUT, also where the calling thread has it already; EOWNERDEAD: the holder
+    /// ended without unlocking, and from now on ENOTRECOVERABLE for everybody, as what it was about
+    /// to say is lost.
     #[inline]
     pub fn lock_within(&self, timeout_ns: u64) -> Call<()> {
         let until = clock::timespec(clock::monotonic_ns().saturating_add(timeout_ns));
         // SAFETY: initialised in `new`; the time is valid.
-        let rc = unsafe { pthread_mutex_clocklock(self.raw(), libc::CLOCK_MONOTONIC, &raw const until) };
-        self.outcome(if rc == libc::EINVAL { self.lock_by_wall_clock(timeout_ns) } else { rc })
+        let rc =
+            unsafe { pthread_mutex_clocklock(self.raw(), libc::CLOCK_MONOTONIC, &raw const until) };
+        self.outcome(if rc == libc::EINVAL {
+            self.lock_by_wall_clock(timeout_ns)
+        } else {
+            rc
+        })
     }
 
     /// Before glibc 2.35 or Linux 5.14 (FUTEX_LOCK_PI2) such a mutex waits by CLOCK_REALTIME alone.
@@ -104,7 +116,8 @@ impl Mutex {
         }
     }
 
-    /// Unlocks it; the waiter of the highest priority has it then. EPERM: the calling thread does not hold it.
+    /// Unlocks it; the waiter of the highest priority has it then. EPERM: the calling thread does
+    /// not hold it.
     #[inline]
     pub fn unlock(&self) -> Call<()> {
         // SAFETY: initialised in `new`.
@@ -171,10 +184,16 @@ mod tests {
     fn a_holder_that_dies_is_an_error_for_who_waits_and_for_everybody_after() {
         let mutex = Mutex::new().unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| mutex.lock_within(MOMENT_NS).unwrap()).join().unwrap();
+            scope
+                .spawn(|| mutex.lock_within(MOMENT_NS).unwrap())
+                .join()
+                .unwrap();
         });
         assert_eq!(mutex.lock_within(LONG_NS), Err(Errno(libc::EOWNERDEAD)));
-        assert_eq!(mutex.lock_within(LONG_NS), Err(Errno(libc::ENOTRECOVERABLE)));
+        assert_eq!(
+            mutex.lock_within(LONG_NS),
+            Err(Errno(libc::ENOTRECOVERABLE))
+        );
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl Pipe {
         Ok(())
     }
 
-    /// Takes `message.len()` bytes, or fewer if there are fewer; waits for the first. EINTR after a signal handler.
+    /// Takes `message.len()` bytes, or fewer if there are fewer; waits for the first. EINTR after a
+    /// signal handler.
     #[inline]
     pub fn read(&self, message: &mut [u8]) -> Call<usize> {
         Ok(rustix::io::read(&self.reader, message)?)

@@ -1,6 +1,7 @@
 //! A counting semaphore without a name in memory that forked children inherit (sem_overview(7)).
 //!
-//! sem_destroy(3) is not called: it does nothing on Linux, and the memory is freed with its last mapping.
+//! sem_destroy(3) is not called: it does nothing on Linux, and the memory is freed with its last
+//! mapping.
 
 use super::inherited::{Inherited, Zeroed};
 use rtcore::sys::context::named;
@@ -13,7 +14,8 @@ struct Cell(UnsafeCell<libc::sem_t>);
 
 // SAFETY: the calls of sem_overview(7) are made to be used by several threads at once.
 unsafe impl Sync for Cell {}
-// SAFETY: 1. sem_t is a union of integers and bytes; 2. initialised with pshared before anybody uses it (`new`).
+// SAFETY: 1. sem_t is a union of integers and bytes; 2. initialised with pshared before anybody
+// uses it (`new`).
 unsafe impl Zeroed for Cell {}
 
 /// The semaphore.
@@ -30,7 +32,9 @@ impl std::fmt::Debug for Semaphore {
 impl Semaphore {
     /// At zero.
     pub fn new() -> io::Result<Semaphore> {
-        let semaphore = Semaphore { cell: Inherited::new(1)? };
+        let semaphore = Semaphore {
+            cell: Inherited::new(1)?,
+        };
         // SAFETY: the memory is a sem_t's, and nobody else knows it yet.
         if unsafe { libc::sem_init(semaphore.raw(), 1, 0) } < 0 {
             return Err(named("semaphore", io::Error::last_os_error()));
@@ -47,14 +51,22 @@ impl Semaphore {
     #[inline]
     pub fn post(&self) -> Call<()> {
         // SAFETY: initialised in `new`.
-        if unsafe { libc::sem_post(self.raw()) } < 0 { Err(Errno::last()) } else { Ok(()) }
+        if unsafe { libc::sem_post(self.raw()) } < 0 {
+            Err(Errno::last())
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes one, waits for it if there is none (sem_wait(3)). EINTR after a signal handler.
     #[inline]
     pub fn wait(&self) -> Call<()> {
         // SAFETY: initialised in `new`.
-        if unsafe { libc::sem_wait(self.raw()) } < 0 { Err(Errno::last()) } else { Ok(()) }
+        if unsafe { libc::sem_wait(self.raw()) } < 0 {
+            Err(Errno::last())
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]

@@ -1,4 +1,5 @@
-//! Two connected sockets that keep messages apart (socketpair(2), SOCK_SEQPACKET of unix(7)), used in one direction.
+//! Two connected sockets that keep messages apart (socketpair(2), SOCK_SEQPACKET of unix(7)), used
+//! in one direction.
 
 use rtcore::sys::Call;
 use rtcore::sys::context::named;
@@ -22,25 +23,33 @@ impl SocketPair {
     /// Errors: EMFILE, ENFILE.
     pub fn new() -> io::Result<SocketPair> {
         let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
-        let (sender, receiver) = rustix::net::socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None)
-            .map_err(|e| named("socketpair", e))?;
+        let (sender, receiver) =
+            rustix::net::socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None)
+                .map_err(|e| named("socketpair", e))?;
         Ok(SocketPair { sender, receiver })
     }
 
-    /// Longest message in bytes: the send buffer (net.core.wmem_default) without what the kernel takes of it.
+    /// Longest message in bytes: the send buffer (net.core.wmem_default) without what the kernel
+    /// takes of it.
     pub fn message_bytes_max(&self) -> io::Result<usize> {
-        let buffer = sockopt::socket_send_buffer_size(&self.sender).map_err(|e| named("SO_SNDBUF", e))?;
+        let buffer =
+            sockopt::socket_send_buffer_size(&self.sender).map_err(|e| named("SO_SNDBUF", e))?;
         Ok(buffer.saturating_sub(RESERVED_BYTES))
     }
 
     /// Sends a message. EAGAIN: no room; EMSGSIZE: longer than [`SocketPair::message_bytes_max`].
     #[inline]
     pub fn send(&self, message: &[u8]) -> Call<()> {
-        rustix::net::send(&self.sender, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        rustix::net::send(
+            &self.sender,
+            message,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
-    /// Waits for a message: its length, of which `message` holds as much as it can. EINTR after a signal handler.
+    /// Waits for a message: its length, of which `message` holds as much as it can. EINTR after a
+    /// signal handler.
     #[inline]
     pub fn receive(&self, message: &mut [u8]) -> Call<usize> {
         let (_, length) = rustix::net::recv(&self.receiver, message, RecvFlags::TRUNC)?;
@@ -59,7 +68,10 @@ mod tests {
         pair.send(b"one").unwrap();
         pair.send(b"and two").unwrap();
         let mut message = [0; 5];
-        assert_eq!((pair.receive(&mut message), &message[..3]), (Ok(3), &b"one"[..]));
+        assert_eq!(
+            (pair.receive(&mut message), &message[..3]),
+            (Ok(3), &b"one"[..])
+        );
         assert_eq!((pair.receive(&mut message), &message), (Ok(7), b"and t"));
         let full = loop {
             if let Err(e) = pair.send(&message) {

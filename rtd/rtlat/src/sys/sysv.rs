@@ -1,7 +1,8 @@
 //! A System V message queue without a key (sysvipc(7), msgget(2) IPC_PRIVATE).
 //!
-//! Its number is seen by the whole ipc namespace (ipcs -q), so its mode lets its user alone use it. The kernel keeps it
-//! until somebody removes it: who made it does when it is dropped, a forked child does not.
+//! Its number is seen by the whole ipc namespace (ipcs -q), so its mode lets its user alone use it.
+//! The kernel keeps it until somebody removes it: who made it does when it is dropped, a forked
+//! child does not.
 
 use rtcore::sys::context::named;
 use rtcore::sys::{Call, Errno};
@@ -33,8 +34,12 @@ impl Sysctl {
         };
         let text = std::fs::read_to_string(path).map_err(|e| named(path, e))?;
         let text = text.trim();
-        let no_number =
-            || io::Error::new(io::ErrorKind::InvalidData, format!("{path}: `{text}` is not a number"));
+        let no_number = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{path}: `{text}` is not a number"),
+            )
+        };
         text.parse().map_err(|_| no_number())
     }
 }
@@ -50,7 +55,11 @@ pub struct Message {
 impl Message {
     /// Room for this many bytes, all zero and present.
     pub fn new(bytes: usize) -> Message {
-        Message { words: vec![1; 1 + bytes.div_ceil(size_of::<libc::c_long>())], bytes }.cleared()
+        Message {
+            words: vec![1; 1 + bytes.div_ceil(size_of::<libc::c_long>())],
+            bytes,
+        }
+        .cleared()
     }
 
     fn cleared(mut self) -> Message {
@@ -60,7 +69,8 @@ impl Message {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `words` has room for `bytes` bytes behind the first word (`new`), all of them written.
+        // SAFETY: `words` has room for `bytes` bytes behind the first word (`new`), all of them
+        // written.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().add(1).cast(), self.bytes) }
     }
 
@@ -86,7 +96,10 @@ impl Queue {
         // SAFETY: plain integers.
         let id = unsafe { libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600) };
         if id >= 0 {
-            return Ok(Queue { id, maker: rtcore::sys::sched::getpid() });
+            return Ok(Queue {
+                id,
+                maker: rtcore::sys::sched::getpid(),
+            });
         }
         let e = io::Error::last_os_error();
         let fix = match e.raw_os_error() {
@@ -96,7 +109,10 @@ impl Queue {
             }
             _ => "",
         };
-        Err(io::Error::new(e.kind(), format!("cannot make a System V message queue: {e}{fix}")))
+        Err(io::Error::new(
+            e.kind(),
+            format!("cannot make a System V message queue: {e}{fix}"),
+        ))
     }
 
     /// Its number, as ipcs(1) shows it.
@@ -113,8 +129,8 @@ impl Queue {
         if rc < 0 { Err(Errno::last()) } else { Ok(()) }
     }
 
-    /// Waits for the next message: its length (msgrcv(2)). EINTR after a signal handler; E2BIG: it is longer than
-    /// `message`; EIDRM: the queue was removed.
+    /// Waits for the next message: its length (msgrcv(2)). EINTR after a signal handler; E2BIG: it
+    /// is longer than `message`; EIDRM: the queue was removed.
     #[inline]
     pub fn receive(&self, message: &mut Message) -> Call<usize> {
         let at = message.words.as_mut_ptr().cast();
@@ -127,7 +143,8 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if self.maker == rtcore::sys::sched::getpid() {
-            // SAFETY: plain integers; removing needs no buffer. One that is gone already is what is wanted.
+            // SAFETY: plain integers; removing needs no buffer. One that is gone already is what is
+            // wanted.
             unsafe { libc::msgctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
         }
     }
@@ -156,10 +173,16 @@ mod tests {
         }
         for n in 0..3 {
             assert_eq!(queue.receive(&mut got), Ok(25));
-            assert_eq!((&got.bytes()[..25], &got.bytes()[25..]), (&[n; 25][..], &[0; 15][..]));
+            assert_eq!(
+                (&got.bytes()[..25], &got.bytes()[25..]),
+                (&[n; 25][..], &[0; 15][..])
+            );
         }
         queue.send(&sent).unwrap();
-        assert_eq!(queue.receive(&mut Message::new(24)), Err(Errno(libc::E2BIG)));
+        assert_eq!(
+            queue.receive(&mut Message::new(24)),
+            Err(Errno(libc::E2BIG))
+        );
         assert!(exists(id));
         drop(queue);
         assert!(!exists(id));
@@ -169,7 +192,8 @@ mod tests {
     fn a_full_queue_and_a_message_past_the_limit_are_errors() {
         let queue = Queue::new().unwrap();
         let message = Message::new(1024);
-        let full = (0..=Sysctl::Msgmnb.read().unwrap() / 1024).find_map(|_| queue.send(&message).err());
+        let full =
+            (0..=Sysctl::Msgmnb.read().unwrap() / 1024).find_map(|_| queue.send(&message).err());
         assert_eq!(full, Some(Errno::AGAIN));
         let long = Message::new(Sysctl::Msgmax.read().unwrap() + 1);
         assert_eq!(queue.send(&long), Err(Errno(libc::EINVAL)));

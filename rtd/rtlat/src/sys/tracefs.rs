@@ -1,5 +1,5 @@
-//! Control files of the kernel's trace (Documentation/trace/ftrace.rst), held open so that a real-time thread writes to
-//! them by one write(2) each.
+//! Control files of the kernel's trace (Documentation/trace/ftrace.rst), held open so that a
+//! real-time thread writes to them by one write(2) each.
 
 use rtcore::sys::context::named;
 use rtcore::sys::{Call, Errno};
@@ -12,13 +12,18 @@ use std::path::{Path, PathBuf};
 /// Where tracefs is mounted: since Linux 4.1, and before.
 pub const DIRECTORIES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// The first of [`DIRECTORIES`] with a trace in it, or one that we may not look into; none: it is not mounted.
+/// The first of [`DIRECTORIES`] with a trace in it, or one that we may not look into; none: it is
+/// not mounted.
 pub fn directory() -> Option<PathBuf> {
     let holds_trace = |directory: &&Path| match directory.join("tracing_on").symlink_metadata() {
         Ok(_) => true,
         Err(e) => e.kind() == io::ErrorKind::PermissionDenied,
     };
-    DIRECTORIES.iter().map(Path::new).find(holds_trace).map(Path::to_path_buf)
+    DIRECTORIES
+        .iter()
+        .map(Path::new)
+        .find(holds_trace)
+        .map(Path::to_path_buf)
 }
 
 /// Whether the kernel could mount one.
@@ -27,12 +32,14 @@ pub fn is_supported() -> bool {
         .is_ok_and(|text| text.split_whitespace().any(|w| w == "tracefs"))
 }
 
-/// A tracefs that is mounted nowhere: whoever holds it reaches it by [`Detached::path`], and it goes with it (fsmount(2)).
+/// A tracefs that is mounted nowhere: whoever holds it reaches it by [`Detached::path`], and it
+/// goes with it (fsmount(2)).
 #[derive(Debug)]
 pub struct Detached(OwnedFd);
 
 impl Detached {
-    /// Mounts one. Errors: EPERM without CAP_SYS_ADMIN, ENODEV on a kernel without it, ENOSYS before Linux 5.2.
+    /// Mounts one. Errors: EPERM without CAP_SYS_ADMIN, ENODEV on a kernel without it, ENOSYS
+    /// before Linux 5.2.
     pub fn mount() -> io::Result<Detached> {
         const CREATE: libc::c_uint = 6;
         let named = |e: io::Error| named("a tracefs of our own", e);
@@ -41,7 +48,16 @@ impl Detached {
         let context = owned(context).map_err(named)?;
         let null = std::ptr::null::<libc::c_char>();
         // SAFETY: this command takes no key and no value.
-        let rc = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, null, null, 0) };
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                CREATE,
+                null,
+                null,
+                0,
+            )
+        };
         if rc < 0 {
             return Err(named(io::Error::last_os_error()));
         }
@@ -75,13 +91,17 @@ impl Control {
     /// Opens one that exists. Errors: ENOENT, EACCES; the text names the file.
     pub fn open(path: &Path) -> io::Result<Control> {
         // Nothing here may block, whatever stands at that place.
-        let file = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
         file.map(Control).map_err(|e| named(path.display(), e))
     }
 
     /// One write(2), of all bytes or an error. Neither allocates nor blocks.
     pub fn write(&self, bytes: &[u8]) -> Call<()> {
-        // SAFETY: the bytes are readable for the length given, the descriptor is open while `self` is.
+        // SAFETY: the bytes are readable for the length given, the descriptor is open while `self`
+        // is.
         let n = unsafe { libc::write(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
         match usize::try_from(n) {
             Ok(n) if n == bytes.len() => Ok(()),
@@ -98,7 +118,10 @@ mod tests {
     #[test]
     fn what_is_absent_is_named() {
         let error = Control::open(Path::new("/nowhere/trace_marker")).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/trace_marker"), "{error}");
+        assert!(
+            error.to_string().contains("/nowhere/trace_marker"),
+            "{error}"
+        );
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
@@ -108,8 +131,18 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let refused = Control::open(&path);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(refused.unwrap_err().raw_os_error(), None, "the text names the file");
-        assert_eq!(Control::open(Path::new("/dev/full")).unwrap().write(b"0"), Err(Errno(libc::ENOSPC)));
-        assert_eq!(Control::open(Path::new("/dev/null")).unwrap().write(b"0"), Ok(()));
+        assert_eq!(
+            refused.unwrap_err().raw_os_error(),
+            None,
+            "the text names the file"
+        );
+        assert_eq!(
+            Control::open(Path::new("/dev/full")).unwrap().write(b"0"),
+            Err(Errno(libc::ENOSPC))
+        );
+        assert_eq!(
+            Control::open(Path::new("/dev/null")).unwrap().write(b"0"),
+            Ok(())
+        );
     }
 }

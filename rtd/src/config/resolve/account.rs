@@ -1,7 +1,7 @@
 //! Whom the daemon becomes, and what it then cannot do any more without a capability.
 //!
-//! Constraint: only what is certain is an error. Where a `[[process]]` may be of any user, the registration of one that
-//! cannot be served is refused.
+//! Constraint: only what is certain is an error. Where a `[[process]]` may be of any user, the
+//! registration of one that cannot be served is refused.
 
 use super::processes;
 use super::{Context, whole_file};
@@ -14,7 +14,11 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     let daemon = &cx.config.daemon;
     if let (Some(group), true) = (daemon.group.at(), daemon.user.is_absent()) {
         let fix = "remove `group`\nadd `user`, the account that rtd becomes";
-        cx.report.error(&group.place, "`group` says in which group `user` is, and there is no `user`", fix);
+        cx.report.error(
+            &group.place,
+            "`group` says in which group `user` is, and there is no `user`",
+            fix,
+        );
     }
     let uid = processes::account(cx, &daemon.user, "user")?;
     let gid = if daemon.group.is_absent() {
@@ -32,7 +36,10 @@ pub fn changed(cx: &Context<'_, '_, '_>, to: Option<Account>) -> Option<Account>
 }
 
 fn own(machine: &Machine) -> Account {
-    Account { uid: machine.uid, gid: machine.gid }
+    Account {
+        uid: machine.uid,
+        gid: machine.gid,
+    }
 }
 
 /// The capabilities that rtd lacks to become this account. The groups are given up with any change.
@@ -52,8 +59,18 @@ fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
         return;
     }
     let user = daemon.user.place_or(&whole_file());
-    let place = if to.uid == from.uid { daemon.group.place_or(&user) } else { user };
-    let (Account { uid, gid }, Account { uid: own, gid: own_group }) = (to, from);
+    let place = if to.uid == from.uid {
+        daemon.group.place_or(&user)
+    } else {
+        user
+    };
+    let (
+        Account { uid, gid },
+        Account {
+            uid: own,
+            gid: own_group,
+        },
+    ) = (to, from);
     let message = format!(
         "rtd would become uid {uid} gid {gid}, and as uid {own} gid {own_group} has not {} for that",
         lacks.join(" and ")
@@ -73,13 +90,17 @@ fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {
         Err(reason) => format!("the group of uid {uid} could not be looked up: {reason}"),
     };
     let place = cx.config.daemon.user.place_or(&whole_file());
-    cx.report.error(&place, message, "group = (the number of its group)");
+    cx.report
+        .error(&place, message, "group = (the number of its group)");
     None
 }
 
 /// Reports what the daemon could not do as the user it will be.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
+    let uid = plan
+        .daemon
+        .account
+        .map_or(cx.machine.uid, |account| account.uid);
     if uid == 0 {
         return;
     }
@@ -93,8 +114,11 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
     }
     let mut told = vec![false; plan.endpoints.len()];
     for (id, process) in needs::signalled(plan) {
-        let Some(other) = process.uid.filter(|other| *other != uid) else { continue };
-        let (Some(endpoint), Some(written)) = (plan.endpoints.get(id), cx.config.endpoint.get(id)) else {
+        let Some(other) = process.uid.filter(|other| *other != uid) else {
+            continue;
+        };
+        let (Some(endpoint), Some(written)) = (plan.endpoints.get(id), cx.config.endpoint.get(id))
+        else {
             continue;
         };
         if std::mem::replace(&mut told[id], true) {
@@ -110,7 +134,8 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
              user = {uid} in [[process]] `{}`",
             cx.machine.program, process.name
         );
-        cx.report.error(&written.owner.place_or(&written.place), message, fix);
+        cx.report
+            .error(&written.owner.place_or(&written.place), message, fix);
     }
 }
 

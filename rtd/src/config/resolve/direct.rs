@@ -1,7 +1,8 @@
 //! Direct routes: from one process into the memory of another, with no thread of rtd in between.
 //!
-//! What only such a thread could do (wait in front of a full target, police, copy to several, translate) is
-//! refused where the route asks for it. What a lane says for its routes in general does not apply to these.
+//! What only such a thread could do (wait in front of a full target, police, copy to several,
+//! translate) is refused where the route asks for it. What a lane says for its routes in general
+//! does not apply to these.
 
 use super::Context;
 use super::names::Target;
@@ -40,7 +41,11 @@ pub fn check(
                     "`{}` is a group: a direct route goes to one endpoint, because rtd does not choose a member for its messages",
                     at.value
                 );
-                cx.report.error(&at.place, message, "path = \"routed\"\nname one lane endpoint in `to`");
+                cx.report.error(
+                    &at.place,
+                    message,
+                    "path = \"routed\"\nname one lane endpoint in `to`",
+                );
             }
             Some(Target::Endpoint(id)) => end(cx, id, endpoints, &at.place),
             None => {}
@@ -61,38 +66,54 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         ("rejoin", place(&route.rejoin)),
         ("mq_priority", place(&route.mq_priority)),
     ];
-    for (key, place) in keys.into_iter().filter_map(|(key, place)| Some((key, place?))) {
-        let message = format!("`{key}` has no effect on a direct route: its messages pass no thread of rtd");
-        cx.report.error(place, message, format!("remove `{key}`\npath = \"routed\""));
+    for (key, place) in keys
+        .into_iter()
+        .filter_map(|(key, place)| Some((key, place?)))
+    {
+        let message =
+            format!("`{key}` has no effect on a direct route: its messages pass no thread of rtd");
+        cx.report
+            .error(place, message, format!("remove `{key}`\npath = \"routed\""));
     }
 }
 
 fn end(cx: &mut Context<'_, '_, '_>, id: EndpointId, all: &[EndpointPlan], place: &Place) {
-    let Some(endpoint) = all.get(id).filter(|_| is_certain(cx, id)) else { return };
+    let Some(endpoint) = all.get(id).filter(|_| is_certain(cx, id)) else {
+        return;
+    };
     if !matches!(endpoint.kind, EndpointKind::Ring(_)) {
         let message = format!(
             "`{}` is of kind \"{}\": a direct route goes from a lane endpoint to a lane endpoint",
             endpoint.name,
             endpoint.kind.name()
         );
-        let fix = format!("path = \"routed\"\nkind = \"lane\" (endpoint `{}`)", endpoint.name);
+        let fix = format!(
+            "path = \"routed\"\nkind = \"lane\" (endpoint `{}`)",
+            endpoint.name
+        );
         cx.report.error(place, message, fix);
     }
 }
 
 /// What the sender does when the ring is full: it is told, or waits a bounded time.
 pub fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>) -> Overflow {
-    let possible = |overflow: Overflow| matches!(overflow, Overflow::Reject | Overflow::Block { .. });
+    let possible =
+        |overflow: Overflow| matches!(overflow, Overflow::Reject | Overflow::Block { .. });
     if let Some(at) = route.overflow.at() {
         if !possible(at.value.0) {
-            let message = "a direct route cannot displace: messages in the ring belong to the receiver";
+            let message =
+                "a direct route cannot displace: messages in the ring belong to the receiver";
             let fix = "overflow = \"reject\"\noverflow = \"block:500\"\npath = \"routed\"";
             cx.report.error(&at.place, message, fix);
         }
         return at.value.0;
     }
-    let lanes = lane.and_then(|lane| lane.overflow.get()).map(|overflow| overflow.0);
-    lanes.filter(|overflow| possible(*overflow)).unwrap_or(Overflow::Reject)
+    let lanes = lane
+        .and_then(|lane| lane.overflow.get())
+        .map(|overflow| overflow.0);
+    lanes
+        .filter(|overflow| possible(*overflow))
+        .unwrap_or(Overflow::Reject)
 }
 
 /// Reports direct routes whose source another route reads too: the ring has one consumer.
@@ -106,7 +127,9 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
         let reads = |(at, other): &(usize, &RoutePlan)| {
             *at != id && other.from == route.from && (other.path == Path::Routed || *at < id)
         };
-        let Some((_, other)) = routes.iter().enumerate().find(reads) else { continue };
+        let Some((_, other)) = routes.iter().enumerate().find(reads) else {
+            continue;
+        };
         let from = written.from.get().map_or("?", String::as_str);
         let message = format!(
             "route `{}` reads `{from}` too: only the receiver of a direct route reads its messages",
@@ -118,6 +141,7 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
         } else {
             fix
         };
-        cx.report.error(&written.path.place_or(&written.place), message, fix);
+        cx.report
+            .error(&written.path.place_or(&written.place), message, fix);
     }
 }

@@ -1,4 +1,5 @@
-//! Endpoints: owners that exist; the rest is what their kinds make of their keys ([`crate::endpoint`]).
+//! Endpoints: owners that exist; the rest is what their kinds make of their keys
+//! ([`crate::endpoint`]).
 
 use super::{Context, names::Names};
 use crate::config::sections::Endpoint;
@@ -9,9 +10,17 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<EndpointPlan> {
     let config = cx.config;
     let mut endpoints = Vec::with_capacity(config.endpoint.len());
     for written in &config.endpoint {
-        let name = written.name.get().map(|name| name.0.clone()).unwrap_or_default();
+        let name = written
+            .name
+            .get()
+            .map(|name| name.0.clone())
+            .unwrap_or_default();
         let owner = owner(cx, written);
-        endpoints.push(EndpointPlan { name, owner, kind: written.keys.resolve(cx, written) });
+        endpoints.push(EndpointPlan {
+            name,
+            owner,
+            kind: written.keys.resolve(cx, written),
+        });
     }
     endpoints
 }

@@ -1,4 +1,5 @@
-//! What the routes make of the endpoints together: who is read in which lane, circles, and what nobody uses.
+//! What the routes make of the endpoints together: who is read in which lane, circles, and what
+//! nobody uses.
 
 use super::names::Target;
 use super::{Context, list_without, whole_file};
@@ -7,11 +8,13 @@ use crate::config::reader::Field;
 use crate::config::sections::Group;
 use crate::config::values::Name;
 use crate::endpoint::EndpointKind;
-use crate::plan::{EndpointId, EndpointPlan, Path, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan};
+use crate::plan::{
+    EndpointId, EndpointPlan, Path, Plan, RouteId, RoutePlan, SourcePlan, TargetPlan,
+};
 use std::collections::HashMap;
 
-/// The endpoints that threads read, in the order of the file. One thread reads a source, so all its routes are
-/// in one lane. What goes direct is read by its receiver.
+/// The endpoints that threads read, in the order of the file. One thread reads a source, so all its
+/// routes are in one lane. What goes direct is read by its receiver.
 pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<SourcePlan> {
     let mut sources: Vec<SourcePlan> = Vec::new();
     let mut by_endpoint: HashMap<EndpointId, usize> = HashMap::new();
@@ -21,24 +24,40 @@ pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<Source
         if !known || route.path == Path::Direct {
             continue;
         }
-        let Some(source) = by_endpoint.get(&route.from).and_then(|at| sources.get_mut(*at)) else {
+        let Some(source) = by_endpoint
+            .get(&route.from)
+            .and_then(|at| sources.get_mut(*at))
+        else {
             by_endpoint.insert(route.from, sources.len());
-            sources.push(SourcePlan { endpoint: route.from, lane: route.lane, routes: vec![id] });
+            sources.push(SourcePlan {
+                endpoint: route.from,
+                lane: route.lane,
+                routes: vec![id],
+            });
             continue;
         };
         source.routes.push(id);
         if source.lane == route.lane {
             continue;
         }
-        let lane_name =
-            |at: usize| config.lane.get(at).and_then(|lane| lane.name.get()).map_or("?", |n| &n.0);
+        let lane_name = |at: usize| {
+            config
+                .lane
+                .get(at)
+                .and_then(|lane| lane.name.get())
+                .map_or("?", |n| &n.0)
+        };
         let (first, this) = (lane_name(source.lane), lane_name(route.lane));
         let from = written.from.get().map_or("?", String::as_str);
         let message = format!(
             "`{from}` is read in lane `{first}` already: one thread reads it, in one lane, not in `{this}` too"
         );
         let place = written.lane.place_or(&written.place);
-        cx.report.error(&place, message, format!("lane = \"{first}\"\na source of its own for this lane"));
+        cx.report.error(
+            &place,
+            message,
+            format!("lane = \"{first}\"\na source of its own for this lane"),
+        );
     }
     sources
 }
@@ -46,17 +65,24 @@ pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<Source
 /// Reports chains of routes that come back to where they began.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     for (route, path) in circles(plan) {
-        let names: Vec<&str> =
-            path.iter().filter_map(|id| plan.endpoints.get(*id)).map(|e| e.name.as_str()).collect();
-        let Some(written) = cx.config.route.get(route) else { continue };
-        let closing = path.last().and_then(|end| written.to.iter().find(|at| leads_to(cx, &at.value, *end)));
+        let names: Vec<&str> = path
+            .iter()
+            .filter_map(|id| plan.endpoints.get(*id))
+            .map(|e| e.name.as_str())
+            .collect();
+        let Some(written) = cx.config.route.get(route) else {
+            continue;
+        };
+        let closing = path
+            .last()
+            .and_then(|end| written.to.iter().find(|at| leads_to(cx, &at.value, *end)));
         let place = closing.map_or(&written.place, |at| &at.place);
         let message = format!("messages would go round for ever: {}", names.join(" -> "));
         let without = closing.and_then(|at| list_without("to", &written.to, &at.place));
         let without = without.unwrap_or_else(|| "remove this route".to_owned());
-        let more =
-            "name another endpoint in `to`: rtd stands between two queues, and the receiver opens the second";
-        cx.report.error(place, message, format!("{without}\n{more}"));
+        let more = "name another endpoint in `to`: rtd stands between two queues, and the receiver opens the second";
+        cx.report
+            .error(place, message, format!("{without}\n{more}"));
     }
 }
 
@@ -66,23 +92,38 @@ fn leads_to(cx: &Context<'_, '_, '_>, name: &str, endpoint: EndpointId) -> bool 
     match cx.names.targets.get(name) {
         Some(Target::Endpoint(id)) => *id == endpoint,
         Some(Target::Group(id)) => {
-            let members = cx.config.group.get(*id).map(|group| group.members.as_slice()).unwrap_or_default();
-            members.iter().any(|member| end.is_some_and(|end| end.0 == member.value))
+            let members = cx
+                .config
+                .group
+                .get(*id)
+                .map(|group| group.members.as_slice())
+                .unwrap_or_default();
+            members
+                .iter()
+                .any(|member| end.is_some_and(|end| end.0 == member.value))
         }
         None => false,
     }
 }
 
-/// Each route that closes a circle, with the endpoints on the way round (the first one again at the end).
+/// Each route that closes a circle, with the endpoints on the way round (the first one again at the
+/// end).
 ///
 /// Depth first without recursion: a chain may be as long as there are endpoints.
 pub fn circles(plan: &Plan) -> Vec<(RouteId, Vec<EndpointId>)> {
     let mut out: Vec<Vec<(RouteId, EndpointId)>> = vec![Vec::new(); plan.endpoints.len()];
     for (id, route) in plan.routes.iter().enumerate() {
         if let Some(out) = out.get_mut(route.from) {
-            let comes_out =
-                |to: &&EndpointId| plan.endpoints.get(**to).is_some_and(|e| e.kind.policy().feeds_itself());
-            let to = route.to.iter().flat_map(TargetPlan::endpoints).filter(comes_out);
+            let comes_out = |to: &&EndpointId| {
+                plan.endpoints
+                    .get(**to)
+                    .is_some_and(|e| e.kind.policy().feeds_itself())
+            };
+            let to = route
+                .to
+                .iter()
+                .flat_map(TargetPlan::endpoints)
+                .filter(comes_out);
             out.extend(to.map(|to| (id, *to)));
         }
     }
@@ -128,10 +169,17 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
     let config = cx.config;
     if config.route.is_empty() {
-        cx.report.warning(&whole_file(), "there is no [[route]]: rtd would have nothing to do", "[[route]]");
+        cx.report.warning(
+            &whole_file(),
+            "there is no [[route]]: rtd would have nothing to do",
+            "[[route]]",
+        );
         return;
     }
-    let lanes_known = plan.routes.iter().all(|route| route.lane < config.lane.len());
+    let lanes_known = plan
+        .routes
+        .iter()
+        .all(|route| route.lane < config.lane.len());
     for (id, lane) in config.lane.iter().enumerate().filter(|_| lanes_known) {
         if !plan.routes.iter().any(|route| route.lane == id) {
             warn(cx, &lane.name, &lane.place, "lane", "no route is in it");
@@ -139,13 +187,23 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
     let written = config.endpoint.iter().zip(&plan.endpoints);
     let ownerless = |e: &EndpointPlan| !matches!(e.kind, EndpointKind::Ring(_));
-    let owners_known =
-        written.clone().all(|(e, made)| made.owner.is_some() || (e.owner.is_absent() && ownerless(made)));
+    let owners_known = written
+        .clone()
+        .all(|(e, made)| made.owner.is_some() || (e.owner.is_absent() && ownerless(made)));
     for (id, process) in config.process.iter().enumerate().filter(|_| owners_known) {
         let name = process.name.get().map(|name| &name.0);
-        let filters = |g: &Group| [&g.process_group_of, &g.session_of].iter().any(|f| f.get() == name);
+        let filters = |g: &Group| {
+            [&g.process_group_of, &g.session_of]
+                .iter()
+                .any(|f| f.get() == name)
+        };
         let named = name.is_some() && config.group.iter().any(filters);
-        if !named && !plan.endpoints.iter().any(|endpoint| endpoint.owner == Some(id)) {
+        if !named
+            && !plan
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.owner == Some(id))
+        {
             warn(
                 cx,
                 &process.name,
@@ -162,13 +220,30 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     for (id, endpoint) in config.endpoint.iter().enumerate() {
         let read = plan.routes.iter().any(|route| route.from == id);
         if !read && !sunk.get(id).copied().unwrap_or(false) {
-            warn(cx, &endpoint.name, &endpoint.place, "endpoint", "no route reads it or sends to it");
+            warn(
+                cx,
+                &endpoint.name,
+                &endpoint.place,
+                "endpoint",
+                "no route reads it or sends to it",
+            );
         }
     }
     for group in &config.group {
         let name = group.name.get().map(|name| name.0.as_str());
-        if !config.route.iter().flat_map(|route| &route.to).any(|at| Some(at.value.as_str()) == name) {
-            warn(cx, &group.name, &group.place, "group", "no route sends to it");
+        if !config
+            .route
+            .iter()
+            .flat_map(|route| &route.to)
+            .any(|at| Some(at.value.as_str()) == name)
+        {
+            warn(
+                cx,
+                &group.name,
+                &group.place,
+                "group",
+                "no route sends to it",
+            );
         }
     }
 }
@@ -184,7 +259,10 @@ fn targets_known(cx: &Context<'_, '_, '_>) -> bool {
             && route.to.iter().all(|at| known(&at.value))
     });
     routes
-        && config.group.iter().all(|g| !g.members.is_empty() && g.members.iter().all(|at| known(&at.value)))
+        && config
+            .group
+            .iter()
+            .all(|g| !g.members.is_empty() && g.members.iter().all(|at| known(&at.value)))
 }
 
 fn warn(cx: &mut Context<'_, '_, '_>, name: &Field<Name>, place: &Place, what: &str, why: &str) {
@@ -192,7 +270,10 @@ fn warn(cx: &mut Context<'_, '_, '_>, name: &Field<Name>, place: &Place, what: &
     if cx.names.second.contains(&place.key) {
         return;
     }
-    let place = Place { span: at.place.span.clone(), key: place.key.clone() };
+    let place = Place {
+        span: at.place.span.clone(),
+        key: place.key.clone(),
+    };
     cx.report.warning(
         &place,
         format!("{what} `{}` is not used: {why}", at.value.0),

@@ -29,7 +29,11 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<Made> {
             owners(cx, group);
         }
         let mode = group.mode.get().map_or(GroupMode::All, |mode| mode.0);
-        groups.push(Made { mode, members, filter });
+        groups.push(Made {
+            mode,
+            members,
+            filter,
+        });
     }
     groups
 }
@@ -40,13 +44,15 @@ fn members(cx: &mut Context<'_, '_, '_>, group: &Group) -> Vec<EndpointId> {
         match cx.names.targets.get(&at.value).copied() {
             Some(Target::Endpoint(id)) if members.contains(&id) => {
                 let message = format!("`{}` is a member already", at.value);
-                cx.report.error(&at.place, message, list_line("members", names(group)));
+                cx.report
+                    .error(&at.place, message, list_line("members", names(group)));
             }
             Some(Target::Endpoint(id)) => members.push(id),
             Some(Target::Group(_)) => {
                 let message = format!("`{}` is a group; members are endpoints", at.value);
                 let without = list_without("members", &group.members, &at.place);
-                let fix = without.unwrap_or_else(|| format!("name the members of `{}` instead", at.value));
+                let fix = without
+                    .unwrap_or_else(|| format!("name the members of `{}` instead", at.value));
                 cx.report.error(&at.place, message, fix);
             }
             None => {
@@ -66,11 +72,17 @@ fn names(group: &Group) -> impl Iterator<Item = &str> {
 fn filter(cx: &mut Context<'_, '_, '_>, group: &Group) -> Option<Filter> {
     if let (Some(_), Some(second)) = (group.process_group_of.at(), group.session_of.at()) {
         let message = "a group filters by `process_group_of` or by `session_of`, not by both";
-        cx.report.error(&second.place, message, "remove `session_of`\nremove `process_group_of`");
+        cx.report.error(
+            &second.place,
+            message,
+            "remove `session_of`\nremove `process_group_of`",
+        );
     }
     let process_group = process(cx, &group.process_group_of, "process_group_of");
     let session = process(cx, &group.session_of, "session_of");
-    process_group.map(Filter::ProcessGroupOf).or(session.map(Filter::SessionOf))
+    process_group
+        .map(Filter::ProcessGroupOf)
+        .or(session.map(Filter::SessionOf))
 }
 
 fn process(cx: &mut Context<'_, '_, '_>, field: &Field<String>, key: &str) -> Option<usize> {
@@ -87,8 +99,14 @@ fn process(cx: &mut Context<'_, '_, '_>, field: &Field<String>, key: &str) -> Op
 fn owners(cx: &mut Context<'_, '_, '_>, group: &Group) {
     let config = cx.config;
     for at in &group.members {
-        let Some(Target::Endpoint(id)) = cx.names.targets.get(&at.value).copied() else { continue };
-        if config.endpoint.get(id).is_some_and(|endpoint| endpoint.owner.is_absent()) {
+        let Some(Target::Endpoint(id)) = cx.names.targets.get(&at.value).copied() else {
+            continue;
+        };
+        if config
+            .endpoint
+            .get(id)
+            .is_some_and(|endpoint| endpoint.owner.is_absent())
+        {
             let message = format!(
                 "no process owns `{}`: which members count goes by the process group or session of their owners",
                 at.value

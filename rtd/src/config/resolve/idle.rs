@@ -6,7 +6,9 @@ use rtcore::sys::idle::DEVICE;
 
 /// The request, and a warning where this process cannot make it.
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> DmaLatency {
-    let Some(at) = cx.config.daemon.cpu_dma_latency.at() else { return DmaLatency::Unset };
+    let Some(at) = cx.config.daemon.cpu_dma_latency.at() else {
+        return DmaLatency::Unset;
+    };
     let Err(why) = &cx.machine.cpu_dma_latency else {
         return DmaLatency::HeldAtUs(i32::try_from(at.value.0).unwrap_or(i32::MAX));
     };

@@ -17,9 +17,17 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<LanePlan> {
         check_cpu(cx, lane);
         check_wait(cx, lane);
         let watch = watch::lane(cx, lane, wait_of(lane));
-        let priority = lane.priority.get().and_then(|p| u8::try_from(p.0).ok()).unwrap_or(1);
+        let priority = lane
+            .priority
+            .get()
+            .and_then(|p| u8::try_from(p.0).ok())
+            .unwrap_or(1);
         lanes.push(LanePlan {
-            name: lane.name.get().map(|name| name.0.clone()).unwrap_or_default(),
+            name: lane
+                .name
+                .get()
+                .map(|name| name.0.clone())
+                .unwrap_or_default(),
             priority,
             cpu: lane.cpu.get().map_or(0, |cpu| cpu.count()),
             wait: wait_of(lane),
@@ -41,16 +49,26 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
     if let Some(existing) = &cx.machine.cpus_existing
         && !existing.contains(&cpu)
     {
-        let message = format!("CPU {cpu} does not exist or is offline; online are {}", show_list(existing));
-        let allowed =
-            |cpu: &&usize| cx.machine.cpus_allowed.as_ref().is_none_or(|allowed| allowed.contains(*cpu));
+        let message = format!(
+            "CPU {cpu} does not exist or is offline; online are {}",
+            show_list(existing)
+        );
+        let allowed = |cpu: &&usize| {
+            cx.machine
+                .cpus_allowed
+                .as_ref()
+                .is_none_or(|allowed| allowed.contains(*cpu))
+        };
         let usable: Vec<usize> = existing.iter().filter(allowed).copied().collect();
         let fix = format!("cpu = {}", usable_cpu(cx, lane, &usable));
         cx.report.error(&at.place, message, fix);
     } else if let Some(allowed) = &cx.machine.cpus_allowed
         && !allowed.contains(&cpu)
     {
-        let message = format!("CPU {cpu} is not allowed to this process; allowed are {}", show_list(allowed));
+        let message = format!(
+            "CPU {cpu} is not allowed to this process; allowed are {}",
+            show_list(allowed)
+        );
         let first = usable_cpu(cx, lane, allowed);
         let fix = format!(
             "cpu = {first}\nAllowedCPUs={} in the [Slice] or [Service] section that holds the unit\n\
@@ -64,12 +82,21 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
 /// A CPU on which no other lane has this one's priority, if there is one.
 fn usable_cpu(cx: &Context<'_, '_, '_>, lane: &Lane, cpus: &[usize]) -> usize {
     let taken = |cpu: &&usize| {
-        let mut others = cx.config.lane.iter().filter(|other| other.place != lane.place);
+        let mut others = cx
+            .config
+            .lane
+            .iter()
+            .filter(|other| other.place != lane.place);
         others.any(|o| {
-            o.cpu.get().is_some_and(|c| c.count() == **cpu) && o.priority.get() == lane.priority.get()
+            o.cpu.get().is_some_and(|c| c.count() == **cpu)
+                && o.priority.get() == lane.priority.get()
         })
     };
-    cpus.iter().find(|cpu| !taken(cpu)).or(cpus.first()).copied().unwrap_or(0)
+    cpus.iter()
+        .find(|cpu| !taken(cpu))
+        .or(cpus.first())
+        .copied()
+        .unwrap_or(0)
 }
 
 fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
@@ -79,14 +106,16 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         let message = "`unisolated` has an effect with wait = \"poll\" only";
         cx.report.warning(&at.place, message, "remove `unisolated`");
     }
-    let (true, false, Some(at), Some(cpu)) = (polls, unisolated, lane.wait.at(), lane.cpu.get()) else {
+    let (true, false, Some(at), Some(cpu)) = (polls, unisolated, lane.wait.at(), lane.cpu.get())
+    else {
         return;
     };
     let cpu = cpu.count();
     match &cx.machine.cpus_isolated {
         None => {
-            let message =
-                format!("`poll` needs an isolated CPU; whether CPU {cpu} is one cannot be read here");
+            let message = format!(
+                "`poll` needs an isolated CPU; whether CPU {cpu} is one cannot be read here"
+            );
             cx.report.warning(&at.place, message, "unisolated = true");
         }
         Some(isolated) if !isolated.contains(&cpu) => {
@@ -94,8 +123,9 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
                 "`poll` never lets go of CPU {cpu}, which is not isolated (isolated: {})",
                 show_list(isolated)
             );
-            let fix =
-                format!("wait = \"spin:50\"\nboot with isolcpus={cpu} nohz_full={cpu}\nunisolated = true");
+            let fix = format!(
+                "wait = \"spin:50\"\nboot with isolcpus={cpu} nohz_full={cpu}\nunisolated = true"
+            );
             cx.report.error(&at.place, message, fix);
         }
         Some(_) => {}
@@ -106,9 +136,14 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
 fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
     let lanes = &cx.config.lane;
     for (index, lane) in lanes.iter().enumerate() {
-        let (Some(cpu), Some(priority)) = (lane.cpu.get(), lane.priority.at()) else { continue };
+        let (Some(cpu), Some(priority)) = (lane.cpu.get(), lane.priority.at()) else {
+            continue;
+        };
         let on_cpu = |other: &&Lane| other.cpu.get() == Some(cpu);
-        let same = lanes[..index].iter().filter(on_cpu).find(|o| o.priority.get() == Some(&priority.value));
+        let same = lanes[..index]
+            .iter()
+            .filter(on_cpu)
+            .find(|o| o.priority.get() == Some(&priority.value));
         if let Some(other) = same {
             let message = format!(
                 "lanes `{}` and `{}` both have priority {} on CPU {}: neither could preempt the other",
@@ -117,8 +152,10 @@ fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
                 priority.value.0,
                 cpu.0
             );
-            let fix = free_priority(lanes, cpu.0, priority.value.0)
-                .map_or_else(|| "cpu = (another one)".to_owned(), |free| format!("priority = {free}"));
+            let fix = free_priority(lanes, cpu.0, priority.value.0).map_or_else(
+                || "cpu = (another one)".to_owned(),
+                |free| format!("priority = {free}"),
+            );
             cx.report.error(&priority.place, message, fix);
         }
         let below = |o: &&Lane| o.priority.get().is_some_and(|p| p.0 < priority.value.0);
@@ -132,7 +169,8 @@ fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
                 cpu.0,
                 label(starved)
             );
-            cx.report.error(&place, message, "wait = \"block\"\ncpu = (one of its own)");
+            cx.report
+                .error(&place, message, "wait = \"block\"\ncpu = (one of its own)");
         }
     }
 }
@@ -140,24 +178,28 @@ fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
 /// The nearest priority on a CPU that no lane has.
 fn free_priority(lanes: &[Lane], cpu: u64, near: u64) -> Option<u64> {
     let taken = |p: u64| {
-        lanes
-            .iter()
-            .any(|l| l.cpu.get().is_some_and(|c| c.0 == cpu) && l.priority.get().is_some_and(|q| q.0 == p))
+        lanes.iter().any(|l| {
+            l.cpu.get().is_some_and(|c| c.0 == cpu) && l.priority.get().is_some_and(|q| q.0 == p)
+        })
     };
-    (1..=98).filter(|p| !taken(*p)).min_by_key(|p| p.abs_diff(near))
+    (1..=98)
+        .filter(|p| !taken(*p))
+        .min_by_key(|p| p.abs_diff(near))
 }
 
 fn label(lane: &Lane) -> &str {
     lane.name.get().map_or("?", |name| name.0.as_str())
 }
 
-/// One thread reads all sources of a lane that spins or polls: it can sleep in one source only, or in the words
-/// of several rings, and a route that holds it would hold them all.
+/// One thread reads all sources of a lane that spins or polls: it can sleep in one source only, or
+/// in the words of several rings, and a route that holds it would hold them all.
 pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (id, (lane, written)) in plan.lanes.iter().zip(&config.lane).enumerate() {
         let read = plan.sources.iter().filter(|s| s.lane == id);
-        let read: Vec<&EndpointPlan> = read.filter_map(|s| plan.endpoints.get(s.endpoint)).collect();
+        let read: Vec<&EndpointPlan> = read
+            .filter_map(|s| plan.endpoints.get(s.endpoint))
+            .collect();
         let names: Vec<&str> = read.iter().map(|e| e.name.as_str()).collect();
         if lane.wait == Wait::Block || names.len() < 2 {
             continue;
@@ -166,9 +208,14 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         if lane.wait != Wait::Poll && !spins_on(cx, lane, written, &read, &names) {
             continue;
         }
-        let scans = if lane.wait == Wait::Poll { "polls" } else { "spins on" };
+        let scans = if lane.wait == Wait::Poll {
+            "polls"
+        } else {
+            "spins on"
+        };
         for (route, at) in plan.routes.iter().zip(&config.route) {
-            let blocks = matches!(route.overflow, Overflow::Block { .. }) && route.path == Path::Routed;
+            let blocks =
+                matches!(route.overflow, Overflow::Block { .. }) && route.path == Path::Routed;
             if route.lane != id || !blocks {
                 continue;
             }
@@ -185,7 +232,8 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// Whether a thread that spins on these sources can sleep in them when the spin runs out; if not, reported.
+/// Whether a thread that spins on these sources can sleep in them when the spin runs out; if not,
+/// reported.
 fn spins_on(
     cx: &mut Context<'_, '_, '_>,
     lane: &LanePlan,
@@ -194,7 +242,9 @@ fn spins_on(
     names: &str,
 ) -> bool {
     let count = read.len();
-    let other = read.iter().find(|endpoint| !matches!(endpoint.kind, EndpointKind::Ring(_)));
+    let other = read
+        .iter()
+        .find(|endpoint| !matches!(endpoint.kind, EndpointKind::Ring(_)));
     let message = if let Some(other) = other {
         format!(
             "lane `{}` spins and then sleeps, in one source or in several lane endpoints; its routes read {names}, \
@@ -218,6 +268,7 @@ fn spins_on(
     } else {
         format!("{fix}\ntwo lanes that share them")
     };
-    cx.report.error(&written.wait.place_or(&written.place), message, fix);
+    cx.report
+        .error(&written.wait.place_or(&written.place), message, fix);
     false
 }

@@ -1,4 +1,5 @@
-//! Whose code `cobalt_library` is: it runs with rtd's rights as soon as it is loaded, also by the check.
+//! Whose code `cobalt_library` is: it runs with rtd's rights as soon as it is loaded, also by the
+//! check.
 
 use rtcore::sys::process;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,18 +20,24 @@ pub struct Fault {
     pub fix: String,
 }
 
-/// The file itself, links resolved, so that what was looked at is what is loaded; as given where it is not there.
+/// The file itself, links resolved, so that what was looked at is what is loaded; as given where it
+/// is not there.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Who besides root may change a library that is loaded, where rtd's user is `uid`: that one; but nobody where the program
-/// has rights of its file, which are not its starter's to use.
+/// Who besides root may change a library that is loaded, where rtd's user is `uid`: that one; but
+/// nobody where the program has rights of its file, which are not its starter's to use.
 pub fn trusted(uid: u32) -> u32 {
-    if process::has_rights_of_its_file() { 0 } else { uid }
+    if process::has_rights_of_its_file() {
+        0
+    } else {
+        uid
+    }
 }
 
-/// The first of the file and its directories that somebody besides root and `uid` may change; absent ones are no fault.
+/// The first of the file and its directories that somebody besides root and `uid` may change;
+/// absent ones are no fault.
 pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
     let mut weaker = None;
     for part in path.ancestors() {
@@ -38,19 +45,38 @@ pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
         let (shown, mode) = (part.display(), found.mode());
         if found.uid() != 0 && found.uid() != uid {
             let text = format!("{shown} belongs to uid {}", found.uid());
-            return Some(Fault { is_open: true, text, fix: format!("chown root {shown}") });
+            return Some(Fault {
+                is_open: true,
+                text,
+                fix: format!("chown root {shown}"),
+            });
         }
         // In a sticky directory (/tmp) nobody else renames or removes what is there.
         if found.is_dir() && mode & STICKY != 0 {
             continue;
         }
         if mode & OTHERS_WRITE != 0 {
-            let text = format!("{shown} has mode {:04o}: any user may write it", mode & 0o7777);
-            return Some(Fault { is_open: true, text, fix: format!("chmod go-w {shown}") });
+            let text = format!(
+                "{shown} has mode {:04o}: any user may write it",
+                mode & 0o7777
+            );
+            return Some(Fault {
+                is_open: true,
+                text,
+                fix: format!("chmod go-w {shown}"),
+            });
         }
         if mode & GROUP_WRITES != 0 && found.gid() != 0 {
-            let text = format!("{shown} has mode {:04o}: group {} may write it", mode & 0o7777, found.gid());
-            weaker.get_or_insert(Fault { is_open: false, text, fix: format!("chmod g-w {shown}") });
+            let text = format!(
+                "{shown} has mode {:04o}: group {} may write it",
+                mode & 0o7777,
+                found.gid()
+            );
+            weaker.get_or_insert(Fault {
+                is_open: false,
+                text,
+                fix: format!("chmod g-w {shown}"),
+            });
         }
     }
     weaker
@@ -78,13 +104,18 @@ mod tests {
         set(&library, 0o644);
         set(&dir, 0o777);
         let found = fault(&library, uid).unwrap();
-        assert!(found.is_open && found.fix == format!("chmod go-w {}", dir.display()), "{found:?}");
+        assert!(
+            found.is_open && found.fix == format!("chmod go-w {}", dir.display()),
+            "{found:?}"
+        );
         set(&dir, 0o1777);
         assert_eq!(fault(&library, uid), None, "sticky");
         // Nobody has this number; what is somebody else's is his to change whatever its mode says.
         set(&dir, 0o755);
         if uid != 0 {
-            assert!(fault(&library, u32::MAX - 1).is_some_and(|f| f.text.contains("belongs to uid")));
+            assert!(
+                fault(&library, u32::MAX - 1).is_some_and(|f| f.text.contains("belongs to uid"))
+            );
         }
         assert_eq!(fault(Path::new("/nowhere/libcobalt.so.2"), uid), None);
         std::fs::remove_dir_all(&dir).unwrap();

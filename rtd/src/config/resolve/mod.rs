@@ -1,9 +1,9 @@
-//! From what is written to what will run: names to indices, the rules between sections, the machine's
-//! limits.
+//! From what is written to what will run: names to indices, the rules between sections, the
+//! machine's limits.
 //!
-//! Every step makes an entry for every entry of the file, with a stand-in where a value was refused, so
-//! indices stay those of the file and the next step can go on. The result counts only when the report has
-//! no error.
+//! Every step makes an entry for every entry of the file, with a stand-in where a value was
+//! refused, so indices stay those of the file and the next step can go on. The result counts only
+//! when the report has no error.
 
 mod account;
 mod direct;
@@ -37,7 +37,6 @@ use std::path::PathBuf;
 pub struct Context<'c, 'r, 't> {
     /// The file.
     pub config: &'c Config,
-    /// The machine.
     pub machine: &'c Machine,
     /// What the caller puts up with.
     pub options: CheckOptions,
@@ -55,9 +54,20 @@ const REJOIN_NS: u64 = 2 * SECOND_NS;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Makes the plan; everything that is wrong goes to the report.
-pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &mut Report<'_>) -> Plan {
+pub fn plan(
+    config: &Config,
+    machine: &Machine,
+    options: CheckOptions,
+    report: &mut Report<'_>,
+) -> Plan {
     let names = Names::collect(config, report);
-    let mut cx = Context { config, machine, options, report, names };
+    let mut cx = Context {
+        config,
+        machine,
+        options,
+        report,
+        names,
+    };
     let daemon = daemon(&mut cx);
     let lanes = lanes::resolve(&mut cx);
     let processes = processes::resolve(&mut cx);
@@ -66,7 +76,14 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
     stale::default_maxmsg(&cx, &mut endpoints, &routes);
     direct::check_sources(&mut cx, &routes);
     let sources = flow::sources(&mut cx, &routes);
-    let mut plan = Plan { daemon, lanes, processes, endpoints, routes, sources };
+    let mut plan = Plan {
+        daemon,
+        lanes,
+        processes,
+        endpoints,
+        routes,
+        sources,
+    };
     watch::check(&mut cx, &mut plan);
     flow::check(&mut cx, &plan);
     account::check(&mut cx, &plan);
@@ -81,8 +98,10 @@ pub fn plan(config: &Config, machine: &Machine, options: CheckOptions, report: &
 
 fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     let daemon = &cx.config.daemon;
-    let name =
-        daemon.name.get().map_or_else(|| crate::config::DEFAULT_INSTANCE.to_owned(), |name| name.0.clone());
+    let name = daemon.name.get().map_or_else(
+        || crate::config::DEFAULT_INSTANCE.to_owned(),
+        |name| name.0.clone(),
+    );
     let default = cx.machine.default_socket(&name);
     let mut socket = default.clone();
     if let Some(at) = daemon.socket.at() {
@@ -91,19 +110,27 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
         if !socket.is_absolute() || at.value.contains('\0') || at.value.ends_with('/') {
             cx.report.error(
                 &at.place,
-                format!("`{}` is no absolute path of a socket", at.value.escape_debug()),
+                format!(
+                    "`{}` is no absolute path of a socket",
+                    at.value.escape_debug()
+                ),
                 fix,
             );
         } else if at.value.len() > SOCKET_PATH_BYTES_MAX {
-            let message =
-                format!("a path of {} bytes, a socket's is at most {SOCKET_PATH_BYTES_MAX}", at.value.len());
+            let message = format!(
+                "a path of {} bytes, a socket's is at most {SOCKET_PATH_BYTES_MAX}",
+                at.value.len()
+            );
             cx.report.error(&at.place, message, fix);
         }
     } else if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         let place = daemon.place.clone().unwrap_or_else(whole_file);
-        let message =
-            format!("the default socket `{}` is longer than {SOCKET_PATH_BYTES_MAX} bytes", socket.display());
-        cx.report.error(&place, message, format!("socket = \"/tmp/{name}.sock\""));
+        let message = format!(
+            "the default socket `{}` is longer than {SOCKET_PATH_BYTES_MAX} bytes",
+            socket.display()
+        );
+        cx.report
+            .error(&place, message, format!("socket = \"/tmp/{name}.sock\""));
     }
     let keep_queues = daemon.keep_queues.get().copied().unwrap_or(true);
     let drain_ns = daemon.drain.get().map_or(DRAIN_NS, |time| time.0);
@@ -124,7 +151,10 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
 
 /// The place of what concerns the file as a whole.
 fn whole_file() -> Place {
-    Place { span: 0..0, key: String::new() }
+    Place {
+        span: 0..0,
+        key: String::new(),
+    }
 }
 
 impl Context<'_, '_, '_> {
@@ -155,7 +185,11 @@ impl Context<'_, '_, '_> {
                     None => "the configuration has none that could stand here".to_owned(),
                 };
                 let message = format!("no {what} is named `{shown}`; {others}");
-                let article = if what.starts_with(['a', 'e']) { "an" } else { "a" };
+                let article = if what.starts_with(['a', 'e']) {
+                    "an"
+                } else {
+                    "a"
+                };
                 self.report.error(
                     place,
                     message,
@@ -166,13 +200,27 @@ impl Context<'_, '_, '_> {
     }
 
     /// The same for a key with one name.
-    fn unknown_value(&mut self, place: &Place, key: &str, what: &str, name: &str, known: &[String]) {
-        self.unknown_name(place, what, name, known, |near| format!("{key} = {}", quoted(near)));
+    fn unknown_value(
+        &mut self,
+        place: &Place,
+        key: &str,
+        what: &str,
+        name: &str,
+        known: &[String],
+    ) {
+        self.unknown_name(place, what, name, known, |near| {
+            format!("{key} = {}", quoted(near))
+        });
     }
 
     /// The line that names an owner. Without a process there is none to name.
     pub fn owner_line(&self) -> String {
-        match self.config.process.iter().find_map(|process| process.name.get()) {
+        match self
+            .config
+            .process
+            .iter()
+            .find_map(|process| process.name.get())
+        {
             Some(name) => format!("owner = {}", quoted(&name.0)),
             None => "add a process with name = \"drive\", and here owner = \"drive\"".to_owned(),
         }
@@ -181,12 +229,22 @@ impl Context<'_, '_, '_> {
 
 /// The line of a list with one of its names replaced.
 fn list_with(key: &str, items: &[At<String>], old: &Place, new: &str) -> String {
-    let names = items.iter().map(|at| if at.place == *old { new } else { at.value.as_str() });
+    let names = items.iter().map(|at| {
+        if at.place == *old {
+            new
+        } else {
+            at.value.as_str()
+        }
+    });
     suggest::list_line(key, names)
 }
 
 /// The line of a list without one of its items; none where that would be empty.
 fn list_without(key: &str, items: &[At<String>], old: &Place) -> Option<String> {
-    let names: Vec<&str> = items.iter().filter(|at| at.place != *old).map(|at| at.value.as_str()).collect();
+    let names: Vec<&str> = items
+        .iter()
+        .filter(|at| at.place != *old)
+        .map(|at| at.value.as_str())
+        .collect();
     (!names.is_empty()).then(|| suggest::list_line(key, names))
 }

@@ -18,9 +18,7 @@ pub enum Target {
 
 /// Names to indices.
 pub struct Names {
-    /// Lanes.
     pub lanes: HashMap<String, usize>,
-    /// Processes.
     pub processes: HashMap<String, usize>,
     /// Endpoints and groups: one set of names.
     pub targets: HashMap<String, Target>,
@@ -36,17 +34,44 @@ impl Names {
         let lanes = table(report, &mut second, "lane", lanes);
         let processes = config.process.iter().enumerate().map(|(i, e)| (&e.name, i));
         let processes = table(report, &mut second, "process", processes);
-        let endpoints = config.endpoint.iter().enumerate().map(|(i, e)| (&e.name, Target::Endpoint(i)));
-        let groups = config.group.iter().enumerate().map(|(i, e)| (&e.name, Target::Group(i)));
-        let targets = table(report, &mut second, "endpoint or group", endpoints.chain(groups));
-        table(report, &mut second, "route", config.route.iter().enumerate().map(|(i, e)| (&e.name, i)));
-        Names { lanes, processes, targets, second }
+        let endpoints = config
+            .endpoint
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (&e.name, Target::Endpoint(i)));
+        let groups = config
+            .group
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (&e.name, Target::Group(i)));
+        let targets = table(
+            report,
+            &mut second,
+            "endpoint or group",
+            endpoints.chain(groups),
+        );
+        table(
+            report,
+            &mut second,
+            "route",
+            config.route.iter().enumerate().map(|(i, e)| (&e.name, i)),
+        );
+        Names {
+            lanes,
+            processes,
+            targets,
+            second,
+        }
     }
 
     /// Names of endpoints, sorted for suggestions.
     pub fn endpoints(&self) -> Vec<String> {
         let is_endpoint = |t: &Target| matches!(t, Target::Endpoint(_));
-        let names = self.targets.iter().filter(|(_, t)| is_endpoint(t)).map(|(name, _)| name.clone());
+        let names = self
+            .targets
+            .iter()
+            .filter(|(_, t)| is_endpoint(t))
+            .map(|(name, _)| name.clone());
         let mut names: Vec<String> = names.collect();
         names.sort();
         names
@@ -68,8 +93,11 @@ fn table<'c, T>(
 ) -> HashMap<String, T> {
     let entries: Vec<(&Field<Name>, T)> = entries.collect();
     // What is suggested for one entry is taken for the next.
-    let mut names: HashSet<String> =
-        entries.iter().filter_map(|(field, _)| field.get()).map(|name| name.0.clone()).collect();
+    let mut names: HashSet<String> = entries
+        .iter()
+        .filter_map(|(field, _)| field.get())
+        .map(|name| name.0.clone())
+        .collect();
     let mut found: HashMap<String, (T, &'c Place)> = HashMap::new();
     for (field, value) in entries {
         let Some(at) = field.at() else { continue };
@@ -88,5 +116,8 @@ fn table<'c, T>(
         }
         found.insert(at.value.0.clone(), (value, &at.place));
     }
-    found.into_iter().map(|(name, (value, _))| (name, value)).collect()
+    found
+        .into_iter()
+        .map(|(name, (value, _))| (name, value))
+        .collect()
 }

@@ -1,9 +1,9 @@
 //! The payload bound of a route, and whether every target can take it.
 //!
-//! A queue's message and a lane's have up to msgsize bytes. A real-time signal carries a value of 8 bytes, a
-//! standard signal none; one with a ring beside it brings msgsize bytes there. A signal that goes into a queue
-//! becomes a record of 32 bytes (number, value, origin), one that goes into a ring its value: the slot says the
-//! rest. Whatever would be lost on the way must be asked for.
+//! A queue's message and a lane's have up to msgsize bytes. A real-time signal carries a value of 8
+//! bytes, a standard signal none; one with a ring beside it brings msgsize bytes there. A signal
+//! that goes into a queue becomes a record of 32 bytes (number, value, origin), one that goes into
+//! a ring its value: the slot says the rest. Whatever would be lost on the way must be asked for.
 
 use super::Context;
 use super::routes::is_certain;
@@ -24,12 +24,17 @@ pub fn bound(
     to: &[TargetPlan],
     endpoints: &[EndpointPlan],
 ) -> usize {
-    let ids = to.iter().flat_map(TargetPlan::endpoints).filter(|id| is_certain(cx, **id));
+    let ids = to
+        .iter()
+        .flat_map(TargetPlan::endpoints)
+        .filter(|id| is_certain(cx, **id));
     let targets: Vec<&EndpointPlan> = ids.filter_map(|id| endpoints.get(*id)).collect();
     let direct = route.path.get().is_some_and(|path| path.0 == Path::Direct);
     match source.map(|source| (&source.kind, source)) {
         Some((EndpointKind::Ring(ring), source)) if direct => {
-            let rings = targets.into_iter().filter(|to| matches!(to.kind, EndpointKind::Ring(_)));
+            let rings = targets
+                .into_iter()
+                .filter(|to| matches!(to.kind, EndpointKind::Ring(_)));
             for target in rings {
                 let at = place_of(route, &target.name);
                 let shorter = |room| format!("msgsize = {room} (endpoint `{}`)", source.name);
@@ -48,9 +53,19 @@ pub fn bound(
     }
 }
 
-fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets: &[&EndpointPlan]) -> usize {
-    if let Some(at) = route.payload.at().filter(|at| at.value.count() != SIGNAL_RECORD_BYTES) {
-        let message = format!("a message from a signal is always a record of {SIGNAL_RECORD_BYTES} bytes");
+fn from_signal(
+    cx: &mut Context<'_, '_, '_>,
+    route: &Route,
+    signo: i32,
+    targets: &[&EndpointPlan],
+) -> usize {
+    if let Some(at) = route
+        .payload
+        .at()
+        .filter(|at| at.value.count() != SIGNAL_RECORD_BYTES)
+    {
+        let message =
+            format!("a message from a signal is always a record of {SIGNAL_RECORD_BYTES} bytes");
         cx.report.error(&at.place, message, "remove `payload`");
     }
     let truncate = route.truncate.get().copied().unwrap_or(false);
@@ -62,9 +77,13 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
         };
         match (target.kind.room(), &target.kind) {
             (Some(room), _) if room < needed => {
-                let message = format!("`{}` takes {room} bytes, a signal's {what} has {needed}", target.name);
+                let message = format!(
+                    "`{}` takes {room} bytes, a signal's {what} has {needed}",
+                    target.name
+                );
                 let fix = format!("msgsize = {needed} (endpoint `{}`)", target.name);
-                cx.report.error(&place_of(route, &target.name), message, fix);
+                cx.report
+                    .error(&place_of(route, &target.name), message, fix);
             }
             (None, EndpointKind::Signal(SignalPlan { signo: to, .. }))
                 if signame::is_realtime(signo) && !signame::is_realtime(*to) && !truncate =>
@@ -75,7 +94,8 @@ fn from_signal(cx: &mut Context<'_, '_, '_>, route: &Route, signo: i32, targets:
                     signame::name(signo),
                     target.name
                 );
-                cx.report.warning(&place_of(route, &target.name), message, "truncate = true");
+                cx.report
+                    .warning(&place_of(route, &target.name), message, "truncate = true");
             }
             _ => {}
         }
@@ -94,18 +114,35 @@ fn from_bytes(
     let is_signal = |e: &&EndpointPlan| matches!(e.kind, EndpointKind::Signal(_));
     let truncate = route.truncate.get().copied().unwrap_or(false);
     let only_signals = !targets.is_empty() && targets.iter().all(is_signal);
-    let value = if truncate { msgsize } else { SIGNAL_VALUE_BYTES };
-    let rooms = targets.iter().filter(|_| only_signals).map(|to| to.kind.room().unwrap_or(value));
+    let value = if truncate {
+        msgsize
+    } else {
+        SIGNAL_VALUE_BYTES
+    };
+    let rooms = targets
+        .iter()
+        .filter(|_| only_signals)
+        .map(|to| to.kind.room().unwrap_or(value));
     let default = rooms.fold(msgsize, usize::min);
-    let bound = route.payload.get().map_or(default, |payload| payload.count());
+    let bound = route
+        .payload
+        .get()
+        .map_or(default, |payload| payload.count());
     if let Some(at) = route.payload.at().filter(|_| bound > msgsize) {
-        let message = format!("no message from `{}` is longer than its msgsize of {msgsize}", source.name);
-        cx.report.warning(&at.place, message, format!("payload = {msgsize}"));
+        let message = format!(
+            "no message from `{}` is longer than its msgsize of {msgsize}",
+            source.name
+        );
+        cx.report
+            .warning(&at.place, message, format!("payload = {msgsize}"));
     }
     // What can really come, and what the queues in front of targets are sized for.
     let longest = bound.min(msgsize);
     let is_bare = |e: &&EndpointPlan| is_signal(e) && e.kind.room().is_none();
-    if let (Some(at), true) = (route.truncate.at(), truncate && !targets.iter().any(is_bare)) {
+    if let (Some(at), true) = (
+        route.truncate.at(),
+        truncate && !targets.iter().any(is_bare),
+    ) {
         let message = "`truncate` has an effect on signal targets without `msgsize` only";
         cx.report.warning(&at.place, message, "remove `truncate`");
     }
@@ -122,7 +159,8 @@ fn from_bytes(
     longest
 }
 
-/// Reports a target with less room than messages have bytes; `bound` is the line that makes them shorter.
+/// Reports a target with less room than messages have bytes; `bound` is the line that makes them
+/// shorter.
 fn too_large(
     cx: &mut Context<'_, '_, '_>,
     at: &Place,
@@ -130,11 +168,19 @@ fn too_large(
     target: &EndpointPlan,
     bound: impl Fn(usize) -> String,
 ) {
-    let Some(room) = target.kind.room().filter(|room| longest > *room) else { return };
-    let message = format!("messages of up to {longest} bytes go to `{}`, which takes {room}", target.name);
+    let Some(room) = target.kind.room().filter(|room| longest > *room) else {
+        return;
+    };
+    let message = format!(
+        "messages of up to {longest} bytes go to `{}`, which takes {room}",
+        target.name
+    );
     let mut fix = bound(room);
     if target.kind.ring().is_none() || longest <= RING_PAYLOAD_BYTES_MAX {
-        fix.push_str(&format!("\nmsgsize = {longest} (endpoint `{}`)", target.name));
+        fix.push_str(&format!(
+            "\nmsgsize = {longest} (endpoint `{}`)",
+            target.name
+        ));
     }
     cx.report.error(at, message, fix);
 }
@@ -150,17 +196,26 @@ fn too_much_for_signal(
     if longest <= room {
         return;
     }
-    let carries = if room == 0 { "carries nothing".to_owned() } else { format!("carries {room} bytes") };
+    let carries = if room == 0 {
+        "carries nothing".to_owned()
+    } else {
+        format!("carries {room} bytes")
+    };
     let message = format!(
         "messages of up to {longest} bytes go to `{}`, and {} {carries}: the rest would be lost",
         target.name,
         signame::name(signal.signo)
     );
-    cx.report.error(at, message, format!("truncate = true\npayload = {room}"));
+    cx.report
+        .error(at, message, format!("truncate = true\npayload = {room}"));
 }
 
 /// Where a route names a target, alone or through a group.
 fn place_of(route: &Route, target: &str) -> Place {
-    let direct = route.to.iter().find(|at| at.value == target).or(route.to.first());
+    let direct = route
+        .to
+        .iter()
+        .find(|at| at.value == target)
+        .or(route.to.first());
     direct.map_or_else(|| route.place.clone(), |at| at.place.clone())
 }

@@ -12,7 +12,11 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Vec<ProcessPlan> {
     let mut processes = Vec::with_capacity(config.process.len());
     for process in &config.process {
         processes.push(ProcessPlan {
-            name: process.name.get().map(|name| name.0.clone()).unwrap_or_default(),
+            name: process
+                .name
+                .get()
+                .map(|name| name.0.clone())
+                .unwrap_or_default(),
             uid: account(cx, &process.user, "user"),
             gid: account(cx, &process.group, "group"),
             exe: executable(cx, &process.exe),
@@ -29,18 +33,29 @@ pub fn account(cx: &mut Context<'_, '_, '_>, field: &Field<Account>, kind: &str)
         Account::Id(id) => return Some(*id),
         Account::Name(name) => name,
     };
-    let found = if kind == "user" { cx.machine.user_id(name) } else { cx.machine.group_id(name) };
+    let found = if kind == "user" {
+        cx.machine.user_id(name)
+    } else {
+        cx.machine.group_id(name)
+    };
     let shown = name.escape_debug();
     match found {
         Ok(Some(id)) => return Some(id),
         Ok(None) => {
-            let fix = format!("{kind}add --system {shown}\n{kind} = (a number, for an account made later)");
-            cx.report.error(&at.place, format!("there is no {kind} `{shown}` on this machine"), fix);
+            let fix = format!(
+                "{kind}add --system {shown}\n{kind} = (a number, for an account made later)"
+            );
+            cx.report.error(
+                &at.place,
+                format!("there is no {kind} `{shown}` on this machine"),
+                fix,
+            );
         }
         // Which account it is decides who may register: a guess is no answer.
         Err(reason) => {
             let message = format!("{kind} `{shown}` could not be looked up: {reason}");
-            cx.report.error(&at.place, message, format!("{kind} = (the number)"));
+            cx.report
+                .error(&at.place, message, format!("{kind} = (the number)"));
         }
     }
     None
@@ -62,7 +77,8 @@ fn executable(cx: &mut Context<'_, '_, '_>, field: &Field<String>) -> Option<Pat
         Ok(canonical) => Some(canonical),
         Err(reason) => {
             let fix = "install it there first\nexe = (the path it has)";
-            cx.report.error(&at.place, format!("executable `{shown}`: {reason}"), fix);
+            cx.report
+                .error(&at.place, format!("executable `{shown}`: {reason}"), fix);
             None
         }
     }

@@ -16,9 +16,10 @@ const FILES_BASE: u64 = 64;
 /// Queued signals that each signal endpoint should have room for in the user's common pool.
 const SIGNALS_PER_ENDPOINT: u64 = 32;
 
-/// Both privileges at once, for a daemon that no unit and no login session starts.
-/// The lines that lift a limit of real-time threads by a capability. In a user namespace none does: there the limit of the
-/// program that made the namespace counts, which containers set by an option of this `limit`.
+/// Both privileges at once, for a daemon that no unit and no login session starts. The lines that
+/// lift a limit of real-time threads by a capability. In a user namespace none does: there the
+/// limit of the program that made the namespace counts, which containers set by an option of this
+/// `limit`.
 fn by_capability(cx: &Context<'_, '_, '_>, capability: &str, limit: &str) -> String {
     if cx.machine.user_namespace {
         return format!(
@@ -60,8 +61,8 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// The lines that raise a limit, for login sessions and for the unit. `rtd check` and `rtd run` have raised the soft limit to
-/// the hard one already.
+/// The lines that raise a limit, for login sessions and for the unit. `rtd check` and `rtd run`
+/// have raised the soft limit to the hard one already.
 fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> String {
     let in_limits_d = needed.div_ceil(unit_of_limits_d);
     format!(
@@ -74,23 +75,42 @@ fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> Stri
 fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
-        let (EndpointKind::Mqueue(queue), Keys::Mqueue(keys)) = (&endpoint.kind, &written.keys) else {
+        let (EndpointKind::Mqueue(queue), Keys::Mqueue(keys)) = (&endpoint.kind, &written.keys)
+        else {
             continue;
         };
-        let MqueuePlan { queue, maxmsg, msgsize, .. } = queue;
+        let MqueuePlan {
+            queue,
+            maxmsg,
+            msgsize,
+            ..
+        } = queue;
         let (maxmsg, msgsize) = (*maxmsg as u64, *msgsize as u64);
         let size = cx.machine.queue(queue).and_then(|queue| queue.size);
         let queue = queue.to_string_lossy();
         if let Some((has_maxmsg, has_msgsize)) = size {
-            exists(cx, (keys, &written.place), &queue, (maxmsg, msgsize), (has_maxmsg, has_msgsize));
+            exists(
+                cx,
+                (keys, &written.place),
+                &queue,
+                (maxmsg, msgsize),
+                (has_maxmsg, has_msgsize),
+            );
             continue;
         }
-        // Unknown privilege is taken as none only where the limit is known: then it may be exceeded.
+        // Unknown privilege is taken as none only where the limit is known: then it may be
+        // exceeded.
         if cx.machine.cap_sys_resource != Some(false) {
             continue;
         }
         let limits = [
-            ("maxmsg", maxmsg, cx.machine.msg_max, "fs.mqueue.msg_max", keys.maxmsg.place_or(&written.place)),
+            (
+                "maxmsg",
+                maxmsg,
+                cx.machine.msg_max,
+                "fs.mqueue.msg_max",
+                keys.maxmsg.place_or(&written.place),
+            ),
             (
                 "msgsize",
                 msgsize,
@@ -101,8 +121,12 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         ];
         for (key, wanted, limit, sysctl, place) in limits {
             if let Some(limit) = limit.filter(|limit| wanted > *limit) {
-                let message = format!("queue `{queue}`: {key} {wanted} is above {sysctl} = {limit}");
-                let fix = format!("sysctl -w {sysctl}={wanted}\n{key} = {limit}{}", by_sys_resource(cx));
+                let message =
+                    format!("queue `{queue}`: {key} {wanted} is above {sysctl} = {limit}");
+                let fix = format!(
+                    "sysctl -w {sysctl}={wanted}\n{key} = {limit}{}",
+                    by_sys_resource(cx)
+                );
                 cx.report.error(&place, message, fix);
             }
         }
@@ -122,14 +146,23 @@ fn exists(
             "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
             has.1, plan.1
         );
-        let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}", has.1);
+        let fix = format!(
+            "rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}",
+            has.1
+        );
         cx.report.error(&keys.msgsize.place_or(place), message, fix);
     }
     if plan.0 != has.0 {
-        let message =
-            format!("queue `{queue}` exists with maxmsg {} and keeps it; here it is {}", has.0, plan.0);
-        let fix = format!("rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}", has.0);
-        cx.report.warning(&keys.maxmsg.place_or(place), message, fix);
+        let message = format!(
+            "queue `{queue}` exists with maxmsg {} and keeps it; here it is {}",
+            has.0, plan.0
+        );
+        let fix = format!(
+            "rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}",
+            has.0
+        );
+        cx.report
+            .warning(&keys.maxmsg.place_or(place), message, fix);
     }
 }
 
@@ -137,7 +170,13 @@ fn exists(
 fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
     let mut new = Vec::new();
     for (id, endpoint) in plan.endpoints.iter().enumerate() {
-        let EndpointKind::Mqueue(MqueuePlan { queue, maxmsg, msgsize, .. }) = &endpoint.kind else {
+        let EndpointKind::Mqueue(MqueuePlan {
+            queue,
+            maxmsg,
+            msgsize,
+            ..
+        }) = &endpoint.kind
+        else {
             continue;
         };
         if cx.machine.queue(queue).is_none() {
@@ -164,11 +203,16 @@ fn existing_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<Queue> {
 }
 
 fn place_of(cx: &Context<'_, '_, '_>, endpoint: usize) -> Place {
-    cx.config.endpoint.get(endpoint).map_or_else(whole_file, |written| written.place.clone())
+    cx.config
+        .endpoint
+        .get(endpoint)
+        .map_or_else(whole_file, |written| written.place.clone())
 }
 
 fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let Some(limit) = cx.machine.queues_max else { return };
+    let Some(limit) = cx.machine.queues_max else {
+        return;
+    };
     if cx.machine.cap_sys_resource != Some(false) {
         return;
     }
@@ -179,26 +223,44 @@ fn queue_count(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         return;
     }
     let fit = usize::try_from(limit.saturating_sub(existing)).unwrap_or(usize::MAX);
-    let place = new.get(fit).map_or_else(whole_file, |(id, _)| place_of(cx, *id));
+    let place = new
+        .get(fit)
+        .map_or_else(whole_file, |(id, _)| place_of(cx, *id));
     let message = format!(
         "the plan has {} queues to create and {existing} exist: {needed}, above fs.mqueue.queues_max = {limit}; \
          this is the first that would not open",
         new.len()
     );
-    let fix = format!("sysctl -w fs.mqueue.queues_max={needed}{}", by_sys_resource(cx));
+    let fix = format!(
+        "sysctl -w fs.mqueue.queues_max={needed}{}",
+        by_sys_resource(cx)
+    );
     cx.report.error(&place, message, fix);
 }
 
 /// RLIMIT_MSGQUEUE counts the bytes of all queues that a user created; no capability lifts it.
 fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let Some(limit) = cx.machine.rlimit_msgqueue else { return };
-    let uid = plan.daemon.account.map_or(cx.machine.uid, |account| account.uid);
-    let existing = existing_queues(cx, plan).into_iter().filter(|queue| queue.uid == Some(uid));
-    let existing =
-        existing.filter_map(|queue| queue.size).map(|(m, s)| mq_bytes(m, s)).fold(0, u64::saturating_add);
+    let Some(limit) = cx.machine.rlimit_msgqueue else {
+        return;
+    };
+    let uid = plan
+        .daemon
+        .account
+        .map_or(cx.machine.uid, |account| account.uid);
+    let existing = existing_queues(cx, plan)
+        .into_iter()
+        .filter(|queue| queue.uid == Some(uid));
+    let existing = existing
+        .filter_map(|queue| queue.size)
+        .map(|(m, s)| mq_bytes(m, s))
+        .fold(0, u64::saturating_add);
     let new = new_queues(cx, plan);
-    let needed = new.iter().fold(existing, |sum, (_, bytes)| sum.saturating_add(*bytes));
-    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
+    let needed = new
+        .iter()
+        .fold(existing, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else {
+        return;
+    };
     let mut sum = existing;
     let first = new.iter().find(|(_, bytes)| {
         sum = sum.saturating_add(*bytes);
@@ -218,11 +280,13 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     );
 }
 
-/// Whether the queues in front of targets and the rings fit into memory: they are allocated at the start, all of
-/// them, and no privilege makes more of it.
+/// Whether the queues in front of targets and the rings fit into memory: they are allocated at the
+/// start, all of them, and no privilege makes more of it.
 fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     let (needed, rings) = (plan.backlog_bytes(), plan.ring_bytes());
-    let Some(available) = cx.machine.memory_available else { return true };
+    let Some(available) = cx.machine.memory_available else {
+        return true;
+    };
     if needed.saturating_add(rings) <= available {
         return true;
     }
@@ -232,8 +296,16 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     }
     let limit = cx.machine.memory_limit.clone();
     let available = available.saturating_sub(rings);
-    let less = if rings == 0 { String::new() } else { format!(", less {rings} for rings") };
-    let Some((id, largest)) = plan.routes.iter().enumerate().max_by_key(|(_, route)| route.backlog_bytes())
+    let less = if rings == 0 {
+        String::new()
+    } else {
+        format!(", less {rings} for rings")
+    };
+    let Some((id, largest)) = plan
+        .routes
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, route)| route.backlog_bytes())
     else {
         return true;
     };
@@ -247,12 +319,22 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     );
     // With the others as they are; where even that is too much, with an even share.
     let others = needed.saturating_sub(largest.backlog_bytes());
-    let share = available.checked_sub(others).unwrap_or(available / plan.routes.len() as u64);
+    let share = available
+        .checked_sub(others)
+        .unwrap_or(available / plan.routes.len() as u64);
     let fits = share / largest.backlog_slot_bytes().max(1);
-    let fix = if fits > 0 { format!("capacity = {fits}\n") } else { String::new() };
+    let fix = if fits > 0 {
+        format!("capacity = {fits}\n")
+    } else {
+        String::new()
+    };
     let written = cx.config.route.get(id);
     let place = written.map_or_else(whole_file, |route| route.capacity.place_or(&route.place));
-    cx.report.error(&place, message, format!("{fix}payload = (the bytes that really come)\nmore memory"));
+    cx.report.error(
+        &place,
+        message,
+        format!("{fix}payload = (the bytes that really come)\nmore memory"),
+    );
     false
 }
 
@@ -260,14 +342,18 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
 fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     let limit = cx.machine.memory_limit.clone();
     let mut at: Vec<(u64, u64)> = vec![(0, 0); plan.endpoints.len()];
-    let direct = plan.routes.iter().filter_map(|route| Some((route.from, plan.direct_ring(route)?)));
+    let direct = plan
+        .routes
+        .iter()
+        .filter_map(|route| Some((route.from, plan.direct_ring(route)?)));
     for (id, ring) in plan.routed_rings().chain(direct) {
         if let Some((count, bytes)) = at.get_mut(id) {
             *count += 1;
             *bytes = bytes.saturating_add(ring.bytes());
         }
     }
-    let Some((id, (count, bytes))) = at.iter().enumerate().max_by_key(|(_, (_, bytes))| *bytes) else {
+    let Some((id, (count, bytes))) = at.iter().enumerate().max_by_key(|(_, (_, bytes))| *bytes)
+    else {
         return;
     };
     let message = format!(
@@ -275,22 +361,34 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
          ({limit}); the {count} of endpoint `{}` alone take {bytes}",
         plan.ring_bytes(),
         plan.backlog_bytes(),
-        plan.endpoints.get(id).map_or("?", |endpoint| endpoint.name.as_str())
+        plan.endpoints
+            .get(id)
+            .map_or("?", |endpoint| endpoint.name.as_str())
     );
     let written = cx.config.endpoint.get(id);
-    let place = written.map_or_else(whole_file, |e| e.keys.size_place().unwrap_or(&e.place).clone());
+    let place = written.map_or_else(whole_file, |e| {
+        e.keys.size_place().unwrap_or(&e.place).clone()
+    });
     let fix = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
     cx.report.error(&place, message, fix);
 }
 
 fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let Some(limit) = cx.machine.rlimit_memlock else { return };
+    let Some(limit) = cx.machine.rlimit_memlock else {
+        return;
+    };
     if cx.machine.cap_ipc_lock != Some(false) {
         return;
     }
     let needed = plan.locked_bytes(cx.machine.program_bytes);
-    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else { return };
-    let place = cx.config.daemon.place.clone().or(cx.config.lane.first().map(|lane| lane.place.clone()));
+    let Some(soft) = limit.soft.filter(|soft| needed > *soft) else {
+        return;
+    };
+    let place = cx.config.daemon.place.clone().or(cx
+        .config
+        .lane
+        .first()
+        .map(|lane| lane.place.clone()));
     let message = format!(
         "about {needed} bytes will be locked ({}, {} bytes of queues in front of targets, {} of rings), above \
          RLIMIT_MEMLOCK = {soft}",
@@ -299,9 +397,14 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         plan.ring_bytes()
     );
     let fix = raise("memlock", "LimitMEMLOCK", needed, 1024);
-    let fix = format!("{fix}\n{}{}", by_capability(cx, "CAP_IPC_LOCK", "memlock=-1"), without(cx, plan));
+    let fix = format!(
+        "{fix}\n{}{}",
+        by_capability(cx, "CAP_IPC_LOCK", "memlock=-1"),
+        without(cx, plan)
+    );
     let allowed = cx.options.allow_degraded;
-    cx.report.error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
+    cx.report
+        .error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
 }
 
 /// The way to try rtd without the permission, for a plan whose skin has it.
@@ -314,13 +417,17 @@ fn without(cx: &Context<'_, '_, '_>, plan: &Plan) -> &'static str {
 
 /// One diagnostic, at the highest lane: the limit that admits it admits the others.
 fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let Some(limit) = cx.machine.rlimit_rtprio else { return };
+    let Some(limit) = cx.machine.rlimit_rtprio else {
+        return;
+    };
     if cx.machine.cap_sys_nice != Some(false) {
         return;
     }
     // The watchdog is one above the highest lane.
     let needed = plan.watchdog_priority();
-    let Some(soft) = limit.soft.filter(|soft| u64::from(needed) > *soft) else { return };
+    let Some(soft) = limit.soft.filter(|soft| u64::from(needed) > *soft) else {
+        return;
+    };
     let above: Vec<String> = plan
         .lanes
         .iter()
@@ -328,7 +435,9 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         .map(|lane| format!("`{}` ({})", lane.name, lane.priority))
         .collect();
     let message = if above.is_empty() {
-        format!("the watchdog above all lanes needs priority {needed}, above RLIMIT_RTPRIO = {soft}")
+        format!(
+            "the watchdog above all lanes needs priority {needed}, above RLIMIT_RTPRIO = {soft}"
+        )
     } else {
         let lanes = if above.len() == 1 { "lane" } else { "lanes" };
         format!(
@@ -346,20 +455,32 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         hint = format!("{hint}\n{}", by_capability(cx, "CAP_SYS_NICE", "rtprio=99"));
     }
     hint.push_str(without(cx, plan));
-    let highest = plan.lanes.iter().enumerate().max_by_key(|(_, lane)| lane.priority);
+    let highest = plan
+        .lanes
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, lane)| lane.priority);
     let written = highest.and_then(|(id, _)| cx.config.lane.get(id));
     let place = written.map_or_else(whole_file, |lane| lane.priority.place_or(&lane.place));
-    cx.report.error_unless(cx.options.allow_degraded, &place, message, hint);
+    cx.report
+        .error_unless(cx.options.allow_degraded, &place, message, hint);
 }
 
 fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let threads = plan.threads();
     if threads > THREADS_MAX {
-        let message =
-            format!("{threads} lane threads (one for each source), at most {THREADS_MAX} are possible");
-        cx.report.error(&whole_file(), message, "wait = \"poll\" lanes read many sources in one thread");
+        let message = format!(
+            "{threads} lane threads (one for each source), at most {THREADS_MAX} are possible"
+        );
+        cx.report.error(
+            &whole_file(),
+            message,
+            "wait = \"poll\" lanes read many sources in one thread",
+        );
     }
-    let Some(limit) = cx.machine.rlimit_nofile else { return };
+    let Some(limit) = cx.machine.rlimit_nofile else {
+        return;
+    };
     let needed = FILES_BASE + plan.descriptors() as u64;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!("about {needed} files will be open, above RLIMIT_NOFILE = {soft}");
@@ -368,10 +489,17 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// The pool of queued signals is the user's: too small a pool is met by waiting here, so it only warns.
+/// The pool of queued signals is the user's: too small a pool is met by waiting here, so it only
+/// warns.
 fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
-    let Some(limit) = cx.machine.rlimit_sigpending else { return };
-    let signals = plan.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Signal(_))).count();
+    let Some(limit) = cx.machine.rlimit_sigpending else {
+        return;
+    };
+    let signals = plan
+        .endpoints
+        .iter()
+        .filter(|e| matches!(e.kind, EndpointKind::Signal(_)))
+        .count();
     let needed = signals as u64 * SIGNALS_PER_ENDPOINT;
     if let Some(soft) = limit.soft.filter(|soft| needed > *soft) {
         let message = format!(

@@ -9,7 +9,9 @@ use crate::config::sections::{Lane, Route};
 use crate::config::suggest;
 use crate::endpoint::EndpointKind;
 use crate::endpoint::signal::SignalPlan;
-use crate::plan::{EndpointId, EndpointPlan, LaneId, LanePlan, NAME_BYTES_MAX, Path, RoutePlan, TargetPlan};
+use crate::plan::{
+    EndpointId, EndpointPlan, LaneId, LanePlan, NAME_BYTES_MAX, Path, RoutePlan, TargetPlan,
+};
 use rtcore::lane::policy::{Overflow, Rate};
 use rtcore::sys::signame;
 use std::collections::HashSet;
@@ -27,14 +29,19 @@ pub fn resolve(
 ) -> Vec<RoutePlan> {
     let config = cx.config;
     let groups = groups::resolve(cx);
-    let mut taken: HashSet<String> =
-        config.route.iter().filter_map(|route| route.name.get()).map(|name| name.0.clone()).collect();
+    let mut taken: HashSet<String> = config
+        .route
+        .iter()
+        .filter_map(|route| route.name.get())
+        .map(|name| name.0.clone())
+        .collect();
     let mut routes = Vec::with_capacity(config.route.len());
     for written in &config.route {
         let from = from(cx, written);
         let lane = lane(cx, written);
         let to = targets(cx, written, &groups);
-        // What a lane says for its routes is said to the thread, which a direct route does not have.
+        // What a lane says for its routes is said to the thread, which a direct route does not
+        // have.
         let path = written.path.get().map_or(Path::Routed, |path| path.0);
         let lanes_entry = lane.and_then(|lane| config.lane.get(lane));
         let policy = lanes_entry.filter(|_| path == Path::Routed);
@@ -44,20 +51,31 @@ pub fn resolve(
         } else {
             overflow(cx, written, policy)
         };
-        let source = from.filter(|id| is_certain(cx, *id)).and_then(|id| endpoints.get(id));
+        let source = from
+            .filter(|id| is_certain(cx, *id))
+            .and_then(|id| endpoints.get(id));
         if let Some(source) = source {
             claimed(cx, written, source);
         }
         let payload_bytes_max = payload::bound(cx, written, source, &to, endpoints);
         routes.push(RoutePlan {
             name: name(written, &mut taken),
-            // Out of range on purpose where the name was refused: nothing may take it for a real one.
+            // Out of range on purpose where the name was refused: nothing may take it for a real
+            // one.
             from: from.unwrap_or(usize::MAX),
             to,
             lane: lane.unwrap_or(lanes.len()),
             ttl_ns: written.ttl.get().map(|time| time.0),
-            deadline_ns: written.deadline.get().or(policy.and_then(|l| l.deadline.get())).map(|time| time.0),
-            rate: if path == Path::Routed { rate(cx, written) } else { None },
+            deadline_ns: written
+                .deadline
+                .get()
+                .or(policy.and_then(|l| l.deadline.get()))
+                .map(|time| time.0),
+            rate: if path == Path::Routed {
+                rate(cx, written)
+            } else {
+                None
+            },
             payload_bytes_max,
             truncate: written.truncate.get().copied().unwrap_or(false),
             overflow,
@@ -67,9 +85,11 @@ pub fn resolve(
             rejoin_ns: match path {
                 // Its sender and its receiver have the ring; rtd's restart takes nothing from it.
                 Path::Direct => 0,
-                Path::Routed => {
-                    written.rejoin.get().or(config.daemon.rejoin.get()).map_or(REJOIN_NS, |time| time.0)
-                }
+                Path::Routed => written
+                    .rejoin
+                    .get()
+                    .or(config.daemon.rejoin.get())
+                    .map_or(REJOIN_NS, |time| time.0),
             },
             path,
         });
@@ -77,8 +97,8 @@ pub fn resolve(
     routes
 }
 
-/// Whether an endpoint is what its entry says: behind a refused key stands a default, and what follows
-/// from that is no fault of the file.
+/// Whether an endpoint is what its entry says: behind a refused key stands a default, and what
+/// follows from that is no fault of the file.
 pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
     cx.config
         .endpoint
@@ -91,11 +111,22 @@ fn from(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<EndpointId> {
     match cx.names.targets.get(&at.value).copied() {
         Some(Target::Endpoint(id)) => return Some(id),
         Some(Target::Group(group)) => {
-            let members =
-                cx.config.group.get(group).map(|group| group.members.as_slice()).unwrap_or_default();
+            let members = cx
+                .config
+                .group
+                .get(group)
+                .map(|group| group.members.as_slice())
+                .unwrap_or_default();
             let members = suggest::list(members.iter().map(|member| member.value.as_str()));
-            let message = format!("`{}` is a group; a route is read from one endpoint", at.value);
-            cx.report.error(&at.place, message, format!("one route for each of {members}"));
+            let message = format!(
+                "`{}` is a group; a route is read from one endpoint",
+                at.value
+            );
+            cx.report.error(
+                &at.place,
+                message,
+                format!("one route for each of {members}"),
+            );
         }
         None => {
             let mut known = cx.names.endpoints();
@@ -124,7 +155,8 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
         if named.contains(&at.value.as_str()) {
             let message = format!("`{}` is named twice in this route", at.value);
             let once = route.to.iter().map(|at| at.value.as_str());
-            cx.report.error(&at.place, message, suggest::list_line("to", once));
+            cx.report
+                .error(&at.place, message, suggest::list_line("to", once));
             continue;
         }
         named.push(&at.value);
@@ -135,7 +167,14 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
                 targets.push(TargetPlan::Endpoint(id));
             }
             Some(Target::Group(group)) => {
-                let Some(Made { mode, members, filter }) = groups.get(group) else { continue };
+                let Some(Made {
+                    mode,
+                    members,
+                    filter,
+                }) = groups.get(group)
+                else {
+                    continue;
+                };
                 overlap(cx, at, &reached, members);
                 reached.extend_from_slice(members);
                 targets.push(TargetPlan::Group {
@@ -156,32 +195,68 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
     }
     if reached.len() > FANOUT_MAX {
         let place = route.to.first().map_or(&route.place, |at| &at.place);
-        let message =
-            format!("the route reaches {} endpoints, at most {FANOUT_MAX} are possible", reached.len());
-        cx.report.error(place, message, "split it: one route cannot have so many targets");
+        let message = format!(
+            "the route reaches {} endpoints, at most {FANOUT_MAX} are possible",
+            reached.len()
+        );
+        cx.report.error(
+            place,
+            message,
+            "split it: one route cannot have so many targets",
+        );
     }
     targets
 }
 
 /// An endpoint that is reached twice gets every message twice: hardly what was meant.
-fn overlap(cx: &mut Context<'_, '_, '_>, at: &At<String>, reached: &[EndpointId], more: &[EndpointId]) {
+fn overlap(
+    cx: &mut Context<'_, '_, '_>,
+    at: &At<String>,
+    reached: &[EndpointId],
+    more: &[EndpointId],
+) {
     if let Some(twice) = more.iter().find(|id| reached.contains(id)) {
-        let name = cx.config.endpoint.get(*twice).and_then(|e| e.name.get()).map_or("?", |name| &name.0);
-        let message = format!("through `{}` this route reaches endpoint `{name}` a second time", at.value);
-        cx.report.warning(&at.place, message, "name it once, alone or in a group");
+        let name = cx
+            .config
+            .endpoint
+            .get(*twice)
+            .and_then(|e| e.name.get())
+            .map_or("?", |name| &name.0);
+        let message = format!(
+            "through `{}` this route reaches endpoint `{name}` a second time",
+            at.value
+        );
+        cx.report
+            .warning(&at.place, message, "name it once, alone or in a group");
     }
 }
 
 fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>) -> (Overflow, usize) {
-    let written = route.overflow.get().or(lane.and_then(|lane| lane.overflow.get()));
+    let written = route
+        .overflow
+        .get()
+        .or(lane.and_then(|lane| lane.overflow.get()));
     let overflow = written.map_or(Overflow::Reject, |overflow| overflow.0);
-    let capacity = route.capacity.get().or(lane.and_then(|lane| lane.capacity.get()));
+    let capacity = route
+        .capacity
+        .get()
+        .or(lane.and_then(|lane| lane.capacity.get()));
     if overflow != Overflow::Conflate {
-        return (overflow, capacity.map_or(CAPACITY, |capacity| capacity.count()));
+        return (
+            overflow,
+            capacity.map_or(CAPACITY, |capacity| capacity.count()),
+        );
     }
     if let Some(at) = route.capacity.at().filter(|at| at.value.0 != 1) {
-        let message = format!("`conflate` keeps the latest message only, not {}", at.value.0);
-        cx.report.warning(&at.place, message, "remove `capacity`\noverflow = \"displace-oldest\"");
+        let message = format!(
+            "`conflate` keeps the latest message only, not {}",
+            at.value.0
+        );
+        cx.report.warning(
+            &at.place,
+            message,
+            "remove `capacity`\noverflow = \"displace-oldest\"",
+        );
     }
     (overflow, 1)
 }
@@ -197,7 +272,10 @@ fn rate(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<Rate> {
         }
         return None;
     };
-    let burst = route.burst.get().map_or((per_second / 10).max(1), |burst| burst.narrow());
+    let burst = route
+        .burst
+        .get()
+        .map_or((per_second / 10).max(1), |burst| burst.narrow());
     Some(Rate { per_second, burst })
 }
 
@@ -205,9 +283,13 @@ fn rate(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<Rate> {
 fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
     let accepts = route.accept_claimed.get().copied().unwrap_or(false);
     match source.kind {
-        EndpointKind::Signal(SignalPlan { signo, .. }) if signame::is_realtime(signo) && !accepts => {
-            let fallback =
-                Place { key: format!("{}.accept_claimed", route.place.key), ..route.place.clone() };
+        EndpointKind::Signal(SignalPlan { signo, .. })
+            if signame::is_realtime(signo) && !accepts =>
+        {
+            let fallback = Place {
+                key: format!("{}.accept_claimed", route.place.key),
+                ..route.place.clone()
+            };
             let message = format!(
                 "`{}` is {}: any sender may write any pid into a queued signal (rt_sigqueueinfo(2)), so its \
                  origin is a claim, which this route does not accept",
@@ -215,7 +297,8 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
                 signame::name(signo)
             );
             let fix = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
-            cx.report.error(&route.accept_claimed.place_or(&fallback), message, fix);
+            cx.report
+                .error(&route.accept_claimed.place_or(&fallback), message, fix);
         }
         EndpointKind::Signal(_) => {}
         _ if accepts => {
@@ -239,7 +322,11 @@ fn name(route: &Route, taken: &mut HashSet<String>) -> String {
     let to = route.to.first().map_or("?", |at| at.value.as_str());
     let full = format!("{from}->{to}");
     for number in 1_usize.. {
-        let tail = if number == 1 { String::new() } else { format!("#{number}") };
+        let tail = if number == 1 {
+            String::new()
+        } else {
+            format!("#{number}")
+        };
         let candidate = format!("{}{tail}", cut(&full, NAME_BYTES_MAX - tail.len()));
         if taken.insert(candidate.clone()) {
             return candidate;

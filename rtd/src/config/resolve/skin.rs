@@ -1,7 +1,7 @@
 //! On which skin the plan runs, and what that skin cannot do.
 //!
-//! Constraint: which one it is decides nothing here but the choice itself; what is refused follows from its
-//! capabilities.
+//! Constraint: which one it is decides nothing here but the choice itself; what is refused follows
+//! from its capabilities.
 
 use super::{Context, account, library, whole_file};
 use crate::config::diagnostic::Place;
@@ -20,19 +20,27 @@ use std::path::{Path, PathBuf};
 /// Longest name of a queue in a namespace of a skin's own, with its `/`.
 const PRIVATE_NAME_BYTES_MAX: usize = 63;
 
-/// Chooses; a skin that was asked for by name and cannot be had is an error. The core must be there for the account that rtd
-/// will have when it binds.
+/// Chooses; a skin that was asked for by name and cannot be had is an error. The core must be there
+/// for the account that rtd will have when it binds.
 pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPlan {
     let daemon = &cx.config.daemon;
     let named = library_path(cx);
-    let written = daemon.skin.get().map_or(SkinChoice::Auto, |SkinText(choice)| *choice);
+    let written = daemon
+        .skin
+        .get()
+        .map_or(SkinChoice::Auto, |SkinText(choice)| *choice);
     let wanted = cx.options.skin.unwrap_or(written);
     if wanted == SkinChoice::Posix {
         return SkinPlan::posix("asked for");
     }
-    let place = daemon.skin.place_or(&daemon.cobalt_library.place_or(&whole_file()));
+    let place = daemon
+        .skin
+        .place_or(&daemon.cobalt_library.place_or(&whole_file()));
     let library = named.as_deref().map(library::resolved);
-    if let Some(why) = library.as_deref().and_then(|library| untrusted(cx, library)) {
+    if let Some(why) = library
+        .as_deref()
+        .and_then(|library| untrusted(cx, library))
+    {
         return SkinPlan::posix(why);
     }
     let account = account::changed(cx, account);
@@ -46,22 +54,41 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
                 if wanted == SkinChoice::Auto {
                     unseen_queues(cx, &place);
                 }
-                SkinPlan { kind: SkinKind::Cobalt, library, why: found.what, xddp: found.xddp }
+                SkinPlan {
+                    kind: SkinKind::Cobalt,
+                    library,
+                    why: found.what,
+                    xddp: found.xddp,
+                }
             }
         },
         Err(why) if wanted == SkinChoice::Cobalt => {
             let message = format!("Cobalt is not available: {why}");
-            let auto = if cx.options.skin.is_some() { "--skin auto" } else { "skin = \"auto\" in [daemon]" };
+            let auto = if cx.options.skin.is_some() {
+                "--skin auto"
+            } else {
+                "skin = \"auto\" in [daemon]"
+            };
             let fix = format!("{}\n{auto} (Cobalt where it is available)", posix(cx));
-            cx.report.error(&place, message, format!("{fix}{}", group_fix(account)));
+            cx.report
+                .error(&place, message, format!("{fix}{}", group_fix(account)));
             SkinPlan::posix(why)
         }
         Err(why) => {
-            // A library is named for a reason, and so is a core there; a machine without either is the usual case.
+            // A library is named for a reason, and so is a core there; a machine without either is
+            // the usual case.
             if library.is_some() || Path::new(PROC_VERSION).exists() {
                 let message = format!("Cobalt is not available, this would run on posix: {why}");
-                let fix = if library.is_some() { "\nremove `cobalt_library`" } else { "" };
-                cx.report.warning(&place, message, format!("{}{fix}{}", posix(cx), group_fix(account)));
+                let fix = if library.is_some() {
+                    "\nremove `cobalt_library`"
+                } else {
+                    ""
+                };
+                cx.report.warning(
+                    &place,
+                    message,
+                    format!("{}{fix}{}", posix(cx), group_fix(account)),
+                );
             }
             SkinPlan::posix(why)
         }
@@ -79,13 +106,19 @@ fn group_fix(account: Option<Account>) -> &'static str {
 }
 
 /// A queue that was written for Linux programs: who may open it is said, and on Cobalt anybody may.
-/// The line that selects the other skin: the option overrides the file, so a key would change nothing.
+/// The line that selects the other skin: the option overrides the file, so a key would change
+/// nothing.
 pub fn posix(cx: &Context<'_, '_, '_>) -> &'static str {
-    if cx.options.skin.is_some() { "--skin posix" } else { "skin = \"posix\" in [daemon]" }
+    if cx.options.skin.is_some() {
+        "--skin posix"
+    } else {
+        "skin = \"posix\" in [daemon]"
+    }
 }
 
 fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
-    let has_mode = |e: &&Endpoint| matches!(&e.keys, Keys::Mqueue(keys) if keys.mode.at().is_some());
+    let has_mode =
+        |e: &&Endpoint| matches!(&e.keys, Keys::Mqueue(keys) if keys.mode.at().is_some());
     let endpoint = cx.config.endpoint.iter().find(has_mode)?;
     Some(endpoint.name.get().map_or("?", |name| name.0.as_str()))
 }
@@ -93,7 +126,9 @@ fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
 /// Nobody asked for Cobalt by name, and its queues are not those that a plain Linux program opens.
 fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
     let is_queue = |e: &&Endpoint| e.kind.get().is_some_and(|kind| kind.0 == Kind::Mqueue);
-    let Some(endpoint) = cx.config.endpoint.iter().find(is_queue) else { return };
+    let Some(endpoint) = cx.config.endpoint.iter().find(is_queue) else {
+        return;
+    };
     let message = format!(
         "`auto` takes Cobalt here, whose queues plain Linux programs do not see: `{}` is one",
         endpoint.name.get().map_or("?", |name| name.0.as_str())
@@ -105,11 +140,16 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
     cx.report.warning(place, message, fix);
 }
 
-/// Reports a library that others may have changed; why it must not be loaded, not even to see what it is.
+/// Reports a library that others may have changed; why it must not be loaded, not even to see what
+/// it is.
 fn untrusted(cx: &mut Context<'_, '_, '_>, library: &std::path::Path) -> Option<String> {
     let fault = library::fault(library, library::trusted(cx.machine.uid))?;
     let place = cx.config.daemon.cobalt_library.place_or(&whole_file());
-    let message = format!("{}, and the code of `{}` runs with rtd's rights", fault.text, library.display());
+    let message = format!(
+        "{}, and the code of `{}` runs with rtd's rights",
+        fault.text,
+        library.display()
+    );
     if !fault.is_open {
         cx.report.warning(&place, message, fault.fix);
         return None;
@@ -124,8 +164,15 @@ fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
     if path.is_absolute() && !at.value.contains('\0') {
         return Some(path);
     }
-    let message = format!("`{}` is no absolute path of a library", at.value.escape_debug());
-    cx.report.error(&at.place, message, "cobalt_library = \"/usr/xenomai/lib/libcobalt.so.2\"");
+    let message = format!(
+        "`{}` is no absolute path of a library",
+        at.value.escape_debug()
+    );
+    cx.report.error(
+        &at.place,
+        message,
+        "cobalt_library = \"/usr/xenomai/lib/libcobalt.so.2\"",
+    );
     None
 }
 
@@ -145,7 +192,10 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         cx.report.error(
             &whole_file(),
             message,
-            format!("path = \"direct\" (between two lane endpoints)\n{}", posix(cx)),
+            format!(
+                "path = \"direct\" (between two lane endpoints)\n{}",
+                posix(cx)
+            ),
         );
     }
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
@@ -159,8 +209,14 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let sunk = plan.sinks();
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
         // With a ring beside it no signal is sent.
-        let (EndpointKind::Signal(SignalPlan { target, inbox: None, .. }), Keys::Signal(keys)) =
-            (&endpoint.kind, &written.keys)
+        let (
+            EndpointKind::Signal(SignalPlan {
+                target,
+                inbox: None,
+                ..
+            }),
+            Keys::Signal(keys),
+        ) = (&endpoint.kind, &written.keys)
         else {
             continue;
         };
@@ -172,13 +228,17 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                 "on `{name}` signals go to threads: those for endpoint `{}` would go to its owner's main thread",
                 endpoint.name
             );
-            cx.report.warning(&keys.target.place_or(&written.place), message, "target = \"thread\"");
+            cx.report.warning(
+                &keys.target.place_or(&written.place),
+                message,
+                "target = \"thread\"",
+            );
         }
     }
 }
 
-/// A lane that never sleeps preempts Linux itself on such a core, also while Linux holds a lock of its kernel that
-/// every other CPU waits for. An isolated CPU does not help, nor does `unisolated`.
+/// A lane that never sleeps preempts Linux itself on such a core, also while Linux holds a lock of
+/// its kernel that every other CPU waits for. An isolated CPU does not help, nor does `unisolated`.
 fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
     for (lane, written) in plan.lanes.iter().zip(&cx.config.lane) {
         if lane.wait != Wait::Poll {
@@ -190,7 +250,8 @@ fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
             lane.name, lane.cpu
         );
         let fix = format!("wait = \"spin:50\"\nwait = \"block\"\n{}", posix(cx));
-        cx.report.error(&written.wait.place_or(&written.place), message, fix);
+        cx.report
+            .error(&written.wait.place_or(&written.place), message, fix);
     }
 }
 
@@ -208,7 +269,11 @@ fn private_queue(
             "the queue of endpoint `{endpoint}` has a name of {name_bytes} bytes, on `{skin}` at most \
              {PRIVATE_NAME_BYTES_MAX}"
         );
-        cx.report.error(&keys.queue.place_or(place), message, "queue = \"/(a shorter name)\"");
+        cx.report.error(
+            &keys.queue.place_or(place),
+            message,
+            "queue = \"/(a shorter name)\"",
+        );
     }
     if let Some(at) = keys.mode.at() {
         let message = format!(
@@ -217,9 +282,14 @@ fn private_queue(
         cx.report.warning(&at.place, message, "remove `mode`");
     }
     if let Some(at) = keys.flush_at_start.at().filter(|at| at.value) {
-        let message =
-            format!("`flush_at_start` is for Linux's queues, that of `{endpoint}` is one of `{skin}`");
-        cx.report.error(&at.place, message, format!("remove `flush_at_start`\n{}", posix(cx)));
+        let message = format!(
+            "`flush_at_start` is for Linux's queues, that of `{endpoint}` is one of `{skin}`"
+        );
+        cx.report.error(
+            &at.place,
+            message,
+            format!("remove `flush_at_start`\n{}", posix(cx)),
+        );
     }
 }
 
@@ -230,7 +300,9 @@ fn private_queue_size(
     (keys, place): (&mqueue::Keys, &Place),
     skin: &str,
 ) {
-    let MqueuePlan { maxmsg, msgsize, .. } = *queue;
+    let MqueuePlan {
+        maxmsg, msgsize, ..
+    } = *queue;
     let bytes = mq::queue_bytes(maxmsg, msgsize);
     if bytes <= mq::QUEUE_BYTES_MAX {
         return;
@@ -240,9 +312,16 @@ fn private_queue_size(
         mq::QUEUE_BYTES_MAX
     );
     // No message at all fits where one alone is too large.
-    let fewer = Some(mq::maxmsg_max(msgsize)).filter(|fits| *fits > 0).map(|fits| format!("maxmsg = {fits}"));
+    let fewer = Some(mq::maxmsg_max(msgsize))
+        .filter(|fits| *fits > 0)
+        .map(|fits| format!("maxmsg = {fits}"));
     let shorter = format!("msgsize = {}", mq::msgsize_max(maxmsg));
-    let fix = fewer.into_iter().chain([shorter]).collect::<Vec<_>>().join("\n");
+    let fix = fewer
+        .into_iter()
+        .chain([shorter])
+        .collect::<Vec<_>>()
+        .join("\n");
     let place = keys.size_place().unwrap_or(place);
-    cx.report.error(place, message, format!("{fix}\n{}", posix(cx)));
+    cx.report
+        .error(place, message, format!("{fix}\n{}", posix(cx)));
 }

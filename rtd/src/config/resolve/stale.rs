@@ -1,8 +1,9 @@
 //! Receivers that can read something older than the file promises.
 //!
-//! `overflow`, `capacity` and `ttl` govern messages that wait in rtd. A message that rtd has handed to a kernel queue
-//! stays there until its receiver reads it, and such a queue keeps its oldest messages. A ring of a session is
-//! different: the receiver's library discards what is expired or superseded (`rtcore::client::Inbox`).
+//! `overflow`, `capacity` and `ttl` govern messages that wait in rtd. A message that rtd has handed
+//! to a kernel queue stays there until its receiver reads it, and such a queue keeps its oldest
+//! messages. A ring of a session is different: the receiver's library discards what is expired or
+//! superseded (`rtcore::client::Inbox`).
 
 use super::Context;
 use crate::config::diagnostic::Place;
@@ -13,14 +14,25 @@ use crate::plan::{EndpointPlan, Path, Plan, RoutePlan};
 use crate::words::show_time;
 use rtcore::lane::policy::Overflow;
 
-/// Gives a queue one message where the file does not say how many and every route into it conflates: there is no use
-/// for an older message.
-pub fn default_maxmsg(cx: &Context<'_, '_, '_>, endpoints: &mut [EndpointPlan], routes: &[RoutePlan]) {
+/// Gives a queue one message where the file does not say how many and every route into it
+/// conflates: there is no use for an older message.
+pub fn default_maxmsg(
+    cx: &Context<'_, '_, '_>,
+    endpoints: &mut [EndpointPlan],
+    routes: &[RoutePlan],
+) {
     for (id, (endpoint, written)) in endpoints.iter_mut().zip(&cx.config.endpoint).enumerate() {
-        let EndpointKind::Mqueue(MqueuePlan { maxmsg, .. }) = &mut endpoint.kind else { continue };
-        let mut into = routes.iter().filter(|route| route.ends().any(|end| end == id)).peekable();
+        let EndpointKind::Mqueue(MqueuePlan { maxmsg, .. }) = &mut endpoint.kind else {
+            continue;
+        };
+        let mut into = routes
+            .iter()
+            .filter(|route| route.ends().any(|end| end == id))
+            .peekable();
         let is_read = routes.iter().any(|route| route.from == id);
-        let Keys::Mqueue(keys) = &written.keys else { continue };
+        let Keys::Mqueue(keys) = &written.keys else {
+            continue;
+        };
         if keys.maxmsg.is_absent()
             && !is_read
             && into.peek().is_some()
@@ -31,7 +43,8 @@ pub fn default_maxmsg(cx: &Context<'_, '_, '_>, endpoints: &mut [EndpointPlan], 
     }
 }
 
-/// Warns of each end at which a receiver can read something older than `overflow` or `ttl` of a route promise.
+/// Warns of each end at which a receiver can read something older than `overflow` or `ttl` of a
+/// route promise.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (route, written) in plan.routes.iter().zip(&config.route) {
@@ -39,10 +52,20 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             continue;
         }
         for id in route.ends() {
-            let Some(endpoint) = plan.endpoints.get(id).filter(|_| super::routes::is_certain(cx, id)) else {
+            let Some(endpoint) = plan
+                .endpoints
+                .get(id)
+                .filter(|_| super::routes::is_certain(cx, id))
+            else {
                 continue;
             };
-            let end = End { machine: cx.machine, plan, route, id, name: &endpoint.name };
+            let end = End {
+                machine: cx.machine,
+                plan,
+                route,
+                id,
+                name: &endpoint.name,
+            };
             if let Some(keeps) = endpoint.kind.policy().keeps(&end) {
                 overflow(cx, route, written, &keeps);
                 ttl(cx, route, written, &keeps);
@@ -52,7 +75,13 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 }
 
 fn overflow(cx: &mut Context<'_, '_, '_>, route: &RoutePlan, written: &Route, keeps: &Keeps) {
-    let Keeps { what, messages, displaces, fewer, .. } = keeps;
+    let Keeps {
+        what,
+        messages,
+        displaces,
+        fewer,
+        ..
+    } = keeps;
     // One older message is the least that a kernel queue can keep.
     if *displaces || *messages <= 1 {
         return;
@@ -70,18 +99,42 @@ fn overflow(cx: &mut Context<'_, '_, '_>, route: &RoutePlan, written: &Route, ke
         ),
         Overflow::Reject | Overflow::DisplaceNewest | Overflow::Block { .. } => return,
     };
-    let lane = cx.config.lane.get(route.lane).and_then(|lane| lane.overflow.at()).map(|at| &at.place);
+    let lane = cx
+        .config
+        .lane
+        .get(route.lane)
+        .and_then(|lane| lane.overflow.at())
+        .map(|at| &at.place);
     let place = written.overflow.place_or(lane.unwrap_or(&written.place));
     cx.report.warning(&place, message, fewer.clone());
 }
 
 fn ttl(cx: &mut Context<'_, '_, '_>, route: &RoutePlan, written: &Route, keeps: &Keeps) {
-    let (Some(ttl_ns), Keeps { what, messages, library, .. }) = (route.ttl_ns, keeps) else { return };
+    let (
+        Some(ttl_ns),
+        Keeps {
+            what,
+            messages,
+            library,
+            ..
+        },
+    ) = (route.ttl_ns, keeps)
+    else {
+        return;
+    };
     let place: Place = written.ttl.place_or(&written.place);
-    let count = if *messages == 1 { "a message".to_owned() } else { format!("up to {messages} messages") };
+    let count = if *messages == 1 {
+        "a message".to_owned()
+    } else {
+        format!("up to {messages} messages")
+    };
     let message = format!(
         "the ttl of {} ends where rtd hands a message over: {what} keeps {count} that the receiver may read at any age",
         show_time(ttl_ns)
     );
-    cx.report.warning(&place, message, format!("{library}\nremove `ttl`, and compare ages in the receiver"));
+    cx.report.warning(
+        &place,
+        message,
+        format!("{library}\nremove `ttl`, and compare ages in the receiver"),
+    );
 }

@@ -1,4 +1,5 @@
-//! What the watchdog is told: how often it looks, what each lane may do, and what it does about those that do more.
+//! What the watchdog is told: how often it looks, what each lane may do, and what it does about
+//! those that do more.
 
 use super::{Context, skin, whole_file};
 use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
@@ -13,7 +14,11 @@ use rtcore::lane::policy::Wait;
 const LOOKS_MIN: u64 = 2;
 
 fn period_ns(cx: &Context<'_, '_, '_>) -> u64 {
-    cx.config.daemon.watchdog.get().map_or(PERIOD_NS, |time| time.0)
+    cx.config
+        .daemon
+        .watchdog
+        .get()
+        .map_or(PERIOD_NS, |time| time.0)
 }
 
 /// Of `[daemon]`.
@@ -21,20 +26,35 @@ pub fn daemon(cx: &mut Context<'_, '_, '_>) -> WatchPlan {
     let daemon = &cx.config.daemon;
     let period_ns = period_ns(cx);
     let least_ns = LOOKS_MIN * period_ns;
-    let window_ns = daemon.duty_window.get().map_or(WINDOW_NS.max(least_ns), |time| time.0);
+    let window_ns = daemon
+        .duty_window
+        .get()
+        .map_or(WINDOW_NS.max(least_ns), |time| time.0);
     if let Some(at) = daemon.duty_window.at()
         && at.value.0 < least_ns
     {
         too_short(cx, &at.place, "duty_window", at.value.0, least_ns);
     }
-    let on_runaway = daemon.on_runaway.get().map_or(OnRunaway::Report, |OnRunawayText(what)| *what);
-    let on_tampering = daemon.on_tampering.get().map_or(OnTampering::Report, |OnTamperingText(what)| *what);
+    let on_runaway = daemon
+        .on_runaway
+        .get()
+        .map_or(OnRunaway::Report, |OnRunawayText(what)| *what);
+    let on_tampering = daemon
+        .on_tampering
+        .get()
+        .map_or(OnTampering::Report, |OnTamperingText(what)| *what);
     let rttime = match daemon.rttime.get() {
         None => Ok(RTTIME_NS),
         Some(RttimeText(Some(ns))) => Ok(*ns),
         Some(RttimeText(None)) => Err("switched off".to_owned()),
     };
-    WatchPlan { period_ns, window_ns, on_runaway, on_tampering, rttime }
+    WatchPlan {
+        period_ns,
+        window_ns,
+        on_runaway,
+        on_tampering,
+        rttime,
+    }
 }
 
 /// Of `[[lane]]`.
@@ -49,7 +69,13 @@ pub fn lane(cx: &mut Context<'_, '_, '_>, lane: &Lane, wait: Wait) -> LaneWatch 
         Some(DutyText(percent)) => (*percent < 100).then_some(percent * 10),
         None => (wait == Wait::Block).then_some(DUTY_PERMILLE),
     };
-    LaneWatch { stall_ns: lane.stall.get().map_or(STALL_NS.max(least_ns), |time| time.0), duty_permille }
+    LaneWatch {
+        stall_ns: lane
+            .stall
+            .get()
+            .map_or(STALL_NS.max(least_ns), |time| time.0),
+        duty_permille,
+    }
 }
 
 fn too_short(
@@ -67,7 +93,10 @@ fn too_short(
     );
     let mut fix = format!("{key} = \"{}\"", show_time(least_ns));
     if ns / LOOKS_MIN >= WATCHDOG_NS_MIN {
-        fix.push_str(&format!("\nwatchdog = \"{}\" in [daemon]", show_time(ns / LOOKS_MIN)));
+        fix.push_str(&format!(
+            "\nwatchdog = \"{}\" in [daemon]",
+            show_time(ns / LOOKS_MIN)
+        ));
     }
     cx.report.error(place, message, fix);
 }
@@ -77,11 +106,15 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
     let daemon = &cx.config.daemon;
     let (caps, skin) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
     if !caps.linux_threads && plan.daemon.watch.on_runaway == OnRunaway::Demote {
-        let message = format!("a thread on `{skin}` is not scheduled by Linux: it cannot be demoted");
+        let message =
+            format!("a thread on `{skin}` is not scheduled by Linux: it cannot be demoted");
         cx.report.error(
             &daemon.on_runaway.place_or(&whole_file()),
             message,
-            format!("on_runaway = \"stop\"\non_runaway = \"report\"\n{}", skin::posix(cx)),
+            format!(
+                "on_runaway = \"stop\"\non_runaway = \"report\"\n{}",
+                skin::posix(cx)
+            ),
         );
     }
     if let (false, Some(at)) = (caps.linux_threads, daemon.on_tampering.at()) {
@@ -89,7 +122,11 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
             "`on_tampering` has no effect on `{skin}`: the core schedules its threads, and a change that Linux shows does not \
              reach them"
         );
-        cx.report.warning(&at.place, message, format!("remove `on_tampering`\n{}", skin::posix(cx)));
+        cx.report.warning(
+            &at.place,
+            message,
+            format!("remove `on_tampering`\n{}", skin::posix(cx)),
+        );
     }
     if plan.daemon.watch.rttime.is_err() {
         return;
@@ -101,14 +138,22 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
         format!(
             "lane `{}` {}",
             lane.name,
-            if lane.wait == Wait::Poll { "never sleeps" } else { "may spin for ever" }
+            if lane.wait == Wait::Poll {
+                "never sleeps"
+            } else {
+                "may spin for ever"
+            }
         )
     } else {
         return;
     };
     if let Some(at) = daemon.rttime.at() {
         let message = format!("RLIMIT_RTTIME, which is the process', is not set: {why}");
-        cx.report.warning(&at.place, message, "rttime = \"off\"\nwait = \"block\" in all lanes");
+        cx.report.warning(
+            &at.place,
+            message,
+            "rttime = \"off\"\nwait = \"block\" in all lanes",
+        );
     }
     plan.daemon.watch.rttime = Err(why);
 }

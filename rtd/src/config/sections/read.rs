@@ -1,8 +1,8 @@
 //! The sections are read, key by key.
 
 use super::{
-    Config, Daemon, ENDPOINTS_MAX, Endpoint, GROUPS_MAX, Group, LANES_MAX, Lane, PROCESSES_MAX, Process,
-    ROUTES_MAX, Route,
+    Config, Daemon, ENDPOINTS_MAX, Endpoint, GROUPS_MAX, Group, LANES_MAX, Lane, PROCESSES_MAX,
+    Process, ROUTES_MAX, Route,
 };
 use crate::config::diagnostic::{Place, Report};
 use crate::config::known::Known;
@@ -17,7 +17,10 @@ impl Config {
     /// Reads every section; what is wrong goes to the report.
     pub fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Config {
         const SECTIONS: [&str; 6] = ["daemon", "lane", "process", "endpoint", "group", "route"];
-        for (key, value) in root.iter().filter(|(key, _)| !SECTIONS.contains(&key.get_ref().as_ref())) {
+        for (key, value) in root
+            .iter()
+            .filter(|(key, _)| !SECTIONS.contains(&key.get_ref().as_ref()))
+        {
             unknown_section(report, key, value, &SECTIONS);
         }
         let known = &Known::collect(root);
@@ -25,7 +28,14 @@ impl Config {
             daemon: Daemon::read(report, root, known),
             lane: read_all(report, root, known, "lane", LANES_MAX, Lane::read),
             process: read_all(report, root, known, "process", PROCESSES_MAX, Process::read),
-            endpoint: read_all(report, root, known, "endpoint", ENDPOINTS_MAX, Endpoint::read),
+            endpoint: read_all(
+                report,
+                root,
+                known,
+                "endpoint",
+                ENDPOINTS_MAX,
+                Endpoint::read,
+            ),
             group: read_all(report, root, known, "group", GROUPS_MAX, Group::read),
             route: read_all(report, root, known, "route", ROUTES_MAX, Route::read),
         }
@@ -39,12 +49,26 @@ fn unknown_section(
     known: &[&str],
 ) {
     let name: &str = key.get_ref();
-    let place = Place { span: key.span(), key: name.to_owned() };
+    let place = Place {
+        span: key.span(),
+        key: name.to_owned(),
+    };
     if value.get_ref().is_table() || value.get_ref().is_array() {
         let near = suggest::nearest(name, known.iter().copied());
-        let header = |near: &str| if near == "daemon" { "[daemon]".into() } else { format!("[[{near}]]") };
+        let header = |near: &str| {
+            if near == "daemon" {
+                "[daemon]".into()
+            } else {
+                format!("[[{near}]]")
+            }
+        };
         let fix = near.map_or_else(
-            || format!("remove it; known sections: {}", suggest::list(known.iter().copied())),
+            || {
+                format!(
+                    "remove it; known sections: {}",
+                    suggest::list(known.iter().copied())
+                )
+            },
             |near| format!("write {}", header(near)),
         );
         report.error(&place, format!("unknown section `{name}`"), fix);
@@ -77,9 +101,14 @@ fn read_all<T>(
 
 impl Daemon {
     fn read(report: &mut Report<'_>, root: &DeTable<'_>, known: &Known) -> Daemon {
-        let Some((key, value)) = root.get_key_value("daemon") else { return Daemon::default() };
+        let Some((key, value)) = root.get_key_value("daemon") else {
+            return Daemon::default();
+        };
         let Some(table) = value.get_ref().as_table() else {
-            let place = Place { span: key.span(), key: "daemon".to_owned() };
+            let place = Place {
+                span: key.span(),
+                key: "daemon".to_owned(),
+            };
             let message = format!("`daemon` is one table, not {}", value.get_ref().type_str());
             report.error(&place, message, "[daemon]");
             return Daemon::default();
@@ -153,7 +182,13 @@ impl Endpoint {
         let kind: Field<KindText> = r.required("kind", &quoted(Keys::meant(r)));
         let owner = r.reference("owner", &r.known.processes);
         let keys = Keys::read(r, kind.get().map(|kind| kind.0));
-        Endpoint { place: r.header(), name, kind, owner, keys }
+        Endpoint {
+            place: r.header(),
+            name,
+            kind,
+            owner,
+            keys,
+        }
     }
 }
 

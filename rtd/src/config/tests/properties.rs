@@ -5,20 +5,36 @@ use crate::config::{CheckOptions, Machine, check_with, summary};
 use proptest::prelude::*;
 
 fn holds(text: &str) -> Result<(), TestCaseError> {
-    for machine in [machine(), Machine { known: machine().known, ..Machine::unknown() }] {
+    for machine in [
+        machine(),
+        Machine {
+            known: machine().known,
+            ..Machine::unknown()
+        },
+    ] {
         let checked = check_with(
             "p.toml",
             text,
             &machine,
-            CheckOptions { allow_degraded: true, ..CheckOptions::default() },
+            CheckOptions {
+                allow_degraded: true,
+                ..CheckOptions::default()
+            },
         );
         for diagnostic in &checked.diagnostics {
             let shown = diagnostic.to_string();
             prop_assert!(!shown.contains('\x1b'));
             prop_assert!(diagnostic.line >= 1 && diagnostic.column >= 1 && diagnostic.length >= 1);
-            prop_assert!(!diagnostic.message.is_empty() && !diagnostic.fix.is_empty(), "{}", shown);
+            prop_assert!(
+                !diagnostic.message.is_empty() && !diagnostic.fix.is_empty(),
+                "{}",
+                shown
+            );
         }
-        let refused = checked.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
+        let refused = checked
+            .diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.is_error());
         prop_assert_eq!(checked.plan.is_none(), refused);
         if let Some(plan) = checked.plan {
             prop_assert_eq!(plan.broken_invariant(), None, "{}", text);
@@ -97,7 +113,10 @@ fn structured() -> impl Strategy<Value = String> {
     let table = (section, prop::collection::vec((key, value()), 0..8));
     prop::collection::vec(table, 0..12).prop_map(|tables| {
         let lines = |(section, keys): (&str, Vec<(&str, String)>)| {
-            let keys: String = keys.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+            let keys: String = keys
+                .into_iter()
+                .map(|(key, value)| format!("{key} = {value}\n"))
+                .collect();
             format!("{section}\n{keys}")
         };
         tables.into_iter().map(lines).collect()
@@ -155,23 +174,32 @@ prop_compose! {
 fn nearly_valid() -> impl Strategy<Value = String> {
     let endpoints: Vec<_> = (0..8).map(endpoint).collect();
     let wait = prop::sample::select(vec!["block", "spin:5", "poll"]);
-    let filter = prop::sample::select(vec!["", "", "", "process_group_of = \"p\"\n", "session_of = \"q\"\n"]);
+    let filter = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "process_group_of = \"p\"\n",
+        "session_of = \"q\"\n",
+    ]);
     let members = prop::sample::subsequence(vec!["\"e5\"", "\"e6\"", "\"e7\""], 1..3);
     let routes = prop::collection::vec(route(), 0..4);
-    (wait, endpoints, members, filter, routes).prop_map(|(wait, endpoints, members, filter, routes)| {
-        format!(
-            "[[process]]\nname = \"p\"\n[[process]]\nname = \"q\"\nabove_ceiling = \"warn\"\n\
+    (wait, endpoints, members, filter, routes).prop_map(
+        |(wait, endpoints, members, filter, routes)| {
+            format!(
+                "[[process]]\nname = \"p\"\n[[process]]\nname = \"q\"\nabove_ceiling = \"warn\"\n\
              [[lane]]\nname = \"l0\"\npriority = 9\ncpu = 3\nwait = \"{wait}\"\n\
              [[lane]]\nname = \"l1\"\npriority = 10\ncpu = 0\n\
              [[group]]\nname = \"g\"\nmembers = [{}]\n{filter}{}{}",
-            members.join(", "),
-            endpoints.concat(),
-            routes.concat()
-        )
-    })
+                members.join(", "),
+                endpoints.concat(),
+                routes.concat()
+            )
+        },
+    )
 }
 
-/// Lane endpoints that are owned, and each route from one half of them to the other: most of these make a plan.
+/// Lane endpoints that are owned, and each route from one half of them to the other: most of these
+/// make a plan.
 fn lanes_and_ways() -> impl Strategy<Value = String> {
     let way = (0..4_u8, 0..4_u8, any::<bool>(), any::<bool>(), 0..2_u8);
     let sizes = prop::collection::vec((1..80_u16, 1..300_u16), 8);
@@ -243,12 +271,23 @@ fn nearly_valid_texts_do_make_plans() {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let texts = (0..200).map(|_| strategy.new_tree(&mut runner).unwrap().current());
         let checked = texts.map(|text| check_with("p", &text, &machine(), CheckOptions::default()));
-        checked.filter_map(|c| c.plan).filter(|plan| !plan.routes.is_empty()).collect()
+        checked
+            .filter_map(|c| c.plan)
+            .filter(|plan| !plan.routes.is_empty())
+            .collect()
     }
     let mixed = plans(nearly_valid());
     assert!(mixed.len() >= 10, "only {} of 200", mixed.len());
     let lanes = plans(lanes_and_ways());
-    let direct = |plan: &&crate::plan::Plan| plan.routes.iter().any(|r| r.path == crate::plan::Path::Direct);
+    let direct = |plan: &&crate::plan::Plan| {
+        plan.routes
+            .iter()
+            .any(|r| r.path == crate::plan::Path::Direct)
+    };
     let count = lanes.iter().filter(direct).count();
-    assert!(count >= 10 && lanes.len() >= count + 10, "{count} with direct of {}", lanes.len());
+    assert!(
+        count >= 10 && lanes.len() >= count + 10,
+        "{count} with direct of {}",
+        lanes.len()
+    );
 }

@@ -7,9 +7,15 @@ use rtcore::sys::limits::Limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// A machine with four CPUs, CPU 3 isolated, CPU 2 not allowed, and the usual limits with no privilege.
+/// A machine with four CPUs, CPU 3 isolated, CPU 2 not allowed, and the usual limits with no
+/// privilege.
 pub fn machine() -> Machine {
-    let limit = |value: u64| Some(Limit { soft: Some(value), hard: Some(value) });
+    let limit = |value: u64| {
+        Some(Limit {
+            soft: Some(value),
+            hard: Some(value),
+        })
+    };
     Machine {
         cpus_existing: Some(vec![0, 1, 2, 3]),
         cpus_allowed: Some(vec![0, 1, 3]),
@@ -114,14 +120,24 @@ pub fn run(text: &str) -> Checked {
 
 /// Line (from 1) of the `nth` line that begins with `start`.
 pub fn line_of(text: &str, start: &str, nth: usize) -> usize {
-    let mut lines = text.lines().enumerate().filter(|(_, line)| line.starts_with(start));
-    lines.nth(nth).map_or_else(|| panic!("no line {start:?}"), |(at, _)| at + 1)
+    let mut lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.starts_with(start));
+    lines
+        .nth(nth)
+        .map_or_else(|| panic!("no line {start:?}"), |(at, _)| at + 1)
 }
 
 /// The one diagnostic, with what it must say.
 #[track_caller]
 pub fn only(checked: &Checked) -> &Diagnostic {
-    assert_eq!(checked.diagnostics.len(), 1, "{}", shown(&checked.diagnostics));
+    assert_eq!(
+        checked.diagnostics.len(),
+        1,
+        "{}",
+        shown(&checked.diagnostics)
+    );
     &checked.diagnostics[0]
 }
 
@@ -144,7 +160,10 @@ pub fn warning(text: &str, line: usize, key: &str, message: &str, fix: &str) {
 #[track_caller]
 pub fn expect(found: &Diagnostic, line: usize, key: &str, message: &str, fix: &str) {
     assert_eq!((found.line, found.key.as_str()), (line, key), "{found}");
-    assert!(found.message.contains(message), "no {message:?} in\n{found}");
+    assert!(
+        found.message.contains(message),
+        "no {message:?} in\n{found}"
+    );
     assert!(found.fix.contains(fix), "no {fix:?} in\n{found}");
 }
 

@@ -39,23 +39,30 @@ pub use policy::*;
 pub use time::*;
 
 fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, Refused> {
-    value.as_str().ok_or_else(|| Refused::wrong_type(value, "a string", example))
+    value
+        .as_str()
+        .ok_or_else(|| Refused::wrong_type(value, "a string", example))
 }
 
 fn integer(value: &DeValue<'_>) -> Option<i128> {
-    value.as_integer().and_then(|i| i128::from_str_radix(i.as_str(), i.radix()).ok())
+    value
+        .as_integer()
+        .and_then(|i| i128::from_str_radix(i.as_str(), i.radix()).ok())
 }
 
-/// The text of a value that may have been meant for another type: `50` in quotes, a word without them, a list of one.
+/// The text of a value that may have been meant for another type: `50` in quotes, a word without
+/// them, a list of one.
 fn scalar_text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => Some(number.as_str().to_owned()),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Boolean(truth) => Some(truth.to_string()),
-        DeValue::Array(items) => {
-            items.first().map(toml::Spanned::get_ref).filter(|v| !v.is_array()).and_then(scalar_text)
-        }
+        DeValue::Array(items) => items
+            .first()
+            .map(toml::Spanned::get_ref)
+            .filter(|v| !v.is_array())
+            .and_then(scalar_text),
         DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
@@ -86,7 +93,8 @@ pub const QUOTED_CHARS_MAX: usize = 60;
 
 impl FromToml for String {
     fn from_toml(value: &DeValue<'_>) -> Result<String, Refused> {
-        let meant = scalar_text(value).map_or_else(|| UNKNOWN_TEXT.to_owned(), |text| quoted(&text));
+        let meant =
+            scalar_text(value).map_or_else(|| UNKNOWN_TEXT.to_owned(), |text| quoted(&text));
         string(value, &meant).map(str::to_owned)
     }
 }
@@ -94,8 +102,14 @@ impl FromToml for String {
 impl FromToml for bool {
     fn from_toml(value: &DeValue<'_>) -> Result<bool, Refused> {
         let meant = scalar_text(value).unwrap_or_default().to_lowercase();
-        let meant = if ["false", "no", "off", "0"].contains(&meant.as_str()) { "false" } else { "true" };
-        value.as_bool().ok_or_else(|| Refused::wrong_type(value, "true or false", meant))
+        let meant = if ["false", "no", "off", "0"].contains(&meant.as_str()) {
+            "false"
+        } else {
+            "true"
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| Refused::wrong_type(value, "true or false", meant))
     }
 }
 
@@ -116,19 +130,32 @@ impl Name {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Name, Refused> {
-        let mut cleaned: String = text.chars().filter(|c| Name::allowed(*c)).take(NAME_BYTES_MAX).collect();
+        let mut cleaned: String = text
+            .chars()
+            .filter(|c| Name::allowed(*c))
+            .take(NAME_BYTES_MAX)
+            .collect();
         cleaned = cleaned.trim_start_matches(['-', '.', '_']).to_owned();
-        let example = if cleaned.is_empty() { "\"name\"".to_owned() } else { quoted(&cleaned) };
+        let example = if cleaned.is_empty() {
+            "\"name\"".to_owned()
+        } else {
+            quoted(&cleaned)
+        };
         if text.is_empty() {
             return Err(Refused::new("a name cannot be empty", example));
         }
         if text.len() > NAME_BYTES_MAX {
-            let message =
-                format!("{} is {} bytes long, the limit is {NAME_BYTES_MAX}", quoted(text), text.len());
+            let message = format!(
+                "{} is {} bytes long, the limit is {NAME_BYTES_MAX}",
+                quoted(text),
+                text.len()
+            );
             return Err(Refused::new(message, example));
         }
         let bad = text.chars().find(|c| !Name::allowed(*c));
-        if let Some(bad) = bad.or_else(|| text.chars().next().filter(|c| !c.is_ascii_alphanumeric())) {
+        if let Some(bad) =
+            bad.or_else(|| text.chars().next().filter(|c| !c.is_ascii_alphanumeric()))
+        {
             let message = format!(
                 "{bad:?} cannot stand in a name (letters, digits, `_`, `-`, `.`; a letter or digit first)"
             );
@@ -141,7 +168,8 @@ impl Name {
 impl FromToml for Name {
     fn from_toml(value: &DeValue<'_>) -> Result<Name, Refused> {
         let meant = scalar_text(value).unwrap_or_default();
-        let meant = Name::parse(&meant).map_or_else(|refused| refused.example(), |name| quoted(&name.0));
+        let meant =
+            Name::parse(&meant).map_or_else(|refused| refused.example(), |name| quoted(&name.0));
         Name::parse(string(value, &meant)?)
     }
 }
@@ -167,20 +195,29 @@ impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
     fn meant(value: &DeValue<'_>) -> u64 {
         let text = scalar_text(value).unwrap_or_default().replace('_', "");
         let whole = text.trim().split('.').next().unwrap_or("").parse::<i128>();
-        whole.map_or(MIN, |n| u64::try_from(n.max(0)).unwrap_or(u64::MAX).clamp(MIN, MAX))
+        whole.map_or(MIN, |n| {
+            u64::try_from(n.max(0)).unwrap_or(u64::MAX).clamp(MIN, MAX)
+        })
     }
 }
 
 impl<const MIN: u64, const MAX: u64> FromToml for Int<MIN, MAX> {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused> {
         let Some(number) = integer(value) else {
-            return Err(Refused::wrong_type(value, "a whole number", &Self::meant(value).to_string()));
+            return Err(Refused::wrong_type(
+                value,
+                "a whole number",
+                &Self::meant(value).to_string(),
+            ));
         };
         match u64::try_from(number) {
             Ok(number) if (MIN..=MAX).contains(&number) => Ok(Int(number)),
             _ => {
                 let nearest = if number > i128::from(MIN) { MAX } else { MIN };
-                Err(Refused::new(format!("{number} is not within {MIN} to {MAX}"), nearest.to_string()))
+                Err(Refused::new(
+                    format!("{number} is not within {MIN} to {MAX}"),
+                    nearest.to_string(),
+                ))
             }
         }
     }

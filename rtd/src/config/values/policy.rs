@@ -16,7 +16,11 @@ use toml::de::DeValue;
 /// The time behind a colon: microseconds alone, or with a unit.
 fn micros_or_time(text: &str) -> Option<u64> {
     let has_unit = !text.ends_with(|c: char| c.is_ascii_digit());
-    if has_unit { parse_time(text) } else { parse_time(&format!("{text}us")) }
+    if has_unit {
+        parse_time(text)
+    } else {
+        parse_time(&format!("{text}us"))
+    }
 }
 
 /// Longest spin before a thread blocks.
@@ -40,7 +44,10 @@ impl FromToml for WaitText {
             None if text == "block" => return Ok(WaitText(Wait::Block)),
             None if text == "poll" => return Ok(WaitText(Wait::Poll)),
             None if text == "spin" => {
-                return Err(Refused::new("`spin` needs its time in microseconds", "\"spin:50\""));
+                return Err(Refused::new(
+                    "`spin` needs its time in microseconds",
+                    "\"spin:50\"",
+                ));
             }
             Some(("spin", time)) => match micros_or_time(time) {
                 Some(spin_ns) if (1_000..=SPIN_NS_MAX).contains(&spin_ns) => {
@@ -103,21 +110,38 @@ impl FromToml for OverflowText {
                 "\"block:500\"",
             ));
         }
-        Err(unknown_choice(text, &["reject", "displace-oldest", "displace-newest", "conflate", "block:500"]))
+        Err(unknown_choice(
+            text,
+            &[
+                "reject",
+                "displace-oldest",
+                "displace-newest",
+                "conflate",
+                "block:500",
+            ],
+        ))
     }
 }
 
 fn unknown_choice(text: &str, choices: &[&str]) -> Refused {
-    let example = suggest::nearest(text, choices.iter().copied()).or(choices.first().copied()).unwrap_or("");
+    let example = suggest::nearest(text, choices.iter().copied())
+        .or(choices.first().copied())
+        .unwrap_or("");
     let known = suggest::list(choices.iter().copied());
-    Refused::new(format!("{} is not one of {known}", quoted(text)), quoted(example))
+    Refused::new(
+        format!("{} is not one of {known}", quoted(text)),
+        quoted(example),
+    )
 }
 
 /// A share, `1%` to `100%`; the value is the percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DutyText(pub u32);
 
-inline_schema!(DutyText, json_schema!({ "type": "string", "pattern": "^([1-9][0-9]?|100)%$" }));
+inline_schema!(
+    DutyText,
+    json_schema!({ "type": "string", "pattern": "^([1-9][0-9]?|100)%$" })
+);
 
 impl FromToml for DutyText {
     fn from_toml(value: &DeValue<'_>) -> Result<DutyText, Refused> {
@@ -128,8 +152,14 @@ impl FromToml for DutyText {
         let text = string(value, &meant)?;
         match text.strip_suffix('%').map(str::parse::<u32>) {
             Some(Ok(percent)) if (1..=100).contains(&percent) => Ok(DutyText(percent)),
-            Some(Ok(percent)) => Err(Refused::new(format!("{percent}% is not within 1% to 100%"), meant)),
-            _ => Err(Refused::new(format!("{} is not a share (a whole number and %)", quoted(text)), meant)),
+            Some(Ok(percent)) => Err(Refused::new(
+                format!("{percent}% is not within 1% to 100%"),
+                meant,
+            )),
+            _ => Err(Refused::new(
+                format!("{} is not a share (a whole number and %)", quoted(text)),
+                meant,
+            )),
         }
     }
 }
@@ -140,7 +170,9 @@ fn percent_meant(value: &DeValue<'_>) -> u64 {
     let number = text.trim().trim_end_matches('%').trim_end();
     match number.split_once('.') {
         // 0.5 of the CPU, or 12.5 %.
-        Some(("0", share)) => format!("{share:0<2}").get(..2).and_then(|s| s.parse::<u64>().ok()),
+        Some(("0", share)) => format!("{share:0<2}")
+            .get(..2)
+            .and_then(|s| s.parse::<u64>().ok()),
         Some((whole, _)) => whole.parse().ok(),
         None => number.parse::<u64>().ok(),
     }
@@ -172,10 +204,12 @@ impl FromToml for RttimeText {
                 if truth { "\"2s\"" } else { "\"off\"" },
             ));
         }
-        time(value, &RTTIME_NS).map(|ns| RttimeText(Some(ns))).map_err(|mut refused| {
-            refused.message += "; `off` sets no limit";
-            refused
-        })
+        time(value, &RTTIME_NS)
+            .map(|ns| RttimeText(Some(ns)))
+            .map_err(|mut refused| {
+                refused.message += "; `off` sets no limit";
+                refused
+            })
     }
 }
 
@@ -197,18 +231,27 @@ impl FromToml for ModeBits {
             let number = integer(value);
             // 660 without a prefix is decimal in TOML and would quietly mean 0o1224.
             if integer_value.radix() == 10 && number.is_some_and(|n| n > 7) {
-                let message = format!("{} is decimal; permission bits are octal", integer_value.as_str());
+                let message = format!(
+                    "{} is decimal; permission bits are octal",
+                    integer_value.as_str()
+                );
                 let octal = parse_mode(integer_value.as_str()).unwrap_or(MODE_EXAMPLE);
                 return Err(Refused::new(message, format!("\"{octal:04o}\"")));
             }
             return match number.and_then(|n| u32::try_from(n).ok()) {
                 Some(mode) if mode <= 0o777 => Ok(ModeBits(mode)),
-                _ => Err(Refused::new(format!("{integer_value} is not within 0 to 0o777"), "\"0660\"")),
+                _ => Err(Refused::new(
+                    format!("{integer_value} is not within 0 to 0o777"),
+                    "\"0660\"",
+                )),
             };
         }
         let text = string(value, "\"0660\"")?;
         parse_mode(text).map(ModeBits).ok_or_else(|| {
-            Refused::new(format!("{} is not octal within 0 to 0777", quoted(text)), "\"0660\"")
+            Refused::new(
+                format!("{} is not octal within 0 to 0777", quoted(text)),
+                "\"0660\"",
+            )
         })
     }
 }
@@ -220,7 +263,9 @@ fn parse_mode(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     // `from_str_radix` would take a sign.
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    u32::from_str_radix(digits, 8).ok().filter(|mode| plain && *mode <= 0o777)
+    u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|mode| plain && *mode <= 0o777)
 }
 
 /// A signal, as kernel number.
@@ -250,8 +295,8 @@ impl FromToml for SignalNumber {
         result.map(SignalNumber).map_err(|error| match error {
             SignalNameError::Unknown => {
                 let names: Vec<String> = signame::standard_names().collect();
-                let example =
-                    suggest::nearest(&text, names.iter().map(String::as_str)).unwrap_or("SIGRTMIN+3");
+                let example = suggest::nearest(&text, names.iter().map(String::as_str))
+                    .unwrap_or("SIGRTMIN+3");
                 Refused::new(format!("{} is no signal", quoted(&text)), quoted(example))
             }
             other => Refused::new(other.to_string(), "\"SIGRTMIN+3\""),
@@ -275,16 +320,31 @@ impl FromToml for MqPriority {
                 Ok(priority) if priority <= 32_767 => Ok(MqPriority(Some(priority))),
                 _ => {
                     let nearest = if number < 0 { "0" } else { "32767" };
-                    Err(Refused::new(format!("{number} is not within 0 to 32767"), nearest))
+                    Err(Refused::new(
+                        format!("{number} is not within 0 to 32767"),
+                        nearest,
+                    ))
                 }
             },
             (None, Some("keep")) => Ok(MqPriority(None)),
             (None, Some(text)) => {
-                let meant = text.trim().parse::<u32>().ok().filter(|priority| *priority <= 32_767);
-                let meant = meant.map_or_else(|| "\"keep\"".to_owned(), |priority| priority.to_string());
-                Err(Refused::new(format!("{} is not `keep` or a number", quoted(text)), meant))
+                let meant = text
+                    .trim()
+                    .parse::<u32>()
+                    .ok()
+                    .filter(|priority| *priority <= 32_767);
+                let meant =
+                    meant.map_or_else(|| "\"keep\"".to_owned(), |priority| priority.to_string());
+                Err(Refused::new(
+                    format!("{} is not `keep` or a number", quoted(text)),
+                    meant,
+                ))
             }
-            (None, None) => Err(Refused::wrong_type(value, "\"keep\" or a number", "\"keep\"")),
+            (None, None) => Err(Refused::wrong_type(
+                value,
+                "\"keep\" or a number",
+                "\"keep\"",
+            )),
         }
     }
 }
@@ -312,7 +372,10 @@ impl FromToml for Account {
             // The last number is "no id" to the kernel.
             (Some(number), _) => match u32::try_from(number) {
                 Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
-                _ => Err(Refused::new(format!("{number} is no id (0 to {})", u32::MAX - 1), "1000")),
+                _ => Err(Refused::new(
+                    format!("{number} is no id (0 to {})", u32::MAX - 1),
+                    "1000",
+                )),
             },
             (None, Some("")) => Err(Refused::new("an account cannot be empty", "\"robot\"")),
             (None, Some(name)) => Ok(Account::Name(name.to_owned())),
@@ -354,7 +417,9 @@ impl FromToml for KindText {
         let names: Vec<&str> = KINDS.iter().map(|(_, name, _)| *name).collect();
         let text = string(value, "\"mqueue\"")?;
         let found = KINDS.iter().find(|(_, name, _)| *name == text);
-        found.map(|(kind, ..)| KindText(*kind)).ok_or_else(|| unknown_choice(text, &names))
+        found
+            .map(|(kind, ..)| KindText(*kind))
+            .ok_or_else(|| unknown_choice(text, &names))
     }
 }
 

@@ -19,8 +19,13 @@ inline_schema!(@bounds Time MIN_NS MAX_NS,
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
-const UNITS: [(&str, u64); 5] =
-    [("min", 60 * SECOND_NS), ("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", SECOND_NS)];
+const UNITS: [(&str, u64); 5] = [
+    ("min", 60 * SECOND_NS),
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", SECOND_NS),
+];
 
 /// How a time is written.
 const FORM: &str = "a number and ns, us, ms, s or min";
@@ -28,8 +33,8 @@ const FORM: &str = "a number and ns, us, ms, s or min";
 /// Suggested for a text from which no time can be guessed, where the key's bounds allow it.
 const EXAMPLE_NS: u64 = 200_000_000;
 
-/// Nanoseconds of `250us` or `1.5ms`; `None` if the text has another form, is not a whole number of nanoseconds or is too
-/// large to count.
+/// Nanoseconds of `250us` or `1.5ms`; `None` if the text has another form, is not a whole number of
+/// nanoseconds or is too large to count.
 pub fn parse_time(text: &str) -> Option<u64> {
     let (number, unit) = split(text);
     let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
@@ -38,7 +43,11 @@ pub fn parse_time(text: &str) -> Option<u64> {
 
 /// Digits and decimal point, and the text behind them.
 fn split(text: &str) -> (&str, &str) {
-    text.split_at(text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count())
+    text.split_at(
+        text.bytes()
+            .take_while(|b| b.is_ascii_digit() || *b == b'.')
+            .count(),
+    )
 }
 
 fn scaled(number: &str, scale: u64) -> Option<u64> {
@@ -54,7 +63,8 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
     if digits.is_empty() {
         return Some(ns);
     }
-    // The largest scale has 11 digits: with more than 11 decimals the time is no whole number of nanoseconds.
+    // The largest scale has 11 digits: with more than 11 decimals the time is no whole number of
+    // nanoseconds.
     let parts = 10_u128.checked_pow(u32::try_from(digits.len()).ok().filter(|len| *len <= 11)?)?;
     let product = digits.parse::<u128>().ok()? * u128::from(scale);
     if !product.is_multiple_of(parts) {
@@ -84,17 +94,29 @@ fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
     let whole = number.split('.').next().unwrap_or("");
     let written = |unit: &str| {
         let candidates = [number, whole].map(|number| format!("{number}{unit}"));
-        candidates.into_iter().find(|text| parse_time(text).is_some_and(|ns| bounds.contains(&ns)))
+        candidates
+            .into_iter()
+            .find(|text| parse_time(text).is_some_and(|ns| bounds.contains(&ns)))
     };
     let guesses: Vec<String> = if unit.trim().is_empty() {
         // Both are usual: `spin:50` and `block:500` count microseconds.
-        ["us", "ms", "s"].into_iter().filter_map(written).take(2).collect()
+        ["us", "ms", "s"]
+            .into_iter()
+            .filter_map(written)
+            .take(2)
+            .collect()
     } else {
         unit_meant(unit).and_then(written).into_iter().collect()
     };
     if guesses.is_empty() {
-        let hours = unit.trim_start().starts_with('h').then(|| scaled(whole, 3_600 * SECOND_NS)).flatten();
-        let example = hours.unwrap_or(EXAMPLE_NS).clamp(*bounds.start(), *bounds.end());
+        let hours = unit
+            .trim_start()
+            .starts_with('h')
+            .then(|| scaled(whole, 3_600 * SECOND_NS))
+            .flatten();
+        let example = hours
+            .unwrap_or(EXAMPLE_NS)
+            .clamp(*bounds.start(), *bounds.end());
         return vec![show_time(example)];
     }
     guesses
@@ -103,13 +125,25 @@ fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
 /// Nanoseconds of a value within bounds.
 pub(super) fn time(value: &DeValue<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Refused> {
     let refused = |message: String, text: &str| {
-        Refused::any_of(message, meant(text, bounds).iter().map(|time| quoted(time)).collect())
+        Refused::any_of(
+            message,
+            meant(text, bounds)
+                .iter()
+                .map(|time| quoted(time))
+                .collect(),
+        )
     };
     if integer(value).is_some() || matches!(value, DeValue::Float(_)) {
         let number = scalar_text(value).unwrap_or_default();
-        return Err(refused(format!("{number} has no unit (ns, us, ms, s, min)"), &number));
+        return Err(refused(
+            format!("{number} has no unit (ns, us, ms, s, min)"),
+            &number,
+        ));
     }
-    let example = meant("", bounds).first().map(|time| quoted(time)).unwrap_or_default();
+    let example = meant("", bounds)
+        .first()
+        .map(|time| quoted(time))
+        .unwrap_or_default();
     let text = string(value, &example)?;
     let Some(ns) = parse_time(text) else {
         let (number, unit) = split(text);
@@ -123,7 +157,10 @@ pub(super) fn time(value: &DeValue<'_>, bounds: &RangeInclusive<u64>) -> Result<
     if !bounds.contains(&ns) {
         let (low, high) = (show_time(*bounds.start()), show_time(*bounds.end()));
         let nearest = if ns > *bounds.end() { &high } else { &low };
-        return Err(Refused::new(format!("{text} is not within {low} to {high}"), quoted(nearest)));
+        return Err(Refused::new(
+            format!("{text} is not within {low} to {high}"),
+            quoted(nearest),
+        ));
     }
     Ok(ns)
 }
@@ -172,6 +209,10 @@ mod tests {
         ] {
             assert_eq!(meant(text, &bounds), times, "{text}");
         }
-        assert_eq!(meant("5 us", &(10_000..=20_000)), ["20us"], "out of bounds: the nearest to the example");
+        assert_eq!(
+            meant("5 us", &(10_000..=20_000)),
+            ["20us"],
+            "out of bounds: the nearest to the example"
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! What a start makes of the registrations of the last one.
 //!
-//! A process that was *registered* (`rtctl run`, `rtctl register`) knows nothing of rtd and cannot register again, so it
-//! keeps its name if it is the same process and may still have it. One that had a *session* connects again by itself; until
-//! then the lanes count it as a full receiver, at most for the `rejoin` of their routes.
+//! A process that was *registered* (`rtctl run`, `rtctl register`) knows nothing of rtd and cannot
+//! register again, so it keeps its name if it is the same process and may still have it. One that
+//! had a *session* connects again by itself; until then the lanes count it as a full receiver, at
+//! most for the `rejoin` of their routes.
 //!
-//! If rtd cannot examine a process (a refused system call, no descriptors), its entry decides nothing and is kept for the
-//! next start, unless another process takes the name before.
+//! If rtd cannot examine a process (a refused system call, no descriptors), its entry decides
+//! nothing and is kept for the next start, unless another process takes the name before.
 
 use super::{Change, Consequence, Holder, Registry};
 use crate::control::Token;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 /// What became of a registration or a session, as a line for the log.
 #[derive(Debug)]
 pub(in crate::control) enum Adopted {
-    /// It holds again, or is waited for; the line says which. None: its routes wait for nothing, so nothing changed.
+    /// It holds again, or is waited for; the line says which. None: its routes wait for nothing, so
+    /// nothing changed.
     Again(Option<String>),
     /// It does not; the line says why and what to do.
     Not(String),
@@ -46,8 +48,8 @@ pub(super) fn rejoin(plan: &Plan, process: ProcessId) -> Duration {
 }
 
 impl Registry {
-    /// Restores one registration of the last life of the instance, or has the lanes wait for one of its sessions. What follows
-    /// from it is added to `all`.
+    /// Restores one registration of the last life of the instance, or has the lanes wait for one of
+    /// its sessions. What follows from it is added to `all`.
     pub fn adopt(&mut self, epoll: &Epoll, record: Record, all: &mut Vec<Consequence>) -> Adopted {
         // The file has to be written again, with what is left of it.
         self.unkept = true;
@@ -56,7 +58,10 @@ impl Registry {
         let (what, result) = if who.session {
             ("had a session", self.expect(epoll, &name, who))
         } else {
-            ("was registered", self.restore(epoll, &name, who, all).map(Some))
+            (
+                "was registered",
+                self.restore(epoll, &name, who, all).map(Some),
+            )
         };
         result.map_or_else(
             |refusal| {
@@ -75,7 +80,12 @@ impl Registry {
     }
 
     /// Has the lanes wait for a process that will open its session again.
-    fn expect(&mut self, epoll: &Epoll, name: &str, who: Identity) -> Result<Option<String>, Refusal> {
+    fn expect(
+        &mut self,
+        epoll: &Epoll,
+        name: &str,
+        who: Identity,
+    ) -> Result<Option<String>, Refusal> {
         let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
         let entry = &self.entries[process];
@@ -85,22 +95,41 @@ impl Registry {
         if rejoin.is_zero() {
             return Ok(None);
         }
-        epoll.add(&pidfd, Token::Expected { process }.encode()).map_err(shortage)?;
+        epoll
+            .add(&pidfd, Token::Expected { process }.encode())
+            .map_err(shortage)?;
         let Groups { pgid, sid } = procfs::groups(who.pid).unwrap_or_default();
-        let line =
-            format!("{name}: pid {} had a session: routes wait up to {rejoin:?} for the next one", who.pid);
+        let line = format!(
+            "{name}: pid {} had a session: routes wait up to {rejoin:?} for the next one",
+            who.pid
+        );
         let entry = &mut self.entries[process];
         entry.peer.set_groups(pgid, sid);
         entry.peer.expect(who.pid, who.tid, status.ruid);
-        entry.expected = Some(Expected { pidfd, who, ruid: status.ruid });
+        entry.expected = Some(Expected {
+            pidfd,
+            who,
+            ruid: status.ruid,
+        });
         Ok(Some(line))
     }
 
     /// The pidfd of an expected process became readable: nothing waits for it any more.
     pub fn expected_ended(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
-        let Some(entry) = self.entries.get_mut(process) else { return Vec::new() };
-        let expected = entry.expected.take_if(|expected| !expected.pidfd.is_alive());
-        let Some(Expected { pidfd, who, ruid: uid }) = expected else { return Vec::new() };
+        let Some(entry) = self.entries.get_mut(process) else {
+            return Vec::new();
+        };
+        let expected = entry
+            .expected
+            .take_if(|expected| !expected.pidfd.is_alive());
+        let Some(Expected {
+            pidfd,
+            who,
+            ruid: uid,
+        }) = expected
+        else {
+            return Vec::new();
+        };
         let _ = epoll.remove(&pidfd);
         self.unkept = true;
         let ending = pidfd.ending(who.pid);
@@ -112,19 +141,32 @@ impl Registry {
             entry.plan.name
         );
         vec![
-            Consequence::Shown { process, state, pid, uid },
+            Consequence::Shown {
+                process,
+                state,
+                pid,
+                uid,
+            },
             Consequence::warning(line),
-            Consequence::Changed(Change { process, state, pid, ending }),
+            Consequence::Changed(Change {
+                process,
+                state,
+                pid,
+                ending,
+            }),
         ]
     }
 
-    /// Stops waiting for those whose time is over; with a line for the log of each. Sessions were not sent that it is expected.
+    /// Stops waiting for those whose time is over; with a line for the log of each. Sessions were
+    /// not sent that it is expected.
     pub fn end_rejoin(&mut self, epoll: &Epoll, now: Instant) -> Vec<(Consequence, String)> {
         let since_start = now.saturating_duration_since(self.started);
         let mut all = Vec::new();
         for (process, entry) in self.entries.iter_mut().enumerate() {
             let rejoin = self.rejoin[process];
-            let Some(expected) = entry.expected.take_if(|_| since_start >= rejoin) else { continue };
+            let Some(expected) = entry.expected.take_if(|_| since_start >= rejoin) else {
+                continue;
+            };
             let _ = epoll.remove(&expected.pidfd);
             self.unkept = true;
             entry.peer.left();
@@ -134,13 +176,22 @@ impl Registry {
                  peer-dead until it does; see that the program runs, or raise rejoin = (in [daemon] or the [[route]])",
                 entry.plan.name, pid
             );
-            all.push((Consequence::Shown { process, state, pid, uid }, line));
+            all.push((
+                Consequence::Shown {
+                    process,
+                    state,
+                    pid,
+                    uid,
+                },
+                line,
+            ));
         }
         all
     }
 
     fn named(&self, name: &str) -> Result<ProcessId, Refusal> {
-        let bad_name = |e: rtcore::wire::FrameError| Refusal::new(Status::UnknownName, e.to_string());
+        let bad_name =
+            |e: rtcore::wire::FrameError| Refusal::new(Status::UnknownName, e.to_string());
         self.find(Name::new(name).map_err(bad_name)?)
     }
 
@@ -154,8 +205,10 @@ impl Registry {
         let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
         let warning = self.vet(process, &pidfd, (who.pid, who.tid), &status, Exe::Now, None)?;
-        let line =
-            format!("{name}: pid {} ({}) is registered again, as before rtd was restarted", who.pid, who.exe);
+        let line = format!(
+            "{name}: pid {} ({}) is registered again, as before rtd was restarted",
+            who.pid, who.exe
+        );
         let line = warning.map_or(line.clone(), |text| format!("{line}; {text}"));
         let mut holder = Holder::new(pidfd, who, status.ruid);
         holder.looks.has_run_long();
@@ -170,7 +223,9 @@ impl Registry {
         holder: Holder,
         all: &mut Vec<Consequence>,
     ) -> Result<(), Refusal> {
-        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(shortage)?;
+        epoll
+            .add(&holder.pidfd, Token::Peer { process }.encode())
+            .map_err(shortage)?;
         let entry = &mut self.entries[process];
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
@@ -186,17 +241,29 @@ fn shortage(e: std::io::Error) -> Refusal {
     Refusal::new(Status::Failed, format!("{e}{}", shortage_hint(&e)))
 }
 
-/// The process with this pid and start time, and its present ids; its groups are those that it had when it registered.
+/// The process with this pid and start time, and its present ids; its groups are those that it had
+/// when it registered.
 fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
     let pid = who.pid;
-    let ended = || Refusal::new(Status::NoProcess, format!("pid {pid} has ended: start the program again"));
+    let ended = || {
+        Refusal::new(
+            Status::NoProcess,
+            format!("pid {pid} has ended: start the program again"),
+        )
+    };
     let pidfd = PidFd::open(pid).map_err(|e| match is_refused(&e) {
         true => Refusal::new(Status::Failed, e.to_string()),
         false if is_shortage(&e) => shortage(e),
         false => ended(),
     })?;
-    let start_ticks = policy::observe(&pidfd, pid, || procfs::start_ticks(pid))
-        .map_err(|refusal| if refusal.status == Status::NoProcess { ended() } else { refusal })?;
+    let start_ticks =
+        policy::observe(&pidfd, pid, || procfs::start_ticks(pid)).map_err(|refusal| {
+            if refusal.status == Status::NoProcess {
+                ended()
+            } else {
+                refusal
+            }
+        })?;
     if start_ticks != who.start_ticks {
         return Err(ended());
     }
@@ -206,5 +273,12 @@ fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
         let text = format!("its thread {} has ended: see /proc/{pid}/task", who.tid);
         return Err(Refusal::new(Status::NoProcess, text));
     }
-    Ok((pidfd, ProcStatus { egid: who.egid, groups: who.groups.clone(), ..status }))
+    Ok((
+        pidfd,
+        ProcStatus {
+            egid: who.egid,
+            groups: who.groups.clone(),
+            ..status
+        },
+    ))
 }

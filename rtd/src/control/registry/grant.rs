@@ -1,4 +1,5 @@
-//! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it changes hands.
+//! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it
+//! changes hands.
 
 use super::{Consequence, Entry, Holder, Registry};
 use crate::control::Token;
@@ -61,8 +62,8 @@ impl Registry {
         self.entries[process].generation + 1
     }
 
-    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet. What follows from the examination is
-    /// added to `all`.
+    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet. What
+    /// follows from the examination is added to `all`.
     pub fn claim(
         &mut self,
         epoll: &Epoll,
@@ -72,27 +73,49 @@ impl Registry {
     ) -> Result<Candidate, Refusal> {
         let process = self.find(claim.name)?;
         if claim.exec_follows && client.exec_of.is_some() {
-            let text = format!("{}: this connection announced an exec before: use one per name", claim.name);
+            let text = format!(
+                "{}: this connection announced an exec before: use one per name",
+                claim.name
+            );
             return Err(Refusal::new(Status::BadFrame, text));
         }
         let (holder, warning) = self.candidate(client, claim, process)?;
         self.make_room(epoll, process, &holder, all)?;
         all.extend(self.warning_of_ipc_namespace(process, &holder));
-        Ok(Candidate { process, holder, exec_follows: claim.exec_follows, warning })
+        Ok(Candidate {
+            process,
+            holder,
+            exec_follows: claim.exec_follows,
+            warning,
+        })
     }
 
-    /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps the registration for the
-    /// next start and then calls [`Registry::announce`], unless the reply is [`Status::Pending`].
-    pub fn grant(&mut self, epoll: &Epoll, candidate: Candidate) -> Result<(Reply, Option<ExecOf>), Refusal> {
-        let (reply, pending) =
-            (self.answer(&candidate), candidate.is_pending(&self.entries[candidate.process].plan));
-        let Candidate { process, mut holder, exec_follows, .. } = candidate;
+    /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps
+    /// the registration for the next start and then calls [`Registry::announce`], unless the reply
+    /// is [`Status::Pending`].
+    pub fn grant(
+        &mut self,
+        epoll: &Epoll,
+        candidate: Candidate,
+    ) -> Result<(Reply, Option<ExecOf>), Refusal> {
+        let (reply, pending) = (
+            self.answer(&candidate),
+            candidate.is_pending(&self.entries[candidate.process].plan),
+        );
+        let Candidate {
+            process,
+            mut holder,
+            exec_follows,
+            ..
+        } = candidate;
         let entry = &mut self.entries[process];
         let failed = |e: io::Error| {
             let text = format!("{}: {e}{}", entry.plan.name, shortage_hint(&e));
             Refusal::new(Status::Failed, text)
         };
-        epoll.add(&holder.pidfd, Token::Peer { process }.encode()).map_err(failed)?;
+        epoll
+            .add(&holder.pidfd, Token::Peer { process }.encode())
+            .map_err(failed)?;
         // Back, or replaced by another process.
         if let Some(expected) = entry.expected.take() {
             let _ = epoll.remove(&expected.pidfd);
@@ -100,12 +123,16 @@ impl Registry {
         entry.generation += 1;
         holder.active = !pending;
         self.unkept = true;
-        self.undecided.retain(|record| record.name != entry.plan.name);
+        self.undecided
+            .retain(|record| record.name != entry.plan.name);
         if let Some(before) = entry.holder.replace(holder) {
             let _ = epoll.remove(&before.pidfd);
         }
         let entry = &self.entries[process];
-        let exec_of = ExecOf { process, generation: entry.generation };
+        let exec_of = ExecOf {
+            process,
+            generation: entry.generation,
+        };
         Ok((reply, exec_follows.then_some(exec_of)))
     }
 
@@ -113,9 +140,17 @@ impl Registry {
     pub fn answer(&self, candidate: &Candidate) -> Reply {
         let entry = &self.entries[candidate.process];
         let pid = candidate.pid();
-        let warning = candidate.warning.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+        let warning = candidate
+            .warning
+            .as_ref()
+            .map(|text| format!("; {text}"))
+            .unwrap_or_default();
         Reply {
-            status: if candidate.is_pending(&entry.plan) { Status::Pending } else { Status::Ok },
+            status: if candidate.is_pending(&entry.plan) {
+                Status::Pending
+            } else {
+                Status::Ok
+            },
             generation: self.next_generation(candidate.process),
             signals: entry.signals,
             pid: pid.cast_unsigned(),
@@ -140,31 +175,51 @@ impl Registry {
         let own = claim.pid == 0 || claim.pid == cred.pid;
         let pid = if own { cred.pid } else { claim.pid };
         if pid <= 0 {
-            return Err(Refusal::new(Status::NoProcess, format!("there is no pid {pid}")));
+            return Err(Refusal::new(
+                Status::NoProcess,
+                format!("there is no pid {pid}"),
+            ));
         }
         if pid == self.own_pid {
-            return Err(Refusal::new(Status::Denied, format!("pid {pid} is rtd itself")));
+            return Err(Refusal::new(
+                Status::Denied,
+                format!("pid {pid} is rtd itself"),
+            ));
         }
-        let pidfd = if own { client.pidfd.try_clone() } else { PidFd::open(pid) };
+        let pidfd = if own {
+            client.pidfd.try_clone()
+        } else {
+            PidFd::open(pid)
+        };
         let pidfd = pidfd.map_err(|e| {
             if is_refused(&e) {
                 return Refusal::new(Status::Failed, e.to_string());
             }
-            let text = format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
+            let text =
+                format!("{e}: give --pid the number of a running process (a thread goes to --tid)");
             Refusal::new(Status::NoProcess, text)
         })?;
         let mut status = policy::observe(&pidfd, pid, || procfs::status(pid))?;
         policy::may_speak_for(cred.uid, pid, &status, own)?;
         if own {
-            // As they were when it connected; what a set-group-id program added since does not count.
-            status = ProcStatus { egid: cred.gid, groups: cred.groups.clone(), ..status };
+            // As they were when it connected; what a set-group-id program added since does not
+            // count.
+            status = ProcStatus {
+                egid: cred.gid,
+                groups: cred.groups.clone(),
+                ..status
+            };
         }
         let tid = if claim.tid == 0 { pid } else { claim.tid };
         if !policy::observe(&pidfd, pid, || Ok(procfs::has_thread(pid, tid)))? {
             let text = format!("tid {tid} is no thread of pid {pid}: see /proc/{pid}/task");
             return Err(Refusal::new(Status::NoProcess, text));
         }
-        let exe = if claim.exec_follows { Exe::AfterExec } else { Exe::Now };
+        let exe = if claim.exec_follows {
+            Exe::AfterExec
+        } else {
+            Exe::Now
+        };
         let warning = self.vet(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
         let who = Identity {
             pid,
@@ -182,8 +237,9 @@ impl Registry {
         Ok((holder, warning))
     }
 
-    /// The claim with the numbers of rtd's own pid namespace. A client in a namespace below it has other numbers: its own
-    /// process and threads are found by them, another process cannot be named.
+    /// The claim with the numbers of rtd's own pid namespace. A client in a namespace below it has
+    /// other numbers: its own process and threads are found by them, another process cannot be
+    /// named.
     fn in_our_numbers(&self, client: &Client, claim: Claim) -> Result<Claim, Refusal> {
         if claim.pid == 0 && claim.tid == 0 {
             return Ok(claim);
@@ -203,16 +259,23 @@ impl Registry {
         }
         let tid = match claim.tid {
             0 => 0,
-            inner => policy::observe(&client.pidfd, pid, || procfs::thread_of_namespace(pid, inner))?
-                .ok_or_else(|| {
-                    let text = format!("tid {inner} is no thread of pid {pid} in its pid namespace");
-                    Refusal::new(Status::NoProcess, text)
-                })?,
+            inner => policy::observe(&client.pidfd, pid, || {
+                procfs::thread_of_namespace(pid, inner)
+            })?
+            .ok_or_else(|| {
+                let text = format!("tid {inner} is no thread of pid {pid} in its pid namespace");
+                Refusal::new(Status::NoProcess, text)
+            })?,
         };
-        Ok(Claim { pid: 0, tid, ..claim })
+        Ok(Claim {
+            pid: 0,
+            tid,
+            ..claim
+        })
     }
 
-    /// Whether the process could open the queues that it owns: a name of a queue means another one in another IPC namespace.
+    /// Whether the process could open the queues that it owns: a name of a queue means another one
+    /// in another IPC namespace.
     fn warning_of_ipc_namespace(&self, process: ProcessId, holder: &Holder) -> Option<Consequence> {
         let (plan, pid) = (&self.entries[process].plan, holder.who.pid);
         let theirs = procfs::namespace(pid, "ipc");
@@ -230,7 +293,8 @@ impl Registry {
         Some(Consequence::warning(text))
     }
 
-    /// The process and its thread against the configuration; what it may do all the same is the warning.
+    /// The process and its thread against the configuration; what it may do all the same is the
+    /// warning.
     pub(super) fn vet(
         &self,
         process: ProcessId,
@@ -240,7 +304,12 @@ impl Registry {
         exe: Exe,
         lane: Option<Name>,
     ) -> Result<Option<String>, Refusal> {
-        let Entry { plan, ceiling, signalled, .. } = &self.entries[process];
+        let Entry {
+            plan,
+            ceiling,
+            signalled,
+            ..
+        } = &self.entries[process];
         policy::check(plan, pidfd, pid, status, exe)?;
         if *signalled {
             policy::may_be_signalled(plan, pidfd, pid, status)?;
@@ -254,7 +323,8 @@ impl Registry {
         }
     }
 
-    /// A dead holder is accounted, the same process may register anew, another live one keeps the name.
+    /// A dead holder is accounted, the same process may register anew, another live one keeps the
+    /// name.
     fn make_room(
         &mut self,
         epoll: &Epoll,
@@ -265,7 +335,9 @@ impl Registry {
         // Its event may wait in this very turn; the new holder must not overtake it.
         all.extend(self.ended(epoll, process));
         let entry = &mut self.entries[process];
-        let Some(holder) = entry.holder.as_ref() else { return Ok(()) };
+        let Some(holder) = entry.holder.as_ref() else {
+            return Ok(());
+        };
         if holder.who.pid != next.who.pid {
             let text = format!(
                 "{} is held by pid {}: stop that process, or free the name: rtctl unregister --as {}",

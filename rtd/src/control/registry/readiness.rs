@@ -1,5 +1,6 @@
-//! Which signals a registered process is ready for: looked up in /proc at its registration, after its exec(2), once a
-//! second, and at every tick while it is not ready for some. Lanes read the result in [`Peer`](rtcore::lane::peer::Peer).
+//! Which signals a registered process is ready for: looked up in /proc at its registration, after
+//! its exec(2), once a second, and at every tick while it is not ready for some. Lanes read the
+//! result in [`Peer`](rtcore::lane::peer::Peer).
 //!
 //! Invariant: a process whose exec(2) is awaited is ready for nothing.
 
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Ticks between two looks at a process that is ready.
 const LOOK_TICKS: u32 = 10;
-/// How long a process may take to get ready before the log says that it is not, and before one whose sigwaitinfo(2) cannot be
-/// seen counts as ready.
+/// How long a process may take to get ready before the log says that it is not, and before one
+/// whose sigwaitinfo(2) cannot be seen counts as ready.
 const START: Duration = Duration::from_secs(1);
 
 /// A signal that some route sends to a process.
@@ -30,9 +31,11 @@ pub(super) struct Sent {
 /// Signals that routes send to the process; none where they are a skin's own.
 pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
     let to = |(id, _): (usize, _)| match &plan.endpoints[id].kind {
-        EndpointKind::Signal(signal) if plan.endpoints[id].owner == Some(process) => {
-            Some(Sent { signo: signal.signo, to_thread: signal.to_thread(), by_ring: signal.inbox.is_some() })
-        }
+        EndpointKind::Signal(signal) if plan.endpoints[id].owner == Some(process) => Some(Sent {
+            signo: signal.signo,
+            to_thread: signal.to_thread(),
+            by_ring: signal.inbox.is_some(),
+        }),
         _ => None,
     };
     needs::signalled(plan).filter_map(to).collect()
@@ -78,7 +81,8 @@ impl Looks {
         }
     }
 
-    /// Its exec(2) was seen: the new program has as long to get ready as one that has just registered.
+    /// Its exec(2) was seen: the new program has as long to get ready as one that has just
+    /// registered.
     pub fn exec_seen(&mut self) {
         (self.since, self.exec_awaited, self.known) = (Instant::now(), false, 0);
     }
@@ -105,7 +109,10 @@ impl Registry {
         let mut all = Vec::new();
         for process in 0..self.entries.len() {
             let entry = &mut self.entries[process];
-            let active = entry.holder.as_mut().filter(|holder| holder.active && !entry.sent.is_empty());
+            let active = entry
+                .holder
+                .as_mut()
+                .filter(|holder| holder.active && !entry.sent.is_empty());
             if active.is_some_and(|holder| holder.looks.is_due()) {
                 all.extend(self.look(process));
             }
@@ -155,17 +162,27 @@ impl Entry {
                 // Where /proc hides it, or rtd has no descriptor left to look.
                 let found = found.unwrap_or_else(|e| {
                     let hidden = !is_shortage(&e);
-                    Readiness { unseen: wanted, hidden, ..Readiness::default() }
+                    Readiness {
+                        unseen: wanted,
+                        hidden,
+                        ..Readiness::default()
+                    }
                 });
                 looks.known |= found.blocked | found.ready;
-                // A program that has just started has not come to block them; later, a stop that is held for ever is worse.
+                // A program that has just started has not come to block them; later, a stop that is
+                // held for ever is worse.
                 let late = found.hidden && looks.since.elapsed() >= START;
-                let unseen = if late { found.unseen } else { found.unseen & looks.known };
+                let unseen = if late {
+                    found.unseen
+                } else {
+                    found.unseen & looks.known
+                };
                 now.ignored = found.ignored;
                 // Of a process that is ending, each thread has ended, and its pidfd says so soon.
-                looks.thread_ended |=
-                    found.thread_ended && procfs::is_exiting(holder.who.pid).is_ok_and(|exiting| !exiting);
-                // No thread of that number comes back: what is sent ends as peer-dead, and waits for nothing.
+                looks.thread_ended |= found.thread_ended
+                    && procfs::is_exiting(holder.who.pid).is_ok_and(|exiting| !exiting);
+                // No thread of that number comes back: what is sent ends as peer-dead, and waits
+                // for nothing.
                 let wanted = if found.thread_ended { 0 } else { wanted };
                 now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
                 if late {
@@ -181,7 +198,9 @@ impl Entry {
     /// Says what has changed and lasts.
     fn say(&mut self, all: &mut Vec<Consequence>) {
         let name = &self.plan.name;
-        let Some(holder) = self.holder.as_mut() else { return };
+        let Some(holder) = self.holder.as_mut() else {
+            return;
+        };
         let (pid, tid) = (holder.who.pid, holder.who.tid);
         let mut note = |is_warning, text| all.push(Consequence::Logged { is_warning, text });
         let (looks, uid) = (&mut holder.looks, holder.who.euid);
@@ -214,14 +233,24 @@ impl Entry {
         }
         let lasts = looks.since.elapsed() >= START;
         for to_thread in [false, true] {
-            let (now, logged) =
-                (looks.now[usize::from(to_thread)], &mut looks.logged[usize::from(to_thread)]);
-            let who = if to_thread { format!("thread {tid} of pid {pid}") } else { format!("pid {pid}") };
+            let (now, logged) = (
+                looks.now[usize::from(to_thread)],
+                &mut looks.logged[usize::from(to_thread)],
+            );
+            let who = if to_thread {
+                format!("thread {tid} of pid {pid}")
+            } else {
+                format!("pid {pid}")
+            };
             let takes = (logged.not_ready | logged.ignored) & !(now.not_ready | now.ignored);
             if takes != 0 {
                 note(false, format!("{name}: {who} takes {} now", names(takes)));
             }
-            let new = if lasts { now.not_ready & !logged.not_ready } else { 0 };
+            let new = if lasts {
+                now.not_ready & !logged.not_ready
+            } else {
+                0
+            };
             if new != 0 {
                 note(
                     true,
@@ -253,13 +282,17 @@ impl Entry {
 fn wanted(sent: &[Sent], to_thread: bool, session: bool) -> u64 {
     // SIGCONT continues a stopped process even if the process ignores it.
     let depends = |sent: &&Sent| {
-        sent.to_thread == to_thread && !(session && sent.by_ring) && signame::name(sent.signo) != "SIGCONT"
+        sent.to_thread == to_thread
+            && !(session && sent.by_ring)
+            && signame::name(sent.signo) != "SIGCONT"
     };
-    sent.iter().filter(depends).fold(0, |bits, sent| bits | rtsignal::bit(sent.signo))
+    sent.iter()
+        .filter(depends)
+        .fold(0, |bits, sent| bits | rtsignal::bit(sent.signo))
 }
 
-/// Signals whose default action would harm the receiver. A route that sends SIGTERM, SIGINT or SIGHUP asks the process to
-/// end.
+/// Signals whose default action would harm the receiver. A route that sends SIGTERM, SIGINT or
+/// SIGHUP asks the process to end.
 fn deadly() -> u64 {
     startup::routable().fold(0, |bits, signo| bits | rtsignal::bit(signo))
 }
@@ -267,5 +300,8 @@ fn deadly() -> u64 {
 /// `SIGRTMIN+5 (39), SIGUSR1 (10)`.
 fn names(bits: u64) -> String {
     let signals = (1..=64).filter(|signo| bits & rtsignal::bit(*signo) != 0);
-    signals.map(|signo| format!("{} ({signo})", signame::name(signo))).collect::<Vec<_>>().join(", ")
+    signals
+        .map(|signo| format!("{} ({signo})", signame::name(signo)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

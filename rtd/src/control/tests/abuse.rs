@@ -8,12 +8,18 @@ fn connect(rig: &Rig) -> Conn {
 
 fn reply(conn: &Conn) -> Reply {
     let mut frame = [0; FRAME_BYTES];
-    assert_eq!(conn.receive_within(&mut frame, LIMIT).unwrap(), Received::Packet(FRAME_BYTES));
+    assert_eq!(
+        conn.receive_within(&mut frame, LIMIT).unwrap(),
+        Received::Packet(FRAME_BYTES)
+    );
     Reply::decode(&frame).unwrap()
 }
 
 fn is_closed(conn: &Conn) -> bool {
-    matches!(conn.receive_within(&mut [0; FRAME_BYTES], LIMIT), Ok(Received::Closed))
+    matches!(
+        conn.receive_within(&mut [0; FRAME_BYTES], LIMIT),
+        Ok(Received::Closed)
+    )
 }
 
 /// Registration works, and within the time a person would wait.
@@ -21,7 +27,11 @@ fn still_serves(rig: &Rig) {
     let cat = Program::cat();
     let asked = Instant::now();
     rig.register("arm", cat.pid).unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 #[test]
@@ -32,7 +42,11 @@ fn frames_of_any_other_size_are_answered_and_closed() {
         assert!(conn.send(&vec![0; bytes]).unwrap());
         let reply = reply(&conn);
         assert_eq!(reply.status, Status::BadFrame);
-        assert!(reply.text.contains(&format!("this one {bytes}")), "{}", reply.text);
+        assert!(
+            reply.text.contains(&format!("this one {bytes}")),
+            "{}",
+            reply.text
+        );
         assert!(is_closed(&conn));
     }
     still_serves(&rig);
@@ -46,8 +60,11 @@ fn garbage_of_the_right_size_is_answered_and_closed() {
     for n in 0..300 {
         let mut frame = [0; FRAME_BYTES];
         for byte in &mut frame {
-            // A linear congruential generator; its upper bits are random enough, and the same each time.
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // A linear congruential generator; its upper bits are random enough, and the same each
+            // time.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             *byte = state.to_be_bytes()[0];
         }
         if n % 2 == 0 {
@@ -70,7 +87,10 @@ fn another_version_is_told_both_numbers() {
     frame[4..6].copy_from_slice(&7_u16.to_ne_bytes());
     conn.send(&frame).unwrap();
     let text = reply(&conn).text;
-    let says = format!("a frame of protocol version 7, expected {}", rtcore::wire::VERSION);
+    let says = format!(
+        "a frame of protocol version 7, expected {}",
+        rtcore::wire::VERSION
+    );
     assert!(text.contains(&says), "{text}");
 }
 
@@ -81,10 +101,17 @@ fn three_times_too_many_idle_connections_keep_nobody_out() {
     let rig = Rig::new("idle", vec![process("arm")]);
     let idle: Vec<Conn> = (0..COUNT).map(|_| connect(&rig)).collect();
     still_serves(&rig);
-    assert_eq!(reply(&idle[0]).status, Status::Busy, "the one that has been silent longest is told");
+    assert_eq!(
+        reply(&idle[0]).status,
+        Status::Busy,
+        "the one that has been silent longest is told"
+    );
     let counters = rig.stop();
     assert_eq!(counters.accepted, COUNT as u64 + 1);
-    assert!(counters.evicted >= (COUNT - CONNECTIONS_MAX) as u64, "{counters}");
+    assert!(
+        counters.evicted >= (COUNT - CONNECTIONS_MAX) as u64,
+        "{counters}"
+    );
 }
 
 #[test]
@@ -164,19 +191,35 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     let socket = rig.dir.join("own");
     let serve = other_side(&["serve", socket.to_str().unwrap()]);
     let mut limited = Command::new("/bin/sh");
-    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
-    limited.env("RTD_TEST_CHILD", ["serve", socket.to_str().unwrap()].join("\n"));
+    limited
+        .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    limited.env(
+        "RTD_TEST_CHILD",
+        ["serve", socket.to_str().unwrap()].join("\n"),
+    );
     // The mask is inherited; the main thread of a test binary would not block them by itself.
     let _blocked = StopSignals::block().unwrap();
     let mut daemon = Program::spawn(limited.stdout(Stdio::piped()).stderr(Stdio::piped()));
     daemon.line("ready: ");
-    let idle: Vec<Conn> = (0..60).map(|_| Conn::connect(&socket, LIMIT).unwrap()).collect();
+    let idle: Vec<Conn> = (0..60)
+        .map(|_| Conn::connect(&socket, LIMIT).unwrap())
+        .collect();
     std::thread::sleep(Duration::from_secs(1));
     drop(idle);
     let (_, pong) = register::ask(&socket, &Request::Ping, LIMIT).unwrap();
     assert_eq!(pong.status, Status::Ok);
     let pid = daemon.pid.to_string();
-    let terminate = || assert!(Command::new("/bin/kill").arg(&pid).status().unwrap().success());
+    let terminate = || {
+        assert!(
+            Command::new("/bin/kill")
+                .arg(&pid)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
     terminate();
     daemon.line("stop: ");
     let turns: u64 = daemon.line("turns: ").parse().unwrap();

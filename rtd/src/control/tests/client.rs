@@ -1,4 +1,5 @@
-//! A client by hand, in a process of its own: it does what its standard input says and answers each line with one.
+//! A client by hand, in a process of its own: it does what its standard input says and answers each
+//! line with one.
 
 use super::*;
 use rtcore::message::{Meta, Origin};
@@ -15,7 +16,10 @@ pub struct Other(pub Program);
 
 impl Other {
     pub fn new(rig: &Rig) -> Other {
-        Other(Program::spawn(&mut other_side(&["session", rig.socket.to_str().unwrap()])))
+        Other(Program::spawn(&mut other_side(&[
+            "session",
+            rig.socket.to_str().unwrap(),
+        ])))
     }
 
     pub fn opened(rig: &Rig, name: &str) -> Other {
@@ -33,8 +37,8 @@ impl Other {
         writeln!(self.0.stdin.as_mut().unwrap(), "{words}").unwrap();
     }
 
-    /// Opens a session as soon as the lane threads of the test, which may have no CPU for a while, have taken what
-    /// the last ones left.
+    /// Opens a session as soon as the lane threads of the test, which may have no CPU for a while,
+    /// have taken what the last ones left.
     pub fn open(&mut self, name: &str) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -88,12 +92,20 @@ pub fn obey(socket: &Path) {
 
 fn open(who: &str, tid: i32) -> Request {
     let name = Name::new(who).unwrap();
-    Request::Open { name, tid, semaphores: false, resumes: 0, program: 1, lane: None }
+    Request::Open {
+        name,
+        tid,
+        semaphores: false,
+        resumes: 0,
+        program: 1,
+        lane: None,
+    }
 }
 
 impl Client {
     fn conn(&mut self, socket: &Path) -> &Conn {
-        self.conn.get_or_insert_with(|| Conn::connect(socket, LIMIT).unwrap())
+        self.conn
+            .get_or_insert_with(|| Conn::connect(socket, LIMIT).unwrap())
     }
 
     fn send(&mut self, socket: &Path, request: &Request) {
@@ -115,7 +127,12 @@ impl Client {
             }
             ["ask", who] => self.send(socket, &open(who, 0)),
             ["explain", endpoint] => {
-                self.send(socket, &Request::Explain { endpoint: name(endpoint) });
+                self.send(
+                    socket,
+                    &Request::Explain {
+                        endpoint: name(endpoint),
+                    },
+                );
                 return self.next(LIMIT);
             }
             ["ping"] => {
@@ -124,7 +141,12 @@ impl Client {
             }
             ["register", who] => {
                 let (pid, tid) = (0, 0);
-                let register = Request::Register { name: name(who), pid, tid, exec_follows: false };
+                let register = Request::Register {
+                    name: name(who),
+                    pid,
+                    tid,
+                    exec_follows: false,
+                };
                 self.send(socket, &register);
                 return self.next(LIMIT);
             }
@@ -132,18 +154,30 @@ impl Client {
                 let read = self.read.pop_front();
                 return read.unwrap_or_else(|| self.next(LIMIT));
             }
-            ["mapped", serial] => self.send(socket, &Request::Mapped { serial: number(serial) }),
+            ["mapped", serial] => self.send(
+                socket,
+                &Request::Mapped {
+                    serial: number(serial),
+                },
+            ),
             ["push", channel, text] => {
                 let origin = Origin::UNKNOWN;
                 let (meta, kind) = (Meta::default(), Kind::Bytes { priority: 0 });
-                let envelope = Envelope { meta, origin, kind, len: 0 };
+                let envelope = Envelope {
+                    meta,
+                    origin,
+                    kind,
+                    len: 0,
+                };
                 let up = self.up.get_mut(&number(channel)).unwrap();
                 return format!("{:?}", up.push(&envelope, text.as_bytes()));
             }
             ["take", channel] => {
                 let down = self.down.get_mut(&number(channel)).unwrap();
                 let mut buffer = [0; 64];
-                let Some(envelope) = down.take(&mut buffer).unwrap() else { return "none".into() };
+                let Some(envelope) = down.take(&mut buffer).unwrap() else {
+                    return "none".into();
+                };
                 down.release();
                 return String::from_utf8_lossy(&buffer[..envelope.len as usize]).into_owned();
             }
@@ -160,10 +194,21 @@ impl Client {
             ["flood", what, count] => return self.flood(socket, what, number(count)),
             ["fork"] => {
                 let held = Stdio::from(self.conn(socket).as_fd().try_clone_to_owned().unwrap());
-                self.children.push(Command::new("/bin/sleep").arg("60").stdin(held).spawn().unwrap());
+                self.children.push(
+                    Command::new("/bin/sleep")
+                        .arg("60")
+                        .stdin(held)
+                        .spawn()
+                        .unwrap(),
+                );
                 return self.children.last().unwrap().id().to_string();
             }
-            ["close"] => *self = Client { children: std::mem::take(&mut self.children), ..Client::default() },
+            ["close"] => {
+                *self = Client {
+                    children: std::mem::take(&mut self.children),
+                    ..Client::default()
+                }
+            }
             ["fifo", priority] => {
                 return sched::set_fifo(priority.parse().unwrap())
                     .map_or_else(|e| e.to_string(), |()| "done".into());
@@ -204,7 +249,10 @@ impl Client {
     fn opened(&mut self) -> String {
         let answer = self.next(LIMIT);
         if answer.starts_with("Ok ") {
-            while self.read.back().is_none_or(|last| !["ready", "closed", "nothing"].contains(&last.as_str()))
+            while self
+                .read
+                .back()
+                .is_none_or(|last| !["ready", "closed", "nothing"].contains(&last.as_str()))
             {
                 let next = self.next(LIMIT);
                 self.read.push_back(next);
@@ -215,7 +263,9 @@ impl Client {
 
     /// The next frame in words. Map is answered.
     fn next(&mut self, limit: Duration) -> String {
-        let Some(conn) = &self.conn else { return "closed".into() };
+        let Some(conn) = &self.conn else {
+            return "closed".into();
+        };
         let deadline = Instant::now() + limit;
         let (mut frame, mut fds) = ([0; FRAME_BYTES], Vec::new());
         loop {
@@ -232,8 +282,11 @@ impl Client {
                     let page = Map::of(page.as_fd(), Bells::BYTES, true).unwrap();
                     self.page = Some(Bells::shared(page).unwrap());
                 }
-                let warning =
-                    reply.text.split_once("; ").map(|(_, text)| format!(" {text}")).unwrap_or_default();
+                let warning = reply
+                    .text
+                    .split_once("; ")
+                    .map(|(_, text)| format!(" {text}"))
+                    .unwrap_or_default();
                 format!("{:?} {}{warning}", reply.status, reply.generation)
             }
             Answer::Reply(reply) => format!("{:?} {}", reply.status, reply.text),
@@ -250,24 +303,43 @@ impl Client {
         match notice {
             Notice::Channel(channel) => {
                 self.channels.push(channel);
-                let Channel { channel, role, endpoint, direct, .. } = channel;
+                let Channel {
+                    channel,
+                    role,
+                    endpoint,
+                    direct,
+                    ..
+                } = channel;
                 format!("channel {channel} {role:?} {endpoint} direct={direct}")
             }
-            Notice::Ring { channel, serial, pid, .. } => {
+            Notice::Ring {
+                channel,
+                serial,
+                pid,
+                ..
+            } => {
                 let geometry = self.channels[channel as usize].geometry().unwrap();
                 let Channel { role, direct, .. } = self.channels[channel as usize];
-                let bytes =
-                    if role == Role::Sender { geometry.producer_bytes() } else { geometry.consumer_bytes() };
+                let bytes = if role == Role::Sender {
+                    geometry.producer_bytes()
+                } else {
+                    geometry.consumer_bytes()
+                };
                 if direct {
-                    self.halves.push((serial, Map::of(fds[0].as_fd(), bytes, true).unwrap()));
+                    self.halves
+                        .push((serial, Map::of(fds[0].as_fd(), bytes, true).unwrap()));
                     return format!("ring {channel} direct {serial} of {pid} fds={count}");
                 }
                 let handles = Handles::from_fds(fds.try_into().unwrap());
                 let bells = self.page.as_ref().unwrap();
                 if role == Role::Sender {
-                    self.up.insert(channel, handles.into_producer(geometry, bells, 64).unwrap());
+                    self.up
+                        .insert(channel, handles.into_producer(geometry, bells, 64).unwrap());
                 } else {
-                    self.down.insert(channel, handles.into_consumer(geometry, bells, channel).unwrap());
+                    self.down.insert(
+                        channel,
+                        handles.into_consumer(geometry, bells, channel).unwrap(),
+                    );
                 }
                 format!("ring {channel} fds={count}")
             }
@@ -276,7 +348,9 @@ impl Client {
                 format!("join {channel} own={known} fds={count}")
             }
             Notice::Reach { channel, reachable } => format!("reach {channel} {reachable}"),
-            Notice::Peer(news) => format!("peer {} {:?} {:?}", news.process, news.state, news.ending),
+            Notice::Peer(news) => {
+                format!("peer {} {:?} {:?}", news.process, news.state, news.ending)
+            }
             Notice::Map { .. } => unreachable!("answered"),
             Notice::Ready => "ready".into(),
         }

@@ -8,9 +8,16 @@ fn a_registered_process_is_announced_and_its_death_at_once_too() {
     let mut cat = Program::cat();
     let reply = rig.register("arm", cat.pid).unwrap();
     assert_eq!((reply.status, reply.generation), (Status::Ok, 1));
-    assert_eq!(reply.signals, 1 << 34 | 1 << 39, "what routes send, through groups too, and no more");
+    assert_eq!(
+        reply.signals,
+        1 << 34 | 1 << 39,
+        "what routes send, through groups too, and no more"
+    );
     assert_eq!(reply.pid, cat.pid.cast_unsigned());
-    assert_eq!(rig.change(), (0, PeerState::Alive, cat.pid, effective_uid()));
+    assert_eq!(
+        rig.change(),
+        (0, PeerState::Alive, cat.pid, effective_uid())
+    );
     assert_eq!(rig.peers[0].state(), PeerState::Alive);
     assert_eq!((rig.peers[0].pid(), rig.peers[0].tid()), (cat.pid, cat.pid));
     assert_eq!(rig.peers[1].state(), PeerState::Unregistered);
@@ -18,11 +25,18 @@ fn a_registered_process_is_announced_and_its_death_at_once_too() {
     let killed = Instant::now();
     cat.child.kill().unwrap();
     assert_eq!(rig.change(), (0, PeerState::Dead, cat.pid, effective_uid()));
-    assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+    assert!(
+        killed.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        killed.elapsed()
+    );
     assert_eq!(rig.peers[0].state(), PeerState::Dead);
     drop(cat);
     let counters = rig.stop();
-    assert_eq!((counters.registrations, counters.deaths, counters.refused), (1, 1, 0));
+    assert_eq!(
+        (counters.registrations, counters.deaths, counters.refused),
+        (1, 1, 0)
+    );
 }
 
 #[test]
@@ -36,7 +50,11 @@ fn the_dead_do_not_keep_the_control_thread_awake() {
     // The peer's slot still duplicates the pidfd, which stays readable for ever.
     rig.no_change(Duration::from_millis(500));
     let counters = rig.stop();
-    assert!(counters.turns < 40, "{} turns in half a second", counters.turns);
+    assert!(
+        counters.turns < 40,
+        "{} turns in half a second",
+        counters.turns
+    );
 }
 
 #[test]
@@ -46,14 +64,20 @@ fn a_live_holder_keeps_its_name_and_a_dead_one_is_taken_over() {
     rig.register("arm", first.pid).unwrap();
     rig.change();
     let text = rig.register("arm", second.pid).unwrap_err();
-    assert!(text.contains(&format!("arm is held by pid {}:", first.pid)), "{text}");
+    assert!(
+        text.contains(&format!("arm is held by pid {}:", first.pid)),
+        "{text}"
+    );
     rig.no_change(Duration::from_millis(20));
     first.kill();
     // At once: whether the death or the request is seen first must not matter.
     let reply = rig.register("arm", second.pid).unwrap();
     assert_eq!(reply.generation, 2);
     assert_eq!(rig.change().1, PeerState::Dead);
-    assert_eq!(rig.change(), (0, PeerState::Alive, second.pid, effective_uid()));
+    assert_eq!(
+        rig.change(),
+        (0, PeerState::Alive, second.pid, effective_uid())
+    );
     assert_eq!(rig.peers[0].pid(), second.pid);
     assert_eq!(rig.stop().deaths, 1);
 }
@@ -64,7 +88,9 @@ fn the_holder_may_register_again_and_give_the_name_up() {
     let cat = Program::cat();
     rig.register("arm", cat.pid).unwrap();
     assert_eq!(rig.register("arm", cat.pid).unwrap().generation, 2);
-    let free = Request::Unregister { name: rtcore::wire::Name::new("arm").unwrap() };
+    let free = Request::Unregister {
+        name: rtcore::wire::Name::new("arm").unwrap(),
+    };
     let (_, reply) = register::ask(&rig.socket, &free, LIMIT).unwrap();
     assert_eq!(reply.status, Status::Ok, "{}", reply.text);
     assert_eq!(rig.peers[0].state(), PeerState::Unregistered);
@@ -106,10 +132,24 @@ fn names_pids_and_threads_that_do_not_exist_are_named() {
 
 #[test]
 fn a_process_registers_itself() {
-    let rig = Rig::new("itself", vec![ProcessPlan { uid: Some(effective_uid()), ..process("arm") }]);
-    let mut program = Program::spawn(&mut other_side(&["claim", rig.socket.to_str().unwrap(), "arm", "0"]));
+    let rig = Rig::new(
+        "itself",
+        vec![ProcessPlan {
+            uid: Some(effective_uid()),
+            ..process("arm")
+        }],
+    );
+    let mut program = Program::spawn(&mut other_side(&[
+        "claim",
+        rig.socket.to_str().unwrap(),
+        "arm",
+        "0",
+    ]));
     assert_eq!(program.line("result: "), format!("granted {}", program.pid));
-    assert_eq!(rig.change(), (0, PeerState::Alive, program.pid, effective_uid()));
+    assert_eq!(
+        rig.change(),
+        (0, PeerState::Alive, program.pid, effective_uid())
+    );
     // Its connection is closed by now and the registration stays.
     drop(program.stdin.take());
     assert_eq!(rig.change().1, PeerState::Dead);
@@ -122,25 +162,51 @@ fn user_and_group_must_be_those_of_the_configuration() {
     let rig = Rig::new(
         "credentials",
         vec![
-            ProcessPlan { uid: Some(other(own.euid)), ..process("user") },
-            ProcessPlan { gid: Some(999_999), ..process("group") },
-            ProcessPlan { gid: Some(own.egid), uid: Some(own.euid), ..process("fine") },
+            ProcessPlan {
+                uid: Some(other(own.euid)),
+                ..process("user")
+            },
+            ProcessPlan {
+                gid: Some(999_999),
+                ..process("group")
+            },
+            ProcessPlan {
+                gid: Some(own.egid),
+                uid: Some(own.euid),
+                ..process("fine")
+            },
         ],
     );
     let cat = Program::cat();
     let text = rig.register("user", cat.pid).unwrap_err();
-    assert!(text.contains("demands uid 424") && text.contains("user ="), "{text}");
+    assert!(
+        text.contains("demands uid 424") && text.contains("user ="),
+        "{text}"
+    );
     let text = rig.register("group", cat.pid).unwrap_err();
-    assert!(text.contains("gid 999999") && text.contains("group ="), "{text}");
+    assert!(
+        text.contains("gid 999999") && text.contains("group ="),
+        "{text}"
+    );
     assert_eq!(rig.register("fine", cat.pid).unwrap().status, Status::Ok);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_supplementary_group_counts() {
-    let rig = Rig::new("groups", vec![ProcessPlan { gid: Some(77_777), ..process("arm") }]);
+    let rig = Rig::new(
+        "groups",
+        vec![ProcessPlan {
+            gid: Some(77_777),
+            ..process("arm")
+        }],
+    );
     let mut command = Command::new("/usr/bin/setpriv");
-    let program = Program::spawn(command.args(["--groups", "5,77777", "/bin/cat"]).stdout(Stdio::null()));
+    let program = Program::spawn(
+        command
+            .args(["--groups", "5,77777", "/bin/cat"])
+            .stdout(Stdio::null()),
+    );
     let deadline = Instant::now() + LIMIT;
     // setpriv sets the groups some time after it was started.
     while rig.register("arm", program.pid).is_err() {
@@ -158,18 +224,38 @@ fn a_stranger_registers_its_own_processes_only() {
     std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
     let as_stranger = |words: &[&str]| {
         let mut command = Command::new(&binary);
-        command.args(["control::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
-        command.env("RTD_TEST_CHILD", words.join("\n")).uid(STRANGER).gid(STRANGER);
+        command.args([
+            "control::tests::child",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        command
+            .env("RTD_TEST_CHILD", words.join("\n"))
+            .uid(STRANGER)
+            .gid(STRANGER);
         Program::spawn(command.current_dir("/").stdout(Stdio::piped()))
     };
     let (of_root, socket) = (Program::cat(), rig.socket.to_str().unwrap());
     let mut denied = as_stranger(&["claim", socket, "arm", &of_root.pid.to_string()]);
     let text = denied.line("result: ");
-    assert!(text.contains(&format!("uid {STRANGER} may not register pid {}", of_root.pid)), "{text}");
+    assert!(
+        text.contains(&format!(
+            "uid {STRANGER} may not register pid {}",
+            of_root.pid
+        )),
+        "{text}"
+    );
     let of_stranger = Program::spawn(Command::new("/bin/cat").uid(STRANGER).stdout(Stdio::null()));
     let mut granted = as_stranger(&["claim", socket, "arm", &of_stranger.pid.to_string()]);
-    assert_eq!(granted.line("result: "), format!("granted {}", of_stranger.pid));
-    assert_eq!(rig.change(), (0, PeerState::Alive, of_stranger.pid, STRANGER));
+    assert_eq!(
+        granted.line("result: "),
+        format!("granted {}", of_stranger.pid)
+    );
+    assert_eq!(
+        rig.change(),
+        (0, PeerState::Alive, of_stranger.pid, STRANGER)
+    );
     let mut itself = as_stranger(&["claim", socket, "leg", "0"]);
     assert_eq!(itself.line("result: "), format!("granted {}", itself.pid));
     assert_eq!(rig.change(), (1, PeerState::Alive, itself.pid, STRANGER));

@@ -1,6 +1,7 @@
-//! A queue in a namespace of its skin's own: made or adopted, kept or removed. Such queues have no owner, no mode and no
-//! locks: which other rtd uses one is known from the statistics pages alone. An instance shows its own before it looks at
-//! those of others, so of two that start at once at least one sees the other.
+//! A queue in a namespace of its skin's own: made or adopted, kept or removed. Such queues have no
+//! owner, no mode and no locks: which other rtd uses one is known from the statistics pages alone.
+//! An instance shows its own before it looks at those of others, so of two that start at once at
+//! least one sees the other.
 
 use crate::log;
 use crate::words::counted;
@@ -27,7 +28,8 @@ pub(super) struct Private {
 }
 
 impl Private {
-    /// Creates or adopts it for an instance, whose page is there. Until the daemon runs, what was created goes with it.
+    /// Creates or adopts it for an instance, whose page is there. Until the daemon runs, what was
+    /// created goes with it.
     pub(super) fn open(
         skin: &'static Skin,
         instance: &str,
@@ -46,7 +48,14 @@ impl Private {
         }
         let (queue, adopted) = OpenQueue::create(skin, name, maxmsg, msgsize)?;
         let instance = instance.to_owned();
-        Ok(Private { name: name.to_owned(), instance, queue, skin, created: !adopted, unlink: !adopted })
+        Ok(Private {
+            name: name.to_owned(),
+            instance,
+            queue,
+            skin,
+            created: !adopted,
+            unlink: !adopted,
+        })
     }
 
     /// `/name`.
@@ -66,7 +75,10 @@ impl Drop for Private {
             return;
         }
         if let Some(other) = other_user(&self.instance, &self.name, |_| true) {
-            log::info(format_args!("message queue {} stays: {other} uses it", self.name.to_string_lossy()));
+            log::info(format_args!(
+                "message queue {} stays: {other} uses it",
+                self.name.to_string_lossy()
+            ));
             return;
         }
         let left = self.attributes().map_or(0, |attributes| attributes.curmsgs);
@@ -83,7 +95,8 @@ impl Drop for Private {
     }
 }
 
-/// Another instance that runs and has the queue in its plan, in such an endpoint; only of users whose word counts here.
+/// Another instance that runs and has the queue in its plan, in such an endpoint; only of users
+/// whose word counts here.
 fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Option<String> {
     let found = |name: &String| {
         let page = Reader::open(name).ok()?;
@@ -97,5 +110,8 @@ fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Opti
         (counts && snapshot.endpoints.iter().any(has))
             .then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
     };
-    instances().iter().filter(|name| *name != instance).find_map(found)
+    instances()
+        .iter()
+        .filter(|name| *name != instance)
+        .find_map(found)
 }

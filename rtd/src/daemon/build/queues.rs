@@ -1,7 +1,8 @@
-//! The queues that the daemon stands behind: made or adopted, locked, watched, and in the end kept or removed.
+//! The queues that the daemon stands behind: made or adopted, locked, watched, and in the end kept
+//! or removed.
 //!
-//! Invariant: at most one rtd reads a queue, and none removes a queue that another one uses or that is not the one it
-//! opened.
+//! Invariant: at most one rtd reads a queue, and none removes a queue that another one uses or that
+//! is not the one it opened.
 
 use super::private::Private;
 use crate::endpoint::EndpointKind;
@@ -52,17 +53,25 @@ enum Name {
 }
 
 impl Queues {
-    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go again.
+    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go
+    /// again.
     pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
-            if let EndpointKind::Mqueue(MqueuePlan { queue: name, maxmsg, msgsize, mode, flush_at_start }) =
-                &endpoint.kind
+            if let EndpointKind::Mqueue(MqueuePlan {
+                queue: name,
+                maxmsg,
+                msgsize,
+                mode,
+                flush_at_start,
+            }) = &endpoint.kind
             {
                 let is_source = plan.sources.iter().any(|source| source.endpoint == id);
                 if !skin.caps.shared_namespace {
                     let (own, sizes) = (&plan.daemon.name, (*maxmsg, *msgsize));
-                    queues.private.push(Private::open(skin, own, name, sizes, is_source)?);
+                    queues
+                        .private
+                        .push(Private::open(skin, own, name, sizes, is_source)?);
                     continue;
                 }
                 let (queue, found) = Queue::create(name, *maxmsg, *msgsize, *mode)?;
@@ -80,14 +89,17 @@ impl Queues {
                 if let Some(found) = found.filter(|found| found.mode != *mode) {
                     held.change_mode(found.mode, *mode)?;
                 }
-                queues.held.push(Held { unlink: created, ..held });
+                queues.held.push(Held {
+                    unlink: created,
+                    ..held
+                });
             }
         }
         Ok(queues)
     }
 
-    /// The daemon runs: from now on the configuration says whether queues stay. No lane has looked at them yet, and no
-    /// start that fails has thrown anything away.
+    /// The daemon runs: from now on the configuration says whether queues stay. No lane has looked
+    /// at them yet, and no start that fails has thrown anything away.
     pub fn started(&mut self, keep: bool) {
         for held in &mut self.held {
             held.unlink = !keep;
@@ -95,12 +107,16 @@ impl Queues {
                 held.flush();
             }
         }
-        self.private.iter_mut().for_each(|queue| queue.unlink = !keep);
+        self.private
+            .iter_mut()
+            .for_each(|queue| queue.unlink = !keep);
     }
 
     /// Queues that hold messages, and how many.
     pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.all(|_| true).filter(|(_, found)| found.curmsgs > 0).map(|(name, found)| (name, found.curmsgs))
+        self.all(|_| true)
+            .filter(|(_, found)| found.curmsgs > 0)
+            .map(|(name, found)| (name, found.curmsgs))
     }
 
     /// Queues that existed before the daemon, and what they are.
@@ -110,13 +126,22 @@ impl Queues {
 
     /// Names and fill of those that were created, or that were not.
     fn all(&self, which: fn(bool) -> bool) -> impl Iterator<Item = (&str, Attributes)> {
-        let held = self.held.iter().map(|h| (h.created, &h.name, h.queue.attributes()));
-        let private = self.private.iter().map(|q| (q.created, q.name(), q.attributes()));
-        let chosen = held.chain(private).filter(move |(created, ..)| which(*created));
+        let held = self
+            .held
+            .iter()
+            .map(|h| (h.created, &h.name, h.queue.attributes()));
+        let private = self
+            .private
+            .iter()
+            .map(|q| (q.created, q.name(), q.attributes()));
+        let chosen = held
+            .chain(private)
+            .filter(move |(created, ..)| which(*created));
         chosen.filter_map(|(_, name, found)| Some((name.to_str().unwrap_or("?"), found.ok()?)))
     }
 
-    /// Looks, about once a second, whether every queue still has its name, and says so when one has not.
+    /// Looks, about once a second, whether every queue still has its name, and says so when one has
+    /// not.
     pub fn look(&mut self, now_ns: u64) {
         if now_ns < self.look_at_ns {
             return;
@@ -128,7 +153,10 @@ impl Queues {
 
 impl Drop for Queues {
     fn drop(&mut self) {
-        self.held.iter().filter(|held| held.unlink).for_each(Held::remove);
+        self.held
+            .iter()
+            .filter(|held| held.unlink)
+            .for_each(Held::remove);
     }
 }
 
@@ -154,7 +182,9 @@ impl Held {
     fn change_mode(&self, from: u32, to: u32) -> io::Result<()> {
         self.queue.set_mode(to)?;
         let name = self.name.to_string_lossy();
-        log::info(format_args!("message queue {name}: mode {from:04o} changed to {to:04o}"));
+        log::info(format_args!(
+            "message queue {name}: mode {from:04o} changed to {to:04o}"
+        ));
         if from & !to & 0o066 != 0 {
             log::warning(format_args!(
                 "message queue {name}: a program that opened it while its mode was {from:04o} keeps it open and is not \
@@ -203,12 +233,15 @@ impl Held {
         ));
     }
 
-    /// Takes the name away, if it still is this queue's and nobody else's, and tells what is lost with it.
+    /// Takes the name away, if it still is this queue's and nobody else's, and tells what is lost
+    /// with it.
     fn remove(&self) {
         let name = self.name.to_string_lossy();
         if self.queue.status().is_ok_and(|status| status.named) {
             if !self.queue.lock(Lock::LastUser).unwrap_or(false) {
-                log::info(format_args!("message queue {name} stays: another rtd uses it"));
+                log::info(format_args!(
+                    "message queue {name} stays: another rtd uses it"
+                ));
                 return;
             }
             if let Err(e) = Queue::unlink(&self.name) {
@@ -216,7 +249,10 @@ impl Held {
                 return;
             }
         }
-        let left = self.queue.attributes().map_or(0, |attributes| attributes.curmsgs);
+        let left = self
+            .queue
+            .attributes()
+            .map_or(0, |attributes| attributes.curmsgs);
         if left == 0 {
             return;
         }
@@ -236,17 +272,24 @@ impl Held {
     }
 }
 
-/// Gives the plan's queues that belong to this user, who is about to become another, to that one: only its own and
-/// root's are adopted, and root's could not be opened, changed or removed.
+/// Gives the plan's queues that belong to this user, who is about to become another, to that one:
+/// only its own and root's are adopted, and root's could not be opened, changed or removed.
 pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
     if !plan.daemon.skin.kind.caps().shared_namespace {
         return Ok(());
     }
     for endpoint in &plan.endpoints {
-        let EndpointKind::Mqueue(MqueuePlan { queue: name, .. }) = &endpoint.kind else { continue };
+        let EndpointKind::Mqueue(MqueuePlan { queue: name, .. }) = &endpoint.kind else {
+            continue;
+        };
         let queue = match Queue::open(name, Access::Both, true) {
             // Not there, or not this user's: whether the next may have it shows when it opens it.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) =>
+            {
                 continue;
             }
             queue => queue?,
@@ -276,5 +319,8 @@ pub fn reader_of(queue: &str) -> String {
         });
         (alive && reads).then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
     };
-    instances().iter().find_map(reads).unwrap_or_else(|| "another rtd".to_owned())
+    instances()
+        .iter()
+        .find_map(reads)
+        .unwrap_or_else(|| "another rtd".to_owned())
 }

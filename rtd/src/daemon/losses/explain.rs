@@ -16,7 +16,6 @@ const NAMED_MAX: usize = 3;
 
 /// A loss of one route: at which of its ends, and why the kernel refused it there.
 pub struct Case<'a> {
-    /// The plan.
     pub plan: &'a Plan,
     /// Index of the route.
     pub route: usize,
@@ -80,10 +79,14 @@ impl Case<'_> {
     /// Endpoints at fault.
     fn endpoints(&self) -> Vec<EndpointId> {
         let names = Names::new(self.plan);
-        self.ends.iter().filter_map(|&end| names.endpoint(self.route, end)).collect()
+        self.ends
+            .iter()
+            .filter_map(|&end| names.endpoint(self.route, end))
+            .collect()
     }
 
-    /// Whether every end at fault waits for its program to block or handle the signal: no reading would help.
+    /// Whether every end at fault waits for its program to block or handle the signal: no reading
+    /// would help.
     fn waits_for_readiness(&self) -> bool {
         let ends = self.endpoints();
         !ends.is_empty() && ends.iter().all(|&end| (self.not_ready)(end))
@@ -95,8 +98,11 @@ impl Case<'_> {
         if ends.is_empty() {
             return Names::new(self.plan).targets(self.rules());
         }
-        let named: Vec<&str> =
-            ends.iter().take(NAMED_MAX).map(|&end| self.plan.endpoints[end].name.as_str()).collect();
+        let named: Vec<&str> = ends
+            .iter()
+            .take(NAMED_MAX)
+            .map(|&end| self.plan.endpoints[end].name.as_str())
+            .collect();
         match ends.len() - named.len() {
             0 => named.join(", "),
             more => format!("{} and {more} more", named.join(", ")),
@@ -113,8 +119,10 @@ impl Case<'_> {
             );
         }
         let (capacity, overflow) = (route.capacity, policy(route.overflow));
-        let Some(holds) =
-            self.endpoints().first().map(|&end| self.plan.endpoints[end].kind.policy().room_name())
+        let Some(holds) = self
+            .endpoints()
+            .first()
+            .map(|&end| self.plan.endpoints[end].kind.policy().room_name())
         else {
             // A group, where no member is at fault alone.
             return format!(
@@ -160,13 +168,21 @@ impl Case<'_> {
         let ends = self.endpoints();
         let owner = |&end: &EndpointId| {
             let endpoint = &self.plan.endpoints[end];
-            let owner = endpoint.owner.map(|owner| self.plan.processes[owner].name.as_str());
+            let owner = endpoint
+                .owner
+                .map(|owner| self.plan.processes[owner].name.as_str());
             (endpoint, owner.unwrap_or("?"))
         };
         match ends.first().map(owner) {
-            None => format!("no process of {} is registered: start one of them", self.receivers()),
+            None => format!(
+                "no process of {} is registered: start one of them",
+                self.receivers()
+            ),
             Some((endpoint, owner)) if matches!(endpoint.kind, EndpointKind::Ring(_)) => {
-                format!("nobody receives at {}: process {owner} has no session; start it", self.receivers())
+                format!(
+                    "nobody receives at {}: process {owner} has no session; start it",
+                    self.receivers()
+                )
             }
             Some((endpoint, owner)) if matches!(&endpoint.kind, EndpointKind::Signal(signal) if signal.to_thread()) =>
             {
@@ -192,7 +208,10 @@ impl Case<'_> {
         } else {
             format!("; accept_claimed = true {at} takes a pid that sigqueue(3) only claims")
         };
-        match source.owner.map(|owner| self.plan.processes[owner].name.as_str()) {
+        match source
+            .owner
+            .map(|owner| self.plan.processes[owner].name.as_str())
+        {
             Some(owner) => format!(
                 "only process {owner}, the owner of {}, may send it: register the sender (rtctl run --as {owner} -- \
                  COMMAND), or remove owner from [[endpoint]] \"{}\"{claimed}",
@@ -205,7 +224,10 @@ impl Case<'_> {
     fn error(&self) -> String {
         let who = self.receivers();
         match self.errno {
-            Some(errno) => format!("{who} does not take messages: {errno} ({errno:?}){}", hint(errno)),
+            Some(errno) => format!(
+                "{who} does not take messages: {errno} ({errno:?}){}",
+                hint(errno)
+            ),
             None => format!("{who} closed a ring because its sender wrote invalid data"),
         }
     }

@@ -1,13 +1,14 @@
 //! Losses in the log: the first of each kind on a route at once, then a summary a second.
 //!
-//! Lane threads only count. The control thread compares the ledgers on the page at each tick, so a loss is logged, and its
-//! time is on the page, within a tenth of a second, and a flood of losses costs a lane nothing. Ledgers of direct routes,
-//! which the control thread adds up itself, are on the same page, and so is what receivers' libraries discard as expired.
+//! Lane threads only count. The control thread compares the ledgers on the page at each tick, so a
+//! loss is logged, and its time is on the page, within a tenth of a second, and a flood of losses
+//! costs a lane nothing. Ledgers of direct routes, which the control thread adds up itself, are on
+//! the same page, and so is what receivers' libraries discard as expired.
 //!
 //! A kind of loss is *first* again when there was none of it for [`LOSING_NS`].
 //!
-//! Invariant: a loss is in exactly one line, or in a count that waits for its line; at most [`LINES_PER_SECOND`] lines are
-//! written in a second, and what found no room waits for the next.
+//! Invariant: a loss is in exactly one line, or in a count that waits for its line; at most
+//! [`LINES_PER_SECOND`] lines are written in a second, and what found no room waits for the next.
 
 mod explain;
 #[cfg(test)]
@@ -37,7 +38,8 @@ pub struct LossLog {
     /// Start of the second that the budget is for.
     second_ns: u64,
     lines_left: u32,
-    /// The route that is served first at the next tick, so that no route is always last in the budget.
+    /// The route that is served first at the next tick, so that no route is always last in the
+    /// budget.
     turn: usize,
 }
 
@@ -83,19 +85,37 @@ enum Level {
 impl LossLog {
     /// Nothing lost yet on any route of the page.
     pub fn new(plan: &Plan, page: &Page) -> LossLog {
-        let routes = (0..plan.routes.len()).map(|route| RouteLosses::new(page.ends(route))).collect();
-        LossLog { routes, second_ns: 0, lines_left: LINES_PER_SECOND, turn: 0 }
+        let routes = (0..plan.routes.len())
+            .map(|route| RouteLosses::new(page.ends(route)))
+            .collect();
+        LossLog {
+            routes,
+            second_ns: 0,
+            lines_left: LINES_PER_SECOND,
+            turn: 0,
+        }
     }
 
-    /// Compares the page's ledgers with those of the last tick: shows the times on the page and writes the log.
+    /// Compares the page's ledgers with those of the last tick: shows the times on the page and
+    /// writes the log.
     pub fn tick(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
-        self.observe(Tick { plan, page, now_ns, is_last: false });
+        self.observe(Tick {
+            plan,
+            page,
+            now_ns,
+            is_last: false,
+        });
     }
 
     /// What is not in the log yet, before the daemon ends: nothing waits for its second any more.
     pub fn finish(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
         self.lines_left = LINES_PER_SECOND;
-        self.observe(Tick { plan, page, now_ns, is_last: true });
+        self.observe(Tick {
+            plan,
+            page,
+            now_ns,
+            is_last: true,
+        });
     }
 
     fn observe(&mut self, tick: Tick<'_>) {
@@ -121,7 +141,9 @@ impl LossLog {
             }
             let losses = &mut self.routes[route];
             let lines = losses.lines(tick, route, self.lines_left as usize);
-            self.lines_left -= u32::try_from(lines.len()).unwrap_or(u32::MAX).min(self.lines_left);
+            self.lines_left -= u32::try_from(lines.len())
+                .unwrap_or(u32::MAX)
+                .min(self.lines_left);
             for (level, line) in lines {
                 match level {
                     Level::Info => log::info(format_args!("{line}")),
@@ -153,14 +175,16 @@ impl RouteLosses {
         let mut lost = Vec::new();
         for loss in Loss::ALL {
             let at = loss.index();
-            // A direct ring's messages may move from one kind to another while its end is accounted.
+            // A direct ring's messages may move from one kind to another while its end is
+            // accounted.
             let new = counts[at].saturating_sub(self.seen[at]);
             self.seen[at] = counts[at];
             if new == 0 {
                 continue;
             }
             lost.push(loss);
-            self.first[at] |= self.last_ns[at].is_none_or(|last| now_ns.saturating_sub(last) > LOSING_NS);
+            self.first[at] |=
+                self.last_ns[at].is_none_or(|last| now_ns.saturating_sub(last) > LOSING_NS);
             self.last_ns[at] = Some(now_ns);
             if self.first[at] || !loss.is_requested() {
                 self.pending[at] = self.pending[at].saturating_add(new);
@@ -176,7 +200,8 @@ impl RouteLosses {
         lost
     }
 
-    /// Which ends these are losses of. The ends are written before the ledger, so theirs are among what is new there.
+    /// Which ends these are losses of. The ends are written before the ledger, so theirs are among
+    /// what is new there.
     fn find_ends(&mut self, route: usize, page: &Page, lost: &[Loss]) {
         for (end, before) in self.ends.iter_mut().enumerate() {
             let (now, _) = page.losses_at(route, end);
@@ -200,7 +225,10 @@ impl RouteLosses {
         }
         if self.is_losing && lines.len() < lines_max {
             let name = &tick.plan.routes[route].name;
-            lines.extend(self.summary(tick, name).or_else(|| self.ending(tick.now_ns, name)));
+            lines.extend(
+                self.summary(tick, name)
+                    .or_else(|| self.ending(tick.now_ns, name)),
+            );
         }
         lines
     }
@@ -211,8 +239,13 @@ impl RouteLosses {
         if since_ns < SECOND_NS && !tick.is_last {
             return None;
         }
-        let more: Counts =
-            std::array::from_fn(|at| if self.is_summed(Loss::ALL[at]) { self.pending[at] } else { 0 });
+        let more: Counts = std::array::from_fn(|at| {
+            if self.is_summed(Loss::ALL[at]) {
+                self.pending[at]
+            } else {
+                0
+            }
+        });
         let total = more.iter().fold(0_u64, |sum, &n| sum.saturating_add(n));
         if total == 0 {
             return None;
@@ -222,7 +255,10 @@ impl RouteLosses {
         }
         self.logged_ns = tick.now_ns;
         let (seconds, by) = (since_ns as f64 / 1e9, by_reason(&more));
-        Some((Level::Warning, format!("route {name}: {total} more lost in the last {seconds:.1} s: {by}")))
+        Some((
+            Level::Warning,
+            format!("route {name}: {total} more lost in the last {seconds:.1} s: {by}"),
+        ))
     }
 
     /// Said once when nothing was lost for a while.
@@ -230,12 +266,22 @@ impl RouteLosses {
         let recent = |loss: &Loss| {
             self.last_ns[loss.index()].is_some_and(|last| now_ns.saturating_sub(last) <= LOSING_NS)
         };
-        if Loss::ALL.iter().filter(|loss| !loss.is_requested()).any(recent) {
+        if Loss::ALL
+            .iter()
+            .filter(|loss| !loss.is_requested())
+            .any(recent)
+        {
             return None;
         }
         self.is_losing = false;
-        let (seconds, by) = (LOSING_NS / SECOND_NS, by_reason(&std::mem::take(&mut self.episode)));
-        Some((Level::Info, format!("route {name}: nothing lost for {seconds} s, after {by}")))
+        let (seconds, by) = (
+            LOSING_NS / SECOND_NS,
+            by_reason(&std::mem::take(&mut self.episode)),
+        );
+        Some((
+            Level::Info,
+            format!("route {name}: nothing lost for {seconds} s, after {by}"),
+        ))
     }
 
     /// The line for a kind of loss that was not there for a while.
@@ -248,19 +294,42 @@ impl RouteLosses {
         let ends: Vec<usize> = (0..self.ends.len())
             .filter(|&end| std::mem::take(&mut self.at_fault[end][at]) || direct)
             .collect();
-        let errno = ends.iter().map(|&end| page.losses_at(route, end).1).find(|&errno| errno != 0).map(Errno);
+        let errno = ends
+            .iter()
+            .map(|&end| page.losses_at(route, end).1)
+            .find(|&errno| errno != 0)
+            .map(Errno);
         // A value that is conflated is no event: the newest one is what its receiver wants.
         if loss.is_requested() && plan.routes[route].overflow == Overflow::Conflate {
             return None;
         }
         let name = &plan.routes[route].name;
         let not_ready = |endpoint| page.reception(endpoint) == Reception::NotReady;
-        let case = Case { plan, route, loss, ends: &ends, errno, not_ready: &not_ready };
-        let level = if loss.is_requested() { Level::Info } else { Level::Warning };
-        Some((level, format!("route {name}: {lost} lost ({}): {}", shown(loss), case.why())))
+        let case = Case {
+            plan,
+            route,
+            loss,
+            ends: &ends,
+            errno,
+            not_ready: &not_ready,
+        };
+        let level = if loss.is_requested() {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        Some((
+            level,
+            format!(
+                "route {name}: {lost} lost ({}): {}",
+                shown(loss),
+                case.why()
+            ),
+        ))
     }
 
-    /// Whether the kind goes into summaries: what the configuration asks for is counted in `rtctl stats` alone.
+    /// Whether the kind goes into summaries: what the configuration asks for is counted in `rtctl
+    /// stats` alone.
     fn is_summed(&self, loss: Loss) -> bool {
         !loss.is_requested() && !self.first[loss.index()]
     }
@@ -269,7 +338,9 @@ impl RouteLosses {
 /// `12 full, 3 peer-dead`.
 fn by_reason(counts: &Counts) -> String {
     let some = Loss::ALL.into_iter().zip(counts).filter(|&(_, &n)| n > 0);
-    some.map(|(loss, n)| format!("{n} {}", shown(loss))).collect::<Vec<_>>().join(", ")
+    some.map(|(loss, n)| format!("{n} {}", shown(loss)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A kind of loss as tables and log write it.

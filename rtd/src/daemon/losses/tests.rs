@@ -26,7 +26,11 @@ struct Bench {
 impl Bench {
     fn new(rules: &str) -> Bench {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("loss{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "loss{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let endpoint = |endpoint: &str| {
             let queue = format!("queue = \"/{name}.{endpoint}\"\nmaxmsg = 4\nmsgsize = 64\n");
             format!("[[endpoint]]\nname = \"{endpoint}\"\nkind = \"mqueue\"\n{queue}")
@@ -38,13 +42,28 @@ impl Bench {
             endpoint("a"),
             endpoint("b")
         );
-        let options = CheckOptions { allow_degraded: true, ..CheckOptions::default() };
+        let options = CheckOptions {
+            allow_degraded: true,
+            ..CheckOptions::default()
+        };
         let checked = check_with("test", &text, &Machine::probe(), options);
-        let plan = checked.plan.unwrap_or_else(|| panic!("{:?}", checked.diagnostics));
-        let page = Page::create(&build::page_spec(&plan, &build::workers(&plan), rtcore::skin::posix()));
+        let plan = checked
+            .plan
+            .unwrap_or_else(|| panic!("{:?}", checked.diagnostics));
+        let page = Page::create(&build::page_spec(
+            &plan,
+            &build::workers(&plan),
+            rtcore::skin::posix(),
+        ));
         let page = page.unwrap();
         let (cell, losses) = (page.route(0), RouteLosses::new(page.ends(0)));
-        Bench { plan, page, cell, ledger: Ledger::default(), losses }
+        Bench {
+            plan,
+            page,
+            cell,
+            ledger: Ledger::default(),
+            losses,
+        }
     }
 
     /// The lane loses so many at its n-th end, or at none.
@@ -65,7 +84,12 @@ impl Bench {
     fn tick(&mut self, after_ms: u64) -> Vec<(Level, String)> {
         let now_ns = START_NS + after_ms * 1_000_000;
         self.losses.observe(0, &self.page, now_ns);
-        let tick = Tick { plan: &self.plan, page: &self.page, now_ns, is_last: false };
+        let tick = Tick {
+            plan: &self.plan,
+            page: &self.page,
+            now_ns,
+            is_last: false,
+        };
         self.losses.lines(tick, 0, 100)
     }
 
@@ -88,7 +112,10 @@ fn where_no_receiver_is_at_fault_alone_the_capacity_is_named() {
     assert_eq!(bench.tick(0), []);
     bench.lose(LOST_FULL, 1, None);
     let line = bench.line(100, Level::Warning);
-    assert!(line.contains("is full: capacity = 7 in [[route]] \"r\" is used up"), "{line}");
+    assert!(
+        line.contains("is full: capacity = 7 in [[route]] \"r\" is used up"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -97,16 +124,23 @@ fn the_first_loss_of_each_kind_names_receiver_limit_and_key_at_once() {
     assert_eq!(bench.tick(0), []);
     bench.lose(LOST_FULL, 1, Some(1));
     let line = bench.line(100, Level::Warning);
-    for part in
-        ["route r: 1 lost (full): b is full", "maxmsg = 4", "capacity = 7", "\"reject\"", "[[route]] \"r\""]
-    {
+    for part in [
+        "route r: 1 lost (full): b is full",
+        "maxmsg = 4",
+        "capacity = 7",
+        "\"reject\"",
+        "[[route]] \"r\"",
+    ] {
         assert!(line.contains(part), "{part:?} is not in {line}");
     }
     // Another kind within the second has its own line; a second one of the first kind has to wait.
     bench.lose(LOST_RATE, 2, None);
     bench.lose(LOST_FULL, 1, Some(0));
     let line = bench.line(200, Level::Warning);
-    assert!(line.contains("2 lost (rate)") && line.contains("rate_hz = 10 with burst = 3"), "{line}");
+    assert!(
+        line.contains("2 lost (rate)") && line.contains("rate_hz = 10 with burst = 3"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -122,16 +156,33 @@ fn what_follows_is_summed_up_once_a_second_and_ends_with_a_line() {
     }
     // The first by rate is at once, and in no summary.
     assert_eq!(lines.len(), 5, "{lines:?}");
-    assert!(lines[1].1.contains("54 more lost in the last 1.0 s: 50 full, 4 rate"), "{lines:?}");
-    assert!(lines[4].1.contains("60 more lost in the last 1.0 s: 50 full, 10 rate"), "{lines:?}");
+    assert!(
+        lines[1]
+            .1
+            .contains("54 more lost in the last 1.0 s: 50 full, 4 rate"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[4]
+            .1
+            .contains("60 more lost in the last 1.0 s: 50 full, 10 rate"),
+        "{lines:?}"
+    );
     assert_eq!(bench.losses.pending.iter().sum::<u64>(), 0);
     assert_eq!(bench.tick(14_000), []);
     let line = bench.line(14_100, Level::Info);
-    assert!(line.contains("nothing lost for 10 s, after 201 full, 35 rate"), "{line}");
+    assert!(
+        line.contains("nothing lost for 10 s, after 201 full, 35 rate"),
+        "{line}"
+    );
     assert_eq!(bench.tick(60_000), []);
     // It is a first one again.
     bench.lose(LOST_FULL, 1, Some(0));
-    assert!(bench.tick(60_100)[0].1.contains("route r: 1 lost (full): a is full"));
+    assert!(
+        bench.tick(60_100)[0]
+            .1
+            .contains("route r: 1 lost (full): a is full")
+    );
 }
 
 #[test]
@@ -139,7 +190,10 @@ fn displacement_is_what_the_configuration_asks_for() {
     let mut oldest = Bench::new("overflow = \"displace-oldest\"\n");
     oldest.lose(Loss::Displaced, 3, Some(0));
     let line = oldest.line(0, Level::Info);
-    assert!(line.contains("3 lost (displaced): a is full and overflow = \"displace-oldest\""), "{line}");
+    assert!(
+        line.contains("3 lost (displaced): a is full and overflow = \"displace-oldest\""),
+        "{line}"
+    );
     oldest.lose(Loss::Displaced, 3, Some(0));
     assert_eq!(oldest.tick(5_000), []);
     let mut latest = Bench::new("overflow = \"conflate\"\n");
@@ -153,12 +207,26 @@ fn what_a_receiver_discards_as_expired_is_a_loss_of_its_route() {
     let mut bench = Bench::new("ttl = \"5ms\"\n");
     let mut claims = bench.page.claims(0, 1);
     assert_eq!(bench.tick(0), []);
-    claims.show(&Claims { expired: 3, superseded: 9, late: 9 });
+    claims.show(&Claims {
+        expired: 3,
+        superseded: 9,
+        late: 9,
+    });
     let line = bench.line(100, Level::Warning);
-    assert!(line.contains("route r: 3 lost (expired): b did not take them within ttl = \"5ms\""), "{line}");
+    assert!(
+        line.contains("route r: 3 lost (expired): b did not take them within ttl = \"5ms\""),
+        "{line}"
+    );
     // Whatever that process writes.
-    claims.show(&Claims { expired: u64::MAX, ..Claims::default() });
-    assert!(bench.line(2_000, Level::Warning).contains("more lost in the last"));
+    claims.show(&Claims {
+        expired: u64::MAX,
+        ..Claims::default()
+    });
+    assert!(
+        bench
+            .line(2_000, Level::Warning)
+            .contains("more lost in the last")
+    );
     claims.show(&Claims::default());
     assert_eq!(bench.tick(3_000), []);
 }
@@ -171,9 +239,21 @@ fn the_budget_holds_lines_back_and_loses_none() {
     bench.lose(LOST_FULL, 2, Some(0));
     (log.second_ns, log.lines_left) = (START_NS, 0);
     log.tick(&bench.plan, &bench.page, START_NS + 1);
-    assert_eq!((log.routes[0].pending[LOST_FULL.index()], bench.ledger.rejected[FULL]), (2, 2));
-    let read = Reader::open(&bench.plan.daemon.name).unwrap().snapshot().unwrap();
+    assert_eq!(
+        (
+            log.routes[0].pending[LOST_FULL.index()],
+            bench.ledger.rejected[FULL]
+        ),
+        (2, 2)
+    );
+    let read = Reader::open(&bench.plan.daemon.name)
+        .unwrap()
+        .snapshot()
+        .unwrap();
     assert_eq!(read.routes[0].losses.losing(START_NS + 2), [LOST_FULL]);
     log.tick(&bench.plan, &bench.page, START_NS + SECOND_NS);
-    assert_eq!((log.routes[0].pending[LOST_FULL.index()], log.lines_left), (0, LINES_PER_SECOND - 1));
+    assert_eq!(
+        (log.routes[0].pending[LOST_FULL.index()], log.lines_left),
+        (0, LINES_PER_SECOND - 1)
+    );
 }

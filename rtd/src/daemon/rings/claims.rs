@@ -1,7 +1,8 @@
 //! What the library of a route's receivers reports: messages that it discarded, or handed out late.
 //!
-//! Constraint: a receiver writes these numbers into its own half of a ring. They are untrusted: numbers that cannot be
-//! true are not shown, and a receiver that lies about the rest spoils its own figures only.
+//! Constraint: a receiver writes these numbers into its own half of a ring. They are untrusted:
+//! numbers that cannot be true are not shown, and a receiver that lies about the rest spoils its
+//! own figures only.
 
 use rtcore::ring::{Claims, Watch};
 use rtcore::stats::cells::ClaimsCell;
@@ -22,7 +23,8 @@ pub struct Reports {
     told: bool,
 }
 
-/// Rings of sessions that are over, of one receiver that does not read them; what is in those beyond is not counted.
+/// Rings of sessions that are over, of one receiver that does not read them; what is in those
+/// beyond is not counted.
 const LEAVING_MAX: usize = 4;
 
 impl Reports {
@@ -48,8 +50,8 @@ impl Reports {
         (self.last, self.told) = (Claims::default(), false);
     }
 
-    /// How many messages more are in rings that nobody reads any more. To be called when no lane writes into the rings of
-    /// sessions that are over.
+    /// How many messages more are in rings that nobody reads any more. To be called when no lane
+    /// writes into the rings of sessions that are over.
     pub fn count_unread(&mut self) -> u64 {
         let mut found = 0;
         self.leaving.retain(|(ring, process)| {
@@ -68,9 +70,13 @@ impl Reports {
 
     /// Reads the reports and shows them; false, once a ring, when they cannot be true.
     pub fn look(&mut self) -> bool {
-        let Some((ring, _)) = &self.current else { return true };
+        let Some((ring, _)) = &self.current else {
+            return true;
+        };
         let read = ring.claims().filter(|now| grows(&self.last, now));
-        let Some(now) = read else { return std::mem::replace(&mut self.told, true) };
+        let Some(now) = read else {
+            return std::mem::replace(&mut self.told, true);
+        };
         self.last = now;
         if let Some(cell) = &mut self.cell {
             cell.show(&sum(&self.gone, &now));

@@ -1,11 +1,11 @@
 //! The memory of direct rings, and the ledger of each direct route, which is computed from outside.
 //! [`crate::sessions::state`] decides when a ring is made, offered to its two sessions and joined.
 //!
-//! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the ring, and whatever
-//! they say, the sums here neither overflow nor lose their balance.
-//! Invariant: a route has at most one ring in use, and at most [`OLD_MAX`] earlier ones of this daemon's are still
-//! looked at. A ring outlives its daemon: its ends hand it to the next one, which goes on from the ring's [`Receipt`]. So
-//! over the lives of rtd each message is accounted for once.
+//! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the
+//! ring, and whatever they say, the sums here neither overflow nor lose their balance. Invariant: a
+//! route has at most one ring in use, and at most [`OLD_MAX`] earlier ones of this daemon's are
+//! still looked at. A ring outlives its daemon: its ends hand it to the next one, which goes on
+//! from the ring's [`Receipt`]. So over the lives of rtd each message is accounted for once.
 
 use super::claims::{grows, since, sum};
 use super::{Outgoing, SessionIdentity};
@@ -27,7 +27,8 @@ use std::sync::Arc;
 
 /// Earlier rings of a route that hold messages or may get some.
 pub const OLD_MAX: usize = 16;
-/// Rings of earlier daemons that are looked at: as many as the library at one of their ends remembers.
+/// Rings of earlier daemons that are looked at: as many as the library at one of their ends
+/// remembers.
 const CARRIED_MAX: usize = 64;
 /// No ring moves further between two looks: at ten million messages a second that is a day.
 const STEP_MAX: u64 = 1 << 40;
@@ -102,7 +103,13 @@ impl Draft {
         let watch = shared.watch(&self.no_bells)?;
         let receipt = Receipt::new(page.map_writable()?)?;
         let id = memfd::identity(shared.written_by(Side::Producer)?.as_fd())?;
-        Ok(Blank { shared, page, watch, receipt, id })
+        Ok(Blank {
+            shared,
+            page,
+            watch,
+            receipt,
+            id,
+        })
     }
 }
 
@@ -171,7 +178,11 @@ impl DirectRoute {
 
     /// What a fresh ring is made of.
     pub(super) fn draft(&self) -> Draft {
-        Draft { name: self.name.clone(), geometry: self.geometry, no_bells: self.no_bells.clone() }
+        Draft {
+            name: self.name.clone(),
+            geometry: self.geometry,
+            no_bells: self.no_bells.clone(),
+        }
     }
 
     /// Where its ledger and the reports of its receiver are shown from now on.
@@ -187,10 +198,13 @@ impl DirectRoute {
     /// Whether both ends may have the other's half of its ring.
     #[cfg(test)]
     pub fn is_joined(&self) -> bool {
-        self.current.as_ref().is_some_and(|ring| ring.setup.is_none())
+        self.current
+            .as_ref()
+            .is_some_and(|ring| ring.setup.is_none())
     }
 
-    /// Whether the process may not send into one more ring: the receiver has not read the earlier ones.
+    /// Whether the process may not send into one more ring: the receiver has not read the earlier
+    /// ones.
     pub fn is_clogged(&self, process: ProcessId) -> bool {
         self.ends[SENDER].process == process && self.own_old() >= OLD_MAX
     }
@@ -222,7 +236,8 @@ impl DirectRoute {
         self.blank.take()
     }
 
-    /// A fresh ring for both sessions, to which they answer with these serials. Its frames are ready. An error is what to log.
+    /// A fresh ring for both sessions, to which they answer with these serials. Its frames are
+    /// ready. An error is what to log.
     pub(super) fn connect(
         &mut self,
         blank: io::Result<Blank>,
@@ -234,7 +249,11 @@ impl DirectRoute {
         let (ring, frames) = made.map_err(|e| self.failed(&e))?;
         self.told_failure = false;
         for old in &mut self.old {
-            for (dead, (of, now)) in old.dead.iter_mut().zip(old.programs.iter().zip(&ring.programs)) {
+            for (dead, (of, now)) in old
+                .dead
+                .iter_mut()
+                .zip(old.programs.iter().zip(&ring.programs))
+            {
                 *dead |= of != now;
             }
         }
@@ -248,16 +267,35 @@ impl DirectRoute {
         identities: [&SessionIdentity; 2],
         serials: [u32; 2],
     ) -> io::Result<(Ring, [Outgoing; 2])> {
-        let Blank { shared, page, watch, receipt, id } = blank;
+        let Blank {
+            shared,
+            page,
+            watch,
+            receipt,
+            id,
+        } = blank;
         let frame = |at: usize| {
             let side = SIDES[at];
             let (own, eventfd) = own_memory(shared.handles(side)?, side);
             let End { process, channel } = self.ends[at];
-            let SessionIdentity { pid, uid, program, .. } = *identities[1 - at];
+            let SessionIdentity {
+                pid, uid, program, ..
+            } = *identities[1 - at];
             let (serial, pid) = (serials[at], pid.unsigned_abs());
-            let notice = Notice::Ring { channel, serial, pid, uid, program, semaphores: None };
+            let notice = Notice::Ring {
+                channel,
+                serial,
+                pid,
+                uid,
+                program,
+                semaphores: None,
+            };
             let fds = vec![own, eventfd, page.as_fd().try_clone_to_owned()?];
-            Ok::<_, io::Error>(Outgoing { process, notice, fds })
+            Ok::<_, io::Error>(Outgoing {
+                process,
+                notice,
+                fds,
+            })
         };
         let frames = [frame(SENDER)?, frame(RECEIVER)?];
         let pidfds = identities.map(|identity| Arc::clone(&identity.pidfd));
@@ -279,7 +317,8 @@ impl DirectRoute {
         Ok((ring, frames))
     }
 
-    /// Both ends have mapped what they write: nobody else ever will. The frames that bring each the other's memory are ready.
+    /// Both ends have mapped what they write: nobody else ever will. The frames that bring each the
+    /// other's memory are ready.
     pub fn seal(&mut self, serials: [u32; 2]) -> Result<(), SealError> {
         let mut ring = self.current.take().ok_or(SealError::Failed(None))?;
         let shared = ring.setup.take().ok_or(SealError::Failed(None))?;
@@ -290,19 +329,32 @@ impl DirectRoute {
                 return Err(SealError::Sealed(end.process, text));
             }
         }
-        let frames =
-            self.join_frames(&ring, &shared, serials).map_err(|e| SealError::Failed(self.failed(&e)))?;
+        let frames = self
+            .join_frames(&ring, &shared, serials)
+            .map_err(|e| SealError::Failed(self.failed(&e)))?;
         (self.current, self.frames) = (Some(ring), frames.map(Some));
         Ok(())
     }
 
-    fn join_frames(&self, ring: &Ring, shared: &Shared, serials: [u32; 2]) -> io::Result<[Outgoing; 2]> {
+    fn join_frames(
+        &self,
+        ring: &Ring,
+        shared: &Shared,
+        serials: [u32; 2],
+    ) -> io::Result<[Outgoing; 2]> {
         let frame = |at: usize| {
             let other = others_memory(shared.handles(SIDES[at])?, SIDES[at]);
             let End { process, channel } = self.ends[at];
             let pidfd = ring.pidfds[1 - at].as_fd().try_clone_to_owned()?;
-            let notice = Notice::Join { channel, serial: serials[at] };
-            Ok::<_, io::Error>(Outgoing { process, notice, fds: vec![other, pidfd] })
+            let notice = Notice::Join {
+                channel,
+                serial: serials[at],
+            };
+            Ok::<_, io::Error>(Outgoing {
+                process,
+                notice,
+                fds: vec![other, pidfd],
+            })
         };
         Ok([frame(SENDER)?, frame(RECEIVER)?])
     }
@@ -315,20 +367,33 @@ impl DirectRoute {
     /// What to log: once until it works again. It is tried with every tick.
     pub(super) fn failed(&mut self, e: &io::Error) -> Option<String> {
         let is_known = std::mem::replace(&mut self.told_failure, true);
-        let text = || format!("route {}: no ring between its processes: {e}{}", self.name, shortage_hint(e));
+        let text = || {
+            format!(
+                "route {}: no ring between its processes: {e}{}",
+                self.name,
+                shortage_hint(e)
+            )
+        };
         (!is_known).then(text)
     }
 
-    /// One of the sessions is over, or its process has opened another: its ring is an earlier one now.
+    /// One of the sessions is over, or its process has opened another: its ring is an earlier one
+    /// now.
     pub fn part(&mut self) {
         self.frames = [None, None];
         // One that is not joined yet was never used.
-        let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else { return };
+        let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else {
+            return;
+        };
         if self.own_old() >= OLD_MAX {
-            // Only a receiver that opens again and again, before a sender that never closes, comes here
-            // (`is_clogged` keeps the sender out): of what nobody can read any more the oldest is given up.
+            // Only a receiver that opens again and again, before a sender that never closes, comes
+            // here (`is_clogged` keeps the sender out): of what nobody can read any more the oldest
+            // is given up.
             let own = |ring: &Ring| !ring.carried;
-            let dead = self.old.iter().position(|ring| own(ring) && ring.dead[RECEIVER]);
+            let dead = self
+                .old
+                .iter()
+                .position(|ring| own(ring) && ring.dead[RECEIVER]);
             let at = dead.or_else(|| self.old.iter().position(own)).unwrap_or(0);
             let ring = self.old.remove(at);
             ring.settle(&mut self.settled, Rest::PeerDead);
@@ -345,7 +410,11 @@ impl DirectRoute {
         self.old.retain_mut(|ring| match ring.look() {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
-                let rest = if ring.seen.given_up { Rest::Error } else { Rest::PeerDead };
+                let rest = if ring.seen.given_up {
+                    Rest::Error
+                } else {
+                    Rest::PeerDead
+                };
                 ring.settle(settled, rest);
                 // Once more, after the last message was taken.
                 ring.report(cell.as_deref_mut());
@@ -360,7 +429,10 @@ impl DirectRoute {
                 false
             }
         });
-        if let Some(ring) = self.current.take_if(|ring| ring.setup.is_none() && !ring.look()) {
+        if let Some(ring) = self
+            .current
+            .take_if(|ring| ring.setup.is_none() && !ring.look())
+        {
             ring.settle(&mut self.settled, Rest::Error);
             self.reported = sum(&self.reported, &ring.reported());
             (violators, intact) = (violators + 1, false);
@@ -378,15 +450,21 @@ impl DirectRoute {
             cell.show_deliveries(0, ledger.delivered, clock::monotonic_ns());
             cell.publish(&ledger);
         }
-        // After that: if this daemon is killed in between, the next one counts a message twice rather than not at all.
-        for ring in self.current.iter().filter(|ring| ring.setup.is_none()).chain(&self.old) {
+        // After that: if this daemon is killed in between, the next one counts a message twice
+        // rather than not at all.
+        for ring in self
+            .current
+            .iter()
+            .filter(|ring| ring.setup.is_none())
+            .chain(&self.old)
+        {
             ring.confirm(ring.rest());
         }
         intact
     }
 
-    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over already. An error is what to
-    /// log.
+    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over
+    /// already. An error is what to log.
     pub fn carry(&mut self, handover: Handover<'_>) -> Result<(), String> {
         // The ring does not fit after a restart with another msgsize or maxmsg, for one.
         let ring = self.carried_ring(handover).map_err(|e| {
@@ -403,18 +481,33 @@ impl DirectRoute {
 
     /// None where the ring is known.
     fn carried_ring(&mut self, handover: Handover<'_>) -> io::Result<Option<Ring>> {
-        let Handover { side, from, other: (other, program), memory: [producer, consumer, page] } = handover;
+        let Handover {
+            side,
+            from,
+            other: (other, program),
+            memory: [producer, consumer, page],
+        } = handover;
         let (own, from) = ((from.pid, from.program), from.pidfd);
         let watch = Watch::of_stranger(self.geometry, &self.no_bells, producer, consumer)?;
         let (receipt, id) = (Receipt::of_stranger(page)?, memfd::identity(producer)?);
-        let at = if side == Side::Producer { SENDER } else { RECEIVER };
-        if let Some(known) = self.current.iter_mut().chain(&mut self.old).find(|ring| ring.id == id) {
+        let at = if side == Side::Producer {
+            SENDER
+        } else {
+            RECEIVER
+        };
+        if let Some(known) = self
+            .current
+            .iter_mut()
+            .chain(&mut self.old)
+            .find(|ring| ring.id == id)
+        {
             if known.carried {
                 (known.pidfds[at], known.dead[at]) = (from, false);
             }
             return Ok(None);
         }
-        // A number that another process has by now would only keep the ring from ending in the ledger.
+        // A number that another process has by now would only keep the ring from ending in the
+        // ledger.
         let pid = i32::try_from(other).unwrap_or(0);
         let other = PidFd::open(pid).ok();
         let mut programs = [(pid, program); 2];
@@ -444,13 +537,16 @@ impl DirectRoute {
             dead,
         };
         if !ring.look() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its indices cannot be"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its indices cannot be",
+            ));
         }
         Ok(Some(ring))
     }
 
-    /// This daemon ends. What waits in the rings is not accepted in its ledger: both ends go on, and the next daemon accepts
-    /// it.
+    /// This daemon ends. What waits in the rings is not accepted in its ledger: both ends go on,
+    /// and the next daemon accepts it.
     pub fn leave_to_next(&mut self, warnings: &mut Vec<String>) {
         self.left_to_next = true;
         self.account(warnings);
@@ -465,19 +561,38 @@ impl DirectRoute {
             *place = place.saturating_add(more);
             ledger.accepted = ledger.accepted.saturating_add(more);
         };
-        add(|ledger| &mut ledger.rejected[Reject::Full as usize], more(Refused::Full));
-        add(|ledger| &mut ledger.rejected[Reject::TooLarge as usize], more(Refused::TooLarge));
-        add(|ledger| &mut ledger.rejected[Reject::Error as usize], more(Refused::Error));
-        add(|ledger| &mut ledger.rejected[Reject::Stopped as usize], more(Refused::Away));
+        add(
+            |ledger| &mut ledger.rejected[Reject::Full as usize],
+            more(Refused::Full),
+        );
+        add(
+            |ledger| &mut ledger.rejected[Reject::TooLarge as usize],
+            more(Refused::TooLarge),
+        );
+        add(
+            |ledger| &mut ledger.rejected[Reject::Error as usize],
+            more(Refused::Error),
+        );
+        add(
+            |ledger| &mut ledger.rejected[Reject::Stopped as usize],
+            more(Refused::Away),
+        );
         add(|ledger| &mut ledger.peer_dead, more(Refused::PeerDead));
         // One that was cut off is in its ring, and counted with that.
     }
 
     /// Shows what the receiver's library reports.
     fn show_reports(&mut self) {
-        let Some((cell, claims)) = &mut self.cells else { return };
+        let Some((cell, claims)) = &mut self.cells else {
+            return;
+        };
         let mut total = self.reported;
-        for ring in self.current.iter_mut().filter(|ring| ring.setup.is_none()).chain(&mut self.old) {
+        for ring in self
+            .current
+            .iter_mut()
+            .filter(|ring| ring.setup.is_none())
+            .chain(&mut self.old)
+        {
             ring.report(Some(&mut *cell));
             total = sum(&total, &ring.reported());
         }
@@ -508,9 +623,12 @@ impl Ring {
             *dead = *dead || !pidfd.is_alive();
         }
         let (before, now) = (self.seen, self.watch.read());
-        let step = |now: u64, before: u64| now.checked_sub(before).is_some_and(|step| step <= STEP_MAX);
+        let step =
+            |now: u64, before: u64| now.checked_sub(before).is_some_and(|step| step <= STEP_MAX);
         let possible = |now: &Indices| step(now.tail, before.tail) && step(now.head, before.head);
-        let Some(now) = now.filter(possible) else { return false };
+        let Some(now) = now.filter(possible) else {
+            return false;
+        };
         self.seen = now;
         true
     }
@@ -532,12 +650,18 @@ impl Ring {
 
     /// What will become of the messages in it, as of the last look.
     fn rest(&self) -> Rest {
-        if self.dead[RECEIVER] { Rest::PeerDead } else { Rest::Queued }
+        if self.dead[RECEIVER] {
+            Rest::PeerDead
+        } else {
+            Rest::Queued
+        }
     }
 
     /// Messages in it that were not taken. What its sender put into the next ring counts there.
     fn left(&self) -> u64 {
-        let Indices { tail, head, moved, .. } = self.seen;
+        let Indices {
+            tail, head, moved, ..
+        } = self.seen;
         tail - head - moved
     }
 
@@ -564,13 +688,24 @@ impl Ring {
 
     /// Lets the next daemon know what of it is in a ledger.
     fn confirm(&self, rest: Rest) {
-        let lost = if rest == Rest::Queued { self.before.1 } else { self.left() };
+        let lost = if rest == Rest::Queued {
+            self.before.1
+        } else {
+            self.left()
+        };
         self.receipt.write(self.seen.head, lost);
     }
 
     /// Nothing more goes in, and what is in it is taken or never will be.
     fn is_over(&self) -> bool {
-        let Indices { tail, head, closed, given_up, left, .. } = self.seen;
+        let Indices {
+            tail,
+            head,
+            closed,
+            given_up,
+            left,
+            ..
+        } = self.seen;
         (closed || self.dead[SENDER]) && (head == tail || given_up || left || self.dead[RECEIVER])
     }
 }
@@ -584,11 +719,28 @@ enum Rest {
 }
 
 fn own_memory(handles: Handles, side: Side) -> (OwnedFd, OwnedFd) {
-    let Handles { producer, consumer, eventfd } = handles;
-    (if side == Side::Producer { producer } else { consumer }, eventfd)
+    let Handles {
+        producer,
+        consumer,
+        eventfd,
+    } = handles;
+    (
+        if side == Side::Producer {
+            producer
+        } else {
+            consumer
+        },
+        eventfd,
+    )
 }
 
 fn others_memory(handles: Handles, side: Side) -> OwnedFd {
-    let Handles { producer, consumer, .. } = handles;
-    if side == Side::Producer { consumer } else { producer }
+    let Handles {
+        producer, consumer, ..
+    } = handles;
+    if side == Side::Producer {
+        consumer
+    } else {
+        producer
+    }
 }

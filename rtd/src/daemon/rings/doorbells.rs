@@ -1,12 +1,13 @@
 //! The semaphores that ring lane threads and sessions, on a skin where no futex can.
 //!
-//! A lane thread has one for its whole life, which all its rings ring. Each routed channel of a session has one for its
-//! session's end; the channels for payloads of signals share one, since one thread reads them. They are numbered by the
-//! plan, and are this instance's by name; a session gets fresh ones, so that nobody who had the name before it wakes at
-//! them.
+//! A lane thread has one for its whole life, which all its rings ring. Each routed channel of a
+//! session has one for its session's end; the channels for payloads of signals share one, since one
+//! thread reads them. They are numbered by the plan, and are this instance's by name; a session
+//! gets fresh ones, so that nobody who had the name before it wakes at them.
 //!
-//! Invariant: the names of an instance are below [`SEMAPHORES_MAX`]. A start removes them all, so none outlives a daemon
-//! that was killed for longer than until the next one; the end of a session and of the daemon remove theirs.
+//! Invariant: the names of an instance are below [`SEMAPHORES_MAX`]. A start removes them all, so
+//! none outlives a daemon that was killed for longer than until the next one; the end of a session
+//! and of the daemon remove theirs.
 
 use super::super::build;
 use super::table::{ChannelPath, ChannelPlan, Table};
@@ -44,13 +45,14 @@ pub struct Doorbells {
     /// By lane thread.
     lanes: Vec<Arc<Semaphore>>,
     threads: Threads,
-    /// By process and channel: numbers of the session's semaphore and of the lane thread's; none for direct ones.
+    /// By process and channel: numbers of the session's semaphore and of the lane thread's; none
+    /// for direct ones.
     channels: Vec<Vec<Option<(u32, usize)>>>,
 }
 
 impl Doorbells {
-    /// Makes those of the lane threads, after what an earlier life of the instance has left was removed. None where the
-    /// doorbell is a futex.
+    /// Makes those of the lane threads, after what an earlier life of the instance has left was
+    /// removed. None where the doorbell is a futex.
     pub fn new(plan: &Plan, table: &Table, skin: &'static Skin) -> io::Result<Option<Doorbells>> {
         if skin.caps.doorbell == Doorbell::Futex {
             return Ok(None);
@@ -58,15 +60,29 @@ impl Doorbells {
         let instance = Name::new(&plan.daemon.name).map_err(io::Error::other)?;
         let workers = build::workers(plan);
         let mut threads = Threads::default();
-        for (thread, source) in
-            workers.iter().enumerate().flat_map(|(n, w)| w.sources.iter().map(move |s| (n, s)))
+        for (thread, source) in workers
+            .iter()
+            .enumerate()
+            .flat_map(|(n, w)| w.sources.iter().map(move |s| (n, s)))
         {
             threads.of_source.insert(source.endpoint, thread);
-            threads.of_route.extend(source.routes.iter().map(|route| (*route, thread)));
+            threads
+                .of_route
+                .extend(source.routes.iter().map(|route| (*route, thread)));
         }
         let mut next = u32::try_from(workers.len()).map_err(io::Error::other)?..;
-        let channels = table.channels.iter().map(|channels| number(channels, &threads, &mut next)).collect();
-        let mut doorbells = Doorbells { skin, instance, lanes: Vec::new(), threads, channels };
+        let channels = table
+            .channels
+            .iter()
+            .map(|channels| number(channels, &threads, &mut next))
+            .collect();
+        let mut doorbells = Doorbells {
+            skin,
+            instance,
+            lanes: Vec::new(),
+            threads,
+            channels,
+        };
         (0..SEMAPHORES_MAX).try_for_each(|number| doorbells.remove(number))?;
         for number in (0..).take(workers.len()) {
             let made = doorbells.make(number)?;
@@ -103,12 +119,17 @@ impl Doorbells {
         let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();
         let mut made: BTreeMap<u32, Arc<Semaphore>> = BTreeMap::new();
         for (channel, numbers) in (0..).zip(&self.channels[process]) {
-            let Some((own, thread)) = *numbers else { continue };
+            let Some((own, thread)) = *numbers else {
+                continue;
+            };
             let own = match made.get(&own) {
                 Some(made) => Arc::clone(made),
                 None => Arc::clone(made.entry(own).or_insert(self.make(own)?)),
             };
-            for (bell, semaphore) in [(channel, Some(own)), (daemon_bell(channel), self.of_thread(thread))] {
+            for (bell, semaphore) in [
+                (channel, Some(own)),
+                (daemon_bell(channel), self.of_thread(thread)),
+            ] {
                 by_number[bell as usize] = semaphore;
             }
         }
@@ -118,10 +139,15 @@ impl Doorbells {
     /// What a session is told of its channel.
     pub fn named(&self, process: ProcessId, channel: u32) -> Option<Semaphores> {
         let (own, thread) = (*self.channels.get(process)?.get(channel as usize)?)?;
-        Some(Semaphores { instance: self.instance, own, lane: u32::try_from(thread).ok()? })
+        Some(Semaphores {
+            instance: self.instance,
+            own,
+            lane: u32::try_from(thread).ok()?,
+        })
     }
 
-    /// Removes the names of a session's: it is over, or the next one begins. Whoever has them open goes on with them.
+    /// Removes the names of a session's: it is over, or the next one begins. Whoever has them open
+    /// goes on with them.
     pub fn forget(&self, process: ProcessId) {
         for (own, _) in self.channels[process].iter().flatten() {
             // One that cannot be removed now is in the way of the next session, which says so.

@@ -19,7 +19,9 @@ impl Rings {
         let plan = &self.plan;
         let say = |status, text| Explanation { status, text };
         let Some(id) = plan.endpoints.iter().position(|e| e.name == endpoint) else {
-            let text = format!("no endpoint is called `{endpoint}`: add [[endpoint]] name = \"{endpoint}\"");
+            let text = format!(
+                "no endpoint is called `{endpoint}`: add [[endpoint]] name = \"{endpoint}\""
+            );
             return say(Status::UnknownName, text);
         };
         let denied = |text| say(Status::Denied, text);
@@ -30,16 +32,25 @@ impl Rings {
             return denied(text);
         }
         if found.owner != Some(process) {
-            let owner = found.owner.map_or("nobody", |owner| plan.processes[owner].name.as_str());
+            let owner = found
+                .owner
+                .map_or("nobody", |owner| plan.processes[owner].name.as_str());
             return denied(format!(
                 "endpoint `{endpoint}` belongs to process `{owner}` ([[endpoint]] owner = \"{owner}\"), this session \
                  is `{me}`"
             ));
         }
-        let written =
-            plan.routes.iter().flat_map(|r| &r.to).flat_map(TargetPlan::endpoints).any(|to| *to == id);
+        let written = plan
+            .routes
+            .iter()
+            .flat_map(|r| &r.to)
+            .flat_map(TargetPlan::endpoints)
+            .any(|to| *to == id);
         match (read, written) {
-            (true, true) => say(Status::Ok, format!("`{endpoint}` can be sent into and received from")),
+            (true, true) => say(
+                Status::Ok,
+                format!("`{endpoint}` can be sent into and received from"),
+            ),
             (false, true) => denied(format!(
                 "no route reads `{endpoint}`: add [[route]] from = \"{endpoint}\" to send into it"
             )),

@@ -1,10 +1,12 @@
-//! Makes the memory of large rings on a thread of its own, so that the control thread serves everybody else meanwhile:
-//! zeroing, mapping and locking a GiB takes a second.
+//! Makes the memory of large rings on a thread of its own, so that the control thread serves
+//! everybody else meanwhile: zeroing, mapping and locking a GiB takes a second.
 //!
-//! One thread of ordinary priority, started with the first order and kept; orders are served one after the other. At most
-//! one is outstanding for each process that opens a session and for each direct route.
+//! One thread of ordinary priority, started with the first order and kept; orders are served one
+//! after the other. At most one is outstanding for each process that opens a session and for each
+//! direct route.
 //!
-//! Invariant: an order changes nothing but memory. Whether the result is still wanted is decided when it is done.
+//! Invariant: an order changes nothing but memory. Whether the result is still wanted is decided
+//! when it is done.
 
 use super::RingsError;
 use super::direct::{Blank, Draft};
@@ -58,7 +60,13 @@ impl Maker {
         let (orders, to_do) = mpsc::channel();
         let (finished, done) = mpsc::channel();
         let start = Some((to_do, finished, ready.try_clone()?));
-        Ok(Maker { ready, orders, start, done, here: Vec::new() })
+        Ok(Maker {
+            ready,
+            orders,
+            start,
+            done,
+            here: Vec::new(),
+        })
     }
 
     /// Readable when [`Maker::take`] has something.

@@ -1,11 +1,11 @@
-//! The rings of sessions: made when a session opens, handed to lane threads and to the other sessions, taken back
-//! when it ends.
+//! The rings of sessions: made when a session opens, handed to lane threads and to the other
+//! sessions, taken back when it ends.
 //!
-//! Belongs to the control thread, which carries out here the effects of [`crate::sessions::state`]. Nothing here speaks to a
-//! client: frames are returned.
+//! Belongs to the control thread, which carries out here the effects of [`crate::sessions::state`].
+//! Nothing here speaks to a client: frames are returned.
 //!
-//! Invariant: a lane thread can always be given "none any more": a session opens only where every thread concerned
-//! has room for two offers, its rings and their end.
+//! Invariant: a lane thread can always be given "none any more": a session opens only where every
+//! thread concerned has room for two offers, its rings and their end.
 
 mod claims;
 mod direct;
@@ -109,7 +109,8 @@ pub enum Made {
 /// What [`Rings::tick`] found.
 #[derive(Debug, Default)]
 pub struct Ticked {
-    /// Routes whose lane thread has yet to take its receivers' rings, which nothing but a message or a wake-up makes it do.
+    /// Routes whose lane thread has yet to take its receivers' rings, which nothing but a message
+    /// or a wake-up makes it do.
     pub waits: Vec<RouteId>,
     /// Direct routes whose ring cannot be used any more.
     pub broken: Vec<RouteId>,
@@ -128,7 +129,10 @@ struct Lane<T> {
 impl<T> Default for Lane<T> {
     fn default() -> Lane<T> {
         let (hand_off, ring_slot) = hand_off();
-        Lane { hand_off, ring_slot: Some(ring_slot) }
+        Lane {
+            hand_off,
+            ring_slot: Some(ring_slot),
+        }
     }
 }
 
@@ -205,9 +209,14 @@ impl Rings {
         let mut senders = BTreeMap::new();
         for (process, channels) in rings.table.channels.iter().enumerate() {
             for channel in channels {
-                let end = End { process, channel: channel.told.channel };
+                let end = End {
+                    process,
+                    channel: channel.told.channel,
+                };
                 match channel.way {
-                    ChannelPath::Source(endpoint) => drop(rings.sources.insert(endpoint, Lane::default())),
+                    ChannelPath::Source(endpoint) => {
+                        drop(rings.sources.insert(endpoint, Lane::default()))
+                    }
                     ChannelPath::Sink(route, end) => {
                         rings.sinks.insert((route, end), Lane::default());
                         rings.reports.insert((route, end), Reports::default());
@@ -223,16 +232,25 @@ impl Rings {
                 if let ChannelPath::Direct(route, Side::Consumer) = channel.way
                     && let Some(sender) = senders.get(&route)
                 {
-                    let ends = [*sender, End { process, channel: channel.told.channel }];
+                    let ends = [
+                        *sender,
+                        End {
+                            process,
+                            channel: channel.told.channel,
+                        },
+                    ];
                     let name = &rings.plan.routes[route].name;
-                    rings.direct.insert(route, DirectRoute::new(name, channel.geometry, ends));
+                    rings
+                        .direct
+                        .insert(route, DirectRoute::new(name, channel.geometry, ends));
                 }
             }
         }
         Ok(rings)
     }
 
-    /// Shows on the page what receivers report, and the ledgers of direct routes: they have no thread that would.
+    /// Shows on the page what receivers report, and the ledgers of direct routes: they have no
+    /// thread that would.
     pub fn show(&mut self, page: &Page) {
         for (route, direct) in &mut self.direct {
             direct.show(page.route(*route), page.claims(*route, 0));
@@ -243,16 +261,23 @@ impl Rings {
         self.refusals.show(page);
     }
 
-    /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second call, or of an
-    /// endpoint without owner.
+    /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second
+    /// call, or of an endpoint without owner.
     pub fn take_source(&mut self, endpoint: EndpointId) -> HandOffSlot<Consumer> {
-        let ring_slot = self.sources.get_mut(&endpoint).and_then(|lane| lane.ring_slot.take());
+        let ring_slot = self
+            .sources
+            .get_mut(&endpoint)
+            .and_then(|lane| lane.ring_slot.take());
         ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
     }
 
-    /// For the thread that owns the route: its end number `end`, counted over all its targets. As above.
+    /// For the thread that owns the route: its end number `end`, counted over all its targets. As
+    /// above.
     pub fn take_sink(&mut self, route: RouteId, end: usize) -> HandOffSlot<Producer> {
-        let ring_slot = self.sinks.get_mut(&(route, end)).and_then(|lane| lane.ring_slot.take());
+        let ring_slot = self
+            .sinks
+            .get_mut(&(route, end))
+            .and_then(|lane| lane.ring_slot.take());
         ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
     }
 
@@ -268,7 +293,9 @@ impl Rings {
 
     /// A process' channels, as its session is told.
     pub fn channels(&self, process: ProcessId) -> impl Iterator<Item = &Channel> {
-        self.table.channels[process].iter().map(|channel| &channel.told)
+        self.table.channels[process]
+            .iter()
+            .map(|channel| &channel.told)
     }
 
     /// What the state machine of the sessions has to know of the plan.
@@ -281,48 +308,95 @@ impl Rings {
         };
         let direct = self.direct.iter().map(|(route, direct)| {
             let large = direct.bytes() >= LARGE_BYTES;
-            (*route, DirectKind { ends: direct.processes(), large })
+            (
+                *route,
+                DirectKind {
+                    ends: direct.processes(),
+                    large,
+                },
+            )
         });
         Topology {
-            channels: self.table.channels.iter().map(|of| of.iter().map(kind).collect()).collect(),
+            channels: self
+                .table
+                .channels
+                .iter()
+                .map(|of| of.iter().map(kind).collect())
+                .collect(),
             partners: self.table.partners.clone(),
             direct: direct.collect(),
         }
     }
 
-    /// The client's part of the rings, numbered up to `map`. They are in use after [`Rings::attach`] only.
+    /// The client's part of the rings, numbered up to `map`. They are in use after
+    /// [`Rings::attach`] only.
     pub fn hand_out(&mut self, process: ProcessId, prepared: Prepared, map: u32) -> Attached {
-        let Prepared { bells, page, ends, handles, written } = prepared;
-        let serials =
-            (1..=u32::try_from(handles.len()).unwrap_or(0)).rev().map(|before| map.wrapping_sub(before));
+        let Prepared {
+            bells,
+            page,
+            ends,
+            handles,
+            written,
+        } = prepared;
+        let serials = (1..=u32::try_from(handles.len()).unwrap_or(0))
+            .rev()
+            .map(|before| map.wrapping_sub(before));
         let mut rings = Vec::with_capacity(handles.len());
         for ((channel, handles), serial) in handles.into_iter().zip(serials) {
-            let semaphores = self.doorbells.as_ref().and_then(|bells| bells.named(process, channel));
-            rings.push((Notice::Ring { channel, serial, pid: 0, uid: 0, program: 0, semaphores }, handles));
+            let semaphores = self
+                .doorbells
+                .as_ref()
+                .and_then(|bells| bells.named(process, channel));
+            rings.push((
+                Notice::Ring {
+                    channel,
+                    serial,
+                    pid: 0,
+                    uid: 0,
+                    program: 0,
+                    semaphores,
+                },
+                handles,
+            ));
         }
-        self.handed_out[process] = Some(HandedOut { bells, ends, written });
+        self.handed_out[process] = Some(HandedOut {
+            bells,
+            ends,
+            written,
+        });
         Attached { page, rings }
     }
 
-    /// The client has mapped its rings: seals what it writes, and gives the lane threads the rings that they write. They
-    /// read its own rings after [`Rings::read_from`].
+    /// The client has mapped its rings: seals what it writes, and gives the lane threads the rings
+    /// that they write. They read its own rings after [`Rings::read_from`].
     ///
-    /// A process that may write memory may also take its pages away (fallocate(2), madvise(2) MADV_REMOVE), and a lane thread
-    /// that reads there then faults. The seal that denies it also denies new mappings for writing, so it comes after the
-    /// client has mapped them and before the first lane thread uses them. Pages that are gone by then are brought back.
+    /// A process that may write memory may also take its pages away (fallocate(2), madvise(2)
+    /// MADV_REMOVE), and a lane thread that reads there then faults. The seal that denies it also
+    /// denies new mappings for writing, so it comes after the client has mapped them and before the
+    /// first lane thread uses them. Pages that are gone by then are brought back.
     ///
     /// Errors: the client has sealed its memory against rtd.
     pub fn attach(&mut self, process: ProcessId, identity: SessionIdentity) -> io::Result<()> {
-        let Some(HandedOut { bells, ends, written, .. }) = self.handed_out[process].take() else {
+        let Some(HandedOut {
+            bells,
+            ends,
+            written,
+            ..
+        }) = self.handed_out[process].take()
+        else {
             return Ok(());
         };
         if let Err(e) = written.iter().try_for_each(Memory::deny_writers) {
             self.maker.discard(ends);
-            return Err(io::Error::new(e.kind(), format!("the memory of its rings cannot be sealed: {e}")));
+            return Err(io::Error::new(
+                e.kind(),
+                format!("the memory of its rings cannot be sealed: {e}"),
+            ));
         }
         ends.iter().for_each(DaemonEnd::lock_again);
-        let (sources, sinks): (Vec<_>, Vec<_>) =
-            ends.into_iter().partition(|end| matches!(end, DaemonEnd::Source(..)));
+        let (sources, sinks): (Vec<_>, Vec<_>) = ends
+            .into_iter()
+            .partition(|end| matches!(end, DaemonEnd::Source(..)));
         for end in sinks {
             self.offer(end, &identity);
         }
@@ -333,7 +407,9 @@ impl Rings {
 
     /// Lets the lane threads read what the process sends: its partners know who it is.
     pub fn read_from(&mut self, process: ProcessId) {
-        let Some((identity, _)) = &self.identities[process] else { return };
+        let Some((identity, _)) = &self.identities[process] else {
+            return;
+        };
         let identity = identity.clone();
         for end in std::mem::take(&mut self.unread[process]) {
             self.offer(end, &identity);
@@ -342,12 +418,20 @@ impl Rings {
 
     fn offer(&mut self, end: DaemonEnd, identity: &SessionIdentity) {
         let generation = identity.generation;
-        let origin = Origin { pid: identity.pid.unsigned_abs(), uid: identity.uid, verified: true };
+        let origin = Origin {
+            pid: identity.pid.unsigned_abs(),
+            uid: identity.uid,
+            verified: true,
+        };
         // There is room (`prepare`).
         match end {
             DaemonEnd::Source(endpoint, end) => {
                 if let Some(lane) = self.sources.get_mut(&endpoint) {
-                    let _ = lane.hand_off.offer(HandOffItem { end: Some(end), generation, origin });
+                    let _ = lane.hand_off.offer(HandOffItem {
+                        end: Some(end),
+                        generation,
+                        origin,
+                    });
                 }
                 // It may have no ring yet to sleep at.
                 if let Some(doorbell) = self.doorbell_of_source(endpoint) {
@@ -359,14 +443,18 @@ impl Rings {
                     reports.begin(end.watch(), Arc::clone(&identity.pidfd));
                 }
                 if let Some(lane) = self.sinks.get_mut(&at) {
-                    let _ = lane.hand_off.offer(HandOffItem { end: Some(end), generation, origin });
+                    let _ = lane.hand_off.offer(HandOffItem {
+                        end: Some(end),
+                        generation,
+                        origin,
+                    });
                 }
             }
         }
     }
 
-    /// The session is over: lane threads get nothing in exchange for its rings, after they have emptied them. Returns what to
-    /// log.
+    /// The session is over: lane threads get nothing in exchange for its rings, after they have
+    /// emptied them. Returns what to log.
     pub fn close(&mut self, process: ProcessId) -> Vec<String> {
         if let Some(handed_out) = self.handed_out[process].take() {
             // No lane has seen them.
@@ -377,7 +465,9 @@ impl Rings {
         }
         // What it has sent already is not lost.
         self.read_from(process);
-        let Some((identity, bells)) = self.identities[process].take() else { return Vec::new() };
+        let Some((identity, bells)) = self.identities[process].take() else {
+            return Vec::new();
+        };
         let (generation, origin) = (identity.generation, Origin::UNKNOWN);
         self.left[process] = Some((generation, identity.pid));
         for channel in &self.table.channels[process] {
@@ -385,7 +475,11 @@ impl Rings {
             match channel.way {
                 ChannelPath::Source(endpoint) => {
                     if let Some(lane) = self.sources.get_mut(&endpoint) {
-                        let _ = lane.hand_off.offer(HandOffItem { end: None, generation, origin });
+                        let _ = lane.hand_off.offer(HandOffItem {
+                            end: None,
+                            generation,
+                            origin,
+                        });
                     }
                 }
                 ChannelPath::Sink(route, end) => {
@@ -393,7 +487,11 @@ impl Rings {
                         reports.end();
                     }
                     if let Some(lane) = self.sinks.get_mut(&(route, end)) {
-                        let _ = lane.hand_off.offer(HandOffItem { end: None, generation, origin });
+                        let _ = lane.hand_off.offer(HandOffItem {
+                            end: None,
+                            generation,
+                            origin,
+                        });
                     }
                 }
                 ChannelPath::Direct(..) => continue,
@@ -406,7 +504,11 @@ impl Rings {
         }
         let mut warnings = Vec::new();
         self.look_at_refusals(&mut warnings);
-        for direct in self.direct.values_mut().filter(|direct| direct.processes().contains(&process)) {
+        for direct in self
+            .direct
+            .values_mut()
+            .filter(|direct| direct.processes().contains(&process))
+        {
             direct.account(&mut warnings);
             direct.part();
             direct.account(&mut warnings);
@@ -415,28 +517,52 @@ impl Rings {
         warnings
     }
 
-    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not counted; the error is what
-    /// to log.
-    pub fn take_refusals(&mut self, process: ProcessId, memory: BorrowedFd<'_>) -> Result<(), String> {
+    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not
+    /// counted; the error is what to log.
+    pub fn take_refusals(
+        &mut self,
+        process: ProcessId,
+        memory: BorrowedFd<'_>,
+    ) -> Result<(), String> {
         self.refusals.begin(process, memory).map_err(|e| {
             let name = &self.plan.processes[process].name;
             format!("{name}: messages that its senders refuse are not counted: {e}")
         })
     }
 
-    /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for it from where that one
-    /// stopped. An error is what to log.
+    /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for
+    /// it from where that one stopped. An error is what to log.
     pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) -> Result<(), String> {
-        let Carried { channel, other, identity, memory } = carried;
-        let way = self.table.channels[process].get(channel as usize).map(|channel| channel.way);
-        let identity =
-            identity.or_else(|| self.identities[process].as_ref().map(|(identity, _)| identity.clone()));
-        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else { return Ok(()) };
+        let Carried {
+            channel,
+            other,
+            identity,
+            memory,
+        } = carried;
+        let way = self.table.channels[process]
+            .get(channel as usize)
+            .map(|channel| channel.way);
+        let identity = identity.or_else(|| {
+            self.identities[process]
+                .as_ref()
+                .map(|(identity, _)| identity.clone())
+        });
+        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else {
+            return Ok(());
+        };
         let direct = self.direct.get_mut(&route);
-        direct.map_or(Ok(()), |direct| direct.carry(Handover { side, from: identity, other, memory }))
+        direct.map_or(Ok(()), |direct| {
+            direct.carry(Handover {
+                side,
+                from: identity,
+                other,
+                memory,
+            })
+        })
     }
 
-    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for it. Returns what to log.
+    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for
+    /// it. Returns what to log.
     pub fn leave_to_next(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
         self.look_at_refusals(&mut warnings);
@@ -448,8 +574,8 @@ impl Rings {
         warnings
     }
 
-    /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct routes, which are published
-    /// next.
+    /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct
+    /// routes, which are published next.
     fn look_at_refusals(&mut self, warnings: &mut Vec<String>) {
         for (from, more) in self.refusals.look(&self.plan, warnings) {
             for (route, direct) in &mut self.direct {
@@ -460,9 +586,12 @@ impl Rings {
         }
     }
 
-    /// Makes a direct ring for the sessions of its processes; its frames are ready. An error is what to log.
+    /// Makes a direct ring for the sessions of its processes; its frames are ready. An error is
+    /// what to log.
     pub fn create(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
-        let Some(direct) = self.direct.get(&route) else { return Err(None) };
+        let Some(direct) = self.direct.get(&route) else {
+            return Err(None);
+        };
         let blank = match prepare::room_for(direct.bytes()) {
             Ok(()) => direct.draft().make(),
             Err(room) => Err(no_room(direct.bytes(), &room)),
@@ -472,7 +601,9 @@ impl Rings {
 
     /// Has the memory of a direct ring made on another thread. An error is what to log.
     pub fn order(&mut self, route: RouteId) -> Result<(), Option<String>> {
-        let Some(direct) = self.direct.get_mut(&route) else { return Err(None) };
+        let Some(direct) = self.direct.get_mut(&route) else {
+            return Err(None);
+        };
         if let Err(room) = prepare::room_for(direct.bytes()) {
             return Err(direct.failed(&no_room(direct.bytes(), &room)));
         }
@@ -482,7 +613,11 @@ impl Rings {
 
     /// Makes a ring of the memory that was ordered, as [`Rings::create`].
     pub fn offer_made(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
-        let blank = self.direct.get_mut(&route).and_then(DirectRoute::take_blank).ok_or(None)?;
+        let blank = self
+            .direct
+            .get_mut(&route)
+            .and_then(DirectRoute::take_blank)
+            .ok_or(None)?;
         self.connect(route, Ok(blank), serials)
     }
 
@@ -492,19 +627,29 @@ impl Rings {
         blank: io::Result<Blank>,
         serials: [u32; 2],
     ) -> Result<(), Option<String>> {
-        let Some(direct) = self.direct.get_mut(&route) else { return Err(None) };
-        let [sender, receiver] = direct.processes().map(|process| self.identities[process].as_ref());
-        let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else { return Err(None) };
+        let Some(direct) = self.direct.get_mut(&route) else {
+            return Err(None);
+        };
+        let [sender, receiver] = direct
+            .processes()
+            .map(|process| self.identities[process].as_ref());
+        let (Some((sender, _)), Some((receiver, _))) = (sender, receiver) else {
+            return Err(None);
+        };
         direct.connect(blank, [sender, receiver], serials)
     }
 
     /// Drops memory that was ordered and that nobody waits for any more.
     pub fn discard_made(&mut self, route: RouteId) {
-        let blank = self.direct.get_mut(&route).and_then(DirectRoute::take_blank);
+        let blank = self
+            .direct
+            .get_mut(&route)
+            .and_then(DirectRoute::take_blank);
         self.discard(blank);
     }
 
-    /// Both sessions have mapped their halves of a direct ring: seals it. The frames that join them are ready.
+    /// Both sessions have mapped their halves of a direct ring: seals it. The frames that join them
+    /// are ready.
     pub fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), SealError> {
         let direct = self.direct.get_mut(&route);
         direct.map_or(Err(SealError::Failed(None)), |direct| direct.seal(serials))
@@ -530,7 +675,10 @@ impl Rings {
                     Made::Session(process, made)
                 }
                 Done::Direct(route, blank) => {
-                    let kept = self.direct.get_mut(&route).map_or(Err(None), |direct| direct.keep(blank));
+                    let kept = self
+                        .direct
+                        .get_mut(&route)
+                        .map_or(Err(None), |direct| direct.keep(blank));
                     Made::Direct(route, kept)
                 }
             });
@@ -557,14 +705,19 @@ impl Rings {
         self.maker.discard(memory);
     }
 
-    /// Some ten times a second: ledgers of direct routes, and memory that lane threads have given back.
+    /// Some ten times a second: ledgers of direct routes, and memory that lane threads have given
+    /// back.
     pub fn tick(&mut self) -> Ticked {
         self.reclaim();
         let mut ticked = Ticked::default();
         for (&(route, _), lane) in &mut self.sinks {
             if lane.hand_off.collect() {
                 ticked.waits.push(route);
-                if let Some(doorbell) = self.doorbells.as_ref().and_then(|bells| bells.of_route(route)) {
+                if let Some(doorbell) = self
+                    .doorbells
+                    .as_ref()
+                    .and_then(|bells| bells.of_route(route))
+                {
                     doorbell.post();
                 }
             }
@@ -582,10 +735,16 @@ impl Rings {
 
     fn look_at_reports(&mut self, warnings: &mut Vec<String>) {
         for (&(route, end), reports) in &mut self.reports {
-            let held = self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.hand_off.collect());
+            let held = self
+                .sinks
+                .get_mut(&(route, end))
+                .is_some_and(|lane| lane.hand_off.collect());
             let unread = if held { 0 } else { reports.count_unread() };
             let route = &self.plan.routes[route];
-            let name = route.ends().nth(end).map_or("?", |id| self.plan.endpoints[id].name.as_str());
+            let name = route
+                .ends()
+                .nth(end)
+                .map_or("?", |id| self.plan.endpoints[id].name.as_str());
             if unread > 0 {
                 warnings.push(format!(
                     "route {}: lost {} delivered to {name}: its process ended, or dropped its inbox, before reading",
@@ -605,12 +764,17 @@ impl Rings {
 
     /// The ledgers of direct routes, as of the last look.
     pub fn ledgers(&self) -> impl Iterator<Item = (RouteId, Ledger)> + '_ {
-        self.direct.iter().map(|(route, direct)| (*route, direct.ledger()))
+        self.direct
+            .iter()
+            .map(|(route, direct)| (*route, direct.ledger()))
     }
 }
 
 fn no_room(bytes: u64, room: &Room) -> io::Error {
-    let text = format!("it takes {bytes} bytes, and {} are available ({})", room.bytes, room.limit);
+    let text = format!(
+        "it takes {bytes} bytes, and {} are available ({})",
+        room.bytes, room.limit
+    );
     io::Error::new(io::ErrorKind::OutOfMemory, text)
 }
 

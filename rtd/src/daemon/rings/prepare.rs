@@ -17,7 +17,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum RingsError {
     /// A lane thread has not taken what was offered before.
-    #[error("the lane thread of route {0} has not run since the last sessions of this name: try again")]
+    #[error(
+        "the lane thread of route {0} has not run since the last sessions of this name: try again"
+    )]
     Busy(String),
     /// A lane thread is at work on the rings of the session that is continued.
     #[error("the lane thread of route {0} has not let go of the earlier session's ring: try again")]
@@ -40,7 +42,6 @@ pub enum RingsError {
     Skin {
         /// Of a routed channel.
         endpoint: String,
-        /// Its lane.
         lane: String,
         /// The daemon's.
         skin: &'static str,
@@ -153,8 +154,8 @@ pub(super) fn room_for(bytes: u64) -> Result<(), Room> {
 }
 
 impl Rings {
-    /// Makes the rings of a process that asks for a session, and changes nothing else; large ones on a thread of their
-    /// own.
+    /// Makes the rings of a process that asks for a session, and changes nothing else; large ones
+    /// on a thread of their own.
     pub fn begin(&mut self, process: ProcessId, wanted: Wanted) -> Result<Begun, RingsError> {
         self.reclaim();
         self.check(process, wanted)?;
@@ -165,8 +166,15 @@ impl Rings {
         let making = self.making(process)?;
         let bytes = making.bytes();
         if let Err(room) = room_for(bytes) {
-            let endpoint = making.largest().map_or_else(String::new, |channel| channel.endpoint.to_string());
-            return Err(RingsError::NoRoom { process: name.clone(), bytes, endpoint, room });
+            let endpoint = making
+                .largest()
+                .map_or_else(String::new, |channel| channel.endpoint.to_string());
+            return Err(RingsError::NoRoom {
+                process: name.clone(),
+                bytes,
+                endpoint,
+                room,
+            });
         }
         // A skin's semaphores belong to the thread that serves it.
         if bytes < LARGE_BYTES || self.doorbells.is_some() {
@@ -188,18 +196,23 @@ impl Rings {
     pub fn check(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
         self.on_one_skin(process, wanted.semaphores)?;
         self.let_go(process, wanted)?;
-        let clogged = self.direct.values().find(|direct| direct.is_clogged(process));
+        let clogged = self
+            .direct
+            .values()
+            .find(|direct| direct.is_clogged(process));
         if let Some(direct) = clogged {
             return Err(RingsError::Unread(direct.name().to_owned()));
         }
         for channel in &self.table.channels[process] {
             let room = match channel.way {
-                ChannelPath::Source(endpoint) => {
-                    self.sources.get_mut(&endpoint).map(|lane| lane.hand_off.room())
-                }
-                ChannelPath::Sink(route, end) => {
-                    self.sinks.get_mut(&(route, end)).map(|lane| lane.hand_off.room())
-                }
+                ChannelPath::Source(endpoint) => self
+                    .sources
+                    .get_mut(&endpoint)
+                    .map(|lane| lane.hand_off.room()),
+                ChannelPath::Sink(route, end) => self
+                    .sinks
+                    .get_mut(&(route, end))
+                    .map(|lane| lane.hand_off.room()),
                 ChannelPath::Direct(..) => None,
             };
             if room.is_some_and(|room| room < 2) {
@@ -210,14 +223,19 @@ impl Rings {
     }
 
     fn making(&self, process: ProcessId) -> Result<Making, RingsError> {
-        let bells = self.doorbells.as_ref().map(|doorbells| doorbells.bells(process));
+        let bells = self
+            .doorbells
+            .as_ref()
+            .map(|doorbells| doorbells.bells(process));
         let bells = bells.transpose().map_err(RingsError::Doorbell)?;
         let channels = self.table.channels[process].iter();
         let routed = channels.filter(|channel| !matches!(channel.way, ChannelPath::Direct(..)));
         Ok(Making {
             process: self.plan.processes[process].name.clone(),
             bells,
-            channels: routed.map(|channel| (channel.told, channel.geometry, channel.way)).collect(),
+            channels: routed
+                .map(|channel| (channel.told, channel.geometry, channel.way))
+                .collect(),
             allow_unlocked: self.allow_unlocked,
         })
     }
@@ -226,29 +244,50 @@ impl Rings {
 impl Making {
     /// What all rings take.
     fn bytes(&self) -> u64 {
-        self.channels.iter().map(|(_, geometry, _)| geometry.bytes()).sum()
+        self.channels
+            .iter()
+            .map(|(_, geometry, _)| geometry.bytes())
+            .sum()
     }
 
     fn largest(&self) -> Option<&Channel> {
-        self.channels.iter().max_by_key(|(_, geometry, _)| geometry.bytes()).map(|(told, ..)| told)
+        self.channels
+            .iter()
+            .max_by_key(|(_, geometry, _)| geometry.bytes())
+            .map(|(told, ..)| told)
     }
 
     /// On any thread.
     pub fn make(self) -> Result<Prepared, RingsError> {
         let name = &self.process;
-        let failed = |source| RingsError::Io { endpoint: format!("(bells of {name})"), source };
+        let failed = |source| RingsError::Io {
+            endpoint: format!("(bells of {name})"),
+            source,
+        };
         let page = Memory::new(&format!("rtd-bells:{name}"), Bells::BYTES).map_err(failed)?;
         let bells = match self.bells {
-            None => page.map_writable().and_then(Bells::shared).map_err(failed)?,
+            None => page
+                .map_writable()
+                .and_then(Bells::shared)
+                .map_err(failed)?,
             Some(bells) => bells,
         };
         let written = vec![page.try_clone().map_err(failed)?];
-        let mut prepared = Prepared { bells, page, ends: Vec::new(), handles: Vec::new(), written };
+        let mut prepared = Prepared {
+            bells,
+            page,
+            ends: Vec::new(),
+            handles: Vec::new(),
+            written,
+        };
         for (told, geometry, way) in self.channels {
             let endpoint = || told.endpoint.to_string();
             let locked = prepared
                 .add(&told, geometry, way)
-                .map_err(|source| RingsError::Io { endpoint: endpoint(), source })?;
+                .map_err(|source| RingsError::Io {
+                    endpoint: endpoint(),
+                    source,
+                })?;
             if !locked && !self.allow_unlocked {
                 return Err(RingsError::Unlocked(endpoint()));
             }
@@ -258,26 +297,33 @@ impl Making {
 }
 
 impl Rings {
-    /// A session that continues another gets no rings before the lane threads have let go of that one's. Then the client
-    /// knows by the heads what they took: it moves the rest into its new rings, and nothing comes into its old ones any
-    /// more. A source is left with what is in it; a session that nobody continues is emptied instead.
+    /// A session that continues another gets no rings before the lane threads have let go of that
+    /// one's. Then the client knows by the heads what they took: it moves the rest into its new
+    /// rings, and nothing comes into its old ones any more. A source is left with what is in it; a
+    /// session that nobody continues is emptied instead.
     fn let_go(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half travels")]
-        let is_it = |(generation, pid): (u64, i32)| (generation as u32, pid) == (wanted.resumes, wanted.pid);
-        let Some((generation, _)) = self.left[process].filter(|left| wanted.resumes != 0 && is_it(*left))
+        let is_it = |(generation, pid): (u64, i32)| {
+            (generation as u32, pid) == (wanted.resumes, wanted.pid)
+        };
+        let Some((generation, _)) =
+            self.left[process].filter(|left| wanted.resumes != 0 && is_it(*left))
         else {
             return Ok(());
         };
         let mut held = None;
         for channel in &self.table.channels[process] {
             let holds = match channel.way {
-                ChannelPath::Source(endpoint) => self.sources.get_mut(&endpoint).is_some_and(|lane| {
-                    lane.hand_off.leave(generation);
-                    lane.hand_off.collect()
-                }),
-                ChannelPath::Sink(route, end) => {
-                    self.sinks.get_mut(&(route, end)).is_some_and(|lane| lane.hand_off.collect())
+                ChannelPath::Source(endpoint) => {
+                    self.sources.get_mut(&endpoint).is_some_and(|lane| {
+                        lane.hand_off.leave(generation);
+                        lane.hand_off.collect()
+                    })
                 }
+                ChannelPath::Sink(route, end) => self
+                    .sinks
+                    .get_mut(&(route, end))
+                    .is_some_and(|lane| lane.hand_off.collect()),
                 ChannelPath::Direct(..) => false,
             };
             if holds {
@@ -289,26 +335,46 @@ impl Rings {
 
     /// Both ends of a routed ring sleep at doorbells of one kind.
     fn on_one_skin(&self, process: ProcessId, semaphores: bool) -> Result<(), RingsError> {
-        let routed = self.table.channels[process].iter().find(|channel| !channel.told.direct);
-        let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.told) else { return Ok(()) };
+        let routed = self.table.channels[process]
+            .iter()
+            .find(|channel| !channel.told.direct);
+        let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.told) else {
+            return Ok(());
+        };
         let (lanes, own, fix) = match (self.doorbells.is_some(), semaphores) {
             (true, false) => (
                 "semaphores",
                 "futexes",
                 "bind Cobalt (Builder::skin), or path = \"direct\", or an xddp endpoint",
             ),
-            (false, true) => ("futexes", "semaphores", "rtd run --skin cobalt, or no Builder::skin"),
+            (false, true) => (
+                "futexes",
+                "semaphores",
+                "rtd run --skin cobalt, or no Builder::skin",
+            ),
             _ => return Ok(()),
         };
         let (endpoint, lane) = (endpoint.to_string(), lane.to_string());
-        Err(RingsError::Skin { endpoint, lane, skin: self.skin.name, lanes, own, fix })
+        Err(RingsError::Skin {
+            endpoint,
+            lane,
+            skin: self.skin.name,
+            lanes,
+            own,
+            fix,
+        })
     }
 }
 
 impl Prepared {
     /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
     fn add(&mut self, told: &Channel, geometry: Geometry, way: ChannelPath) -> io::Result<bool> {
-        let Channel { channel, endpoint, route, .. } = told;
+        let Channel {
+            channel,
+            endpoint,
+            route,
+            ..
+        } = told;
         let (daemon, client) = match way {
             ChannelPath::Source(_) => (Side::Consumer, Side::Producer),
             ChannelPath::Sink(..) => (Side::Producer, Side::Consumer),
@@ -319,7 +385,11 @@ impl Prepared {
         let (end, locked) = match way {
             ChannelPath::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;
-                let producer = if told.keep > 0 { producer.displacing() } else { producer };
+                let producer = if told.keep > 0 {
+                    producer.displacing()
+                } else {
+                    producer
+                };
                 let locked = producer.is_locked();
                 (DaemonEnd::Sink((route, end), producer), locked)
             }
@@ -330,7 +400,8 @@ impl Prepared {
             }
             ChannelPath::Direct(..) => return Ok(true),
         };
-        // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer of it.
+        // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer
+        // of it.
         shared.seal(daemon)?;
         self.written.push(shared.written_by(client)?);
         self.handles.push((*channel, shared.handles(client)?));

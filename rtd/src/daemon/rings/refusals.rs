@@ -1,7 +1,8 @@
-//! What the senders of sessions were refused: taken from the memory that each session shows, and put on the page.
+//! What the senders of sessions were refused: taken from the memory that each session shows, and
+//! put on the page.
 //!
-//! Constraint: the memory is the client's. A number that cannot be true is not taken, and with it no further one of that
-//! session.
+//! Constraint: the memory is the client's. A number that cannot be true is not taken, and with it
+//! no further one of that session.
 
 use crate::plan::{EndpointId, Plan, ProcessId};
 use rtcore::refusals::{Audit, Counts};
@@ -31,9 +32,19 @@ impl Refusals {
         let sent_from = |id: EndpointId| plan.routes.iter().any(|route| route.from == id);
         let endpoints = (0..).zip(&plan.endpoints).filter(|(id, _)| sent_from(*id));
         let totals = endpoints.filter_map(|(id, endpoint)| {
-            Some((id, Total { owner: endpoint.owner?, counts: Counts::default(), cell: None }))
+            Some((
+                id,
+                Total {
+                    owner: endpoint.owner?,
+                    counts: Counts::default(),
+                    cell: None,
+                },
+            ))
         });
-        Refusals { audits: plan.processes.iter().map(|_| None).collect(), totals: totals.collect() }
+        Refusals {
+            audits: plan.processes.iter().map(|_| None).collect(),
+            totals: totals.collect(),
+        }
     }
 
     /// Where they are shown from now on.
@@ -59,7 +70,9 @@ impl Refusals {
     pub fn look(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Vec<(EndpointId, Counts)> {
         let mut all = Vec::new();
         for (endpoint, total) in &mut self.totals {
-            let Some(audit) = &mut self.audits[total.owner] else { continue };
+            let Some(audit) = &mut self.audits[total.owner] else {
+                continue;
+            };
             let Some(more) = audit.take(&plan.endpoints[*endpoint].name) else {
                 warnings.push(format!(
                     "{}: its session reports impossible counts of refused messages: they are not used any more",

@@ -1,6 +1,7 @@
 //! Which channels a process has and whom it talks to: read off the plan once, at the start.
 //!
-//! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for it.
+//! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for
+//! it.
 
 use crate::endpoint::ring::RingPlan;
 use crate::endpoint::{EndpointKind, Medium};
@@ -59,7 +60,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Errors: a process has too many channels; a size or a name that no ring or frame has room for.
+    /// Errors: a process has too many channels; a size or a name that no ring or frame has room
+    /// for.
     pub fn new(plan: &Plan) -> io::Result<Table> {
         let mut table = Table {
             channels: plan.processes.iter().map(|_| Vec::new()).collect(),
@@ -87,22 +89,51 @@ impl Table {
     /// The channel into an endpoint that some route reads.
     fn sender(&mut self, plan: &Plan, id: EndpointId) -> io::Result<()> {
         let endpoint = &plan.endpoints[id];
-        let (EndpointKind::Ring(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else { return Ok(()) };
-        let mut routes = plan.routes.iter().enumerate().filter(|(_, route)| route.from == id);
-        let Some((first, route)) = routes.next() else { return Ok(()) };
-        let Some(other) = route.ends().next() else { return Ok(()) };
+        let (EndpointKind::Ring(ring), Some(owner)) = (&endpoint.kind, endpoint.owner) else {
+            return Ok(());
+        };
+        let mut routes = plan
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| route.from == id);
+        let Some((first, route)) = routes.next() else {
+            return Ok(());
+        };
+        let Some(other) = route.ends().next() else {
+            return Ok(());
+        };
         let direct = route.path == Path::Direct;
-        let ring = if direct { plan.direct_ring(route) } else { Some(*ring) };
+        let ring = if direct {
+            plan.direct_ring(route)
+        } else {
+            Some(*ring)
+        };
         let wait = |route: &RoutePlan| match route.overflow {
             Overflow::Block { limit_ns } => limit_ns,
             _ => 0,
         };
         let block_ns = routes.fold(wait(route), |most, (_, route)| most.max(wait(route)));
-        let way = if direct { ChannelPath::Direct(first, Side::Producer) } else { ChannelPath::Source(id) };
+        let way = if direct {
+            ChannelPath::Direct(first, Side::Producer)
+        } else {
+            ChannelPath::Source(id)
+        };
         let reading = plan.routes.iter().filter(|route| route.from == id);
-        let receivers = reading.flat_map(RoutePlan::ends).map(|end| receiver(plan, end)).collect();
-        let draft =
-            Draft { route: first, own: id, other, ring, role: Role::Sender, block_ns, way, receivers };
+        let receivers = reading
+            .flat_map(RoutePlan::ends)
+            .map(|end| receiver(plan, end))
+            .collect();
+        let draft = Draft {
+            route: first,
+            own: id,
+            other,
+            ring,
+            role: Role::Sender,
+            block_ns,
+            way,
+            receivers,
+        };
         self.channel(plan, owner, draft)
     }
 
@@ -112,7 +143,9 @@ impl Table {
         let direct = plan.routes[route].path == Path::Direct;
         for (end, id) in plan.routes[route].ends().enumerate() {
             let endpoint = &plan.endpoints[id];
-            let Some(owner) = endpoint.owner else { continue };
+            let Some(owner) = endpoint.owner else {
+                continue;
+            };
             if let Some(sender) = plan.endpoints[from].owner {
                 self.acquaint(sender, owner);
             }
@@ -123,30 +156,63 @@ impl Table {
             };
             let role = match &endpoint.kind {
                 EndpointKind::Ring(_) => Role::Inbox,
-                EndpointKind::Signal(signal) if signal.inbox.is_some() => {
-                    Role::Signal { signo: signal.signo }
-                }
+                EndpointKind::Signal(signal) if signal.inbox.is_some() => Role::Signal {
+                    signo: signal.signo,
+                },
                 _ => continue,
             };
-            let ring = if direct { plan.direct_ring(&plan.routes[route]) } else { endpoint.kind.ring() };
+            let ring = if direct {
+                plan.direct_ring(&plan.routes[route])
+            } else {
+                endpoint.kind.ring()
+            };
             let receivers = Vec::new();
-            let draft = Draft { route, own: id, other: from, ring, role, block_ns: 0, way, receivers };
+            let draft = Draft {
+                route,
+                own: id,
+                other: from,
+                ring,
+                role,
+                block_ns: 0,
+                way,
+                receivers,
+            };
             self.channel(plan, owner, draft)?;
         }
         Ok(())
     }
 
     fn channel(&mut self, plan: &Plan, owner: ProcessId, draft: Draft) -> io::Result<()> {
-        let Draft { route, own, other, ring, role, block_ns, way, receivers } = draft;
+        let Draft {
+            route,
+            own,
+            other,
+            ring,
+            role,
+            block_ns,
+            way,
+            receivers,
+        } = draft;
         let endpoint = &plan.endpoints[own].name;
         let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let impossible =
-            || invalid(format!("endpoint \"{endpoint}\": no ring is {ring:?}: correct its size"));
-        let Some(RingPlan { slots, payload_bytes }) = ring else { return Err(impossible()) };
+        let impossible = || {
+            invalid(format!(
+                "endpoint \"{endpoint}\": no ring is {ring:?}: correct its size"
+            ))
+        };
+        let Some(RingPlan {
+            slots,
+            payload_bytes,
+        }) = ring
+        else {
+            return Err(impossible());
+        };
         let promise = promise(plan, route, own, role, way, slots);
         let lane = &plan.lanes[plan.routes[route].lane];
-        let process =
-            plan.endpoints[other].owner.map(|owner| name(&plan.processes[owner].name)).transpose()?;
+        let process = plan.endpoints[other]
+            .owner
+            .map(|owner| name(&plan.processes[owner].name))
+            .transpose()?;
         let told = Channel {
             channel: size(self.channels[owner].len()),
             role,
@@ -165,7 +231,12 @@ impl Table {
             deadline_ns: promise.deadline_ns,
         };
         let geometry = told.geometry().ok_or_else(impossible)?;
-        self.channels[owner].push(ChannelPlan { told, geometry, way, receivers });
+        self.channels[owner].push(ChannelPlan {
+            told,
+            geometry,
+            way,
+            receivers,
+        });
         Ok(())
     }
 
@@ -186,7 +257,14 @@ struct Promise {
     deadline_ns: u64,
 }
 
-fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: ChannelPath, slots: usize) -> Promise {
+fn promise(
+    plan: &Plan,
+    id: RouteId,
+    own: EndpointId,
+    role: Role,
+    way: ChannelPath,
+    slots: usize,
+) -> Promise {
     let route = &plan.routes[id];
     let direct = matches!(way, ChannelPath::Direct(..));
     if role == Role::Sender {
@@ -197,13 +275,25 @@ fn promise(plan: &Plan, id: RouteId, own: EndpointId, role: Role, way: ChannelPa
         Overflow::DisplaceOldest => u32::try_from(slots).unwrap_or(u32::MAX),
         Overflow::Reject | Overflow::DisplaceNewest | Overflow::Block { .. } => 0,
     };
-    // Of a group one member takes each message: one that is full must not swallow what another has room for.
-    let keep = if direct || route.is_one_of_many(own) { 0 } else { newest };
+    // Of a group one member takes each message: one that is full must not swallow what another has
+    // room for.
+    let keep = if direct || route.is_one_of_many(own) {
+        0
+    } else {
+        newest
+    };
     // The stamps of lanes whose clock is another one say nothing to the session.
     if !direct && !plan.daemon.skin.kind.caps().linux_clock {
-        return Promise { keep, ..Promise::default() };
+        return Promise {
+            keep,
+            ..Promise::default()
+        };
     }
-    Promise { keep, ttl_ns: route.ttl_ns.unwrap_or(0), deadline_ns: route.deadline_ns.unwrap_or(0) }
+    Promise {
+        keep,
+        ttl_ns: route.ttl_ns.unwrap_or(0),
+        deadline_ns: route.deadline_ns.unwrap_or(0),
+    }
 }
 
 fn receiver(plan: &Plan, id: EndpointId) -> Receiver {

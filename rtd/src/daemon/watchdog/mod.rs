@@ -1,15 +1,17 @@
-//! The thread above all lanes: looks at each of them again and again, says what it finds, and does about a lane that runs
-//! away what the configuration says.
+//! The thread above all lanes: looks at each of them again and again, says what it finds, and does
+//! about a lane that runs away what the configuration says.
 //!
-//! It is sealed as a lane thread is and makes these system calls: rt_sigtimedwait (it sleeps in it, so that SIGXCPU wakes
-//! it), clock_gettime of the lanes' CPU clocks, pread of their open /proc/self/task/TID/stat, sched_setscheduler to demote,
-//! prlimit64 to put RLIMIT_RTTIME back; and, only when nobody else can speak, ppoll and write on standard error and
-//! exit_group.
+//! It is sealed as a lane thread is and makes these system calls: rt_sigtimedwait (it sleeps in it,
+//! so that SIGXCPU wakes it), clock_gettime of the lanes' CPU clocks, pread of their open
+//! /proc/self/task/TID/stat, sched_setscheduler to demote, prlimit64 to put RLIMIT_RTTIME back;
+//! and, only when nobody else can speak, ppoll and write on standard error and exit_group.
 //!
-//! What it finds goes to the page, as `Copy` notices through a ring to the control thread, which logs them, and, where that
-//! thread does not run, as a line made beforehand straight to standard error.
+//! What it finds goes to the page, as `Copy` notices through a ring to the control thread, which
+//! logs them, and, where that thread does not run, as a line made beforehand straight to standard
+//! error.
 //!
-//! Invariant: it never waits for anybody but its clock. The control thread waits for it only to end.
+//! Invariant: it never waits for anybody but its clock. The control thread waits for it only to
+//! end.
 
 mod notice;
 mod running;
@@ -37,7 +39,8 @@ pub const NAME: &str = "watchdog";
 pub const EXIT_RUNAWAY: u8 = 3;
 /// A control thread that has not ticked for so long does not run: it ticks ten times a second.
 const CONTROL_SILENT_NS: u64 = 1_000_000_000;
-/// From the soft to the hard RLIMIT_RTTIME: what taking a thread its priority may take, if it helps at all.
+/// From the soft to the hard RLIMIT_RTTIME: what taking a thread its priority may take, if it helps
+/// at all.
 const RTTIME_GRACE_NS: u64 = 1_000_000_000;
 /// A look that comes so late is counted as such.
 const LATE_NS: u64 = 500_000_000;
@@ -72,12 +75,19 @@ impl Subject {
             Some(clock) => Some(clock.read_ns().ok()?),
             None => None,
         };
-        Some(Sight { at_ns, turns: self.progress.turns(), worked_ns: self.progress.worked_ns(), cpu_ns })
+        Some(Sight {
+            at_ns,
+            turns: self.progress.turns(),
+            worked_ns: self.progress.worked_ns(),
+            cpu_ns,
+        })
     }
 
-    /// Takes the thread its priority. Its clock was readable a moment ago, so the number is still its own.
+    /// Takes the thread its priority. Its clock was readable a moment ago, so the number is still
+    /// its own.
     fn demote(&mut self) -> bool {
-        if self.demotable && !self.detector.guard.demoted && sched::make_ordinary(self.tid).is_ok() {
+        if self.demotable && !self.detector.guard.demoted && sched::make_ordinary(self.tid).is_ok()
+        {
             self.detector.guard.demoted = true;
             return true;
         }
@@ -85,7 +95,8 @@ impl Subject {
     }
 }
 
-/// What the watchdog and the control thread tell each other. The words of each on a line of their own.
+/// What the watchdog and the control thread tell each other. The words of each on a line of their
+/// own.
 #[derive(Debug, Default)]
 pub struct Shared {
     watchdog: Told,
@@ -191,7 +202,6 @@ pub struct Watchdog {
 /// What it has been doing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Looks.
     pub looks: u64,
     /// The latest of them.
     pub late_max_ns: u64,
@@ -219,8 +229,8 @@ pub fn channel() -> (rtrb::Producer<Notice>, rtrb::Consumer<Notice>) {
 }
 
 impl Watchdog {
-    /// Looks until it is told that it is done. On the calling thread, which must have its priority by now; every other
-    /// thread has [`rtsignal::CPU_TIME`] blocked.
+    /// Looks until it is told that it is done. On the calling thread, which must have its priority
+    /// by now; every other thread has [`rtsignal::CPU_TIME`] blocked.
     pub fn run(self) -> Tally {
         let signals = SignalSet::of(self.rttime_ns.map(|_| rtsignal::CPU_TIME));
         let mut looking = Looking {
@@ -258,7 +268,10 @@ impl Looking {
         self.tally.late_max_ns = self.tally.late_max_ns.max(late_ns);
         if late_ns > LATE_NS {
             let late = &self.dog.shared.watchdog.late_ns;
-            late.store(late.load(Ordering::Relaxed).saturating_add(late_ns), Ordering::Relaxed);
+            late.store(
+                late.load(Ordering::Relaxed).saturating_add(late_ns),
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -288,18 +301,28 @@ impl Looking {
     fn look_at(&mut self, index: usize, now_ns: u64) {
         let subject = &mut self.dog.subjects[index];
         // A thread that has ended by itself is the control thread's affair.
-        let Some(sight) = subject.sight(now_ns) else { return };
-        let Subject { detector, state, .. } = subject;
+        let Some(sight) = subject.sight(now_ns) else {
+            return;
+        };
+        let Subject {
+            detector, state, ..
+        } = subject;
         let changes = detector.look(sight, || state.as_ref()?.waits());
         // What begins and its end have the same number, so either both are told or neither.
         let (stalls, floods) = (detector.guard.stalls, detector.floods());
         for change in changes.into_iter().flatten() {
             match change {
                 Change::Stalled(still, ns) => {
-                    let cause = if still == Still::Starved { Cause::Starved } else { Cause::Dispatch };
+                    let cause = if still == Still::Starved {
+                        Cause::Starved
+                    } else {
+                        Cause::Dispatch
+                    };
                     self.ran_away(index, cause, ns, stalls, now_ns);
                 }
-                Change::Over(permille) => self.ran_away(index, Cause::Duty, permille, floods, now_ns),
+                Change::Over(permille) => {
+                    self.ran_away(index, Cause::Duty, permille, floods, now_ns)
+                }
                 Change::Moves(ns) => self.tell(index, What::Moves { ns }, stalls),
                 Change::Within(permille) => self.tell(index, What::Within { permille }, floods),
             }
@@ -310,26 +333,38 @@ impl Looking {
 
     /// The skin's own watchdog has reported lane threads.
     fn look_at_reports(&mut self, now_ns: u64) {
-        let Some(take) = self.dog.take_runaway else { return };
+        let Some(take) = self.dog.take_runaway else {
+            return;
+        };
         for _ in 0..self.dog.subjects.len() {
             let Some(tid) = take() else { return };
             // Other threads of the process wait in Linux.
-            if let Some(index) = self.dog.subjects.iter().position(|subject| subject.tid == tid) {
+            if let Some(index) = self
+                .dog
+                .subjects
+                .iter()
+                .position(|subject| subject.tid == tid)
+            {
                 self.ran_away(index, Cause::Core, 0, 1, now_ns);
             }
         }
     }
 
-    /// SIGXCPU: some lane thread has run so long without waiting. It does not say which: the one that ran most of late.
+    /// SIGXCPU: some lane thread has run so long without waiting. It does not say which: the one
+    /// that ran most of late.
     fn out_of_time(&mut self, now_ns: u64) {
         self.rttime_raised = true;
-        let Some(limit_ns) = self.dog.rttime_ns else { return };
+        let Some(limit_ns) = self.dog.rttime_ns else {
+            return;
+        };
         let recent = |subject: &Subject| {
             let cpu_ns = subject.clock.and_then(|clock| clock.read_ns().ok());
             cpu_ns.map_or(0, |cpu_ns| subject.detector.recent_until_ns(cpu_ns))
         };
         let subjects = self.dog.subjects.iter().map(recent).enumerate();
-        let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else { return };
+        let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else {
+            return;
+        };
         // The kernel may kill us a second from now: this is said at once.
         if self.dog.on_runaway != OnRunaway::Report {
             emergency_stderr::say(self.dog.subjects[index].lines.of(Cause::Time));
@@ -337,18 +372,34 @@ impl Looking {
         self.ran_away(index, Cause::Time, limit_ns, 1, now_ns);
     }
 
-    /// Does what the configuration says. A lane that is starved has not run away: it is the one that suffers.
+    /// Does what the configuration says. A lane that is starved has not run away: it is the one
+    /// that suffers.
     fn ran_away(&mut self, index: usize, cause: Cause, amount: u64, times: u64, now_ns: u64) {
         let subject = &mut self.dog.subjects[index];
         let guilty = cause != Cause::Starved;
-        let runaway = Runaway { worker: u32::try_from(index).unwrap_or(u32::MAX), cause };
+        let runaway = Runaway {
+            worker: u32::try_from(index).unwrap_or(u32::MAX),
+            cause,
+        };
         let demoted = self.dog.on_runaway != OnRunaway::Report && guilty && subject.demote();
         subject.cell.publish(&subject.detector.guard);
         self.unsaid.get_or_insert((runaway, now_ns));
-        self.tell(index, What::Ran { cause, amount, demoted }, if demoted { 1 } else { times });
+        self.tell(
+            index,
+            What::Ran {
+                cause,
+                amount,
+                demoted,
+            },
+            if demoted { 1 } else { times },
+        );
         if self.dog.on_runaway == OnRunaway::Stop && self.give_up_ns == u64::MAX {
             self.give_up_ns = now_ns.saturating_add(self.dog.stop_ns);
-            self.dog.shared.watchdog.verdict.store(runaway.encode(), Ordering::Relaxed);
+            self.dog
+                .shared
+                .watchdog
+                .verdict
+                .store(runaway.encode(), Ordering::Relaxed);
             emergency_stderr::say(self.dog.subjects[index].lines.of(cause));
             self.unsaid = None;
         }
@@ -357,14 +408,26 @@ impl Looking {
     /// Tells the control thread: the first time, and then ever more rarely; the page has them all.
     fn tell(&mut self, index: usize, what: What, times: u64) {
         let worker = u32::try_from(index).unwrap_or(u32::MAX);
-        if times.is_power_of_two() && self.dog.notices.push(Notice { worker, times, what }).is_err() {
+        if times.is_power_of_two()
+            && self
+                .dog
+                .notices
+                .push(Notice {
+                    worker,
+                    times,
+                    what,
+                })
+                .is_err()
+        {
             self.tally.lost += 1;
         }
     }
 
     /// A control thread that does not run cannot say what was told to it: then the watchdog does.
     fn speak_for_control(&mut self, now_ns: u64) {
-        let Some((runaway, since_ns)) = self.unsaid else { return };
+        let Some((runaway, since_ns)) = self.unsaid else {
+            return;
+        };
         let beat_ns = self.dog.shared.control.beat_ns.load(Ordering::Relaxed);
         if beat_ns > since_ns {
             self.unsaid = None;
@@ -384,7 +447,9 @@ impl Looking {
 
     /// Once nobody stands still and nobody is over its budget, the limit is what it was again.
     fn restore_rttime(&mut self) {
-        let Some(limit_ns) = self.dog.rttime_ns.filter(|_| self.rttime_raised) else { return };
+        let Some(limit_ns) = self.dog.rttime_ns.filter(|_| self.rttime_raised) else {
+            return;
+        };
         let restless = |subject: &Subject| subject.detector.recent_ns() >= self.dog.period_ns;
         if !self.dog.subjects.iter().any(restless) {
             self.rttime_raised = limit_rttime(limit_ns, self.dog.on_runaway).is_err();
@@ -392,9 +457,13 @@ impl Looking {
     }
 }
 
-/// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants an end.
+/// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants
+/// an end.
 pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<()> {
-    limits::set_real_time(limit_ns.div_ceil(1000), rttime_hard_us(limit_ns, on_runaway))
+    limits::set_real_time(
+        limit_ns.div_ceil(1000),
+        rttime_hard_us(limit_ns, on_runaway),
+    )
 }
 
 /// When the kernel kills; none = never.

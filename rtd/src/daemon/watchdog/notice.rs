@@ -1,4 +1,5 @@
-//! What the watchdog says: notices for the log, and lines that are ready before there is anything to say.
+//! What the watchdog says: notices for the log, and lines that are ready before there is anything
+//! to say.
 
 use crate::log;
 use crate::plan::watch::OnRunaway;
@@ -22,7 +23,13 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Cause; 5] = [Cause::Starved, Cause::Dispatch, Cause::Duty, Cause::Time, Cause::Core];
+    const ALL: [Cause; 5] = [
+        Cause::Starved,
+        Cause::Dispatch,
+        Cause::Duty,
+        Cause::Time,
+        Cause::Core,
+    ];
 }
 
 /// A lane thread and what it did.
@@ -43,7 +50,10 @@ impl Runaway {
     /// The inverse; none for 0.
     pub fn decode(word: u64) -> Option<Runaway> {
         let cause = usize::try_from((word & 0xff).checked_sub(1)?).ok()?;
-        Some(Runaway { worker: u32::try_from(word >> 8).ok()?, cause: *Cause::ALL.get(cause)? })
+        Some(Runaway {
+            worker: u32::try_from(word >> 8).ok()?,
+            cause: *Cause::ALL.get(cause)?,
+        })
     }
 }
 
@@ -54,7 +64,6 @@ pub struct Notice {
     pub worker: u32,
     /// How often by now.
     pub times: u64,
-    /// What.
     pub what: What,
 }
 
@@ -106,7 +115,11 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
         ),
         Cause::Time => format!(
             "ran for rttime = \"{}\" without waiting (SIGXCPU)",
-            plan.daemon.watch.rttime.as_ref().map_or_else(|_| "off".to_owned(), |ns| show_time(*ns))
+            plan.daemon
+                .watch
+                .rttime
+                .as_ref()
+                .map_or_else(|_| "off".to_owned(), |ns| show_time(*ns))
         ),
         Cause::Core => format!(
             "ran without waiting once until the watchdog of the {} core reported it: Linux did not run on CPU {} meanwhile \
@@ -121,7 +134,11 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
 pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
     let times = notice.times;
     match notice.what {
-        What::Ran { cause, amount, demoted } => {
+        What::Ran {
+            cause,
+            amount,
+            demoted,
+        } => {
             let seen = match cause {
                 Cause::Starved | Cause::Dispatch => {
                     format!("; {} by now", show_time(amount / 1_000_000 * 1_000_000))
@@ -141,17 +158,25 @@ pub fn log(plan: &Plan, lane: &LanePlan, label: &str, notice: &Notice) {
             ));
         }
         What::Moves { ns } => {
-            log::info(format_args!("{label} moves again after {}", show_time(ns / 1_000_000 * 1_000_000)));
+            log::info(format_args!(
+                "{label} moves again after {}",
+                show_time(ns / 1_000_000 * 1_000_000)
+            ));
         }
-        What::Within { permille } => {
-            log::info(format_args!("{label} is within its duty again: {}.{}%", permille / 10, permille % 10))
-        }
+        What::Within { permille } => log::info(format_args!(
+            "{label} is within its duty again: {}.{}%",
+            permille / 10,
+            permille % 10
+        )),
     }
 }
 
 /// Why the daemon ends.
 pub fn verdict(plan: &Plan, lane: &LanePlan, label: &str, cause: Cause) -> String {
-    format!("{label} {}; on_runaway = \"stop\" in [daemon]", explain(plan, lane, cause))
+    format!(
+        "{label} {}; on_runaway = \"stop\" in [daemon]",
+        explain(plan, lane, cause)
+    )
 }
 
 /// Said when the daemon was to end and did not.
@@ -170,7 +195,12 @@ impl Lines {
             OnRunaway::Demote => "; on_runaway = \"demote\"",
             OnRunaway::Stop => "; on_runaway = \"stop\"",
         };
-        let line = |cause| format!("rtd: error: watchdog: {label} {}{end}\n", explain(plan, lane, cause));
+        let line = |cause| {
+            format!(
+                "rtd: error: watchdog: {label} {}{end}\n",
+                explain(plan, lane, cause)
+            )
+        };
         Lines(Cause::ALL.map(|cause| line(cause).into_bytes().into_boxed_slice()))
     }
 

@@ -1,5 +1,5 @@
-//! The watchdog's thread as the control thread has it: started behind a gate like a lane's, asked at each tick what it
-//! found, and ended last.
+//! The watchdog's thread as the control thread has it: started behind a gate like a lane's, asked
+//! at each tick what it found, and ended last.
 
 use super::notice::{self, Lines, label};
 use super::{
@@ -25,20 +25,20 @@ use std::time::Duration;
 
 /// Periods that may pass until a look counts as missed.
 const LOOKS_MISSED_MAX: u64 = 3;
-/// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it up.
+/// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it
+/// up.
 const STOP_SLACK_NS: u64 = 1_000_000_000;
 /// A watchdog that has not looked for so long, if its period is shorter, does not run.
 const SILENT_NS: u64 = 1_000_000_000;
-/// Ticks in a row that must find it so: the first after a stop of the whole daemon may come before its look.
+/// Ticks in a row that must find it so: the first after a stop of the whole daemon may come before
+/// its look.
 const SILENT_TICKS: u32 = 3;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
 /// A lane thread that waits at its gate.
 #[derive(Debug)]
 pub struct Watched {
-    /// Its lane.
     pub lane: LaneId,
-    /// Its name.
     pub name: String,
     /// Kernel thread id.
     pub tid: i32,
@@ -59,7 +59,8 @@ pub struct Granted {
     pub cpu: Option<usize>,
 }
 
-/// A lane ran away and the configuration says that the daemon ends then. Its exit status is [`super::EXIT_RUNAWAY`].
+/// A lane ran away and the configuration says that the daemon ends then. Its exit status is
+/// [`super::EXIT_RUNAWAY`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LaneRanAway(String);
@@ -89,8 +90,10 @@ impl Running {
         privilege: Privilege,
     ) -> anyhow::Result<(Running, Granted)> {
         let shared = Arc::new(Shared::default());
-        let labels: Vec<_> =
-            watched.iter().map(|w| (w.lane, label(&plan.lanes[w.lane].name, &w.name, w.tid))).collect();
+        let labels: Vec<_> = watched
+            .iter()
+            .map(|w| (w.lane, label(&plan.lanes[w.lane].name, &w.name, w.tid)))
+            .collect();
         let subjects = subjects(plan, skin, page, watched, &labels);
         let (producer, notices) = channel();
         let dog = Watchdog {
@@ -122,7 +125,15 @@ impl Running {
             .context("cannot start the watchdog's thread")?;
         let (tid, granted) = told.recv().context("the watchdog's thread did not start")?;
         Ok((
-            Running { shared, notices, labels, tid, silent_ticks: 0, gate: Some(open), thread: Some(thread) },
+            Running {
+                shared,
+                notices,
+                labels,
+                tid,
+                silent_ticks: 0,
+                gate: Some(open),
+                thread: Some(thread),
+            },
             granted,
         ))
     }
@@ -152,7 +163,9 @@ impl Running {
             } else {
                 "no real-time priority".to_owned()
             },
-            granted.cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
+            granted
+                .cpu
+                .map_or_else(String::new, |cpu| format!(" on CPU {cpu}")),
             show_time(watch.period_ns)
         ));
         if let Some(gate) = self.gate.take() {
@@ -169,9 +182,17 @@ impl Running {
             anyhow::bail!("the watchdog's thread ended by itself: a defect");
         }
         self.watch_the_watchdog(plan, now_ns);
-        let Some(runaway) = self.shared.verdict() else { return Ok(()) };
+        let Some(runaway) = self.shared.verdict() else {
+            return Ok(());
+        };
         let (lane, label) = &self.labels[runaway.worker as usize];
-        Err(LaneRanAway(notice::verdict(plan, &plan.lanes[*lane], label, runaway.cause)).into())
+        Err(LaneRanAway(notice::verdict(
+            plan,
+            &plan.lanes[*lane],
+            label,
+            runaway.cause,
+        ))
+        .into())
     }
 
     /// One that gets no CPU sees nothing, and afterwards does not know what it missed.
@@ -233,7 +254,12 @@ impl Running {
     pub fn end(&mut self, plan: &Plan) {
         let Some(tally) = self.join() else { return };
         self.log(plan);
-        let Tally { looks, late_max_ns, lost, allocations } = tally;
+        let Tally {
+            looks,
+            late_max_ns,
+            lost,
+            allocations,
+        } = tally;
         log::info(format_args!(
             "watchdog: {}, the latest {} us late, {lost} notices lost, {allocations} heap calls",
             counted(looks, "look"),
@@ -247,7 +273,8 @@ impl Running {
         let thread = self.thread.take()?;
         while !thread.is_finished() {
             rtsignal::wake(self.tid);
-            // As with the lanes: a wake-up between its check and its sleep is lost, so it is repeated.
+            // As with the lanes: a wake-up between its check and its sleep is lost, so it is
+            // repeated.
             std::thread::sleep(JOIN_POLL);
         }
         // One that panicked has said so.
@@ -261,16 +288,23 @@ impl Drop for Running {
     }
 }
 
-/// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever the configuration wants.
+/// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever
+/// the configuration wants.
 fn tell_of_a_limit_before_ours(plan: &Plan) {
     let watch = &plan.daemon.watch;
-    let ours = watch.rttime.as_ref().ok().and_then(|ns| rttime_hard_us(*ns, watch.on_runaway));
+    let ours = watch
+        .rttime
+        .as_ref()
+        .ok()
+        .and_then(|ns| rttime_hard_us(*ns, watch.on_runaway));
     match limits::real_time_hard_us() {
-        Ok(Some(hard_us)) if ours.is_none_or(|ours_us| hard_us < ours_us) => log::warning(format_args!(
-            "rtd was started with a hard RLIMIT_RTTIME of {hard_us} us: the kernel kills it as soon as a lane thread runs for \
+        Ok(Some(hard_us)) if ours.is_none_or(|ours_us| hard_us < ours_us) => {
+            log::warning(format_args!(
+                "rtd was started with a hard RLIMIT_RTTIME of {hard_us} us: the kernel kills it as soon as a lane thread runs for \
              that long without waiting; LimitRTTIME=infinity in the unit, or in a shell of root: prlimit \
              --rttime=unlimited rtd run FILE"
-        )),
+            ))
+        }
         _ => {}
     }
 }
@@ -280,8 +314,15 @@ fn enter(priority: u8, cpu: Option<usize>) -> Granted {
     sched::set_name(NAME);
     // Everything else that it could get was blocked by the spawner.
     let wake = SignalSet::of([rtsignal::WAKE]).unblock();
-    let pinned = cpu.map_or(Ok(()), sched::pin).and(wake).map_err(|e| e.to_string());
-    Granted { fifo: sched::set_fifo(priority).map_err(|e| e.to_string()), pinned, cpu }
+    let pinned = cpu
+        .map_or(Ok(()), sched::pin)
+        .and(wake)
+        .map_err(|e| e.to_string());
+    Granted {
+        fifo: sched::set_fifo(priority).map_err(|e| e.to_string()),
+        pinned,
+        cpu,
+    }
 }
 
 fn subjects(
@@ -303,9 +344,16 @@ fn subjects(
             duty_is_dispatch: plan.duty_is_dispatch(lane, skin.caps),
         };
         let linux = skin.caps.linux_threads;
-        let clock = linux.then(|| w.clock.map_err(|e| unseen = Some(e)).ok()).flatten();
-        let state =
-            linux.then(|| TaskState::open(w.tid).map_err(|e| unseen = Some(e.to_string())).ok()).flatten();
+        let clock = linux
+            .then(|| w.clock.map_err(|e| unseen = Some(e)).ok())
+            .flatten();
+        let state = linux
+            .then(|| {
+                TaskState::open(w.tid)
+                    .map_err(|e| unseen = Some(e.to_string()))
+                    .ok()
+            })
+            .flatten();
         Subject {
             tid: w.tid,
             progress: w.progress,
@@ -317,9 +365,16 @@ fn subjects(
             demotable: linux,
         }
     };
-    let subjects = watched.into_iter().zip(labels).enumerate().map(subject).collect();
+    let subjects = watched
+        .into_iter()
+        .zip(labels)
+        .enumerate()
+        .map(subject)
+        .collect();
     if let Some(why) = unseen {
-        log::warning(format_args!("the watchdog cannot see whether a lane gets its CPU: {why}"));
+        log::warning(format_args!(
+            "the watchdog cannot see whether a lane gets its CPU: {why}"
+        ));
     }
     subjects
 }
@@ -327,5 +382,8 @@ fn subjects(
 /// The CPUs that this process may use and nobody has isolated; none if the kernel does not say.
 fn usable_cpus() -> impl Iterator<Item = usize> {
     let isolated = cpus::isolated().unwrap_or_default();
-    cpus::given().unwrap_or_default().into_iter().filter(move |cpu| !isolated.contains(cpu))
+    cpus::given()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(move |cpu| !isolated.contains(cpu))
 }

@@ -1,16 +1,18 @@
 //! Judges one lane thread by what can be seen of it from outside, look by look.
 //!
-//! Three things are seen, and none of them costs the thread more than two plain stores a message: its number of turns
-//! (odd with a message in hand), the CPU time that it has had, and, only when that has not moved, whether it waits.
+//! Three things are seen, and none of them costs the thread more than two plain stores a message:
+//! its number of turns (odd with a message in hand), the CPU time that it has had, and, only when
+//! that has not moved, whether it waits.
 //!
-//! It stands still when it has had the same message in hand at two looks, or when it wanted the CPU at both and has not had
-//! any in between: a thread that has not run cannot have gone to sleep meanwhile, so it wanted it all the time. A thread
-//! that sleeps has nothing to do: what it waits for, a queue, a signal, a futex, wakes it when there is something.
+//! It stands still when it has had the same message in hand at two looks, or when it wanted the CPU
+//! at both and has not had any in between: a thread that has not run cannot have gone to sleep
+//! meanwhile, so it wanted it all the time. A thread that sleeps has nothing to do: what it waits
+//! for, a queue, a signal, a futex, wakes it when there is something.
 //!
-//! Invariant: of the time to a look that came more than a period late one period is counted, which is less than any bound
-//! (two periods at least), and of what was used in that time the same part: so a machine (or a daemon) that stood still as
-//! a whole is not taken for a lane that did, nor for one that used all of it, which is what the clock of a virtual CPU says
-//! that was halted at work.
+//! Invariant: of the time to a look that came more than a period late one period is counted, which
+//! is less than any bound (two periods at least), and of what was used in that time the same part:
+//! so a machine (or a daemon) that stood still as a whole is not taken for a lane that did, nor for
+//! one that used all of it, which is what the clock of a virtual CPU says that was halted at work.
 
 use rtcore::lane::progress::Turns;
 use rtcore::stats::Guard;
@@ -123,20 +125,38 @@ impl StallDetector {
     /// The same with what it has run since then, when it has had so much CPU time by now.
     pub fn recent_until_ns(&self, cpu_ns: u64) -> u64 {
         let seen_ns = self.last.and_then(|last| last.cpu_ns).unwrap_or(cpu_ns);
-        self.recent_ns.saturating_add(cpu_ns.saturating_sub(seen_ns))
+        self.recent_ns
+            .saturating_add(cpu_ns.saturating_sub(seen_ns))
     }
 
-    /// Takes a look in; `waits` says whether the thread waits, and is asked only where that matters.
-    pub fn look(&mut self, sight: Sight, waits: impl FnOnce() -> Option<bool>) -> [Option<Change>; 2] {
+    /// Takes a look in; `waits` says whether the thread waits, and is asked only where that
+    /// matters.
+    pub fn look(
+        &mut self,
+        sight: Sight,
+        waits: impl FnOnce() -> Option<bool>,
+    ) -> [Option<Change>; 2] {
         let last = self.last.replace(sight).unwrap_or(sight);
         let since_ns = sight.at_ns.saturating_sub(last.at_ns);
-        let elapsed_ns = if since_ns <= 2 * self.bounds.period_ns { since_ns } else { self.bounds.period_ns };
-        let ran_ns = sight.cpu_ns.zip(last.cpu_ns).map(|(now, before)| now.saturating_sub(before));
+        let elapsed_ns = if since_ns <= 2 * self.bounds.period_ns {
+            since_ns
+        } else {
+            self.bounds.period_ns
+        };
+        let ran_ns = sight
+            .cpu_ns
+            .zip(last.cpu_ns)
+            .map(|(now, before)| now.saturating_sub(before));
         self.recent_ns = self.recent_ns / 2 + ran_ns.unwrap_or(0);
         self.guard.cpu_ns = sight.cpu_ns.unwrap_or(self.guard.cpu_ns);
         let worked_ns = sight.worked_ns.saturating_sub(last.worked_ns);
-        let used_ns = if self.bounds.duty_is_dispatch { Some(worked_ns) } else { ran_ns };
-        let over = used_ns.and_then(|used_ns| self.duty(part(used_ns, elapsed_ns, since_ns), elapsed_ns));
+        let used_ns = if self.bounds.duty_is_dispatch {
+            Some(worked_ns)
+        } else {
+            ran_ns
+        };
+        let over =
+            used_ns.and_then(|used_ns| self.duty(part(used_ns, elapsed_ns, since_ns), elapsed_ns));
         let changes = [self.progress(sight, last, elapsed_ns, ran_ns, waits), over];
         self.guard.state = match (self.stalled, self.over) {
             (true, _) => GuardState::Stalled,
@@ -172,7 +192,14 @@ impl StallDetector {
             return None;
         }
         self.guard.stalls += 1;
-        Some(Change::Stalled(if starved { Still::Starved } else { Still::Dispatch }, self.still_ns))
+        Some(Change::Stalled(
+            if starved {
+                Still::Starved
+            } else {
+                Still::Dispatch
+            },
+            self.still_ns,
+        ))
     }
 
     fn duty(&mut self, used_ns: u64, elapsed_ns: u64) -> Option<Change> {
@@ -185,7 +212,10 @@ impl StallDetector {
         let permille = std::mem::take(&mut self.used_ns).saturating_mul(1000) / window_ns;
         self.guard.duty_permille = permille;
         self.guard.duty_max_permille = self.guard.duty_max_permille.max(permille);
-        let over = self.bounds.duty_permille.is_some_and(|most| permille > most.into());
+        let over = self
+            .bounds
+            .duty_permille
+            .is_some_and(|most| permille > most.into());
         self.guard.over_budget += u64::from(over);
         match (std::mem::replace(&mut self.over, over), over) {
             (false, true) => {
@@ -225,7 +255,12 @@ mod tests {
 
     impl Case {
         fn new(bounds: Bounds) -> Case {
-            let sight = Sight { at_ns: 0, turns: Turns(0), worked_ns: 0, cpu_ns: Some(0) };
+            let sight = Sight {
+                at_ns: 0,
+                turns: Turns(0),
+                worked_ns: 0,
+                cpu_ns: Some(0),
+            };
             let mut case = Case(StallDetector::new(bounds), sight);
             assert_eq!(case.after(0, 0, 0, true), [None, None]);
             case
@@ -249,23 +284,39 @@ mod tests {
             assert_eq!(idle.after(10, 0, 0, true), [None, None]);
             assert_eq!(working.after(10, 4, 2, false), [None, None]);
         }
-        assert_eq!((idle.0.guard.duty_max_permille, working.0.guard.duty_max_permille), (0, 400));
+        assert_eq!(
+            (
+                idle.0.guard.duty_max_permille,
+                working.0.guard.duty_max_permille
+            ),
+            (0, 400)
+        );
         assert_eq!(idle.0.guard.state, GuardState::Ok);
     }
 
     #[test]
     fn one_that_wants_the_cpu_and_gets_none_is_starved_and_then_moves_again() {
         let mut case = Case::new(bounds());
-        // Woken somewhere in this period: only from here on it is known to have wanted it all the time.
+        // Woken somewhere in this period: only from here on it is known to have wanted it all the
+        // time.
         assert_eq!(case.after(10, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 0, 0, false)[0], None);
-        assert_eq!(case.after(10, 0, 0, false)[0], Some(Change::Stalled(Still::Starved, 30 * MS)));
+        assert_eq!(
+            case.after(10, 0, 0, false)[0],
+            Some(Change::Stalled(Still::Starved, 30 * MS))
+        );
         assert!(case.0.is_stalled());
         assert_eq!(case.after(10, 0, 0, false)[0], None, "told once");
-        assert_eq!((case.0.guard.stalls, case.0.guard.stall_max_ns), (1, 40 * MS));
+        assert_eq!(
+            (case.0.guard.stalls, case.0.guard.stall_max_ns),
+            (1, 40 * MS)
+        );
         assert_eq!(case.after(10, 1, 2, false)[0], Some(Change::Moves(40 * MS)));
-        assert_eq!((case.0.is_stalled(), case.0.guard.state), (false, GuardState::Ok));
+        assert_eq!(
+            (case.0.is_stalled(), case.0.guard.state),
+            (false, GuardState::Ok)
+        );
     }
 
     #[test]
@@ -285,8 +336,15 @@ mod tests {
             assert_eq!(case.after(10, 1, 1, false)[0], None, "it took one up");
             assert_eq!(case.after(10, cpu_ms, 0, waits)[0], None);
             assert_eq!(case.after(10, cpu_ms, 0, waits)[0], None);
-            assert_eq!(case.after(10, cpu_ms, 0, waits)[0], Some(Change::Stalled(Still::Dispatch, 30 * MS)));
-            assert_eq!(case.after(10, 1, 2, false)[0], Some(Change::Moves(30 * MS)), "the next one");
+            assert_eq!(
+                case.after(10, cpu_ms, 0, waits)[0],
+                Some(Change::Stalled(Still::Dispatch, 30 * MS))
+            );
+            assert_eq!(
+                case.after(10, 1, 2, false)[0],
+                Some(Change::Moves(30 * MS)),
+                "the next one"
+            );
             assert_eq!(case.after(10, 1, 0, false)[0], None);
         }
     }
@@ -310,8 +368,12 @@ mod tests {
         assert_eq!(case.after(10_000, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 1, 1, true)[0], None);
         assert_eq!(case.0.guard.stalls, 0);
-        // Nor with the shortest bound there is, and the look that was missed meanwhile right behind it.
-        let mut case = Case::new(Bounds { stall_ns: 20 * MS, ..bounds() });
+        // Nor with the shortest bound there is, and the look that was missed meanwhile right behind
+        // it.
+        let mut case = Case::new(Bounds {
+            stall_ns: 20 * MS,
+            ..bounds()
+        });
         case.after(10, 1, 1, false);
         assert_eq!(case.after(10_000, 0, 0, false)[0], None);
         assert_eq!(case.after(0, 0, 0, false)[0], None);
@@ -322,14 +384,24 @@ mod tests {
     #[test]
     fn a_budget_counts_by_window_and_is_told_when_it_begins_and_ends() {
         let mut case = Case::new(bounds());
-        let mut window =
-            |cpu_ms| (0..10).filter_map(|_| case.after(10, cpu_ms, 2, false)[1]).collect::<Vec<_>>();
+        let mut window = |cpu_ms| {
+            (0..10)
+                .filter_map(|_| case.after(10, cpu_ms, 2, false)[1])
+                .collect::<Vec<_>>()
+        };
         assert_eq!(window(5), [], "exactly as much as it may");
         assert_eq!(window(6), [Change::Over(600)]);
         assert_eq!(window(10), []);
         assert_eq!(window(0), [Change::Within(0)]);
         let guard = case.0.guard;
-        assert_eq!((guard.over_budget, guard.duty_permille, guard.duty_max_permille), (2, 0, 1000));
+        assert_eq!(
+            (
+                guard.over_budget,
+                guard.duty_permille,
+                guard.duty_max_permille
+            ),
+            (2, 0, 1000)
+        );
         assert_eq!(case.0.floods(), 1, "two windows in a row are one flood");
     }
 
@@ -342,7 +414,11 @@ mod tests {
             assert_eq!(case.after(10, 4, 2, false), [None, None]);
         }
         let guard = case.0.guard;
-        assert_eq!((guard.duty_permille, guard.over_budget), (460, 0), "a period at work, nine at 40%");
+        assert_eq!(
+            (guard.duty_permille, guard.over_budget),
+            (460, 0),
+            "a period at work, nine at 40%"
+        );
         // A watchdog that is always late sees what there is to see, only later.
         let mut late = (0..10).filter_map(|_| case.after(30, 24, 2, false)[1]);
         assert_eq!(late.next(), Some(Change::Over(800)));
@@ -350,7 +426,10 @@ mod tests {
 
     #[test]
     fn a_lane_that_polls_is_judged_by_its_dispatches() {
-        let mut case = Case::new(Bounds { duty_is_dispatch: true, ..bounds() });
+        let mut case = Case::new(Bounds {
+            duty_is_dispatch: true,
+            ..bounds()
+        });
         let mut window = |worked_ms: u64| {
             let step = |case: &mut Case| {
                 case.1.worked_ns += worked_ms * MS;
@@ -360,10 +439,17 @@ mod tests {
         };
         assert_eq!(window(1), [], "all of the CPU, a tenth of it at work");
         assert_eq!(window(9), [Change::Over(900)]);
-        let mut unknown = Case::new(Bounds { duty_is_dispatch: true, ..bounds() });
+        let mut unknown = Case::new(Bounds {
+            duty_is_dispatch: true,
+            ..bounds()
+        });
         unknown.1.cpu_ns = None;
         for _ in 0..20 {
-            assert_eq!(unknown.after(10, 0, 0, false), [None, None], "nobody knows whether it gets the CPU");
+            assert_eq!(
+                unknown.after(10, 0, 0, false),
+                [None, None],
+                "nobody knows whether it gets the CPU"
+            );
         }
     }
 
@@ -378,6 +464,8 @@ mod tests {
         assert!(busy.0.recent_ns() > burst.0.recent_ns());
         // What came after the last look counts too.
         let now_ns = |case: &Case, ms: u64| case.1.cpu_ns.unwrap() + ms * MS;
-        assert!(burst.0.recent_until_ns(now_ns(&burst, 50)) > busy.0.recent_until_ns(now_ns(&busy, 0)));
+        assert!(
+            burst.0.recent_until_ns(now_ns(&burst, 50)) > busy.0.recent_until_ns(now_ns(&busy, 0))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The state machine of the sessions: a table of each event in each state, and a model that tries every order.
+//! The state machine of the sessions: a table of each event in each state, and a model that tries
+//! every order.
 
 mod model;
 mod table;
@@ -17,7 +18,10 @@ const ROUTE: RouteId = 7;
 
 fn topology(large: bool) -> Topology {
     let to = Receiver::Session(Some(RECEIVING));
-    let direct = DirectKind { ends: [SENDING, RECEIVING], large };
+    let direct = DirectKind {
+        ends: [SENDING, RECEIVING],
+        large,
+    };
     Topology {
         channels: vec![
             vec![ChannelKind::Routed(vec![to]), ChannelKind::Direct(ROUTE)],
@@ -29,5 +33,12 @@ fn topology(large: bool) -> Topology {
 }
 
 fn changed(process: ProcessId, state: PeerState) -> Event {
-    Event::Changed { process, standing: Standing { state, pid: 100, ending: None } }
+    Event::Changed {
+        process,
+        standing: Standing {
+            state,
+            pid: 100,
+            ending: None,
+        },
+    }
 }

@@ -1,12 +1,13 @@
-//! An exhaustive model: the state machine with two clients, one direct and one routed pair, three lives of the daemon.
+//! An exhaustive model: the state machine with two clients, one direct and one routed pair, three
+//! lives of the daemon.
 //!
-//! A breadth-first search visits every state that some order of steps leads to. The daemon may be killed between any two effects,
-//! a client at every step; frames on one connection arrive in order, and everything else in any order. One client is killed or
-//! replaces its session once.
+//! A breadth-first search visits every state that some order of steps leads to. The daemon may be
+//! killed between any two effects, a client at every step; frames on one connection arrive in
+//! order, and everything else in any order. One client is killed or replaces its session once.
 //!
-//! The clients are models of `rtcore::client`: halves, the current and the earlier rings of a direct channel, the numbers by
-//! which an inbox discards duplicates. A lane thread is a model of `rtcore::lane`: it moves one message, and releases it after
-//! that.
+//! The clients are models of `rtcore::client`: halves, the current and the earlier rings of a
+//! direct channel, the numbers by which an inbox discards duplicates. A lane thread is a model of
+//! `rtcore::lane`: it moves one message, and releases it after that.
 //!
 //! Invariants, see [`World::check`] and [`World::check_at_rest`]:
 //! - A sender has no ring that its receiver neither has nor gets nor has marked as left.
@@ -128,8 +129,20 @@ type Steps = Vec<(&'static str, World)>;
 
 impl World {
     fn new(scope: Scope) -> World {
-        let to_send = |index: usize| if index == ROUTED { scope.routed } else { index < scope.direct };
-        let outcome = |index| if to_send(index) { Outcome::NotSent } else { Outcome::Over };
+        let to_send = |index: usize| {
+            if index == ROUTED {
+                scope.routed
+            } else {
+                index < scope.direct
+            }
+        };
+        let outcome = |index| {
+            if to_send(index) {
+                Outcome::NotSent
+            } else {
+                Outcome::Over
+            }
+        };
         World {
             lives: 0,
             daemon: None,
@@ -144,8 +157,8 @@ impl World {
 
     fn deliver(&mut self, message: u8) {
         let outcome = &mut self.outcomes[usize::from(message)];
-        // The numbers by which an inbox discards duplicates go with its session, and the message that a killed daemon had in
-        // hand comes again.
+        // The numbers by which an inbox discards duplicates go with its session, and the message
+        // that a killed daemon had in hand comes again.
         let is_known = usize::from(message) != ROUTED || !self.mishap;
         if *outcome == Outcome::Over && is_known {
             self.broken = Some("a message was delivered twice, or counted and delivered");
@@ -163,11 +176,15 @@ impl World {
     fn check(&self) -> Option<&'static str> {
         let [sender, receiver] = &self.clients;
         let joined = |ring: usize| {
-            let arrives = |frame: &Frame| matches!(frame, Frame::Join { ring: of, .. } if *of == ring);
+            let arrives =
+                |frame: &Frame| matches!(frame, Frame::Join { ring: of, .. } if *of == ring);
             !receiver.alive
                 || self.rings[ring].left
                 || receiver.rings.contains(&ring)
-                || receiver.connection.as_ref().is_some_and(|of| of.to_client.iter().any(arrives))
+                || receiver
+                    .connection
+                    .as_ref()
+                    .is_some_and(|of| of.to_client.iter().any(arrives))
         };
         match sender.ring {
             _ if self.broken.is_some() => self.broken,
@@ -186,7 +203,8 @@ impl World {
             if !(sender.is_up && receiver.is_up) {
                 return Some("a session does not open");
             }
-            let in_one_ring = sender.ring.is_some() && sender.ring == receiver.rings.first().copied();
+            let in_one_ring =
+                sender.ring.is_some() && sender.ring == receiver.rings.first().copied();
             if scope.is_direct && !in_one_ring {
                 return Some("the direct pair is stuck: its ends are not in one ring");
             }
@@ -201,8 +219,8 @@ impl World {
             return Some("the sender does not know that nobody receives");
         }
         let open = |message: usize| self.outcomes[message] == Outcome::Accepted;
-        // Messages in a routed ring whose daemon was killed and whose client has ended are not counted, or only as delivered
-        // (the manual, `messages.md`).
+        // Messages in a routed ring whose daemon was killed and whose client has ended are not
+        // counted, or only as delivered (the manual, `messages.md`).
         let routed_counts = self.lives == 1 || scope.is_calm || !self.mishap;
         let lost = (0..DIRECT_MAX).any(open) && (sender.alive || receiver.alive);
         if lost || (routed_counts && open(ROUTED)) {
@@ -223,21 +241,32 @@ impl World {
         (progress, other)
     }
 
-    /// Does what commutes with everything else, so that no order of it has to be tried; then forgets the rings that nobody has,
-    /// and numbers the others.
+    /// Does what commutes with everything else, so that no order of it has to be tried; then
+    /// forgets the rings that nobody has, and numbers the others.
     fn catch_up(&mut self) {
         self.go_on();
-        let connections = self.clients.iter().filter_map(|client| client.connection.as_ref());
-        let in_flight = connections.flat_map(|of| &of.to_client).filter_map(|frame| match frame {
-            Frame::Ring { ring, .. } | Frame::Join { ring, .. } => Some(*ring),
-            _ => None,
-        });
+        let connections = self
+            .clients
+            .iter()
+            .filter_map(|client| client.connection.as_ref());
+        let in_flight = connections
+            .flat_map(|of| &of.to_client)
+            .filter_map(|frame| match frame {
+                Frame::Ring { ring, .. } | Frame::Join { ring, .. } => Some(*ring),
+                _ => None,
+            });
         let mut direct: Vec<usize> = in_flight.collect();
         let mut routed = Vec::new();
         for client in &self.clients {
             direct.extend(client.ring.iter().chain(&client.old).chain(&client.rings));
             direct.extend(client.half.map(|(_, ring)| ring));
-            routed.extend(client.routed.iter().copied().chain(client.opening.map(|(routed, _)| routed)));
+            routed.extend(
+                client
+                    .routed
+                    .iter()
+                    .copied()
+                    .chain(client.opening.map(|(routed, _)| routed)),
+            );
         }
         if let Some(daemon) = &self.daemon {
             direct.extend(daemon.ring.map(|(ring, _)| ring));
@@ -250,10 +279,16 @@ impl World {
                     .chain(daemon.routed.iter().flatten().copied()),
             );
         }
-        let numbers = [renumber(&mut self.rings, &direct), renumber(&mut self.routed, &routed)];
+        let numbers = [
+            renumber(&mut self.rings, &direct),
+            renumber(&mut self.routed, &routed),
+        ];
         let change = |ring: &mut usize, pair: usize| *ring = numbers[pair][*ring];
         for client in &mut self.clients {
-            let frames = client.connection.iter_mut().flat_map(|of| &mut of.to_client);
+            let frames = client
+                .connection
+                .iter_mut()
+                .flat_map(|of| &mut of.to_client);
             for frame in frames {
                 if let Frame::Ring { ring, .. } | Frame::Join { ring, .. } = frame {
                     change(ring, 0);
@@ -267,12 +302,18 @@ impl World {
                 .for_each(|ring| change(ring, 0));
             client.half.iter_mut().for_each(|(_, ring)| change(ring, 0));
             client.routed.iter_mut().for_each(|ring| change(ring, 1));
-            client.opening.iter_mut().for_each(|(ring, _)| change(ring, 1));
+            client
+                .opening
+                .iter_mut()
+                .for_each(|(ring, _)| change(ring, 1));
         }
         if let Some(daemon) = &mut self.daemon {
             daemon.ring.iter_mut().for_each(|(ring, _)| change(ring, 0));
-            let routed =
-                daemon.source.iter_mut().chain(&mut daemon.sink).chain(daemon.routed.iter_mut().flatten());
+            let routed = daemon
+                .source
+                .iter_mut()
+                .chain(&mut daemon.sink)
+                .chain(daemon.routed.iter_mut().flatten());
             routed.for_each(|ring| change(ring, 1));
         }
     }
@@ -284,11 +325,16 @@ struct Found {
     counterexample: Option<(&'static str, Vec<&'static str>)>,
 }
 
-/// Keeps these rings, in their order, and forgets which of their messages were read. Returns the new numbers by the old ones.
+/// Keeps these rings, in their order, and forgets which of their messages were read. Returns the
+/// new numbers by the old ones.
 fn renumber(rings: &mut Vec<Ring>, kept: &[usize]) -> Vec<usize> {
     let mut numbers = vec![usize::MAX; rings.len()];
     let mut next = 0;
-    for (old, new) in numbers.iter_mut().enumerate().filter(|(old, _)| kept.contains(old)) {
+    for (old, new) in numbers
+        .iter_mut()
+        .enumerate()
+        .filter(|(old, _)| kept.contains(old))
+    {
         *new = next;
         rings.swap(next, old);
         let ring = &mut rings[next];
@@ -301,7 +347,8 @@ fn renumber(rings: &mut Vec<Ring>, kept: &[usize]) -> Vec<usize> {
 
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
-/// A hash of 64 bits stands for a state: among a million states two share one with a probability of 3 in 100 million.
+/// A hash of 64 bits stands for a state: among a million states two share one with a probability of
+/// 3 in 100 million.
 fn explore(scope: Scope) -> Found {
     let mut topology = topology(false);
     if !scope.is_direct {
@@ -320,7 +367,13 @@ fn explore(scope: Scope) -> Found {
         for (number, world) in frontier {
             let (progress, other) = world.steps(&topology, scope.defect);
             let at_rest = progress.is_empty() && world.daemon.is_some();
-            let broken = world.check().or_else(|| if at_rest { world.check_at_rest(scope) } else { None });
+            let broken = world.check().or_else(|| {
+                if at_rest {
+                    world.check_at_rest(scope)
+                } else {
+                    None
+                }
+            });
             if let Some(rule) = broken {
                 let mut way = Vec::new();
                 let mut at = number;
@@ -329,7 +382,10 @@ fn explore(scope: Scope) -> Found {
                     at = ways[at].0;
                 }
                 way.reverse();
-                return Found { states: seen.len(), counterexample: Some((rule, way)) };
+                return Found {
+                    states: seen.len(),
+                    counterexample: Some((rule, way)),
+                };
             }
             for (step, world) in progress.into_iter().chain(other) {
                 if seen.insert(hasher.hash_one(&world)) {
@@ -340,43 +396,70 @@ fn explore(scope: Scope) -> Found {
         }
         frontier = next;
     }
-    Found { states: seen.len(), counterexample: None }
+    Found {
+        states: seen.len(),
+        counterexample: None,
+    }
 }
 
 fn finds_nothing(scope: Scope) {
     let start = Instant::now();
-    let Found { states, counterexample } = explore(scope);
+    let Found {
+        states,
+        counterexample,
+    } = explore(scope);
     println!("{states} states in {:?}", start.elapsed());
     assert!(counterexample.is_none(), "{counterexample:#?}");
     assert!(states > 10_000, "{states} states are too few");
 }
 
 fn finds(scope: Scope) -> (&'static str, Vec<&'static str>) {
-    let Found { states, counterexample } = explore(scope);
+    let Found {
+        states,
+        counterexample,
+    } = explore(scope);
     counterexample.unwrap_or_else(|| panic!("nothing found in {states} states: {scope:?}"))
 }
 
 #[test]
 fn a_direct_pair_is_never_stuck_and_loses_nothing_in_any_order() {
-    finds_nothing(Scope { is_direct: true, direct: DIRECT_MAX, ..Scope::default() });
+    finds_nothing(Scope {
+        is_direct: true,
+        direct: DIRECT_MAX,
+        ..Scope::default()
+    });
 }
 
 #[test]
 fn a_routed_pair_is_never_stuck_and_loses_nothing_in_any_order() {
-    finds_nothing(Scope { routed: true, ..Scope::default() });
+    finds_nothing(Scope {
+        routed: true,
+        ..Scope::default()
+    });
 }
 
 #[test]
 #[ignore = "takes a minute: the other two cover it but for a message of either pair at once"]
 fn both_pairs_together_are_never_stuck_and_lose_nothing() {
-    finds_nothing(Scope { is_direct: true, direct: 1, routed: true, ..Scope::default() });
+    finds_nothing(Scope {
+        is_direct: true,
+        direct: 1,
+        routed: true,
+        ..Scope::default()
+    });
 }
 
-/// The daemon is killed between the two Join frames of a direct ring, and an end that drops its half leaves no mark.
+/// The daemon is killed between the two Join frames of a direct ring, and an end that drops its
+/// half leaves no mark.
 #[test]
 fn a_dropped_half_without_a_mark_leaves_the_pair_stuck() {
     let defect = Defect::HalvesLeaveNoMark;
-    let (rule, way) = finds(Scope { is_direct: true, is_calm: true, defect, ..Scope::default() });
+    let (rule, way) = finds(Scope {
+        is_direct: true,
+        is_calm: true,
+        defect,
+        ..Scope::default()
+    });
     println!("{rule}: {way:?}");
     assert!(
         rule.contains("stuck") && way.contains(&"kill the daemon between two effects"),
@@ -387,15 +470,28 @@ fn a_dropped_half_without_a_mark_leaves_the_pair_stuck() {
 #[test]
 fn the_sender_must_not_join_before_the_receiver() {
     let defect = Defect::SenderJoinsFirst;
-    let (rule, way) = finds(Scope { is_direct: true, is_calm: true, defect, ..Scope::default() });
+    let (rule, way) = finds(Scope {
+        is_direct: true,
+        is_calm: true,
+        defect,
+        ..Scope::default()
+    });
     assert!(rule.contains("never gets"), "{rule}: {way:?}");
 }
 
 /// A model that finds nothing shows nothing: without any one of the effects some rule is broken.
 #[test]
 fn each_effect_is_needed() {
-    for name in ["Map", "Ready", "Reach", "Attach", "Announce", "ReadFrom", "SendRing", "SendJoin", "Close"] {
+    for name in [
+        "Map", "Ready", "Reach", "Attach", "Announce", "ReadFrom", "SendRing", "SendJoin", "Close",
+    ] {
         let defect = Defect::Without(name);
-        finds(Scope { is_direct: true, direct: 1, routed: true, defect, ..Scope::default() });
+        finds(Scope {
+            is_direct: true,
+            direct: 1,
+            routed: true,
+            defect,
+            ..Scope::default()
+        });
     }
 }

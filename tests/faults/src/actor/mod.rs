@@ -1,4 +1,5 @@
-//! The programs at the two ends of a stream. They know their journal and their endpoint, and nothing of the campaign.
+//! The programs at the two ends of a stream. They know their journal and their endpoint, and
+//! nothing of the campaign.
 
 mod child;
 mod receive;
@@ -34,7 +35,13 @@ pub struct Actor {
 
 impl Actor {
     /// The words after the program's name.
-    pub fn words(side: &str, way: Way, endpoint: &str, numbers: [u64; 3], directory: &Path) -> Vec<String> {
+    pub fn words(
+        side: &str,
+        way: Way,
+        endpoint: &str,
+        numbers: [u64; 3],
+        directory: &Path,
+    ) -> Vec<String> {
         let [index, signal, interval_us] = numbers.map(|n| n.to_string());
         let directory = directory.display().to_string();
         ["actor", side, way.word(), endpoint]
@@ -113,7 +120,12 @@ fn message(tag: u64, n: u64) -> [u8; 16] {
 
 /// The number of a message; [`CORRUPT`] where it is not one of the stream's.
 fn number(tag: u64, bytes: &[u8]) -> u64 {
-    let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
+    let word = |at: usize| {
+        bytes
+            .get(at..at + 8)
+            .and_then(|b| b.try_into().ok())
+            .map(u64::from_ne_bytes)
+    };
     let Some(value) = word(0) else { return CORRUPT };
     if value == STRANGER {
         return STRANGER;
@@ -123,7 +135,11 @@ fn number(tag: u64, bytes: &[u8]) -> u64 {
         16 | 24 => word(8) == Some(!value),
         _ => false,
     };
-    if whole && value >> 48 == tag >> 48 { value & ((1 << 48) - 1) } else { CORRUPT }
+    if whole && value >> 48 == tag >> 48 {
+        value & ((1 << 48) - 1)
+    } else {
+        CORRUPT
+    }
 }
 
 /// An answer: a message of the stream of answers, and the number of the request.
@@ -136,7 +152,11 @@ fn answer(tag: u64, n: u64, request: u64) -> [u8; 24] {
 
 /// The number of an answer; [`CORRUPT`] where it is not the answer to that request.
 fn answer_number(tag: u64, request: u64, bytes: &[u8]) -> u64 {
-    if bytes.get(16..) == Some(&request.to_ne_bytes()[..]) { number(tag, bytes) } else { CORRUPT }
+    if bytes.get(16..) == Some(&request.to_ne_bytes()[..]) {
+        number(tag, bytes)
+    } else {
+        CORRUPT
+    }
 }
 
 fn queue(
@@ -145,7 +165,8 @@ fn queue(
     nonblocking: bool,
 ) -> anyhow::Result<rtcore::sys::mqueue::Queue> {
     let name = std::ffi::CString::new(crate::plan::Stream::queue(endpoint))?;
-    rtcore::sys::mqueue::Queue::open(&name, access, nonblocking).with_context(|| endpoint.to_owned())
+    rtcore::sys::mqueue::Queue::open(&name, access, nonblocking)
+        .with_context(|| endpoint.to_owned())
 }
 
 #[cfg(test)]
@@ -160,7 +181,13 @@ mod tests {
         assert_eq!(number(tag(4), &good), CORRUPT);
         assert_eq!(number(tag(3), &good[..12]), CORRUPT);
         let reply = answer(tag(3), 77, 5);
-        assert_eq!((answer_number(tag(3), 5, &reply), answer_number(tag(3), 6, &reply)), (77, CORRUPT));
+        assert_eq!(
+            (
+                answer_number(tag(3), 5, &reply),
+                answer_number(tag(3), 6, &reply)
+            ),
+            (77, CORRUPT)
+        );
         for at in 0..16 {
             let mut bad = good;
             bad[at] ^= 1;

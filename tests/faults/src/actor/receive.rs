@@ -30,7 +30,9 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
             let mut inbox = session.inbox()?;
             loop {
                 match inbox.recv_deadline(monotonic_ns() + WAIT_NS) {
-                    Ok(Some(Incoming::Message(message))) => journal.add(number(tag, message.bytes())),
+                    Ok(Some(Incoming::Message(message))) => {
+                        journal.add(number(tag, message.bytes()))
+                    }
                     Ok(_) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -42,7 +44,9 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
             let queue = queue(&actor.endpoint, Access::Receive, false)?;
             let mut buffer = [0; 64];
             loop {
-                if let Ok((len, _)) = mqueue::receive_within(queue.as_raw_fd(), &mut buffer, WAIT_NS) {
+                if let Ok((len, _)) =
+                    mqueue::receive_within(queue.as_raw_fd(), &mut buffer, WAIT_NS)
+                {
                     journal.add(number(tag, &buffer[..len]));
                 }
                 obey(&journal, || false)?;
@@ -80,7 +84,8 @@ fn answer_all(actor: &Actor, requests: &Mapped<Received>) -> anyhow::Result<()> 
     let (mut inbox, mut sender) = (session.inbox()?, session.sender(&source)?);
     loop {
         obey(requests, || inbox.try_recv().is_ok())?;
-        let Some(Incoming::Message(message)) = inbox.recv_deadline(monotonic_ns() + WAIT_NS)? else {
+        let Some(Incoming::Message(message)) = inbox.recv_deadline(monotonic_ns() + WAIT_NS)?
+        else {
             continue;
         };
         let (to, request) = (message.reply_to(), number(actor.tag(), message.bytes()));
@@ -95,14 +100,19 @@ fn answer_all(actor: &Actor, requests: &Mapped<Received>) -> anyhow::Result<()> 
 static HANDLER: OnceLock<(Mapped<Received>, u64)> = OnceLock::new();
 
 extern "C" fn on_signal(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    let Some((journal, tag)) = HANDLER.get() else { return };
+    let Some((journal, tag)) = HANDLER.get() else {
+        return;
+    };
     // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
     let value = unsafe { (*info).si_value().sival_ptr } as u64;
     journal.add(number(*tag, &value.to_ne_bytes()));
 }
 
 fn handler(actor: &Actor, journal: Mapped<Received>) -> anyhow::Result<()> {
-    HANDLER.set((journal, actor.tag())).ok().context("one handler")?;
+    HANDLER
+        .set((journal, actor.tag()))
+        .ok()
+        .context("one handler")?;
     let action = libc::sigaction {
         sa_sigaction: on_signal as *const () as usize,
         sa_flags: libc::SA_SIGINFO | libc::SA_RESTART,

@@ -26,21 +26,29 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
         Way::Lane => {
             let session = actor.session()?;
             let mut sender = session.sender(&actor.endpoint)?;
-            pace(actor, &control, &journal, |n| Call::Ended(fate(&sender.send(&message(tag, n)))))
+            pace(actor, &control, &journal, |n| {
+                Call::Ended(fate(&sender.send(&message(tag, n))))
+            })
         }
         Way::Ask | Way::Answer => {
             let (_, sink) = actor.answers();
             let answers: Mapped<Received> = actor.journal_of(&sink)?;
             let session = actor.session()?;
             let mut caller = session.caller(&actor.endpoint, &sink)?;
-            pace(actor, &control, &journal, |n| ask(&mut caller, actor, &answers, n))
+            pace(actor, &control, &journal, |n| {
+                ask(&mut caller, actor, &answers, n)
+            })
         }
         Way::Queue => {
             let queue = queue(&actor.endpoint, Access::Send, true)?;
             let fd = queue.as_raw_fd();
             pace(actor, &control, &journal, |n| {
                 let sent = mqueue::send(fd, &message(tag, n), 0);
-                Call::Ended(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
+                Call::Ended(if sent.is_ok() {
+                    Fate::Accepted
+                } else {
+                    Fate::Refused
+                })
             })
         }
         Way::Signal | Way::Handler | Way::Payload => {
@@ -51,7 +59,11 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                     return Call::Ended(Fate::Refused);
                 }
                 let sent: Result<(), Errno> = rtsignal::queue_to_pid(pid, signo, tag | n);
-                Call::Ended(if sent.is_ok() { Fate::Accepted } else { Fate::Refused })
+                Call::Ended(if sent.is_ok() {
+                    Fate::Accepted
+                } else {
+                    Fate::Refused
+                })
             })
         }
     }
@@ -61,8 +73,8 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
 enum Call {
     /// In this way.
     Ended(Fate),
-    /// A request was accepted and not answered. Its answer may still come, and the next call passes it over: the sender does
-    /// not pause before one was answered.
+    /// A request was accepted and not answered. Its answer may still come, and the next call passes
+    /// it over: the sender does not pause before one was answered.
     Unanswered,
 }
 
@@ -85,11 +97,14 @@ fn ask(caller: &mut Caller, actor: &Actor, answers: &Mapped<Received>, n: u64) -
         Err(CallError::Send(error)) => Call::Ended(fate(&Err(error))),
         Err(_) => Call::Unanswered,
     };
-    answers.discarded.fetch_add(caller.late() - late, Ordering::Release);
+    answers
+        .discarded
+        .fetch_add(caller.late() - late, Ordering::Release);
     called
 }
 
-/// Calls `send` with one number after the other while the campaign runs, and writes down how each call ended.
+/// Calls `send` with one number after the other while the campaign runs, and writes down how each
+/// call ended.
 fn pace(
     actor: &Actor,
     control: &Mapped<Control>,
@@ -111,12 +126,18 @@ fn pace(
         match journal.order.swap(0, Ordering::AcqRel) {
             EXEC => {
                 let words = std::env::args_os().skip(1);
-                return Err(std::process::Command::new("/proc/self/exe").args(words).exec()).context("exec");
+                return Err(std::process::Command::new("/proc/self/exe")
+                    .args(words)
+                    .exec())
+                .context("exec");
             }
             // A queue or a signal is the child's as well.
             FORK => child::fork(&journal.child, || {
                 actor.way.is_lane()
-                    && matches!(send(u64::MAX >> 16), Call::Ended(Fate::Accepted) | Call::Unanswered)
+                    && matches!(
+                        send(u64::MAX >> 16),
+                        Call::Ended(Fate::Accepted) | Call::Unanswered
+                    )
             })?,
             _ => {}
         }
@@ -127,7 +148,14 @@ fn pace(
             Call::Ended(Fate::Accepted) => false,
             Call::Ended(_) => unanswered,
         };
-        journal.ended(n, if let Call::Ended(fate) = call { fate } else { Fate::Accepted });
+        journal.ended(
+            n,
+            if let Call::Ended(fate) = call {
+                fate
+            } else {
+                Fate::Accepted
+            },
+        );
         next_ns = (next_ns + interval_ns).max(monotonic_ns());
         sleep_until(next_ns);
     }

@@ -33,7 +33,11 @@ pub fn perform(
     targets: &Targets,
     done: &mut Done,
 ) -> anyhow::Result<()> {
-    let &Targets { sender, receiver, pause } = targets;
+    let &Targets {
+        sender,
+        receiver,
+        pause,
+    } = targets;
     match kind {
         Kind::Fork | Kind::ForkAndKill => {
             let at = if rng.bool() { sender } else { receiver };
@@ -85,7 +89,10 @@ pub fn perform(
             let refused = world.try_start(|_| Ok(()));
             std::fs::remove_file("/run/full").and(full)?;
             if let Some(text) = refused? {
-                ensure!(text.contains("No space left"), "rtd does not name the full file system: {text}");
+                ensure!(
+                    text.contains("No space left"),
+                    "rtd does not name the full file system: {text}"
+                );
                 world.start_daemon()?;
             }
         }
@@ -97,7 +104,10 @@ pub fn perform(
                 let ended = client.try_wait()?;
                 client.kill()?;
                 client.wait()?;
-                ensure!(ended.is_none(), "the hostile client ended by itself: {ended:?}");
+                ensure!(
+                    ended.is_none(),
+                    "the hostile client ended by itself: {ended:?}"
+                );
             }
             None => bail!("{kind:?} is not implemented"),
         },
@@ -114,7 +124,10 @@ fn is_kept(world: &mut World, at: usize) -> anyhow::Result<()> {
         if kept.contains(&format!(" {pid} ")) {
             return Ok(());
         }
-        ensure!(start.elapsed() < PATIENCE, "rtd does not keep the registration of pid {pid}");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "rtd does not keep the registration of pid {pid}"
+        );
         std::thread::sleep(Duration::from_millis(2));
         world.revive()?;
     }
@@ -125,7 +138,10 @@ fn fork(world: &World, at: usize) -> anyhow::Result<()> {
     let end = &world.ends[at];
     let (order, child) = match end.member {
         None => (&world.sent[end.stream].order, &world.sent[end.stream].child),
-        Some(m) => (&world.received[end.stream][m].order, &world.received[end.stream][m].child),
+        Some(m) => (
+            &world.received[end.stream][m].order,
+            &world.received[end.stream][m].child,
+        ),
     };
     child.store(0, Ordering::Release);
     order.store(FORK, Ordering::Release);
@@ -134,13 +150,17 @@ fn fork(world: &World, at: usize) -> anyhow::Result<()> {
         match child.load(Ordering::Acquire) {
             0 => ensure!(start.elapsed() < PATIENCE, "an end does not fork"),
             CHILD_REFUSED => return Ok(()),
-            _ => bail!("the child of an end of {} used its session", world.streams[end.stream].name()),
+            _ => bail!(
+                "the child of an end of {} used its session",
+                world.streams[end.stream].name()
+            ),
         }
         std::thread::sleep(Duration::from_micros(500));
     }
 }
 
-/// A receiver starts again while rtd's control group has little memory left. The kernel may kill rtd for that.
+/// A receiver starts again while rtd's control group has little memory left. The kernel may kill
+/// rtd for that.
 fn in_memory_group(
     world: &mut World,
     receiver: usize,
@@ -154,7 +174,10 @@ fn in_memory_group(
     drop(group);
     if let Some(status) = world.daemon_ended()? {
         use std::os::unix::process::ExitStatusExt as _;
-        ensure!(status.signal() == Some(libc::SIGKILL), "rtd ended with {status} for want of memory");
+        ensure!(
+            status.signal() == Some(libc::SIGKILL),
+            "rtd ended with {status} for want of memory"
+        );
         restart(world, Signal::SIGKILL, pause, done)?;
     }
     Ok(())
@@ -165,7 +188,11 @@ fn any_queue(world: &World, rng: &mut fastrand::Rng) -> (usize, Option<usize>) {
     let mut all = Vec::new();
     for stream in &world.streams {
         all.extend((stream.from == Way::Queue).then_some((stream.index, None)));
-        let queues = stream.to.iter().enumerate().filter(|(_, way)| **way == Way::Queue);
+        let queues = stream
+            .to
+            .iter()
+            .enumerate()
+            .filter(|(_, way)| **way == Way::Queue);
         all.extend(queues.map(|(member, _)| (stream.index, Some(member))));
     }
     all[rng.usize(..all.len())]
@@ -177,8 +204,8 @@ fn queue_end(world: &World, stream: usize, member: Option<usize>) -> String {
     member.map_or_else(|| stream.source(), |m| stream.sink(m))
 }
 
-/// Removes a queue under rtd and restarts rtd, which creates it again; then the program at the queue starts again, because
-/// it has the removed one open.
+/// Removes a queue under rtd and restarts rtd, which creates it again; then the program at the
+/// queue starts again, because it has the removed one open.
 fn remove_queue(
     kind: Kind,
     world: &mut World,
@@ -199,10 +226,16 @@ fn remove_queue(
             Ok(())
         })?;
         let text = refused.context("rtd started although it may not create a queue")?;
-        ensure!(text.contains("RLIMIT_MSGQUEUE"), "rtd does not name the limit: {text}");
+        ensure!(
+            text.contains("RLIMIT_MSGQUEUE"),
+            "rtd does not name the limit: {text}"
+        );
     }
     world.start_daemon()?;
-    let at = world.ends.iter().position(|end| end.stream == stream && end.member == member);
+    let at = world
+        .ends
+        .iter()
+        .position(|end| end.stream == stream && end.member == member);
     kill_ends(world, &[at.context("no such end")?], done)
 }
 
@@ -219,7 +252,9 @@ fn refused_call(
     if refused.is_none() {
         std::thread::sleep(LOAD);
         world.revive()?;
-        world.end_daemon(Signal::SIGTERM).with_context(|| format!("stop with {what}"))?;
+        world
+            .end_daemon(Signal::SIGTERM)
+            .with_context(|| format!("stop with {what}"))?;
         std::thread::sleep(pause);
     }
     world.start_daemon()

@@ -1,10 +1,12 @@
-//! A registered process that means harm (SECURITY.md), in a process of its own beside the innocent stream.
+//! A registered process that means harm (SECURITY.md), in a process of its own beside the innocent
+//! stream.
 
 use super::participant::liar_peer::obey;
 use clap::Args;
 use std::time::Duration;
 
-/// Name of the process, and of its endpoints: `.out` to `.in` through a lane, `.direct` to `.direct.in`.
+/// Name of the process, and of its endpoints: `.out` to `.in` through a lane, `.direct` to
+/// `.direct.in`.
 pub const NAME: &str = "hostile";
 /// Bytes of its rings' memory that are worth writing to: eight slots behind the words.
 const RING_BYTES: usize = 1024;
@@ -27,7 +29,8 @@ impl Client {
     pub fn play(self) -> anyhow::Result<()> {
         let mut rng = fastrand::Rng::with_seed(self.seed);
         loop {
-            // rtd ends its session, closes its connection, or refuses it for a while: it comes back.
+            // rtd ends its session, closes its connection, or refuses it for a while: it comes
+            // back.
             if self.session(&mut rng).is_err() {
                 std::thread::sleep(AGAIN);
             }
@@ -52,7 +55,12 @@ impl Client {
     }
 }
 
-const ENDPOINTS: [&str; 4] = ["hostile.out", "hostile.in", "hostile.direct", "hostile.direct.in"];
+const ENDPOINTS: [&str; 4] = [
+    "hostile.out",
+    "hostile.in",
+    "hostile.direct",
+    "hostile.direct.in",
+];
 
 /// Indices that cannot be, behind messages that can.
 fn indices(rng: &mut fastrand::Rng) -> anyhow::Result<()> {
@@ -73,10 +81,18 @@ fn indices(rng: &mut fastrand::Rng) -> anyhow::Result<()> {
 fn garbage(rng: &mut fastrand::Rng) -> anyhow::Result<()> {
     for _ in 0..200 {
         let endpoint = ENDPOINTS[rng.usize(..ENDPOINTS.len())];
-        let length = if endpoint.ends_with("in") { 128 } else { RING_BYTES };
+        let length = if endpoint.ends_with("in") {
+            128
+        } else {
+            RING_BYTES
+        };
         let offset = (8 * rng.usize(..length / 8)).to_string();
         // Small numbers look like indices, lengths and states.
-        let value = if rng.bool() { rng.u64(..16) } else { rng.u64(..) };
+        let value = if rng.bool() {
+            rng.u64(..16)
+        } else {
+            rng.u64(..)
+        };
         obey(&["poke", endpoint, &offset, &value.to_string()])?;
         obey(&["ring", endpoint])?;
     }
@@ -87,7 +103,11 @@ fn garbage(rng: &mut fastrand::Rng) -> anyhow::Result<()> {
 /// Frames of every wrong shape, one after the other.
 fn frames(rng: &mut fastrand::Rng) -> anyhow::Result<()> {
     loop {
-        let frame = if rng.bool() { super::garbage(rng) } else { super::wrong_version(rng) };
+        let frame = if rng.bool() {
+            super::garbage(rng)
+        } else {
+            super::wrong_version(rng)
+        };
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
         if obey(&["frame", &hex])?.contains("closed") {
             return Ok(());

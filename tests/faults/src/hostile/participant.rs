@@ -14,6 +14,9 @@ mod peer {
 
     pub fn unhex(hex: &str) -> anyhow::Result<Vec<u8>> {
         let digits = |at| hex.get(at..at + 2).context("an odd number of digits");
-        (0..hex.len()).step_by(2).map(|at| Ok(u8::from_str_radix(digits(at)?, 16)?)).collect()
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| Ok(u8::from_str_radix(digits(at)?, 16)?))
+            .collect()
     }
 }

@@ -15,9 +15,15 @@ use std::sync::mpsc::channel;
 
 impl World {
     fn run_rtd(&self) -> anyhow::Result<Command> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("log"))?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.root.join("log"))?;
         let mut command = self.command("rtd");
-        command.arg("run").arg(self.root.join("rtd.toml")).env("RTD_GUARD", "abort");
+        command
+            .arg("run")
+            .arg(self.root.join("rtd.toml"))
+            .env("RTD_GUARD", "abort");
         command.stdout(Stdio::piped()).stderr(log);
         Ok(command)
     }
@@ -30,8 +36,8 @@ impl World {
         }
     }
 
-    /// Starts the daemon as `prepare` wants it. Returns none if it is ready, else what it wrote to standard error: it has to
-    /// end with an exit code that is not 0.
+    /// Starts the daemon as `prepare` wants it. Returns none if it is ready, else what it wrote to
+    /// standard error: it has to end with an exit code that is not 0.
     pub fn try_start(
         &mut self,
         prepare: impl FnOnce(&mut Command) -> anyhow::Result<()>,
@@ -50,13 +56,20 @@ impl World {
         let status = wait(&mut child)?;
         let text = std::fs::read(&log)?;
         let text =
-            String::from_utf8_lossy(text.get(usize::try_from(before)?..).unwrap_or_default()).into_owned();
+            String::from_utf8_lossy(text.get(usize::try_from(before)?..).unwrap_or_default())
+                .into_owned();
         // A fault at a named point.
         if status.signal() == Some(libc::SIGKILL) {
             return Ok(Some(text));
         }
-        ensure!(status.code().is_some_and(|code| code != 0), "rtd ended with {status}: {text}");
-        ensure!(!text.trim().is_empty() && !text.contains("panicked"), "rtd ended with {status}: {text}");
+        ensure!(
+            status.code().is_some_and(|code| code != 0),
+            "rtd ended with {status}: {text}"
+        );
+        ensure!(
+            !text.trim().is_empty() && !text.contains("panicked"),
+            "rtd ended with {status}: {text}"
+        );
         Ok(Some(text))
     }
 
@@ -83,14 +96,20 @@ impl World {
         let (winner, mut loser) = match ready[..] {
             [true, false] => (first, second),
             [false, true] => (second, first),
-            _ => bail!("of two daemons of the same name that start at once these are ready: {ready:?}"),
+            _ => bail!(
+                "of two daemons of the same name that start at once these are ready: {ready:?}"
+            ),
         };
         let status = wait(&mut loser)?;
-        ensure!(!status.success(), "the second of two daemons of the same name ended with {status}");
+        ensure!(
+            !status.success(),
+            "the second of two daemons of the same name ended with {status}"
+        );
         self.runs(winner, start_ns)
     }
 
-    /// Makes the polling lane's thread an ordinary one, which yields to all others. See [`POLLING_LANE`].
+    /// Makes the polling lane's thread an ordinary one, which yields to all others. See
+    /// [`POLLING_LANE`].
     fn tame_polling_lane(&self) -> anyhow::Result<()> {
         let tasks = format!("/proc/{}/task", self.daemon_pid()?);
         for task in std::fs::read_dir(tasks)?.flatten() {
@@ -98,8 +117,11 @@ impl World {
             if name.trim_end() == POLLING_LANE {
                 let tid = task.file_name().to_string_lossy().parse()?;
                 rtcore::sys::sched::make_ordinary(tid).map_err(std::io::Error::from)?;
-                // SAFETY: setpriority(2) has no memory effects; PRIO_PROCESS takes the id of a thread.
-                let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid.unsigned_abs(), POLLING_NICE) };
+                // SAFETY: setpriority(2) has no memory effects; PRIO_PROCESS takes the id of a
+                // thread.
+                let set = unsafe {
+                    libc::setpriority(libc::PRIO_PROCESS, tid.unsigned_abs(), POLLING_NICE)
+                };
                 ensure!(set == 0, "setpriority: {}", std::io::Error::last_os_error());
                 return Ok(());
             }
@@ -110,7 +132,11 @@ impl World {
     /// Starts the daemon, and kills it before its `calls`-th system call or when it is ready.
     pub fn abort_start(&mut self, calls: u64) -> anyhow::Result<()> {
         let mut command = self.command("rtd");
-        command.arg("run").arg(self.root.join("rtd.toml")).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("run")
+            .arg(self.root.join("rtd.toml"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().context("cannot start rtd")?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         let killer = Killer::at_call(pid, calls)?;
@@ -121,7 +147,8 @@ impl World {
         Ok(())
     }
 
-    /// Writes another configuration, for the next start: lanes of other priorities, routes of other capacities.
+    /// Writes another configuration, for the next start: lanes of other priorities, routes of other
+    /// capacities.
     pub fn change_configuration(&mut self) -> anyhow::Result<()> {
         self.changes += 1;
         self.config = plan::config(&self.streams, self.cpu, self.other_cpu, self.changes);
@@ -144,9 +171,18 @@ impl World {
         let status = wait(&mut child).context("rtd does not end")?;
         self.ended_with_copy = std::mem::take(&mut self.page_is_copy);
         let (gone_ns, begun) = (now_ns(), self.begun());
-        self.restart = Some(Restart { end_ns, gone_ns, begun, start_ns: 0, ready_ns: 0 });
+        self.restart = Some(Restart {
+            end_ns,
+            gone_ns,
+            begun,
+            start_ns: 0,
+            ready_ns: 0,
+        });
         self.books.close()?;
-        ensure!(signal != Signal::SIGTERM || status.success(), "rtd ended with {status}");
+        ensure!(
+            signal != Signal::SIGTERM || status.success(),
+            "rtd ended with {status}"
+        );
         Ok(status)
     }
 
@@ -168,7 +204,11 @@ impl World {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        child.stdin.take().context("no standard input")?.write_all(self.config.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("no standard input")?
+            .write_all(self.config.as_bytes())?;
         let status = wait(&mut child)?;
         ensure!(!status.success(), "a second rtd of the same name ran");
         Ok(())
@@ -189,7 +229,10 @@ fn is_ready(child: &mut Child) -> anyhow::Result<bool> {
         Err(_) => {
             let _ = child.kill();
             let _ = child.wait();
-            bail!("rtd is neither ready nor does it end within {} s", PATIENCE.as_secs())
+            bail!(
+                "rtd is neither ready nor does it end within {} s",
+                PATIENCE.as_secs()
+            )
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A configuration: the way of `rtd check` from its text to what it prints, on machines that are made up.
+//! A configuration: the way of `rtd check` from its text to what it prints, on machines that are
+//! made up.
 
 use rtcore::sys::limits::Limit;
 use rtd::config::command::{CheckArgs, EXIT_REFUSED, EXIT_RUNS, Output, check_text};
@@ -7,37 +8,66 @@ use rtd::config::{CheckOptions, Machine, check_with, schema};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Diagnostics have a place and a fix; a plan comes out only without errors, and keeps its promises.
+/// Diagnostics have a place and a fix; a plan comes out only without errors, and keeps its
+/// promises.
 pub fn play(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    for machine in
-        [machine(), Machine { known: machine().known, cobalt: machine().cobalt, ..Machine::unknown() }]
-    {
-        let options = CheckOptions { allow_degraded: true, ..CheckOptions::default() };
+    for machine in [
+        machine(),
+        Machine {
+            known: machine().known,
+            cobalt: machine().cobalt,
+            ..Machine::unknown()
+        },
+    ] {
+        let options = CheckOptions {
+            allow_degraded: true,
+            ..CheckOptions::default()
+        };
         let checked = check_with("fuzz.toml", &text, &machine, options);
         for diagnostic in &checked.diagnostics {
             assert!(!diagnostic.to_string().contains('\x1b'), "{diagnostic}");
-            assert!(diagnostic.line >= 1 && diagnostic.column >= 1 && diagnostic.length >= 1, "{diagnostic}");
-            assert!(!diagnostic.message.is_empty() && !diagnostic.fix.is_empty(), "{diagnostic}");
+            assert!(
+                diagnostic.line >= 1 && diagnostic.column >= 1 && diagnostic.length >= 1,
+                "{diagnostic}"
+            );
+            assert!(
+                !diagnostic.message.is_empty() && !diagnostic.fix.is_empty(),
+                "{diagnostic}"
+            );
         }
-        let refused = checked.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
+        let refused = checked
+            .diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.is_error());
         assert_eq!(checked.plan.is_none(), refused);
         if let Some(plan) = &checked.plan {
             assert_eq!(plan.broken_invariant(), None);
         }
         for output in [Output::Summary, Output::Json, Output::Svg] {
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let args = CheckArgs { output, options, columns: Some(40) };
+            let args = CheckArgs {
+                output,
+                options,
+                columns: Some(40),
+            };
             let code = check_text("fuzz.toml", &text, args, &machine, &mut out, &mut err);
             assert_eq!(code, if refused { EXIT_REFUSED } else { EXIT_RUNS });
-            assert!(output != Output::Json || serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+            assert!(
+                output != Output::Json || serde_json::from_slice::<serde_json::Value>(&out).is_ok()
+            );
         }
     }
 }
 
 /// Four CPUs, CPU 3 isolated, CPU 2 not allowed, and the usual limits with no privilege.
 fn machine() -> Machine {
-    let limit = |value: u64| Some(Limit { soft: Some(value), hard: Some(value) });
+    let limit = |value: u64| {
+        Some(Limit {
+            soft: Some(value),
+            hard: Some(value),
+        })
+    };
     Machine {
         cpus_existing: Some(vec![0, 1, 2, 3]),
         cpus_allowed: Some(vec![0, 1, 3]),
@@ -81,10 +111,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
 /// Keys and values of the schema, and what TOML consists of.
 pub fn words() -> Vec<Vec<u8>> {
     let schema = schema::json();
-    let mut words = super::words_of([schema.as_str(), include_str!("../../../../configs/examples.toml")]);
+    let mut words = super::words_of([
+        schema.as_str(),
+        include_str!("../../../../configs/examples.toml"),
+    ]);
     let toml = [
-        "[[", "]]", "[", "]", " = ", "\"", "'", "\"\"\"", "\n", "#", "{", "}", ",", ".", "1e9", "0x",
-        "\\u0000",
+        "[[", "]]", "[", "]", " = ", "\"", "'", "\"\"\"", "\n", "#", "{", "}", ",", ".", "1e9",
+        "0x", "\\u0000",
     ];
     words.extend(toml.map(|word| word.as_bytes().to_vec()));
     words.extend(

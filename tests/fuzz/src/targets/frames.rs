@@ -1,4 +1,5 @@
-//! Bytes as frames of the control socket, in both directions: what is accepted is, encoded again, the same bytes.
+//! Bytes as frames of the control socket, in both directions: what is accepted is, encoded again,
+//! the same bytes.
 
 use rtcore::wire::{Answer, FRAME_BYTES, Frame, Notice, Request, VERSION};
 

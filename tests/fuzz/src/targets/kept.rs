@@ -8,7 +8,9 @@ const SCOPE: &str = "boot 0 pid:[1]";
 /// What is accepted is, written and read again, the same.
 pub fn play(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let Ok(once) = kept_rewritten(&text, SCOPE) else { return };
+    let Ok(once) = kept_rewritten(&text, SCOPE) else {
+        return;
+    };
     let twice = kept_rewritten(&once, SCOPE).expect("it was accepted before");
     assert_eq!(once.lines().count(), twice.lines().count(), "{once}{twice}");
 }
@@ -23,8 +25,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
 
 /// What it consists of.
 pub fn words() -> Vec<Vec<u8>> {
-    let mut words =
-        super::words_of([SCOPE, "rtd registrations 1 registration session arm 4294967296 -1 . ,"]);
+    let mut words = super::words_of([
+        SCOPE,
+        "rtd registrations 1 registration session arm 4294967296 -1 . ,",
+    ]);
     words.push(b"\nsession x 1 1 1 0 0 0 . /x\n".to_vec());
     words
 }

@@ -1,14 +1,15 @@
-//! Bytes as the deeds of a hostile peer: it writes what it likes, when it likes, into the memory that it may write,
-//! and our end of the ring goes on with its work in between.
+//! Bytes as the deeds of a hostile peer: it writes what it likes, when it likes, into the memory
+//! that it may write, and our end of the ring goes on with its work in between.
 //!
-//! Checked after each step: our end says what can be or that the other one lies; what it says is bounded by the ring;
-//! and a ring of two honest ends that shares the page of bells loses nothing. A panic, an endless loop or (under
-//! AddressSanitizer) a byte outside the mappings is the failure. When our end calls the ring corrupt, the next one is
-//! put over the same memory, as it lies there.
+//! Checked after each step: our end says what can be or that the other one lies; what it says is
+//! bounded by the ring; and a ring of two honest ends that shares the page of bells loses nothing.
+//! A panic, an endless loop or (under AddressSanitizer) a byte outside the mappings is the failure.
+//! When our end calls the ring corrupt, the next one is put over the same memory, as it lies there.
 
 use rtcore::message::{Meta, Origin};
 use rtcore::ring::{
-    Bells, Consumer, Corrupt, Doorbell, Envelope, Geometry, Kind, Producer, PushError, Shared, Side, Watch,
+    Bells, Consumer, Corrupt, Doorbell, Envelope, Geometry, Kind, Producer, PushError, Shared,
+    Side, Watch,
 };
 use rtcore::sys::memfd::{Map, Memory};
 use std::os::fd::AsFd;
@@ -25,7 +26,9 @@ pub fn play(bytes: &[u8]) {
     let mut input = Input(bytes);
     let slots = 1 << (input.byte() % 4);
     let payload_bytes = [0, 8, 20, 64, 100, 4096][usize::from(input.byte() % 6)];
-    let Some(geometry) = Geometry::new(slots, payload_bytes) else { return };
+    let Some(geometry) = Geometry::new(slots, payload_bytes) else {
+        return;
+    };
     let page = Memory::new("bells", Bells::BYTES).unwrap();
     let bells = Bells::shared(page.map_writable().unwrap()).unwrap();
     let mut honest = Honest::new(geometry, &bells);
@@ -83,8 +86,16 @@ fn word(map: &Map, at: usize) -> &AtomicU64 {
 }
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, ..Meta::default() };
-    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        ..Meta::default()
+    };
+    Envelope {
+        meta,
+        origin: Origin::UNKNOWN,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 /// Our end receives; the peer writes the producer's memory and the bells.
@@ -123,7 +134,8 @@ impl Receiving {
         let slots = u64::from(self.geometry.slots());
         let next = self.consumer.head().wrapping_add(self.taken);
         match step % 12 {
-            0 => word(&self.theirs, input.below(usize::MAX)).store(input.number(next), Ordering::SeqCst),
+            0 => word(&self.theirs, input.below(usize::MAX))
+                .store(input.number(next), Ordering::SeqCst),
             1 => word(&self.theirs, 0).store(input.number(next), Ordering::SeqCst),
             2 => self.forge(input),
             3 => word(&self.page, input.below(512)).store(input.number(0), Ordering::SeqCst),
@@ -139,7 +151,8 @@ impl Receiving {
             },
             9 => {
                 self.consumer.set_bell(input.byte().into());
-                self.consumer.arm([Doorbell::Bell, Doorbell::EventFd, Doorbell::Signal][input.below(3)]);
+                self.consumer
+                    .arm([Doorbell::Bell, Doorbell::EventFd, Doorbell::Signal][input.below(3)]);
                 self.consumer.disarm();
             }
             10 => {
@@ -160,10 +173,15 @@ impl Receiving {
     fn forge(&self, input: &mut Input<'_>) {
         let tail = word(&self.theirs, 0).load(Ordering::SeqCst);
         let stride = (64 + self.geometry.payload_bytes() as usize).next_multiple_of(64) / 8;
-        let slot = usize::try_from(tail % u64::from(self.geometry.slots())).unwrap() * stride + SLOTS_WORD;
+        let slot =
+            usize::try_from(tail % u64::from(self.geometry.slots())).unwrap() * stride + SLOTS_WORD;
         word(&self.theirs, slot).store(tail.wrapping_mul(2).wrapping_add(2), Ordering::SeqCst);
         let len = u64::from(self.geometry.payload_bytes());
-        let len = if input.byte() < 200 { len } else { input.number(len) };
+        let len = if input.byte() < 200 {
+            len
+        } else {
+            input.number(len)
+        };
         word(&self.theirs, slot + 1).store(len, Ordering::SeqCst);
         for at in 2..ENVELOPE_WORDS {
             word(&self.theirs, slot + at).store(input.byte().into(), Ordering::SeqCst);
@@ -172,7 +190,11 @@ impl Receiving {
     }
 
     fn take(&mut self, input: &mut Input<'_>) {
-        let room = if input.byte() < 200 { self.buffer.len() } else { input.below(self.buffer.len() + 1) };
+        let room = if input.byte() < 200 {
+            self.buffer.len()
+        } else {
+            input.below(self.buffer.len() + 1)
+        };
         match self.consumer.take(&mut self.buffer[..room]) {
             Ok(Some(envelope)) => {
                 assert!(envelope.len <= self.geometry.payload_bytes());
@@ -250,7 +272,8 @@ impl Sending {
     fn step(&mut self, step: u8, input: &mut Input<'_>) {
         let (slots, tail) = (u64::from(self.geometry.slots()), self.producer.tail());
         match step % 12 {
-            0 => word(&self.theirs, input.below(usize::MAX)).store(input.number(tail), Ordering::SeqCst),
+            0 => word(&self.theirs, input.below(usize::MAX))
+                .store(input.number(tail), Ordering::SeqCst),
             1 => word(&self.theirs, 0).store(input.number(tail), Ordering::SeqCst),
             2 => word(&self.theirs, 8).store(input.number(0), Ordering::SeqCst),
             3 => word(&self.page, input.below(512)).store(input.number(0), Ordering::SeqCst),
@@ -282,7 +305,10 @@ impl Sending {
         let len = input.below(self.payload.len() + 1);
         match self.producer.push(&envelope(tail), &self.payload[..len]) {
             Ok(_) => assert!(len <= max as usize && self.producer.tail() == tail.wrapping_add(1)),
-            Err(PushError::TooLarge { len: said, max: bound }) => {
+            Err(PushError::TooLarge {
+                len: said,
+                max: bound,
+            }) => {
                 assert!(len > max as usize && (said, bound) == (len, max));
             }
             Err(PushError::Full) => assert_eq!(self.producer.tail(), tail),
@@ -316,14 +342,22 @@ impl Sending {
     /// What the peer left goes into another ring.
     fn move_on(&mut self, input: &mut Input<'_>) {
         let (cursor, tail) = (self.producer.recovery_cursor(), self.producer.tail());
-        let from = if input.byte() < 200 { cursor.taken(tail) } else { input.number(tail) };
+        let from = if input.byte() < 200 {
+            cursor.taken(tail)
+        } else {
+            input.number(tail)
+        };
         let (mut next, mut reader) = rtcore::ring::local(self.geometry);
         let moved = cursor.move_to(from, tail, &mut next).moved;
         assert!(moved <= u64::from(self.geometry.slots()));
         let mut buffer = vec![0; self.geometry.payload_bytes() as usize];
         for _ in 0..moved {
             let got = reader.take(&mut buffer).unwrap().unwrap();
-            assert!(buffer[..got.len as usize].iter().all(|byte| matches!(byte, 0x5a | 0xa5)));
+            assert!(
+                buffer[..got.len as usize]
+                    .iter()
+                    .all(|byte| matches!(byte, 0x5a | 0xa5))
+            );
         }
         assert_eq!(reader.take(&mut buffer), Ok(None));
     }
@@ -344,8 +378,15 @@ struct Honest {
 impl Honest {
     fn new(geometry: Geometry, bells: &Bells) -> Honest {
         let ring = Shared::create("honest", geometry).unwrap();
-        let (producer, consumer) = (ring.producer(bells, 3).unwrap(), ring.consumer(bells, 2).unwrap());
-        Honest { producer, consumer, count: 0 }
+        let (producer, consumer) = (
+            ring.producer(bells, 3).unwrap(),
+            ring.consumer(bells, 2).unwrap(),
+        );
+        Honest {
+            producer,
+            consumer,
+            count: 0,
+        }
     }
 
     fn step(&mut self) {
@@ -353,10 +394,17 @@ impl Honest {
         let payload = [self.count.to_ne_bytes()[0]; 4096];
         let payload = &payload[..self.producer.geometry().payload_bytes() as usize];
         self.consumer.arm(Doorbell::Signal);
-        assert_eq!(self.producer.push(&envelope(self.count), payload), Ok(true), "rung for");
+        assert_eq!(
+            self.producer.push(&envelope(self.count), payload),
+            Ok(true),
+            "rung for"
+        );
         let mut buffer = [0; 4096];
         let got = self.consumer.take(&mut buffer).unwrap().unwrap();
-        assert_eq!((got.meta.sequence, &buffer[..got.len as usize]), (self.count, payload));
+        assert_eq!(
+            (got.meta.sequence, &buffer[..got.len as usize]),
+            (self.count, payload)
+        );
         assert_eq!(self.consumer.take(&mut buffer), Ok(None));
         self.consumer.disarm();
         self.consumer.release();

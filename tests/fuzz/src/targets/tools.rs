@@ -14,16 +14,28 @@ pub fn play(bytes: &[u8]) {
     for columns in [None, Some(80), Some(1)] {
         printable(&listing(&read, columns));
     }
-    let reasons = StatsArgs { reasons: true, ..StatsArgs::default() };
+    let reasons = StatsArgs {
+        reasons: true,
+        ..StatsArgs::default()
+    };
     printable(&totals(&read, &reasons).expect("nothing is selected"));
-    let json = StatsArgs { json: true, ..StatsArgs::default() };
+    let json = StatsArgs {
+        json: true,
+        ..StatsArgs::default()
+    };
     let text = totals(&read, &json).expect("nothing is selected");
-    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&text).is_ok(),
+        "{text}"
+    );
     drop(LastLife::of(&read, plan()));
 }
 
 fn printable(text: &str) {
-    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    assert!(
+        !text.chars().any(|c| c.is_control() && c != '\n'),
+        "{text:?}"
+    );
 }
 
 /// A configuration with a route that the page also has.

@@ -17,7 +17,10 @@ fn unbound(skin: &dyn Skin) -> Ending {
         ("clock_nanosleep", skin.sleep(Duration::ZERO, false)),
         ("sigqueue", skin.signal(me(), 40, 0)),
         ("mq_open", skin.create_queue(&name, 1, 1, true).map(drop)),
-        ("sigtimedwait", skin.wait_within(&[40], Duration::ZERO).map(drop)),
+        (
+            "sigtimedwait",
+            skin.wait_within(&[40], Duration::ZERO).map(drop),
+        ),
     ];
     let mut seen = None;
     for (call, result) in tried {
@@ -29,7 +32,12 @@ fn unbound(skin: &dyn Skin) -> Ending {
                     Errno(libc::ENOSYS)
                 )));
             }
-            other => return Err(broken(format!("{call}: {other:?}, not {}", Errno(libc::EPERM)))),
+            other => {
+                return Err(broken(format!(
+                    "{call}: {other:?}, not {}",
+                    Errno(libc::EPERM)
+                )));
+            }
         }
     }
     Ok(seen.map(|errno| errno.to_string()).unwrap_or_default())

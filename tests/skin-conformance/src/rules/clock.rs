@@ -25,19 +25,25 @@ fn forward(skin: &dyn Skin) -> Ending {
     Ok(String::new())
 }
 
-/// Both are legal: it depends on the kernel (README of the bindings). What it is belongs into the report.
+/// Both are legal: it depends on the kernel (README of the bindings). What it is belongs into the
+/// report.
 fn same_clock(skin: &dyn Skin) -> Ending {
     // SAFETY: ours to write.
     let linux = unsafe {
         let mut now: libc::timespec = std::mem::zeroed();
         libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now);
-        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+        Duration::new(
+            now.tv_sec.unsigned_abs(),
+            u32::try_from(now.tv_nsec).unwrap_or(0),
+        )
     };
     let own = skin.now(Clock::Monotonic)?;
     if own.abs_diff(linux) < Duration::from_millis(10) {
         return Ok("it is".to_owned());
     }
-    Ok(format!("it is not: {own:?}, Linux has {linux:?}; compare times of one world only"))
+    Ok(format!(
+        "it is not: {own:?}, Linux has {linux:?}; compare times of one world only"
+    ))
 }
 
 fn relative(skin: &dyn Skin) -> Ending {
@@ -50,14 +56,22 @@ fn absolute(skin: &dyn Skin) -> Ending {
     let at = skin.now(Clock::Monotonic)? + A_WHILE;
     skin.sleep(at, true)?;
     let now = skin.now(Clock::Monotonic)?;
-    if now < at { Err(broken(format!("{:?} early", at - now))) } else { Ok(format!("{:?} late", now - at)) }
+    if now < at {
+        Err(broken(format!("{:?} early", at - now)))
+    } else {
+        Ok(format!("{:?} late", now - at))
+    }
 }
 
 fn past(skin: &dyn Skin) -> Ending {
     let start = skin.now(Clock::Monotonic)?;
     skin.sleep(start.saturating_sub(A_WHILE), true)?;
     let took = skin.now(Clock::Monotonic)? - start;
-    if took > A_WHILE { Err(broken(format!("took {took:?}"))) } else { Ok(String::new()) }
+    if took > A_WHILE {
+        Err(broken(format!("took {took:?}")))
+    } else {
+        Ok(String::new())
+    }
 }
 
 fn ended(skin: &dyn Skin) -> Ending {

@@ -29,7 +29,6 @@ use crate::skin::{Ending, Skin};
 pub struct Rule<S: ?Sized + 'static = dyn Skin> {
     /// Subject and sentence.
     pub name: &'static str,
-    /// The check.
     pub check: fn(&'static S) -> Ending,
 }
 
@@ -62,5 +61,9 @@ pub fn rules() -> Vec<Rule> {
         mq_time::RULES,
         sem::RULES,
     ];
-    groups.concat().into_iter().chain(process::RULES.iter().copied()).collect()
+    groups
+        .concat()
+        .into_iter()
+        .chain(process::RULES.iter().copied())
+        .collect()
 }

@@ -27,7 +27,11 @@ fn in_order(skin: &dyn Skin) -> Ending {
         queue.send(message, priority)?;
     }
     for (message, priority) in [(b"c1", 9), (b"c2", 9), (b"b1", 5), (b"a1", 1), (b"a2", 1)] {
-        same("message and priority", queue.receive()?, (message.to_vec(), priority))?;
+        same(
+            "message and priority",
+            queue.receive()?,
+            (message.to_vec(), priority),
+        )?;
     }
     Ok(String::new())
 }
@@ -47,13 +51,21 @@ fn empty(skin: &dyn Skin) -> Ending {
 fn too_long(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 2, 8, true)?;
     queue.send(&[0; 8], 0)?;
-    refused("nine bytes of eight", queue.send(&[0; 9], 0), libc::EMSGSIZE)
+    refused(
+        "nine bytes of eight",
+        queue.send(&[0; 9], 0),
+        libc::EMSGSIZE,
+    )
 }
 
 fn too_short(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 2, 8, true)?;
     queue.send(b"1", 0)?;
-    let refusal = refused("seven bytes for eight", skin.receive(queue.mqd, &mut [0; 7]), libc::EMSGSIZE)?;
+    let refusal = refused(
+        "seven bytes for eight",
+        skin.receive(queue.mqd, &mut [0; 7]),
+        libc::EMSGSIZE,
+    )?;
     queue.receive()?;
     Ok(refusal)
 }
@@ -68,26 +80,54 @@ fn zero_bytes(skin: &dyn Skin) -> Ending {
 fn attributes(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 5, 48, true)?;
     queue.send(b"1", 0)?;
-    same("attributes", skin.attributes(queue.mqd)?, Attributes { maxmsg: 5, msgsize: 48, curmsgs: 1 })?;
+    same(
+        "attributes",
+        skin.attributes(queue.mqd)?,
+        Attributes {
+            maxmsg: 5,
+            msgsize: 48,
+            curmsgs: 1,
+        },
+    )?;
     Ok(String::new())
 }
 
 fn exists(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 1, 8, true)?;
-    refused("a second one of the name", skin.create_queue(&queue.name, 1, 8, true), libc::EEXIST)
+    refused(
+        "a second one of the name",
+        skin.create_queue(&queue.name, 1, 8, true),
+        libc::EEXIST,
+    )
 }
 
 fn absent(skin: &dyn Skin) -> Ending {
-    refused("mq_open", skin.open_queue(&fresh_name(), true), libc::ENOENT)?;
+    refused(
+        "mq_open",
+        skin.open_queue(&fresh_name(), true),
+        libc::ENOENT,
+    )?;
     let queue = Queue::create(skin, 1, 8, true)?;
     skin.unlink_queue(&queue.name)?;
-    refused("mq_open after mq_unlink", skin.open_queue(&queue.name, true), libc::ENOENT)?;
-    refused("mq_unlink after mq_unlink", skin.unlink_queue(&queue.name), libc::ENOENT)
+    refused(
+        "mq_open after mq_unlink",
+        skin.open_queue(&queue.name, true),
+        libc::ENOENT,
+    )?;
+    refused(
+        "mq_unlink after mq_unlink",
+        skin.unlink_queue(&queue.name),
+        libc::ENOENT,
+    )
 }
 
 fn long_name(skin: &dyn Skin) -> Ending {
     let name = std::ffi::CString::new(format!("/{}", "n".repeat(300))).map_err(broken)?;
-    let refusal = refused("mq_open", skin.create_queue(&name, 1, 8, true), libc::ENAMETOOLONG);
+    let refusal = refused(
+        "mq_open",
+        skin.create_queue(&name, 1, 8, true),
+        libc::ENAMETOOLONG,
+    );
     let _ = skin.unlink_queue(&name);
     refusal
 }
@@ -104,30 +144,56 @@ fn survives(skin: &dyn Skin) -> Ending {
     let second = skin.open_queue(&queue.name, true)?;
     skin.send(second, b"kept", 2)?;
     skin.close_queue(second)?;
-    same("message and priority", queue.receive()?, (b"kept".to_vec(), 2))?;
+    same(
+        "message and priority",
+        queue.receive()?,
+        (b"kept".to_vec(), 2),
+    )?;
     Ok(String::new())
 }
 
 fn polls(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 1, 8, true)?;
     queue.send(b"1", 0)?;
-    let mut asked = libc::pollfd { fd: queue.mqd, events: libc::POLLIN, revents: 0 };
+    let mut asked = libc::pollfd {
+        fd: queue.mqd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: one entry, ours to write; it does not wait.
     unsafe { libc::poll(&raw mut asked, 1, 0) };
-    let wanted = if skin.facts().pollable_mq { libc::POLLIN } else { libc::POLLERR };
+    let wanted = if skin.facts().pollable_mq {
+        libc::POLLIN
+    } else {
+        libc::POLLERR
+    };
     if asked.revents & wanted == 0 {
         return Err(broken(format!(
             "revents {:#x} for a queue that is not empty, not {wanted:#x}",
             asked.revents
         )));
     }
-    Ok(if wanted == libc::POLLIN { "it can" } else { "it cannot: POLLERR" }.to_owned())
+    Ok(if wanted == libc::POLLIN {
+        "it can"
+    } else {
+        "it cannot: POLLERR"
+    }
+    .to_owned())
 }
 
 fn apart(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 1, 8, true)?;
-    same("Linux has it", linux_has_queue(&queue.name), skin.facts().shared_namespace)?;
-    Ok(if skin.facts().shared_namespace { "they are" } else { "they are not" }.to_owned())
+    same(
+        "Linux has it",
+        linux_has_queue(&queue.name),
+        skin.facts().shared_namespace,
+    )?;
+    Ok(if skin.facts().shared_namespace {
+        "they are"
+    } else {
+        "they are not"
+    }
+    .to_owned())
 }
 
 fn notify(skin: &dyn Skin) -> Ending {
@@ -139,7 +205,15 @@ fn notify(skin: &dyn Skin) -> Ending {
     queue.send(b"1", 0)?;
     queue.send(b"2", 0)?;
     let got = skin.wait_within(&[SECOND], A_WHILE)?;
-    same("si_code and value", (got.code, got.value), (libc::SI_MESGQ, 7))?;
-    refused("a second signal", skin.wait_within(&[SECOND], std::time::Duration::ZERO), libc::EAGAIN)?;
+    same(
+        "si_code and value",
+        (got.code, got.value),
+        (libc::SI_MESGQ, 7),
+    )?;
+    refused(
+        "a second signal",
+        skin.wait_within(&[SECOND], std::time::Duration::ZERO),
+        libc::EAGAIN,
+    )?;
     Ok(String::new())
 }

@@ -16,8 +16,13 @@ rules! {
 fn receive_times_out(skin: &dyn Skin) -> Ending {
     let queue = Queue::create(skin, 1, 8, false)?;
     let at = in_a_while(skin)?;
-    let (got, late) = not_early(skin, A_WHILE, || skin.receive_until(queue.mqd, &mut [0; 8], at))?;
-    Ok(format!("{}, {late}", refused("mq_timedreceive", got, libc::ETIMEDOUT)?))
+    let (got, late) = not_early(skin, A_WHILE, || {
+        skin.receive_until(queue.mqd, &mut [0; 8], at)
+    })?;
+    Ok(format!(
+        "{}, {late}",
+        refused("mq_timedreceive", got, libc::ETIMEDOUT)?
+    ))
 }
 
 fn send_times_out(skin: &dyn Skin) -> Ending {
@@ -25,7 +30,10 @@ fn send_times_out(skin: &dyn Skin) -> Ending {
     queue.send(b"1", 0)?;
     let at = in_a_while(skin)?;
     let (sent, late) = not_early(skin, A_WHILE, || skin.send_until(queue.mqd, b"2", at))?;
-    Ok(format!("{}, {late}", refused("mq_timedsend", sent, libc::ETIMEDOUT)?))
+    Ok(format!(
+        "{}, {late}",
+        refused("mq_timedsend", sent, libc::ETIMEDOUT)?
+    ))
 }
 
 fn in_time(skin: &dyn Skin) -> Ending {

@@ -18,10 +18,19 @@ fn reached(skin: &dyn Skin) -> Ending {
     let across = !skin.facts().shared_namespace;
     let queue = Queue::create(skin, 2, 64, true)?;
     other("queue", &queue.name)?;
-    same("message and priority", queue.receive()?, (b"from outside".to_vec(), 4))?;
-    // Linux queues a signal to a thread of another process by another call, which is not the skin's.
+    same(
+        "message and priority",
+        queue.receive()?,
+        (b"from outside".to_vec(), 4),
+    )?;
+    // Linux queues a signal to a thread of another process by another call, which is not the
+    // skin's.
     if across {
-        same("value", skin.wait_within(&[THIRD], Duration::ZERO)?.value, 77)?;
+        same(
+            "value",
+            skin.wait_within(&[THIRD], Duration::ZERO)?.value,
+            77,
+        )?;
     }
     Ok(String::new())
 }
@@ -52,7 +61,11 @@ fn other(part: &str, name: &CStr) -> Result<(), Stop> {
     command.args(std::env::args_os().skip(1)).env(TASK, task);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let status = command.status().map_err(broken)?;
-    if status.success() { Ok(()) } else { Err(broken(format!("the other process ended with {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(broken(format!("the other process ended with {status}")))
+    }
 }
 
 /// The other process's part; none where this process is not one. Called on its bound main thread.
@@ -63,7 +76,11 @@ pub fn peer(skin: &dyn Skin) -> Option<Result<(), Errno>> {
 
 fn do_peer(skin: &dyn Skin, task: &str) -> Result<(), Errno> {
     let invalid = Errno(libc::EINVAL);
-    let [part, tid, name] = task.splitn(3, ' ').collect::<Vec<_>>().try_into().map_err(|_| invalid)?;
+    let [part, tid, name] = task
+        .splitn(3, ' ')
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| invalid)?;
     let name = CString::new(name).map_err(|_| invalid)?;
     skin.promote(crate::run::PRIORITY)?;
     if part == "semaphore" {

@@ -29,7 +29,10 @@ unsafe impl Sync for Semaphore<'_> {}
 
 impl<'a> Semaphore<'a> {
     fn new(skin: &'a dyn Skin, value: u32) -> Result<Semaphore<'a>, Errno> {
-        let semaphore = Semaphore { skin, memory: Box::new(UnsafeCell::new(MaybeUninit::zeroed())) };
+        let semaphore = Semaphore {
+            skin,
+            memory: Box::new(UnsafeCell::new(MaybeUninit::zeroed())),
+        };
         skin.init_semaphore(semaphore.raw(), value)?;
         Ok(semaphore)
     }
@@ -55,14 +58,21 @@ fn counts(skin: &dyn Skin) -> Ending {
     for _ in 0..3 {
         skin.take(semaphore.raw())?;
     }
-    refused("the fourth of three", semaphore.take_in_a_while(), libc::ETIMEDOUT)?;
+    refused(
+        "the fourth of three",
+        semaphore.take_in_a_while(),
+        libc::ETIMEDOUT,
+    )?;
     Ok(String::new())
 }
 
 fn times_out(skin: &dyn Skin) -> Ending {
     let semaphore = Semaphore::new(skin, 0)?;
     let (taken, late) = not_early(skin, A_WHILE, || semaphore.take_in_a_while())?;
-    Ok(format!("{}, {late}", refused("sem_timedwait", taken, libc::ETIMEDOUT)?))
+    Ok(format!(
+        "{}, {late}",
+        refused("sem_timedwait", taken, libc::ETIMEDOUT)?
+    ))
 }
 
 fn in_time(skin: &dyn Skin) -> Ending {
@@ -101,24 +111,39 @@ fn named(skin: &dyn Skin) -> Ending {
     skin.take(first)?;
     skin.close_semaphore(second)?;
     skin.close_semaphore(first)?;
-    refused("sem_unlink after sem_unlink", skin.unlink_semaphore(&name), libc::ENOENT)?;
+    refused(
+        "sem_unlink after sem_unlink",
+        skin.unlink_semaphore(&name),
+        libc::ENOENT,
+    )?;
     Ok(String::new())
 }
 
 fn tried(skin: &dyn Skin) -> Ending {
     let semaphore = Semaphore::new(skin, 1)?;
     skin.try_take(semaphore.raw())?;
-    refused("the second of one", skin.try_take(semaphore.raw()), libc::EAGAIN)
+    refused(
+        "the second of one",
+        skin.try_take(semaphore.raw()),
+        libc::EAGAIN,
+    )
 }
 
 fn exclusive(skin: &dyn Skin) -> Ending {
     let name = fresh_name();
-    let absent = refused("opening none", skin.open_semaphore_as(&name, false), libc::ENOENT)?;
+    let absent = refused(
+        "opening none",
+        skin.open_semaphore_as(&name, false),
+        libc::ENOENT,
+    )?;
     let made = skin.open_semaphore_as(&name, true)?;
     let again = skin.open_semaphore_as(&name, true);
     skin.unlink_semaphore(&name)?;
     skin.close_semaphore(made)?;
-    Ok(format!("{absent}; {}", refused("making it again", again, libc::EEXIST)?))
+    Ok(format!(
+        "{absent}; {}",
+        refused("making it again", again, libc::EEXIST)?
+    ))
 }
 
 fn unlinked(skin: &dyn Skin) -> Ending {
@@ -128,7 +153,11 @@ fn unlinked(skin: &dyn Skin) -> Ending {
     let new = skin.open_semaphore_as(&name, true)?;
     skin.unlink_semaphore(&name)?;
     skin.post(old)?;
-    refused("one posted to the old one", skin.try_take(new), libc::EAGAIN)?;
+    refused(
+        "one posted to the old one",
+        skin.try_take(new),
+        libc::EAGAIN,
+    )?;
     skin.take(old)?;
     skin.close_semaphore(new)?;
     skin.close_semaphore(old)?;

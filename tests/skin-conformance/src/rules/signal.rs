@@ -46,7 +46,11 @@ fn lowest_first(skin: &dyn Skin) -> Ending {
 
 fn of_the_set(skin: &dyn Skin) -> Ending {
     skin.signal(me(), FIRST, 9)?;
-    refused("a wait for another number", skin.wait_within(&[SECOND], Duration::ZERO), libc::EAGAIN)?;
+    refused(
+        "a wait for another number",
+        skin.wait_within(&[SECOND], Duration::ZERO),
+        libc::EAGAIN,
+    )?;
     same("value", skin.wait(&[FIRST])?.value, 9)?;
     Ok(String::new())
 }
@@ -63,9 +67,18 @@ fn origin(skin: &dyn Skin) -> Ending {
         joined(sender)?;
         let thread = told.recv().map_err(broken)?;
         let process = std::process::id().cast_signed();
-        let wanted = if skin.facts().kernel_writes_origin { thread } else { process };
+        let wanted = if skin.facts().kernel_writes_origin {
+            thread
+        } else {
+            process
+        };
         same("si_pid", got.pid, wanted)?;
-        Ok(if wanted == thread { "the sending thread" } else { "as the sender wrote it" }.to_owned())
+        Ok(if wanted == thread {
+            "the sending thread"
+        } else {
+            "as the sender wrote it"
+        }
+        .to_owned())
     })
 }
 
@@ -76,7 +89,11 @@ fn number(skin: &dyn Skin) -> Ending {
 }
 
 fn none_there(skin: &dyn Skin) -> Ending {
-    refused("sigtimedwait", skin.wait_within(&[FIRST], Duration::ZERO), libc::EAGAIN)
+    refused(
+        "sigtimedwait",
+        skin.wait_within(&[FIRST], Duration::ZERO),
+        libc::EAGAIN,
+    )
 }
 
 fn times_out(skin: &dyn Skin) -> Ending {
@@ -108,7 +125,11 @@ fn pending(skin: &dyn Skin) -> Ending {
     let bits = skin.pending()?;
     skin.wait(&[FIRST])?;
     same("pending", bits & (1 << (FIRST - 1)) != 0, true)?;
-    same("pending afterwards", skin.pending()? & (1 << (FIRST - 1)), 0)?;
+    same(
+        "pending afterwards",
+        skin.pending()? & (1 << (FIRST - 1)),
+        0,
+    )?;
     Ok(String::new())
 }
 
@@ -131,7 +152,10 @@ fn take_linux_signal() {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, FIRST);
-        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const now);
     }
 }
@@ -139,15 +163,30 @@ fn take_linux_signal() {
 fn sibling(skin: &dyn Skin) -> Ending {
     let addressed = me();
     std::thread::scope(|scope| {
-        let waiting = beside(scope, skin, || Ok(skin.wait_within(&[FIRST], Duration::from_millis(500))));
+        let waiting = beside(scope, skin, || {
+            Ok(skin.wait_within(&[FIRST], Duration::from_millis(500)))
+        });
         // Nothing tells that it waits by now.
         skin.sleep(Duration::from_millis(100), false)?;
         skin.signal(addressed, FIRST, 3)?;
         let other: Result<Signal, _> = joined(waiting)?;
         let own = skin.wait_within(&[FIRST], Duration::ZERO);
-        same("arrived", usize::from(other.is_ok()) + usize::from(own.is_ok()), 1)?;
-        same("the waiting one got it", other.is_ok(), skin.facts().siblings_help)?;
-        Ok(if other.is_ok() { "it does" } else { "it does not" }.to_owned())
+        same(
+            "arrived",
+            usize::from(other.is_ok()) + usize::from(own.is_ok()),
+            1,
+        )?;
+        same(
+            "the waiting one got it",
+            other.is_ok(),
+            skin.facts().siblings_help,
+        )?;
+        Ok(if other.is_ok() {
+            "it does"
+        } else {
+            "it does not"
+        }
+        .to_owned())
     })
 }
 
@@ -157,6 +196,8 @@ fn by_pthread(skin: &dyn Skin) -> Ending {
         Some(sent) => sent?,
     }
     same("value", skin.wait(&[FIRST])?.value, 11)?;
-    let refusal = skin.signal_np(me(), 1000, 0).ok_or_else(|| broken("no longer exported"))?;
+    let refusal = skin
+        .signal_np(me(), 1000, 0)
+        .ok_or_else(|| broken("no longer exported"))?;
     refused("number 1000", refusal, libc::EINVAL)
 }

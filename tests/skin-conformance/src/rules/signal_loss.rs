@@ -15,7 +15,8 @@ rules! {
 
 fn thread_gone(skin: &dyn Skin) -> Ending {
     let gone = std::thread::scope(|scope| joined(beside(scope, skin, || Ok(me()))))?;
-    // Its number stays unused for a while; the thread has to be gone from the kernel's books, which nothing announces.
+    // Its number stays unused for a while; the thread has to be gone from the kernel's books, which
+    // nothing announces.
     let end = std::time::Instant::now() + Duration::from_secs(2);
     while linux_has_thread(gone) && std::time::Instant::now() < end {
         std::thread::yield_now();
@@ -36,7 +37,10 @@ fn thread_plain(skin: &dyn Skin) -> Ending {
             let _ = tell.send(me());
             let _ = ended.recv();
         });
-        let sent = told.recv().map(|plain| skin.signal(plain, FIRST, 0)).map_err(broken);
+        let sent = told
+            .recv()
+            .map(|plain| skin.signal(plain, FIRST, 0))
+            .map_err(broken);
         drop(end);
         if skin.facts().promotion_needed {
             return refused("a signal to it", sent?, libc::ESRCH);
@@ -54,11 +58,16 @@ fn coalesces(skin: &dyn Skin) -> Ending {
     skin.signal(me(), libc::SIGUSR1, 1)?;
     skin.signal(me(), libc::SIGUSR1, 2)?;
     skin.wait(&[libc::SIGUSR1])?;
-    refused("the second one", skin.wait_within(&[libc::SIGUSR1], Duration::ZERO), libc::EAGAIN)?;
+    refused(
+        "the second one",
+        skin.wait_within(&[libc::SIGUSR1], Duration::ZERO),
+        libc::EAGAIN,
+    )?;
     Ok(String::new())
 }
 
-/// Sends so many to the calling thread and takes what arrived: accepted, delivered, and the error that ended it.
+/// Sends so many to the calling thread and takes what arrived: accepted, delivered, and the error
+/// that ended it.
 fn flood(skin: &dyn Skin, count: usize) -> Result<(usize, usize, Option<Errno>), Stop> {
     let (mut accepted, mut error) = (0, None);
     for value in 0..count {
@@ -83,7 +92,11 @@ fn overflow(skin: &dyn Skin) -> Ending {
         let _limit = PendingLimit::set(16)?;
         let (accepted, delivered, error) = flood(skin, 64)?;
         same("delivered of the accepted", delivered, accepted)?;
-        let errno = refused("the one past the limit", error.map_or(Ok(()), Err), libc::EAGAIN)?;
+        let errno = refused(
+            "the one past the limit",
+            error.map_or(Ok(()), Err),
+            libc::EAGAIN,
+        )?;
         return Ok(format!("{errno} after {accepted}"));
     }
     let sent = xenomai::SIGNAL_POOL + 72;

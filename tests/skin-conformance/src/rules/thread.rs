@@ -34,7 +34,9 @@ fn not_promoted(skin: &dyn Skin) -> Ending {
                 skin.relaxed(),
             )
         });
-        plain.join().map_err(|_| broken("a helping thread panicked"))
+        plain
+            .join()
+            .map_err(|_| broken("a helping thread panicked"))
     });
     let (sent, slept, waited, relaxed) = tried?;
     if !skin.facts().promotion_needed {
@@ -58,7 +60,11 @@ fn promoted_twice(skin: &dyn Skin) -> Ending {
         libc::pthread_getschedparam(libc::pthread_self(), &raw mut policy, &raw mut param);
         param.sched_priority
     };
-    same("what Linux has of it", (policy, priority), (libc::SCHED_FIFO, crate::run::PRIORITY + 1))?;
+    same(
+        "what Linux has of it",
+        (policy, priority),
+        (libc::SCHED_FIFO, crate::run::PRIORITY + 1),
+    )?;
     Ok(String::new())
 }
 

@@ -24,15 +24,29 @@ pub(super) fn skipped(why: impl Display) -> Stop {
 
 /// Both are the same, or the rule is broken.
 pub(super) fn same<T: PartialEq + Debug>(what: &str, got: T, wanted: T) -> Result<(), Stop> {
-    if got == wanted { Ok(()) } else { Err(broken(format!("{what}: {got:?}, not {wanted:?}"))) }
+    if got == wanted {
+        Ok(())
+    } else {
+        Err(broken(format!("{what}: {got:?}, not {wanted:?}")))
+    }
 }
 
 /// The call failed with this error, which is what there is to tell.
-pub(super) fn refused<T: Debug>(what: &str, got: Result<T, Errno>, wanted: i32) -> Result<String, Stop> {
+pub(super) fn refused<T: Debug>(
+    what: &str,
+    got: Result<T, Errno>,
+    wanted: i32,
+) -> Result<String, Stop> {
     match got {
         Err(errno) if errno.0 == wanted => Ok(errno.to_string()),
-        Err(errno) => Err(broken(format!("{what}: {errno}; expected {}", Errno(wanted)))),
-        Ok(value) => Err(broken(format!("{what} succeeded with {value:?}; expected {}", Errno(wanted)))),
+        Err(errno) => Err(broken(format!(
+            "{what}: {errno}; expected {}",
+            Errno(wanted)
+        ))),
+        Ok(value) => Err(broken(format!(
+            "{what} succeeded with {value:?}; expected {}",
+            Errno(wanted)
+        ))),
     }
 }
 
@@ -46,7 +60,9 @@ pub(super) fn not_early<T>(
     let result = call();
     let took = skin.now(Clock::Monotonic)?.saturating_sub(start);
     if took < time {
-        return Err(broken(format!("returned after {took:?}, {time:?} were asked for")));
+        return Err(broken(format!(
+            "returned after {took:?}, {time:?} were asked for"
+        )));
     }
     Ok((result, format!("{:?} late", took.saturating_sub(time))))
 }
@@ -60,7 +76,8 @@ pub(super) fn in_a_while(skin: &dyn Skin) -> Result<Duration, Errno> {
 pub(super) fn fresh_name() -> CString {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    CString::new(format!("/skin-conformance.{}.{count}", std::process::id())).expect("has no zero in it")
+    CString::new(format!("/skin-conformance.{}.{count}", std::process::id()))
+        .expect("has no zero in it")
 }
 
 /// A queue that goes with its owner.
@@ -102,7 +119,8 @@ impl Drop for Queue<'_> {
     }
 }
 
-/// Runs a helper on a promoted thread of its own, beside this one. It says how it ended where it is joined.
+/// Runs a helper on a promoted thread of its own, beside this one. It says how it ended where it is
+/// joined.
 pub(super) fn beside<'scope, T: Send + 'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     skin: &'scope dyn Skin,
@@ -115,11 +133,16 @@ pub(super) fn beside<'scope, T: Send + 'scope>(
 }
 
 /// What a helper ended with.
-pub(super) fn joined<T>(handle: std::thread::ScopedJoinHandle<'_, Result<T, Stop>>) -> Result<T, Stop> {
-    handle.join().map_err(|_| broken("a helping thread panicked"))?
+pub(super) fn joined<T>(
+    handle: std::thread::ScopedJoinHandle<'_, Result<T, Stop>>,
+) -> Result<T, Stop> {
+    handle
+        .join()
+        .map_err(|_| broken("a helping thread panicked"))?
 }
 
-/// Has a blocking call interrupted by a Linux signal: sends SIGURG to the thread, again and again, until it came back.
+/// Has a blocking call interrupted by a Linux signal: sends SIGURG to the thread, again and again,
+/// until it came back.
 pub(super) fn interrupted<T: Debug + Send>(
     skin: &dyn Skin,
     call: impl FnOnce() -> Result<T, Errno> + Send,
@@ -194,14 +217,24 @@ pub(super) struct PendingLimit(libc::rlimit);
 
 impl PendingLimit {
     pub(super) fn set(soft: libc::rlim_t) -> Result<PendingLimit, Stop> {
-        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut old = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         // SAFETY: ours to write and to read.
         let rc = unsafe {
             libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut old);
-            let new = libc::rlimit { rlim_cur: soft.min(old.rlim_max), ..old };
+            let new = libc::rlimit {
+                rlim_cur: soft.min(old.rlim_max),
+                ..old
+            };
             libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const new)
         };
-        if rc < 0 { Err(skipped("RLIMIT_SIGPENDING cannot be lowered")) } else { Ok(PendingLimit(old)) }
+        if rc < 0 {
+            Err(skipped("RLIMIT_SIGPENDING cannot be lowered"))
+        } else {
+            Ok(PendingLimit(old))
+        }
     }
 }
 

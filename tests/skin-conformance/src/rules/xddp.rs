@@ -1,5 +1,5 @@
-//! Datagrams between a lane and a plain Linux program, by the table: the rule's thread has the port, and opens its device
-//! as such a program does.
+//! Datagrams between a lane and a plain Linux program, by the table: the rule's thread has the
+//! port, and opens its device as such a program does.
 
 use super::Rule;
 use super::table::{Table, failed, not_early, refused};
@@ -27,11 +27,26 @@ pub(super) const RULES: &[Rule<Skin>] = &[
         name: "xddp: what is written to the device is received, and a receive keeps its bound",
         check: in_time,
     },
-    Rule { name: "xddp: a full pool is EAGAIN at once, and holds what it was made for", check: full },
-    Rule { name: "xddp: a message of no bytes is refused", check: empty },
-    Rule { name: "xddp: a port is bound once", check: once },
-    Rule { name: "xddp: a receive that waits comes back when the program closes the device", check: closed },
-    Rule { name: "xddp: a Linux signal ends a receive that waits", check: ended },
+    Rule {
+        name: "xddp: a full pool is EAGAIN at once, and holds what it was made for",
+        check: full,
+    },
+    Rule {
+        name: "xddp: a message of no bytes is refused",
+        check: empty,
+    },
+    Rule {
+        name: "xddp: a port is bound once",
+        check: once,
+    },
+    Rule {
+        name: "xddp: a receive that waits comes back when the program closes the device",
+        check: closed,
+    },
+    Rule {
+        name: "xddp: a Linux signal ends a receive that waits",
+        check: ended,
+    },
 ];
 
 const MSGSIZE: usize = 100;
@@ -40,25 +55,42 @@ const PORTS: i16 = 32;
 
 /// A free port, bound, with the path of its device.
 fn bound(skin: Table) -> Result<(Port, PathBuf, i16), Stop> {
-    let Some(calls) = skin.xddp else { return Err(skipped("this skin has none")) };
+    let Some(calls) = skin.xddp else {
+        return Err(skipped("this skin has none"));
+    };
     if let Err(why) = (calls.probe)() {
         return Err(skipped(why));
     }
     // From above: what runs on the machine has low ones.
-    for port in (0..PORTS).rev().filter(|port| device(calls.devices, *port).exists()) {
-        let spec = PortSpec { port, label: None, pool_bytes: pool_bytes(4, MSGSIZE) };
+    for port in (0..PORTS)
+        .rev()
+        .filter(|port| device(calls.devices, *port).exists())
+    {
+        let spec = PortSpec {
+            port,
+            label: None,
+            pool_bytes: pool_bytes(4, MSGSIZE),
+        };
         if let Ok(open) = Port::open(calls, &spec) {
             return Ok((open, device(calls.devices, port), port));
         }
     }
-    Err(skipped(format!("no port of {} is free", calls.devices.display())))
+    Err(skipped(format!(
+        "no port of {} is free",
+        calls.devices.display()
+    )))
 }
 
-/// What a plain Linux program has open: the device; the stand-in's is a socket beside a file, which first answers `open`.
+/// What a plain Linux program has open: the device; the stand-in's is a socket beside a file, which
+/// first answers `open`.
 fn linux_side(device: &Path) -> Result<File, Stop> {
     let kind = device.metadata().map_err(broken)?.file_type();
     if kind.is_char_device() {
-        return File::options().read(true).write(true).open(device).map_err(broken);
+        return File::options()
+            .read(true)
+            .write(true)
+            .open(device)
+            .map_err(broken);
     }
     // SAFETY: plain data for which zero is a value.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -66,7 +98,10 @@ fn linux_side(device: &Path) -> Result<File, Stop> {
     let path = device.with_extension("sock");
     // The last byte stays zero.
     let room = address.sun_path.len() - 1;
-    for (to, byte) in address.sun_path[..room].iter_mut().zip(path.as_os_str().as_bytes()) {
+    for (to, byte) in address.sun_path[..room]
+        .iter_mut()
+        .zip(path.as_os_str().as_bytes())
+    {
         *to = libc::c_char::from_ne_bytes([*byte]);
     }
     let length = size_of_val(&address).try_into().map_err(broken)?;
@@ -98,7 +133,11 @@ fn out(skin: Table) -> Ending {
     port.send(b"it was opened").map_err(failed)?;
     let mut program = linux_side(&device)?;
     same("the first", read(&mut program)?.as_slice(), b"before")?;
-    same("the second", read(&mut program)?.as_slice(), b"it was opened")?;
+    same(
+        "the second",
+        read(&mut program)?.as_slice(),
+        b"it was opened",
+    )?;
     port.send(&[7; MSGSIZE]).map_err(failed)?;
     same("the longest", read(&mut program)?, vec![7; MSGSIZE])?;
     Ok(format!("port {number}"))
@@ -108,11 +147,19 @@ fn in_time(skin: Table) -> Ending {
     let (port, device, _) = bound(skin)?;
     let mut program = linux_side(&device)?;
     let mut buffer = [0; 4096];
-    refused("without time", port.receive(&mut buffer, Timeout::NOW), libc::EAGAIN)?;
-    let got = not_early(skin, A_WHILE, || port.receive(&mut buffer, Timeout(nanos(A_WHILE))))?;
+    refused(
+        "without time",
+        port.receive(&mut buffer, Timeout::NOW),
+        libc::EAGAIN,
+    )?;
+    let got = not_early(skin, A_WHILE, || {
+        port.receive(&mut buffer, Timeout(nanos(A_WHILE)))
+    })?;
     let errno = refused("with time", got, libc::ETIMEDOUT)?;
     program.write_all(b"one").map_err(broken)?;
-    let length = port.receive(&mut buffer, Timeout(nanos(Duration::from_secs(5)))).map_err(failed)?;
+    let length = port
+        .receive(&mut buffer, Timeout(nanos(Duration::from_secs(5))))
+        .map_err(failed)?;
     same("with time", &buffer[..length], b"one")?;
     // The bound was the call's and not the port's.
     std::thread::scope(|scope| {
@@ -120,7 +167,9 @@ fn in_time(skin: Table) -> Ending {
             std::thread::sleep(2 * A_WHILE);
             program.write_all(b"two")
         });
-        let length = port.receive(&mut buffer, Timeout::FOREVER).map_err(failed)?;
+        let length = port
+            .receive(&mut buffer, Timeout::FOREVER)
+            .map_err(failed)?;
         same("without a bound", &buffer[..length], b"two")
     })?;
     Ok(errno)
@@ -157,8 +206,14 @@ fn empty(skin: Table) -> Ending {
 
 fn once(skin: Table) -> Ending {
     let (_port, _, number) = bound(skin)?;
-    let Some(calls) = skin.xddp else { return Err(skipped("this skin has none")) };
-    let spec = PortSpec { port: number, label: None, pool_bytes: pool_bytes(1, 1) };
+    let Some(calls) = skin.xddp else {
+        return Err(skipped("this skin has none"));
+    };
+    let spec = PortSpec {
+        port: number,
+        label: None,
+        pool_bytes: pool_bytes(1, 1),
+    };
     match Port::open(calls, &spec) {
         Ok(_) => Err(broken("a second socket was bound to it")),
         Err(said) => Ok(said.to_string()),
@@ -179,7 +234,11 @@ fn closed(skin: Table) -> Ending {
     // The next program finds the port as the first one did.
     let mut program = linux_side(&device)?;
     port.send(b"again").map_err(failed)?;
-    same("to the next program", read(&mut program)?.as_slice(), b"again")?;
+    same(
+        "to the next program",
+        read(&mut program)?.as_slice(),
+        b"again",
+    )?;
     Ok(errno)
 }
 
@@ -187,6 +246,9 @@ fn ended(skin: Table) -> Ending {
     let (port, ..) = bound(skin)?;
     let promote = || (skin.setup.promote)(u8::try_from(PRIORITY).unwrap_or(1)).map_err(broken);
     let pause = || (skin.sleep_until)((skin.now_ns)() + nanos(Duration::from_millis(2)));
-    let call = || port.receive(&mut [0; 4096], Timeout::FOREVER).map_err(|errno| crate::Errno(errno.0));
+    let call = || {
+        port.receive(&mut [0; 4096], Timeout::FOREVER)
+            .map_err(|errno| crate::Errno(errno.0))
+    };
     interrupted_by(promote, pause, call)
 }

@@ -7,8 +7,22 @@ use crate::series::{Counts, Party, Sample, Series, histogram};
 /// A series of these raw latencies, one per millisecond, sent 100 ns after their time.
 pub fn series(name: &str, raw_ns: &[u64]) -> Series {
     let is_timer = name == "timer";
-    let sender = Party { tid: 101, cpu: Some(1), last_cpu: 1, priority: 80 };
-    let receiver = if is_timer { sender } else { Party { tid: 100, cpu: None, last_cpu: 0, priority: 79 } };
+    let sender = Party {
+        tid: 101,
+        cpu: Some(1),
+        last_cpu: 1,
+        priority: 80,
+    };
+    let receiver = if is_timer {
+        sender
+    } else {
+        Party {
+            tid: 100,
+            cpu: None,
+            last_cpu: 0,
+            priority: 79,
+        }
+    };
     let late_ns = if is_timer { 0 } else { 100 };
     let (mut raw, mut corrected) = (histogram(), histogram());
     for ns in raw_ns {
@@ -33,7 +47,13 @@ pub fn series(name: &str, raw_ns: &[u64]) -> Series {
         last_ns: raw_ns.last().copied().unwrap_or(0),
         max_ns: raw_ns.iter().copied().max().unwrap_or(0),
         sum_ns: raw_ns.iter().map(|ns| u128::from(*ns)).sum(),
-        counts: Counts { scheduled: count, sent: count, received: count, missed: 0, lost: 0 },
+        counts: Counts {
+            scheduled: count,
+            sent: count,
+            received: count,
+            missed: 0,
+            lost: 0,
+        },
         start_time_ns: START_NS,
         end_time_ns: START_NS + count * 1_000_000,
         culprit: None,
@@ -47,7 +67,10 @@ pub const START_NS: u64 = 1_795_373_873_500_000_000;
 pub fn with_bins(mut series: Series, raw_ns: &[u64], count: usize) -> Series {
     series.bins = vec![0; count];
     for (cycle, ns) in raw_ns.iter().enumerate() {
-        match usize::try_from(ns / 1_000).ok().and_then(|us| series.bins.get_mut(us)) {
+        match usize::try_from(ns / 1_000)
+            .ok()
+            .and_then(|us| series.bins.get_mut(us))
+        {
             Some(bin) => *bin += 1,
             None => {
                 series.overflows += 1;
@@ -65,9 +88,18 @@ pub fn neighbours() -> Vec<Sample> {
     let sample = |sequence: u64, late_ns: u64, took_ns: u64| {
         let intended_ns = 5_000_000_000_000 + sequence * 1_000_000;
         let sent_ns = intended_ns + late_ns;
-        Sample { sequence, intended_ns, sent_ns, received_ns: sent_ns + took_ns }
+        Sample {
+            sequence,
+            intended_ns,
+            sent_ns,
+            received_ns: sent_ns + took_ns,
+        }
     };
-    vec![sample(0, 0, 3_000), sample(1, 1_500, 153_200), sample(2, 0, 3_000)]
+    vec![
+        sample(0, 0, 3_000),
+        sample(1, 1_500, 153_200),
+        sample(2, 0, 3_000),
+    ]
 }
 
 /// What a function writes.
@@ -79,7 +111,14 @@ pub fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()
 
 /// Standard output of a program of rt-tests.
 pub fn rt_tests(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().expect("rt-tests is installed");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .expect("rt-tests is installed");
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }

@@ -31,25 +31,48 @@ fn interval(series: usize, second: u64, raw_ns: &[u64]) -> Interval {
         raw.record(*ns).unwrap();
     }
     let start_time_ns = START_NS + second * 1_000_000_000;
-    Interval { series, start_time_ns, length_ns: 1_000_000_000, raw: Packed::of(&raw) }
+    Interval {
+        series,
+        start_time_ns,
+        length_ns: 1_000_000_000,
+        raw: Packed::of(&raw),
+    }
 }
 
 #[test]
 fn json_says_what_was_measured() {
     let ns = [500, 2_000, 153_200];
     let mut mq = with_bins(series("mq", &ns), &ns, 5);
-    mq.culprit =
-        Some(Culprit { bound_ns: 100_000, samples: neighbours(), index: 1, trace: "frozen".to_owned() });
+    mq.culprit = Some(Culprit {
+        bound_ns: 100_000,
+        samples: neighbours(),
+        index: 1,
+        trace: "frozen".to_owned(),
+    });
     let text = written(|out| json::write(out, &run(), &Host::read(), &[mq, series("timer", &[])]));
-    let first: Vec<&str> =
-        text.lines().skip(1).map(|l| l.trim().split('"').nth(1).unwrap_or("")).take(7).collect();
-    let wanted =
-        ["file_version", "cmdline", "rt_test_version", "start_time", "end_time", "return_code", "sysinfo"];
+    let first: Vec<&str> = text
+        .lines()
+        .skip(1)
+        .map(|l| l.trim().split('"').nth(1).unwrap_or(""))
+        .take(7)
+        .collect();
+    let wanted = [
+        "file_version",
+        "cmdline",
+        "rt_test_version",
+        "start_time",
+        "end_time",
+        "return_code",
+        "sysinfo",
+    ];
     assert_eq!(first, wanted);
     let all: Value = serde_json::from_str(&text).unwrap();
     let mq = &all["thread"]["0"];
     assert_eq!(all["start_time"], "Sun, 22 Nov 2026 18:57:53 +0000");
-    assert_eq!(mq["receiver"]["histogram"], serde_json::json!({"0": 1, "2": 1}));
+    assert_eq!(
+        mq["receiver"]["histogram"],
+        serde_json::json!({"0": 1, "2": 1})
+    );
     assert_eq!(mq["receiver"]["max"], 153);
     assert_eq!(mq["receiver"]["avg"], 51.9);
     assert_eq!(mq["sender"]["interval"], 1_000);
@@ -65,18 +88,41 @@ fn hgrm_has_the_columns_and_the_footer_of_hdr_histogram() {
     let ns: Vec<u64> = (1..=1_000).map(|n| n * 1_000).collect();
     let text = format(Format::Hgrm, &[series("mq", &ns), series("mq", &ns)], &[]);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "       Value     Percentile TotalCount 1/(1-Percentile)");
+    assert_eq!(
+        lines[0],
+        "       Value     Percentile TotalCount 1/(1-Percentile)"
+    );
     assert_eq!(lines[1], "");
-    assert_eq!(lines[2], "       1.000 0.000000000000          2           1.00");
-    let half = lines.iter().find(|l| l.contains(" 0.500000000000 ")).unwrap();
-    assert_eq!(half.split_whitespace().collect::<Vec<_>>(), ["500.223", "0.500000000000", "1000", "2.00"]);
+    assert_eq!(
+        lines[2],
+        "       1.000 0.000000000000          2           1.00"
+    );
+    let half = lines
+        .iter()
+        .find(|l| l.contains(" 0.500000000000 "))
+        .unwrap();
+    assert_eq!(
+        half.split_whitespace().collect::<Vec<_>>(),
+        ["500.223", "0.500000000000", "1000", "2.00"]
+    );
     let footer = &lines[lines.len() - 5..];
     assert_eq!(footer[0], "    1000.447 1.000000000000       2000");
-    assert_eq!(footer[1], "#[Mean    =      500.505, StdDeviation   =      288.676]");
-    assert_eq!(footer[2], "#[Max     =     1000.447, Total count    =         2000]");
-    assert_eq!(footer[3], "#[Buckets =           26, SubBuckets     =         2048]");
+    assert_eq!(
+        footer[1],
+        "#[Mean    =      500.505, StdDeviation   =      288.676]"
+    );
+    assert_eq!(
+        footer[2],
+        "#[Max     =     1000.447, Total count    =         2000]"
+    );
+    assert_eq!(
+        footer[3],
+        "#[Buckets =           26, SubBuckets     =         2048]"
+    );
     assert_eq!(footer[4], "#[rtlat mq: raw, us, pairs 2]");
-    assert!(format(Format::Hgrm, &[series("mq", &[])], &[]).contains("Total count    =            0]"));
+    assert!(
+        format(Format::Hgrm, &[series("mq", &[])], &[]).contains("Total count    =            0]")
+    );
 }
 
 fn entries(log: &str) -> Vec<(String, f64, f64, Histogram<u64>)> {
@@ -87,7 +133,12 @@ fn entries(log: &str) -> Vec<(String, f64, f64, Histogram<u64>)> {
             let bytes = base64_of(row.encoded_histogram());
             let read = deserializer.deserialize(&mut bytes.as_slice()).unwrap();
             let tag = row.tag().unwrap().as_str().to_owned();
-            Some((tag, row.start_timestamp().as_secs_f64(), row.duration().as_secs_f64(), read))
+            Some((
+                tag,
+                row.start_timestamp().as_secs_f64(),
+                row.duration().as_secs_f64(),
+                read,
+            ))
         }
         LogEntry::StartTime(time) => {
             assert_eq!(time.as_millis(), 1_795_373_873_500);
@@ -107,47 +158,83 @@ fn base64_of(text: &str) -> Vec<u8> {
         b'+' => 62,
         _ => 63,
     });
-    let bits: Vec<u8> = digits.flat_map(|d| (0..6).rev().map(move |i| d >> i & 1)).collect();
-    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
+    let bits: Vec<u8> = digits
+        .flat_map(|d| (0..6).rev().map(move |i| d >> i & 1))
+        .collect();
+    bits.chunks_exact(8)
+        .map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit))
+        .collect()
 }
 
 #[test]
 fn hlog_is_read_back_as_it_was_recorded() {
-    let all = [series("mq -> mq", &[1_000, 2_000]), series("timer", &[7_000])];
-    let log = format(Format::Hlog, &all, &[interval(1, 1, &[9_000, 9_500]), interval(1, 0, &[7_000])]);
+    let all = [
+        series("mq -> mq", &[1_000, 2_000]),
+        series("timer", &[7_000]),
+    ];
+    let log = format(
+        Format::Hlog,
+        &all,
+        &[interval(1, 1, &[9_000, 9_500]), interval(1, 0, &[7_000])],
+    );
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines[1], "#[Histogram log format version 1.3]");
     assert_eq!(
         lines[2],
         "#[StartTime: 1795373873.500 (seconds since epoch), Sun, 22 Nov 2026 18:57:53 +0000]"
     );
+    assert!(lines.contains(
+        &r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
+    ));
     assert!(
-        lines.contains(
-            &r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
-        )
+        lines
+            .iter()
+            .filter(|l| l.starts_with("Tag="))
+            .all(|l| l.contains(",HISTFAAAA")),
+        "{log}"
     );
-    assert!(lines.iter().filter(|l| l.starts_with("Tag=")).all(|l| l.contains(",HISTFAAAA")), "{log}");
     let read = entries(&log);
-    let tags: Vec<(&str, f64)> = read.iter().map(|(tag, start, ..)| (tag.as_str(), *start)).collect();
-    let wanted =
-        [("mq_->_mq-0-raw", 0.0), ("mq_->_mq-0-corrected", 0.0), ("timer-0-raw", 0.0), ("timer-0-raw", 1.0)];
+    let tags: Vec<(&str, f64)> = read
+        .iter()
+        .map(|(tag, start, ..)| (tag.as_str(), *start))
+        .collect();
+    let wanted = [
+        ("mq_->_mq-0-raw", 0.0),
+        ("mq_->_mq-0-corrected", 0.0),
+        ("timer-0-raw", 0.0),
+        ("timer-0-raw", 1.0),
+    ];
     assert_eq!(tags, wanted);
     assert_eq!(read[0].3, all[0].raw);
     assert_eq!(read[1].3, all[0].corrected);
-    assert_eq!((read[3].3.len(), read[3].3.max(), read[3].2), (2, 9_503, 1.0));
+    assert_eq!(
+        (read[3].3.len(), read[3].3.max(), read[3].2),
+        (2, 9_503, 1.0)
+    );
 }
 
 #[test]
 fn csv_has_a_cell_for_every_head() {
-    let text = format(Format::Csv, &[series("mq", &[2_000, 3_000]), series("odd, \"name\"", &[])], &[]);
+    let text = format(
+        Format::Csv,
+        &[series("mq", &[2_000, 3_000]), series("odd, \"name\"", &[])],
+        &[],
+    );
     let mut lines = text.lines();
     let heads: Vec<&str> = lines.next().unwrap().split(',').collect();
     let cells: Vec<&str> = lines.next().unwrap().split(',').collect();
     assert_eq!(heads.len(), cells.len());
     let cell = |head: &str| cells[heads.iter().position(|h| *h == head).unwrap()];
-    assert_eq!((cell("name"), cell("sender_cpu"), cell("receiver_cpu")), ("mq", "1", ""));
     assert_eq!(
-        (cell("raw_p99_99_ns"), cell("raw_mean_ns"), cell("corrected_min_ns")),
+        (cell("name"), cell("sender_cpu"), cell("receiver_cpu")),
+        ("mq", "1", "")
+    );
+    assert_eq!(
+        (
+            cell("raw_p99_99_ns"),
+            cell("raw_mean_ns"),
+            cell("corrected_min_ns")
+        ),
         ("3000", "2500.0", "2100")
     );
     let empty = lines.next().unwrap();
@@ -173,6 +260,13 @@ fn xenomai_rows_are_those_of_its_latency() {
     let rows = format(Format::Xenomai, &[timer], &parts);
     let rows: Vec<&str> = rows.lines().filter(|l| l.starts_with("RTD|")).collect();
     assert_eq!(rows.len(), 2);
-    assert_eq!(rows[0], "RTD|      1.615|      1.615|      1.615|       0|     0|      1.615|      1.615");
-    assert!(rows[1].ends_with("|       4|     0|      1.615|      9.847"), "{}", rows[1]);
+    assert_eq!(
+        rows[0],
+        "RTD|      1.615|      1.615|      1.615|       0|     0|      1.615|      1.615"
+    );
+    assert!(
+        rows[1].ends_with("|       4|     0|      1.615|      9.847"),
+        "{}",
+        rows[1]
+    );
 }

@@ -1,4 +1,5 @@
-//! The recipe by which OSADL's plots are made from a histogram: rows by grep, columns by cut, gnuplot.
+//! The recipe by which OSADL's plots are made from a histogram: rows by grep, columns by cut,
+//! gnuplot.
 
 use std::process::Command;
 
@@ -36,13 +37,28 @@ fn gnuplot_draws_a_histogram_by_osadls_recipe() {
     let few = [3_000, 4_000, 4_000, 4_500, 12_000];
     let many = [2_000, 2_100, 2_200, 9_000, 77_000];
     let all = [few, many].map(|ns| with_bins(series("timer", &ns), &ns, 50));
-    std::fs::write(dir.join("output"), written(|out| hist::write(out, &all, true))).unwrap();
-    let shell = Command::new("sh").args(["-c", RECIPE, "sh"]).arg(&dir).output().unwrap();
+    std::fs::write(
+        dir.join("output"),
+        written(|out| hist::write(out, &all, true)),
+    )
+    .unwrap();
+    let shell = Command::new("sh")
+        .args(["-c", RECIPE, "sh"])
+        .arg(&dir)
+        .output()
+        .unwrap();
     let picture = std::fs::read_to_string(dir.join("plot.svg"));
     std::fs::remove_dir_all(&dir).unwrap();
-    assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+    assert!(
+        shell.status.success(),
+        "{}",
+        String::from_utf8_lossy(&shell.stderr)
+    );
     // Anything but the maximum is a warning of gnuplot's.
     assert_eq!(String::from_utf8_lossy(&shell.stdout), "max 77\n");
     let picture = picture.unwrap();
-    assert!(picture.contains("CPU1") && picture.contains("max 77 us"), "{picture}");
+    assert!(
+        picture.contains("CPU1") && picture.contains("max 77 us"),
+        "{picture}"
+    );
 }

@@ -19,20 +19,30 @@ fn party(n: &[u64]) -> Party {
 
 /// The numbers in a text, in order.
 fn numbers(text: &str) -> Vec<u64> {
-    text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
+    text.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok())
+        .collect()
 }
 
 fn after<'a>(text: &'a str, head: &str) -> Vec<&'a str> {
-    text.lines().filter_map(|line| line.strip_prefix(head)).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix(head))
+        .collect()
 }
 
 /// A histogram of cyclictest as series.
 fn read_histogram(text: &str, threads: usize) -> Vec<Series> {
-    let rows: Vec<Vec<u64>> =
-        text.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_digit())).map(numbers).collect();
+    let rows: Vec<Vec<u64>> = text
+        .lines()
+        .filter(|l| l.starts_with(|c: char| c.is_ascii_digit()))
+        .map(numbers)
+        .collect();
     let footer = |head: &str| numbers(after(text, head)[0]);
-    let (min, avg, max) =
-        (footer("# Min Latencies:"), footer("# Avg Latencies:"), footer("# Max Latencies:"));
+    let (min, avg, max) = (
+        footer("# Min Latencies:"),
+        footer("# Avg Latencies:"),
+        footer("# Max Latencies:"),
+    );
     let overflows = footer("# Histogram Overflows:");
     (0..threads)
         .map(|i| {
@@ -58,7 +68,8 @@ fn a_histogram_is_cyclictests_to_the_byte() {
         (["-t2", "-h30"], 2, false),
         (["-t3", "-H40"], 3, true),
     ] {
-        let file = std::env::temp_dir().join(format!("rtlat-{}-{}", std::process::id(), args.concat()));
+        let file =
+            std::env::temp_dir().join(format!("rtlat-{}-{}", std::process::id(), args.concat()));
         let histfile = format!("--histfile={}", file.display());
         rt_tests("cyclictest", &["-q", "-l60", args[0], args[1], &histfile]);
         let real = std::fs::read_to_string(&file).unwrap();
@@ -71,10 +82,16 @@ fn a_histogram_is_cyclictests_to_the_byte() {
 #[test]
 #[ignore = "needs root, and rt-tests"]
 fn thread_lines_are_cyclictests_to_the_byte() {
-    for (args, unit) in [(&["-q", "-l20", "-t2"][..], Unit::Us), (&["-q", "-l20", "-t2", "-N"][..], Unit::Ns)]
-    {
+    for (args, unit) in [
+        (&["-q", "-l20", "-t2"][..], Unit::Us),
+        (&["-q", "-l20", "-t2", "-N"][..], Unit::Ns),
+    ] {
         let real = rt_tests("cyclictest", args);
-        let real: String = real.lines().filter(|l| l.starts_with("T:")).map(|l| format!("{l}\n")).collect();
+        let real: String = real
+            .lines()
+            .filter(|l| l.starts_with("T:"))
+            .map(|l| format!("{l}\n"))
+            .collect();
         let all: Vec<Series> = real
             .lines()
             .map(|line| {
@@ -96,14 +113,19 @@ fn thread_lines_are_cyclictests_to_the_byte() {
 #[test]
 #[ignore = "needs root, and rt-tests"]
 fn pair_lines_are_those_of_pmqtest_and_sigwaittest_to_the_byte() {
-    for (program, name) in [("pmqtest", "mq"), ("sigwaittest", "signal"), ("ptsematest", "sem")] {
+    for (program, name) in [
+        ("pmqtest", "mq"),
+        ("sigwaittest", "signal"),
+        ("ptsematest", "sem"),
+    ] {
         let real = rt_tests(program, &["-q", "-l20", "-t2"]);
         let lines: Vec<&str> = real.lines().collect();
         let all: Vec<Series> = (0..2)
             .map(|i| {
                 let (who, times) = (numbers(lines[i]), numbers(lines[i + 2]));
                 let mut s = series(name, &[]);
-                // Receiver: number, ID, P, CPU, I; sender: number, ID, P, CPU, of pmqtest TO, Cycles.
+                // Receiver: number, ID, P, CPU, I; sender: number, ID, P, CPU, of pmqtest TO,
+                // Cycles.
                 (s.receiver, s.sender) = (party(&who[1..4]), party(&who[6..9]));
                 s.interval_ns = who[4] * 1_000;
                 s.counts.received = who[who.len() - 1];
@@ -112,7 +134,11 @@ fn pair_lines_are_those_of_pmqtest_and_sigwaittest_to_the_byte() {
                 s
             })
             .collect();
-        assert_eq!(written(|out| text::summary(out, &all, Unit::Us)), real, "{program}");
+        assert_eq!(
+            written(|out| text::summary(out, &all, Unit::Us)),
+            real,
+            "{program}"
+        );
     }
 }
 
@@ -135,7 +161,8 @@ fn shape(value: &Value, path: &str, found: &mut Vec<String>) {
 fn json_has_every_key_of_rt_tests_where_they_have_it() {
     let timer = ("cyclictest", "timer");
     for (program, name) in [timer, ("pmqtest", "mq"), ("sigwaittest", "signal")] {
-        let file = std::env::temp_dir().join(format!("rtlat-{}-{program}.json", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("rtlat-{}-{program}.json", std::process::id()));
         let json_arg = format!("--json={}", file.display());
         rt_tests(program, &["-q", "-l20", "-t2", &json_arg]);
         let real: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();

@@ -10,15 +10,27 @@ fn a_timer_has_cyclictests_line() {
     timer.sender.tid = 7842;
     let all = [timer];
     let us = written(|out| text::summary(out, &all, Unit::Us));
-    assert_eq!(us, "T: 0 ( 7842) P:80 I:1000 C:      3 Min:      9 Act:   30 Avg:   19 Max:      30\n");
+    assert_eq!(
+        us,
+        "T: 0 ( 7842) P:80 I:1000 C:      3 Min:      9 Act:   30 Avg:   19 Max:      30\n"
+    );
     let ns = written(|out| text::summary(out, &all, Unit::Ns));
-    assert_eq!(ns, "T: 0 ( 7842) P:80 I:1000 C:      3 Min:   9000 Act:   30000 Avg:   19999 Max:   30000\n");
+    assert_eq!(
+        ns,
+        "T: 0 ( 7842) P:80 I:1000 C:      3 Min:   9000 Act:   30000 Avg:   19999 Max:   30000\n"
+    );
 }
 
 #[test]
 fn a_pair_has_two_lines_and_mq_its_timeouts() {
     let mut mq = series("mq", &[1_900, 2_000, 4_800]);
-    mq.counts = Counts { scheduled: 5, sent: 4, received: 3, missed: 1, lost: 1 };
+    mq.counts = Counts {
+        scheduled: 5,
+        sent: 4,
+        received: 3,
+        missed: 1,
+        lost: 1,
+    };
     let all = [mq, series("signal", &[1_000])];
     let lines = written(|out| text::summary(out, &all, Unit::Us));
     assert_eq!(
@@ -34,7 +46,12 @@ fn a_pair_has_two_lines_and_mq_its_timeouts() {
 fn what_rt_tests_do_not_know_is_behind_a_hash_and_a_blank() {
     let mut mq = series("mq", &[1_900, 2_000, 153_200]);
     let trace = "trace frozen\nsee /sys/kernel/tracing/trace".to_owned();
-    mq.culprit = Some(Culprit { bound_ns: 100_000, samples: neighbours(), index: 1, trace });
+    mq.culprit = Some(Culprit {
+        bound_ns: 100_000,
+        samples: neighbours(),
+        index: 1,
+        trace,
+    });
     let lines = written(|out| text::details(out, &[mq, series("timer", &[])], Unit::Us));
     assert!(lines.lines().all(|line| line.starts_with("# ")), "{lines}");
     let wanted = [
@@ -60,12 +77,20 @@ fn a_break_has_cyclictests_lines_once_with_the_thread_that_broke_first() {
         one.receiver.tid = tid;
         let mut samples = neighbours();
         samples[1].received_ns += later_ns;
-        one.culprit = Some(Culprit { bound_ns: 100_000, samples, index: 1, trace: String::new() });
+        one.culprit = Some(Culprit {
+            bound_ns: 100_000,
+            samples,
+            index: 1,
+            trace: String::new(),
+        });
         one
     };
     let of = |all: &[crate::series::Series]| written(|out| text::break_lines(out, all, Unit::Us));
     let lines = of(&[broken(29_760, 5_000), broken(97, 0), series("timer", &[])]);
-    assert_eq!(lines, "# Thread Ids: 29760 00097 00101\n# Break thread: 97\n# Break value: 153\n");
+    assert_eq!(
+        lines,
+        "# Thread Ids: 29760 00097 00101\n# Break thread: 97\n# Break value: 153\n"
+    );
     assert_eq!(of(&[series("timer", &[])]), "# Thread Ids: 00101\n");
 }
 
@@ -83,19 +108,29 @@ fn a_signal_there_and_back_has_signaltests_line() {
 #[test]
 fn percentiles_do_not_exceed_the_maximum() {
     let lines = written(|out| text::details(out, &[series("timer", &[1_234_567])], Unit::Ns));
-    let row = format!("#   {:9}{}", "corrected", format!("{:>11}", 1_234_567).repeat(6));
+    let row = format!(
+        "#   {:9}{}",
+        "corrected",
+        format!("{:>11}", 1_234_567).repeat(6)
+    );
     assert!(lines.lines().any(|l| l == row), "{lines}");
 }
 
 #[test]
 fn a_line_of_every_sample_is_cyclictests() {
-    assert_eq!(text::verbose_line(1, 42, 34_999, Unit::Us), "       1:      42:      34\n");
+    assert_eq!(
+        text::verbose_line(1, 42, 34_999, Unit::Us),
+        "       1:      42:      34\n"
+    );
 }
 
 #[test]
 fn a_histogram_counts_what_is_past_its_end() {
     let ns = [500, 1_500, 2_999, 70_000];
-    let all = [with_bins(series("mq", &ns), &ns, 3), with_bins(series("mq", &[2_000]), &[2_000], 3)];
+    let all = [
+        with_bins(series("mq", &ns), &ns, 3),
+        with_bins(series("mq", &[2_000]), &[2_000], 3),
+    ];
     let text = written(|out| hist::write(out, &all, true));
     assert_eq!(
         text,

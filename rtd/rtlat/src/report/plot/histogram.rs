@@ -1,11 +1,12 @@
 //! The plot that people know from OSADL: how often each latency occurred, on a logarithmic scale.
 //!
-//! Bins of 1 us, or of so many that about a thousand fill the picture. A few outliers far to the right would squeeze all
-//! others into one line: then the picture ends before them, and says how many are beyond and where the farthest is.
+//! Bins of 1 us, or of so many that about a thousand fill the picture. A few outliers far to the
+//! right would squeeze all others into one line: then the picture ends before them, and says how
+//! many are beyond and where the farthest is.
 
 use super::{
-    CHART_PX, Chart, Figure, Legend, NAME_CHARS_MAX, Scale, arrow, chart, head, linear_us, nothing, number,
-    svg, to_f64, to_us, us_text,
+    CHART_PX, Chart, Figure, Legend, NAME_CHARS_MAX, Scale, arrow, chart, head, linear_us, nothing,
+    number, svg, to_f64, to_us, us_text,
 };
 use crate::report::{label, raw_at};
 use crate::series::Series;
@@ -28,14 +29,30 @@ pub(super) struct Extent {
 
 /// Draws the raw latencies of the series, one step line each.
 pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
-    let Figure { title, series, sisters, .. } = *figure;
+    let Figure {
+        title,
+        series,
+        sisters,
+        ..
+    } = *figure;
     let extent = extent(sisters);
-    let lines: Vec<(BTreeMap<u64, u64>, u64)> = series.iter().map(|series| bins(series, extent)).collect();
-    let tallest = sisters.iter().flat_map(|series| bins(series, extent).0.into_values()).max().unwrap_or(1);
+    let lines: Vec<(BTreeMap<u64, u64>, u64)> =
+        series.iter().map(|series| bins(series, extent)).collect();
+    let tallest = sisters
+        .iter()
+        .flat_map(|series| bins(series, extent).0.into_values())
+        .max()
+        .unwrap_or(1);
     let below = note(series, &lines, extent);
-    let names: Vec<String> = series.iter().map(|one| label(one, series, NAME_CHARS_MAX)).collect();
-    let rows: Vec<_> =
-        series.iter().zip(&lines).map(|(series, (_, beyond))| numbers(series, *beyond)).collect();
+    let names: Vec<String> = series
+        .iter()
+        .map(|one| label(one, series, NAME_CHARS_MAX))
+        .collect();
+    let rows: Vec<_> = series
+        .iter()
+        .zip(&lines)
+        .map(|(series, (_, beyond))| numbers(series, *beyond))
+        .collect();
     svg(CHART_PX + Legend::height_px(series.len()), |area| {
         head(area, title, &below)?;
         let x = linear_us(to_f64(extent.end_us), "latency (us)");
@@ -45,9 +62,17 @@ pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
         }
         for (at, (bins, _)) in lines.iter().enumerate() {
             let width = if lines.len() > 3 { 1 } else { 2 };
-            draw(&mut chart, bins, extent, figure.colour(at).stroke_width(width))?;
+            draw(
+                &mut chart,
+                bins,
+                extent,
+                figure.colour(at).stroke_width(width),
+            )?;
         }
-        let farthest = lines.iter().enumerate().filter(|(_, (_, beyond))| *beyond > 0);
+        let farthest = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, beyond))| *beyond > 0);
         if let Some((at, _)) = farthest.max_by_key(|(at, _)| series[*at].max_ns) {
             let edge = chart.backend_coord(&(to_f64(extent.end_us), 0.0));
             let value = format!("max {} us", us_text(to_us(series[at].max_ns)));
@@ -63,8 +88,14 @@ pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
             ("beyond", 920),
         ];
         let rows = names.into_iter().zip(rows).enumerate();
-        let rows = rows.map(|(at, (name, numbers))| (figure.colour(at), name, numbers)).collect();
-        Legend { columns: &columns, rows }.draw(area, i32::try_from(CHART_PX)?)
+        let rows = rows
+            .map(|(at, (name, numbers))| (figure.colour(at), name, numbers))
+            .collect();
+        Legend {
+            columns: &columns,
+            rows,
+        }
+        .draw(area, i32::try_from(CHART_PX)?)
     })
 }
 
@@ -72,17 +103,30 @@ pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
 pub(super) fn extent(series: &[&Series]) -> Extent {
     let filled = series.iter().filter(|series| !series.raw.is_empty());
     let ends = filled.map(|series| {
-        (series.raw.max() / 1000 + 1, (series.raw.value_at_quantile(0.99) / 1000 + 1).saturating_mul(4))
+        (
+            series.raw.max() / 1000 + 1,
+            (series.raw.value_at_quantile(0.99) / 1000 + 1).saturating_mul(4),
+        )
     });
     let (max_us, body_us) = ends.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
-    let end_us = if max_us <= WHOLE_US { max_us.max(10) } else { max_us.min(body_us.max(100)) };
-    Extent { end_us, bin_us: bin_us(end_us) }
+    let end_us = if max_us <= WHOLE_US {
+        max_us.max(10)
+    } else {
+        max_us.min(body_us.max(100))
+    };
+    Extent {
+        end_us,
+        bin_us: bin_us(end_us),
+    }
 }
 
 /// The smallest of 1, 2, 5, 10 ... that makes few enough bins.
 fn bin_us(end_us: u64) -> u64 {
     let widths = (0..18).flat_map(|decade| [1, 2, 5].map(|step| step * 10u64.pow(decade)));
-    widths.into_iter().find(|width| end_us.div_ceil(*width) <= BINS_MAX).unwrap_or(end_us)
+    widths
+        .into_iter()
+        .find(|width| end_us.div_ceil(*width) <= BINS_MAX)
+        .unwrap_or(end_us)
 }
 
 /// Samples per bin, empty bins left out, and how many are beyond the end.
@@ -102,13 +146,20 @@ fn bins(series: &Series, extent: Extent) -> (BTreeMap<u64, u64>, u64) {
 
 fn note(series: &[&Series], lines: &[(BTreeMap<u64, u64>, u64)], extent: Extent) -> String {
     let beyond: u64 = lines.iter().map(|(_, beyond)| beyond).sum();
-    let width =
-        if extent.bin_us == 1 { "bins of 1 us".to_owned() } else { format!("bins of {} us", extent.bin_us) };
+    let width = if extent.bin_us == 1 {
+        "bins of 1 us".to_owned()
+    } else {
+        format!("bins of {} us", extent.bin_us)
+    };
     if beyond == 0 {
         return format!("Raw latency, {width}");
     }
     let farthest = series.iter().map(|series| series.max_ns).max().unwrap_or(0);
-    let many = if beyond == 1 { "sample lies".to_owned() } else { "samples lie".to_owned() };
+    let many = if beyond == 1 {
+        "sample lies".to_owned()
+    } else {
+        "samples lie".to_owned()
+    };
     format!(
         "Raw latency, {width}; {} {many} beyond the right edge, the farthest at {} us",
         number(to_f64(beyond)),
@@ -117,7 +168,10 @@ fn note(series: &[&Series], lines: &[(BTreeMap<u64, u64>, u64)], extent: Extent)
 }
 
 fn numbers(series: &Series, beyond: u64) -> Vec<String> {
-    let cpu = series.receiver.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string());
+    let cpu = series
+        .receiver
+        .cpu
+        .map_or_else(|| "any".to_owned(), |cpu| cpu.to_string());
     let samples = number(to_f64(series.counts.received));
     if series.counts.received == 0 {
         return vec![cpu, samples];
@@ -140,7 +194,12 @@ fn counts(tallest: u64) -> Scale {
     for decade in (0..=20).map(f64::from).filter(|decade| *decade <= high) {
         ticks.push((decade, number(10f64.powf(decade))));
     }
-    Scale { low: FLOOR.log10(), high, ticks, title: "samples per bin" }
+    Scale {
+        low: FLOOR.log10(),
+        high,
+        ticks,
+        title: "samples per bin",
+    }
 }
 
 fn draw(

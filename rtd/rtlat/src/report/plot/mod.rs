@@ -1,8 +1,9 @@
 //! Pictures as SVG text.
 //!
-//! Constraint: legible in print and to the colour-blind: white background, text of 13 px and more, what a colour says
-//! stands in words beside it. All pictures are [`WIDTH_PX`] wide; the height follows the number of rows.
-//! Invariant: a picture is a function of its arguments; any measurement, empty ones too, gives one.
+//! Constraint: legible in print and to the colour-blind: white background, text of 13 px and more,
+//! what a colour says stands in words beside it. All pictures are [`WIDTH_PX`] wide; the height
+//! follows the number of rows. Invariant: a picture is a function of its arguments; any
+//! measurement, empty ones too, gives one.
 
 pub mod comparison;
 pub mod histogram;
@@ -32,8 +33,9 @@ const LEGEND_ROWS_MAX: usize = 24;
 
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
-/// Of series, each a colour in all figures of a report: Okabe and Ito's, which the colour-blind can tell apart, without
-/// their yellow, which is unreadable on white, and some of Tol's. Placements have colours that are not among them.
+/// Of series, each a colour in all figures of a report: Okabe and Ito's, which the colour-blind can
+/// tell apart, without their yellow, which is unreadable on white, and some of Tol's. Placements
+/// have colours that are not among them.
 const PALETTE: [RGBColor; 14] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -89,7 +91,10 @@ fn arrow(
     area.draw(&Polygon::new(corners, colour.filled()))?;
     let y = if is_up { y + 6 } else { y };
     let width_px = i32::try_from(value.chars().count()).unwrap_or(0) * 7 + 4;
-    area.draw(&Rectangle::new([(x - 12 - width_px, y - 7), (x - 11, y + 7)], WHITE.filled()))?;
+    area.draw(&Rectangle::new(
+        [(x - 12 - width_px, y - 7), (x - 11, y + 7)],
+        WHITE.filled(),
+    ))?;
     area.draw(&Text::new(value, (x - 13, y), font(TEXT_PX, HPos::Right)))?;
     Ok(())
 }
@@ -132,7 +137,10 @@ impl Ranged for Scale {
 
 impl ValueFormatter<f64> for Scale {
     fn format_ext(&self, value: &f64) -> String {
-        let found = self.ticks.iter().find(|(tick, _)| (tick - value).abs() < 1e-9);
+        let found = self
+            .ticks
+            .iter()
+            .find(|(tick, _)| (tick - value).abs() < 1e-9);
         found.map_or_else(String::new, |(_, text)| text.clone())
     }
 }
@@ -141,13 +149,24 @@ impl ValueFormatter<f64> for Scale {
 fn linear_us(high: f64, title: &'static str) -> Scale {
     let rough = high.max(1.0) / 10.0;
     let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].iter().map(|times| times * magnitude).find(|step| *step >= rough);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .iter()
+        .map(|times| times * magnitude)
+        .find(|step| *step >= rough);
     let step = step.unwrap_or(rough).max(1.0);
-    let ticks = (0..=10).map(|n| f64::from(n) * step).filter(|at| *at <= high * 1.001);
-    Scale { low: 0.0, high, ticks: ticks.map(|at| (at, number(at))).collect(), title }
+    let ticks = (0..=10)
+        .map(|n| f64::from(n) * step)
+        .filter(|at| *at <= high * 1.001);
+    Scale {
+        low: 0.0,
+        high,
+        ticks: ticks.map(|at| (at, number(at))).collect(),
+        title,
+    }
 }
 
-/// Microseconds, logarithmic, from `low` to `high` widened to the next ticks; both in us and above 0.
+/// Microseconds, logarithmic, from `low` to `high` widened to the next ticks; both in us and above
+/// 0.
 fn log_us(low: f64, high: f64, title: &'static str) -> Scale {
     let (low, high) = (low.max(0.001), high.max(low * 1.01).max(0.002));
     let steps: &[f64] = match high / low {
@@ -155,13 +174,28 @@ fn log_us(low: f64, high: f64, title: &'static str) -> Scale {
         span if span < 3000.0 => &[1.0, 3.0],
         _ => &[1.0],
     };
-    let candidates: Vec<f64> =
-        (-4..=9).flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade))).collect();
-    let first = candidates.iter().rev().copied().find(|at| *at <= low * 1.0001).unwrap_or(low);
-    let last = candidates.iter().copied().find(|at| *at >= high * 0.9999).unwrap_or(high);
+    let candidates: Vec<f64> = (-4..=9)
+        .flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)))
+        .collect();
+    let first = candidates
+        .iter()
+        .rev()
+        .copied()
+        .find(|at| *at <= low * 1.0001)
+        .unwrap_or(low);
+    let last = candidates
+        .iter()
+        .copied()
+        .find(|at| *at >= high * 0.9999)
+        .unwrap_or(high);
     let ticks = candidates.iter().filter(|at| (first..=last).contains(*at));
     let ticks = ticks.map(|at| (at.log10(), number(*at))).collect();
-    Scale { low: first.log10(), high: last.log10(), ticks, title }
+    Scale {
+        low: first.log10(),
+        high: last.log10(),
+        ticks,
+        title,
+    }
 }
 
 /// A number of us or samples with as many decimals as it deserves, digits in groups of three.
@@ -169,7 +203,11 @@ fn number(value: f64) -> String {
     if value != 0.0 && value.abs() < 10.0 {
         let text = format!("{value:.2}");
         let text = text.trim_end_matches('0').trim_end_matches('.');
-        return if text == "0" { format!("{value:.3}") } else { text.to_owned() };
+        return if text == "0" {
+            format!("{value:.3}")
+        } else {
+            text.to_owned()
+        };
     }
     let digits = format!("{value:.0}");
     let mut out = String::new();
@@ -233,9 +271,16 @@ fn svg(height_px: u32, paint: impl FnOnce(&Area) -> anyhow::Result<()>) -> anyho
 /// Title and line below it, at the top.
 fn head(area: &Area, title: &str, below: &str) -> anyhow::Result<()> {
     let bold = font(18.0, HPos::Left);
-    let bold = TextStyle { font: bold.font.style(FontStyle::Bold), ..bold };
+    let bold = TextStyle {
+        font: bold.font.style(FontStyle::Bold),
+        ..bold
+    };
     area.draw(&Text::new(super::clean(title, 90), (20, 20), bold))?;
-    area.draw(&Text::new(super::clean(below, 130), (20, 42), font(TEXT_PX, HPos::Left)))?;
+    area.draw(&Text::new(
+        super::clean(below, 130),
+        (20, 42),
+        font(TEXT_PX, HPos::Left),
+    ))?;
     Ok(())
 }
 
@@ -301,14 +346,20 @@ impl Legend<'_> {
         area.draw(&PathElement::new([(24, rule), (930, rule)], FAINT))?;
         for (colour, name, numbers) in self.rows.iter().take(LEGEND_ROWS_MAX) {
             y += LINE_PX;
-            area.draw(&PathElement::new([(24, y), (60, y)], colour.stroke_width(3)))?;
+            area.draw(&PathElement::new(
+                [(24, y), (60, y)],
+                colour.stroke_width(3),
+            ))?;
             area.draw(&Text::new(name.as_str(), (72, y), left.clone()))?;
             for (number, (_, end)) in numbers.iter().zip(self.columns) {
                 area.draw(&Text::new(number.as_str(), (*end, y), right.clone()))?;
             }
         }
         if self.rows.len() > LEGEND_ROWS_MAX {
-            let more = format!("and {} more, drawn in the same colours", self.rows.len() - LEGEND_ROWS_MAX);
+            let more = format!(
+                "and {} more, drawn in the same colours",
+                self.rows.len() - LEGEND_ROWS_MAX
+            );
             area.draw(&Text::new(more, (72, y + LINE_PX), left))?;
         }
         Ok(())

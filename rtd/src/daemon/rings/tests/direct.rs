@@ -18,12 +18,22 @@ fn frames(bench: &mut Bench, process: ProcessId) -> Vec<(Notice, Vec<OwnedFd>)> 
     let out = std::mem::take(&mut bench.frames);
     let (mine, others): (Vec<_>, _) = out.into_iter().partition(|frame| frame.process == process);
     bench.frames = others;
-    mine.into_iter().map(|frame| (frame.notice, frame.fds)).collect()
+    mine.into_iter()
+        .map(|frame| (frame.notice, frame.fds))
+        .collect()
 }
 
 fn half(bench: &mut Bench, process: ProcessId) -> Half {
     match frames(bench, process).pop() {
-        Some((Notice::Ring { channel: 0, serial, uid: 7, .. }, fds)) => {
+        Some((
+            Notice::Ring {
+                channel: 0,
+                serial,
+                uid: 7,
+                ..
+            },
+            fds,
+        )) => {
             let [own, _eventfd, page] = fds.try_into().unwrap();
             let page_map = Map::of(page.as_fd(), Receipt::PAGE_BYTES, true).unwrap();
             Bells::shared(page_map).unwrap();
@@ -35,7 +45,13 @@ fn half(bench: &mut Bench, process: ProcessId) -> Half {
 
 fn other_half(bench: &mut Bench, process: ProcessId, serial: u32) -> OwnedFd {
     match frames(bench, process).pop() {
-        Some((Notice::Join { channel: 0, serial: s }, mut fds)) if s == serial => fds.remove(0),
+        Some((
+            Notice::Join {
+                channel: 0,
+                serial: s,
+            },
+            mut fds,
+        )) if s == serial => fds.remove(0),
         other => panic!("{other:?}"),
     }
 }
@@ -55,29 +71,61 @@ impl Pair {
         bench.open(ARM, arm.identity(1));
         assert!(bench.frames.is_empty(), "the receiver is not there yet");
         bench.open(PLANNER, planner.identity(1));
-        Pair { bench, arm, planner, generation: 1 }
+        Pair {
+            bench,
+            arm,
+            planner,
+            generation: 1,
+        }
     }
 
     fn join(&mut self) -> (Words, Words) {
         let bench = &mut self.bench;
         let (sender, receiver) = (half(bench, ARM), half(bench, PLANNER));
-        assert_ne!(sender.serial, receiver.serial, "an answer says which end it is about");
+        assert_ne!(
+            sender.serial, receiver.serial,
+            "an answer says which end it is about"
+        );
         let words = (
-            Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap()),
-            Words(Map::of(receiver.own.as_fd(), geometry(16).timed().consumer_bytes(), true).unwrap()),
+            Words(
+                Map::of(
+                    sender.own.as_fd(),
+                    geometry(16).timed().producer_bytes(),
+                    true,
+                )
+                .unwrap(),
+            ),
+            Words(
+                Map::of(
+                    receiver.own.as_fd(),
+                    geometry(16).timed().consumer_bytes(),
+                    true,
+                )
+                .unwrap(),
+            ),
         );
         bench.mapped(ARM, sender.serial);
         assert!(!bench.is_reached(ARM, 0));
         bench.mapped(PLANNER, receiver.serial);
         assert!(bench.is_reached(ARM, 0));
-        let (head, tail) =
-            (other_half(bench, ARM, sender.serial), other_half(bench, PLANNER, receiver.serial));
-        let (producer, consumer) =
-            (geometry(16).timed().producer_bytes(), geometry(16).timed().consumer_bytes());
-        for (fd, bytes) in
-            [(&head, consumer), (&tail, producer), (&sender.own, producer), (&receiver.own, consumer)]
-        {
-            assert!(Map::of(fd.as_fd(), bytes, true).is_err(), "nobody maps it for writing any more");
+        let (head, tail) = (
+            other_half(bench, ARM, sender.serial),
+            other_half(bench, PLANNER, receiver.serial),
+        );
+        let (producer, consumer) = (
+            geometry(16).timed().producer_bytes(),
+            geometry(16).timed().consumer_bytes(),
+        );
+        for (fd, bytes) in [
+            (&head, consumer),
+            (&tail, producer),
+            (&sender.own, producer),
+            (&receiver.own, consumer),
+        ] {
+            assert!(
+                Map::of(fd.as_fd(), bytes, true).is_err(),
+                "nobody maps it for writing any more"
+            );
             assert!(Map::of(fd.as_fd(), bytes, false).is_ok());
         }
         words
@@ -86,7 +134,11 @@ impl Pair {
     /// The process has another life, or the same session again.
     fn again(&mut self, process: ProcessId) {
         self.generation += 1;
-        let someone = if process == ARM { &self.arm } else { &self.planner };
+        let someone = if process == ARM {
+            &self.arm
+        } else {
+            &self.planner
+        };
         let identity = someone.identity(self.generation);
         self.bench.close(process);
         self.bench.open(process, identity);
@@ -106,7 +158,8 @@ struct Words(Map);
 
 impl Words {
     fn at(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the mapping has a page at least, lives as long as `self`, and is written as atomics by all.
+        // SAFETY: the mapping has a page at least, lives as long as `self`, and is written as
+        // atomics by all.
         unsafe { &*self.0.start().as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
@@ -122,7 +175,14 @@ impl Words {
 
 fn expect(ledger: Ledger, [accepted, delivered, full, error, dead, queued]: [u64; 6]) {
     let held = queued;
-    let mut expected = Ledger { accepted, delivered, peer_dead: dead, queued, held, ..Ledger::default() };
+    let mut expected = Ledger {
+        accepted,
+        delivered,
+        peer_dead: dead,
+        queued,
+        held,
+        ..Ledger::default()
+    };
     expected.rejected[Reject::Full as usize] = full;
     expected.rejected[Reject::Error as usize] = error;
     assert_eq!(ledger, expected);
@@ -184,13 +244,21 @@ fn sums_balance_while_both_ends_run_at_full_speed() {
         });
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let mut most = 0;
-        while receiver.index().load(Ordering::Relaxed) < 100_000 && std::time::Instant::now() < end {
+        while receiver.index().load(Ordering::Relaxed) < 100_000 && std::time::Instant::now() < end
+        {
             pair.bench.tick();
             let (_, ledger) = pair.bench.rings.ledgers().next().unwrap();
-            most = most.max(if ledger.balances() { ledger.queued } else { u64::MAX });
+            most = most.max(if ledger.balances() {
+                ledger.queued
+            } else {
+                u64::MAX
+            });
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(most <= u64::from(SLOTS), "{most} queued, or a sum that does not balance");
+        assert!(
+            most <= u64::from(SLOTS),
+            "{most} queued, or a sum that does not balance"
+        );
     });
     assert!(pair.bench.warnings.is_empty(), "{:?}", pair.bench.warnings);
     let tail = sender.index().load(Ordering::Relaxed);
@@ -247,7 +315,11 @@ fn who_lies_about_a_ring_gets_another_and_the_sum_holds() {
     let violations: [Lie; 5] = [
         |sender, _| sender.index().store(u64::MAX, Ordering::Release),
         |sender, _| sender.index().store(1, Ordering::Release),
-        |sender, _| sender.index().store(3 + u64::from(SLOTS) + 1, Ordering::Release),
+        |sender, _| {
+            sender
+                .index()
+                .store(3 + u64::from(SLOTS) + 1, Ordering::Release)
+        },
         |_, receiver| receiver.index().store(2, Ordering::Release),
         |sender, receiver| {
             sender.index().store(1 << 50, Ordering::Release);
@@ -263,7 +335,10 @@ fn who_lies_about_a_ring_gets_another_and_the_sum_holds() {
         lie(&sender, &receiver);
         expect(pair.ledger(), [5 * n, 3 * n, 0, 2 * n, 0, 0]);
         let warning = pair.bench.warnings.pop().unwrap();
-        assert!(warning.contains("route d") && warning.contains("cannot be"), "{warning}");
+        assert!(
+            warning.contains("route d") && warning.contains("cannot be"),
+            "{warning}"
+        );
         assert!(pair.bench.warnings.is_empty() && !pair.bench.rings.direct[&0].is_joined());
     }
     pair.join();
@@ -281,9 +356,20 @@ fn a_sender_that_starts_again_and_again_before_a_reader_that_does_not_read_has_t
         }
     }
     pair.bench.close(ARM);
-    let refused = pair.bench.rings.prepare(ARM, wanted(false)).unwrap_err().to_string();
-    assert!(refused.contains("route d") && refused.contains("has not read"), "{refused}");
-    assert!(pair.bench.rings.prepare(PLANNER, wanted(false)).is_ok(), "who does not read may always come");
+    let refused = pair
+        .bench
+        .rings
+        .prepare(ARM, wanted(false))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("route d") && refused.contains("has not read"),
+        "{refused}"
+    );
+    assert!(
+        pair.bench.rings.prepare(PLANNER, wanted(false)).is_ok(),
+        "who does not read may always come"
+    );
     pair.planner.die();
     pair.bench.close(PLANNER);
     expect(pair.ledger(), [16, 0, 0, 0, 16, 0]);
@@ -312,7 +398,9 @@ fn who_seals_its_memory_before_the_daemon_does_is_named() {
     nix::fcntl::fcntl(&sender.own, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
     pair.bench.mapped(ARM, sender.serial);
     pair.bench.mapped(PLANNER, receiver.serial);
-    let Some((ARM, End::Violation(why))) = pair.bench.ended.pop() else { panic!("{:?}", pair.bench.state) };
+    let Some((ARM, End::Violation(why))) = pair.bench.ended.pop() else {
+        panic!("{:?}", pair.bench.state)
+    };
     assert!(why.contains("route d"), "{why}");
     assert!(pair.bench.frames.is_empty(), "nobody is joined");
 }
@@ -329,8 +417,14 @@ fn rings_of_sessions_that_ended_are_given_back() {
         let (sender, receiver) = (half(&mut bench, ARM), half(&mut bench, PLANNER));
         assert!(maps("returned") > 0);
         if generation % 2 == 0 {
-            let words =
-                Words(Map::of(sender.own.as_fd(), geometry(16).timed().producer_bytes(), true).unwrap());
+            let words = Words(
+                Map::of(
+                    sender.own.as_fd(),
+                    geometry(16).timed().producer_bytes(),
+                    true,
+                )
+                .unwrap(),
+            );
             bench.mapped(ARM, sender.serial);
             bench.mapped(PLANNER, receiver.serial);
             words.closed().store(1, Ordering::Release);

@@ -1,4 +1,5 @@
-//! Rings without sockets: this process plays lane threads and both clients, with the descriptors that they would get.
+//! Rings without sockets: this process plays lane threads and both clients, with the descriptors
+//! that they would get.
 
 mod direct;
 mod routed;
@@ -29,12 +30,24 @@ struct Someone(Child);
 
 impl Someone {
     fn new() -> Someone {
-        Someone(Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+        Someone(
+            Command::new("/bin/cat")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     fn identity(&self, generation: u64) -> SessionIdentity {
         let pid = i32::try_from(self.0.id()).unwrap();
-        SessionIdentity { generation, pid, uid: 7, program: 1, pidfd: Arc::new(PidFd::open(pid).unwrap()) }
+        SessionIdentity {
+            generation,
+            pid,
+            uid: 7,
+            program: 1,
+            pidfd: Arc::new(PidFd::open(pid).unwrap()),
+        }
     }
 
     fn die(&mut self) {
@@ -50,12 +63,25 @@ impl Drop for Someone {
 }
 
 fn process(name: &str) -> ProcessPlan {
-    ProcessPlan { name: name.into(), uid: None, gid: None, exe: None, above_ceiling: false }
+    ProcessPlan {
+        name: name.into(),
+        uid: None,
+        gid: None,
+        exe: None,
+        above_ceiling: false,
+    }
 }
 
 fn lane(name: &str, owner: ProcessId, payload_bytes: usize) -> EndpointPlan {
-    let ring = RingPlan { slots: SLOTS as usize, payload_bytes };
-    EndpointPlan { name: name.into(), owner: Some(owner), kind: EndpointKind::Ring(ring) }
+    let ring = RingPlan {
+        slots: SLOTS as usize,
+        payload_bytes,
+    };
+    EndpointPlan {
+        name: name.into(),
+        owner: Some(owner),
+        kind: EndpointKind::Ring(ring),
+    }
 }
 
 fn queue(name: &str, owner: Option<ProcessId>) -> EndpointPlan {
@@ -67,13 +93,28 @@ fn queue(name: &str, owner: Option<ProcessId>) -> EndpointPlan {
         mode: 0o600,
         flush_at_start: false,
     });
-    EndpointPlan { name: name.into(), owner, kind }
+    EndpointPlan {
+        name: name.into(),
+        owner,
+        kind,
+    }
 }
 
 fn signal(name: &str, owner: ProcessId, inbox: bool) -> EndpointPlan {
-    let inbox = inbox.then_some(RingPlan { slots: 2, payload_bytes: 8 });
-    let kind = EndpointKind::Signal(SignalPlan { signo: 40, target: SignalTarget::Process, inbox });
-    EndpointPlan { name: name.into(), owner: Some(owner), kind }
+    let inbox = inbox.then_some(RingPlan {
+        slots: 2,
+        payload_bytes: 8,
+    });
+    let kind = EndpointKind::Signal(SignalPlan {
+        signo: 40,
+        target: SignalTarget::Process,
+        inbox,
+    });
+    EndpointPlan {
+        name: name.into(),
+        owner: Some(owner),
+        kind,
+    }
 }
 
 fn route(name: &str, from: EndpointId, to: Vec<TargetPlan>, path: Path) -> RoutePlan {
@@ -127,12 +168,19 @@ fn plan(endpoints: Vec<EndpointPlan>, routes: Vec<RoutePlan>) -> Plan {
 /// The arm sends to the planner.
 fn direct_plan() -> Plan {
     let endpoints = vec![lane("arm.out", ARM, 16), lane("planner.in", PLANNER, 64)];
-    plan(endpoints, vec![route("d", 0, vec![TargetPlan::Endpoint(1)], Path::Direct)])
+    plan(
+        endpoints,
+        vec![route("d", 0, vec![TargetPlan::Endpoint(1)], Path::Direct)],
+    )
 }
 
 /// Of a process that continues nothing.
 fn wanted(semaphores: bool) -> Wanted {
-    Wanted { pid: 1, semaphores, resumes: 0 }
+    Wanted {
+        pid: 1,
+        semaphores,
+        resumes: 0,
+    }
 }
 
 fn open(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) -> Attached {
@@ -167,23 +215,48 @@ impl Bench {
         let rings = Rings::new(plan, rtcore::skin::posix(), true).unwrap();
         let topology = rings.topology();
         let state = topology.start();
-        Bench { rings, topology, state, frames: Vec::new(), warnings: Vec::new(), ended: Vec::new() }
+        Bench {
+            rings,
+            topology,
+            state,
+            frames: Vec::new(),
+            warnings: Vec::new(),
+            ended: Vec::new(),
+        }
     }
 
     fn open(&mut self, process: ProcessId, identity: SessionIdentity) {
         let prepared = self.rings.prepare(process, wanted(false)).unwrap();
-        let effects = self.topology.step(&mut self.state, Event::Admitted { process });
-        let [Effect::Introduce { map, .. }, ..] = effects[..] else { panic!("{effects:?}") };
+        let effects = self
+            .topology
+            .step(&mut self.state, Event::Admitted { process });
+        let [Effect::Introduce { map, .. }, ..] = effects[..] else {
+            panic!("{effects:?}")
+        };
         self.rings.hand_out(process, prepared, map);
-        let effects = self.topology.step(&mut self.state, Event::Mapped { process, serial: map });
+        let effects = self.topology.step(
+            &mut self.state,
+            Event::Mapped {
+                process,
+                serial: map,
+            },
+        );
         assert_eq!(effects[0], Effect::Attach { process });
-        let standing = Standing { state: PeerState::Alive, pid: identity.pid, ending: None };
+        let standing = Standing {
+            state: PeerState::Alive,
+            pid: identity.pid,
+            ending: None,
+        };
         self.rings.attach(process, identity).unwrap();
         self.perform(Event::Changed { process, standing });
     }
 
     fn close(&mut self, process: ProcessId) {
-        let standing = Standing { state: PeerState::Unregistered, pid: 1, ending: None };
+        let standing = Standing {
+            state: PeerState::Unregistered,
+            pid: 1,
+            ending: None,
+        };
         self.perform(Event::Changed { process, standing });
     }
 
@@ -192,9 +265,13 @@ impl Bench {
     }
 
     fn tick(&mut self) {
-        let Ticked { broken, warnings, .. } = self.rings.tick();
+        let Ticked {
+            broken, warnings, ..
+        } = self.rings.tick();
         self.warnings.extend(warnings);
-        broken.into_iter().for_each(|route| self.perform(Event::Broken { route }));
+        broken
+            .into_iter()
+            .for_each(|route| self.perform(Event::Broken { route }));
         self.perform(Event::Tick);
     }
 
@@ -227,8 +304,16 @@ impl Bench {
 }
 
 fn envelope(sequence: u64) -> Envelope {
-    let meta = Meta { sequence, ..Meta::default() };
-    Envelope { meta, origin: Origin::UNKNOWN, kind: Kind::Bytes { priority: 0 }, len: 0 }
+    let meta = Meta {
+        sequence,
+        ..Meta::default()
+    };
+    Envelope {
+        meta,
+        origin: Origin::UNKNOWN,
+        kind: Kind::Bytes { priority: 0 },
+        len: 0,
+    }
 }
 
 fn geometry(payload_bytes: u32) -> Geometry {
@@ -242,7 +327,11 @@ fn bells_of(page: &impl AsFd) -> Bells {
 /// Descriptors and mappings of rings in this process; tests run side by side, so by name.
 fn maps(name: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.ok()?.path().read_link().ok());
+    let links = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| fd.ok()?.path().read_link().ok());
     maps.lines().filter(|line| line.contains(name)).count()
-        + links.filter(|link| link.to_string_lossy().contains(name)).count()
+        + links
+            .filter(|link| link.to_string_lossy().contains(name))
+            .count()
 }

@@ -1,4 +1,5 @@
-//! A client, as far as its partner and the daemon see it: `rtcore::client::session_thread` with its senders and inboxes.
+//! A client, as far as its partner and the daemon see it: `rtcore::client::session_thread` with its
+//! senders and inboxes.
 
 use super::*;
 
@@ -69,7 +70,10 @@ pub(super) fn steps(world: &World, defect: Defect, progress: &mut Steps, other: 
             other.push(("kill a client", world.with(|w| w.kill_client(process))));
         }
         if !world.mishap && client.is_up {
-            other.push(("replace a session", world.with(|w| w.replace(process, defect))));
+            other.push((
+                "replace a session",
+                world.with(|w| w.replace(process, defect)),
+            ));
         }
     }
     if world.clients[SENDING].alive {
@@ -83,15 +87,28 @@ pub(super) fn steps(world: &World, defect: Defect, progress: &mut Steps, other: 
 
 fn send(world: &World, other: &mut Steps) {
     let sender = &world.clients[SENDING];
-    let next = world.outcomes[..DIRECT_MAX].iter().position(|outcome| *outcome == Outcome::NotSent);
+    let next = world.outcomes[..DIRECT_MAX]
+        .iter()
+        .position(|outcome| *outcome == Outcome::NotSent);
     if let (Some(ring), Some(next), true) = (sender.ring, next, sender.is_direct_reached) {
-        other.push(("send directly", world.with(|w| w.rings[ring].push(&mut w.outcomes, next))));
+        other.push((
+            "send directly",
+            world.with(|w| w.rings[ring].push(&mut w.outcomes, next)),
+        ));
     }
-    let connected = sender.connection.as_ref().is_some_and(|connection| !connection.is_closed);
-    if let (Some(&ring), true) = (sender.routed.first(), sender.is_up && sender.is_reached && connected)
-        && world.outcomes[ROUTED] == Outcome::NotSent
+    let connected = sender
+        .connection
+        .as_ref()
+        .is_some_and(|connection| !connection.is_closed);
+    if let (Some(&ring), true) = (
+        sender.routed.first(),
+        sender.is_up && sender.is_reached && connected,
+    ) && world.outcomes[ROUTED] == Outcome::NotSent
     {
-        other.push(("send through the daemon", world.with(|w| w.routed[ring].push(&mut w.outcomes, ROUTED))));
+        other.push((
+            "send through the daemon",
+            world.with(|w| w.routed[ring].push(&mut w.outcomes, ROUTED)),
+        ));
     }
 }
 
@@ -104,11 +121,22 @@ impl Ring {
 
 fn receive(world: &World, progress: &mut Steps) {
     let receiver = &world.clients[RECEIVING];
-    if let Some(&first) = receiver.rings.first().filter(|ring| !world.rings[**ring].unread().is_empty()) {
+    if let Some(&first) = receiver
+        .rings
+        .first()
+        .filter(|ring| !world.rings[**ring].unread().is_empty())
+    {
         progress.push(("receive directly", world.with(|w| w.receive(first, 0))));
     }
-    if let Some(&first) = receiver.routed.first().filter(|ring| !world.routed[**ring].unread().is_empty()) {
-        progress.push(("receive from the daemon", world.with(|w| w.receive(first, 1))));
+    if let Some(&first) = receiver
+        .routed
+        .first()
+        .filter(|ring| !world.routed[**ring].unread().is_empty())
+    {
+        progress.push((
+            "receive from the daemon",
+            world.with(|w| w.receive(first, 1)),
+        ));
     }
 }
 
@@ -121,7 +149,10 @@ impl World {
 
     fn connect(&mut self, process: ProcessId) {
         let to_daemon = vec![Request::Open];
-        self.clients[process].connection = Some(Connection { to_daemon, ..Connection::default() });
+        self.clients[process].connection = Some(Connection {
+            to_daemon,
+            ..Connection::default()
+        });
     }
 
     fn request(&mut self, process: ProcessId, request: Request) {
@@ -132,7 +163,9 @@ impl World {
     }
 
     fn read(&mut self, process: ProcessId, defect: Defect) {
-        let Some(connection) = self.clients[process].connection.as_mut() else { return };
+        let Some(connection) = self.clients[process].connection.as_mut() else {
+            return;
+        };
         let frame = connection.to_client.remove(0);
         self.take(process, frame, defect);
         // What Reach says may as well be sent later.
@@ -148,11 +181,17 @@ impl World {
         let client = &mut self.clients[process];
         match frame {
             Frame::Map { serial } => {
-                client.opening.iter_mut().for_each(|(_, mapped)| *mapped = true);
+                client
+                    .opening
+                    .iter_mut()
+                    .for_each(|(_, mapped)| *mapped = true);
                 self.request(process, Request::Mapped { serial });
             }
             Frame::Ready => self.ready(process),
-            Frame::Reach { channel: 0, reachable } => client.is_reached = reachable,
+            Frame::Reach {
+                channel: 0,
+                reachable,
+            } => client.is_reached = reachable,
             Frame::Reach { reachable, .. } => {
                 if client.is_of_connection {
                     client.is_direct_reached = reachable;
@@ -166,7 +205,11 @@ impl World {
             Frame::Join { serial, ring } => {
                 if client.half == Some((serial, ring)) {
                     client.half = None;
-                    if process == SENDING { self.join_sender(ring) } else { client.rings.push(ring) }
+                    if process == SENDING {
+                        self.join_sender(ring)
+                    } else {
+                        client.rings.push(ring)
+                    }
                 }
             }
         }
@@ -222,8 +265,8 @@ impl World {
         }
     }
 
-    /// What the clients do by themselves: connect, forget earlier rings (`TxChannel::settle_old`), go on to the next ring
-    /// (`RxHandle::settle`).
+    /// What the clients do by themselves: connect, forget earlier rings (`TxChannel::settle_old`),
+    /// go on to the next ring (`RxHandle::settle`).
     pub(super) fn go_on(&mut self) {
         for process in [SENDING, RECEIVING] {
             let client = &self.clients[process];
@@ -256,10 +299,16 @@ impl World {
     }
 
     fn drop_half(&mut self, process: ProcessId, defect: Defect) {
-        let Some((_, ring)) = self.clients[process].half.take() else { return };
+        let Some((_, ring)) = self.clients[process].half.take() else {
+            return;
+        };
         if defect != Defect::HalvesLeaveNoMark {
             let ring = &mut self.rings[ring];
-            if process == SENDING { ring.closed = true } else { ring.left = true }
+            if process == SENDING {
+                ring.closed = true
+            } else {
+                ring.left = true
+            }
         }
     }
 
@@ -276,7 +325,11 @@ impl World {
     }
 
     fn receive(&mut self, ring: usize, pair: usize) {
-        let rings = if pair == 0 { &mut self.rings } else { &mut self.routed };
+        let rings = if pair == 0 {
+            &mut self.rings
+        } else {
+            &mut self.routed
+        };
         let message = rings[ring].messages[rings[ring].head];
         rings[ring].head += 1;
         let last = &mut self.clients[RECEIVING].last[pair];
@@ -298,7 +351,11 @@ impl World {
         self.mishap = true;
         self.close_connection(process);
         let closed = self.clients[process].closed.take();
-        self.clients[process] = Client { alive: false, closed, ..Client::default() };
+        self.clients[process] = Client {
+            alive: false,
+            closed,
+            ..Client::default()
+        };
     }
 
     /// The session is dropped, and the same process opens another.
@@ -307,11 +364,26 @@ impl World {
         self.request(process, Request::Leave);
         self.close_connection(process);
         self.drop_half(process, defect);
-        let Client { closed, ring, old, rings, routed, .. } = std::mem::take(&mut self.clients[process]);
-        self.clients[process] = Client { closed, ..Client::default() };
-        // `TxChannel::close_all`: the receiver reads what is in them, and a lane what is in a routed ring.
-        ring.into_iter().chain(old).for_each(|ring| self.rings[ring].closed = true);
-        rings.into_iter().for_each(|ring| self.rings[ring].left = true);
+        let Client {
+            closed,
+            ring,
+            old,
+            rings,
+            routed,
+            ..
+        } = std::mem::take(&mut self.clients[process]);
+        self.clients[process] = Client {
+            closed,
+            ..Client::default()
+        };
+        // `TxChannel::close_all`: the receiver reads what is in them, and a lane what is in a
+        // routed ring.
+        ring.into_iter()
+            .chain(old)
+            .for_each(|ring| self.rings[ring].closed = true);
+        rings
+            .into_iter()
+            .for_each(|ring| self.rings[ring].left = true);
         if process == RECEIVING {
             // It drops its inbox with them.
             for ring in routed {

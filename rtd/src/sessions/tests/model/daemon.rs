@@ -1,4 +1,5 @@
-//! A life of the daemon: the state machine, and what its effects do to connections, rings and lanes.
+//! A life of the daemon: the state machine, and what its effects do to connections, rings and
+//! lanes.
 
 use super::*;
 
@@ -34,7 +35,9 @@ pub(super) fn steps(
             world.serve(topology, defect, events, step, progress, other);
         }
     }
-    world.clone().serve(topology, defect, vec![Event::Tick], "tick", progress, other);
+    world
+        .clone()
+        .serve(topology, defect, vec![Event::Tick], "tick", progress, other);
     if world.lives < LIVES_MAX {
         other.push(("kill the daemon", world.with(World::kill_daemon)));
     }
@@ -43,15 +46,22 @@ pub(super) fn steps(
 
 /// A lane thread moves the first message of its source.
 fn lane(world: &World, daemon: &Daemon, progress: &mut Steps) {
-    let Some(&source) = daemon.source.first() else { return };
+    let Some(&source) = daemon.source.first() else {
+        return;
+    };
     let Some(&message) = world.routed[source].unread().first() else {
         if daemon.source.len() > 1 {
-            progress
-                .push(("take the next source", world.with(|w| w.lane(|daemon| _ = daemon.source.remove(0)))));
+            progress.push((
+                "take the next source",
+                world.with(|w| w.lane(|daemon| _ = daemon.source.remove(0))),
+            ));
         }
         return;
     };
-    let standing = daemon.state.standing(RECEIVING).map(|standing| standing.state);
+    let standing = daemon
+        .state
+        .standing(RECEIVING)
+        .map(|standing| standing.state);
     match (daemon.in_hand, daemon.sink, standing) {
         (true, ..) => progress.push((
             "release",
@@ -110,10 +120,21 @@ impl World {
     }
 
     /// What the daemon may notice of a client next, and the world after it has read that.
-    fn events(&self, daemon: &Daemon, process: ProcessId) -> Vec<(&'static str, Vec<Event>, World)> {
+    fn events(
+        &self,
+        daemon: &Daemon,
+        process: ProcessId,
+    ) -> Vec<(&'static str, Vec<Event>, World)> {
         let client = &self.clients[process];
-        let dead = Standing { state: PeerState::Dead, pid: 1, ending: None };
-        let is_known = daemon.state.standing(process).is_some_and(|of| of.state == PeerState::Alive);
+        let dead = Standing {
+            state: PeerState::Dead,
+            pid: 1,
+            ending: None,
+        };
+        let is_known = daemon
+            .state
+            .standing(process)
+            .is_some_and(|of| of.state == PeerState::Alive);
         let ended = |end| Event::Ended { process, end };
         let mut all = Vec::new();
         if let Some(requests) = &client.closed {
@@ -127,7 +148,11 @@ impl World {
                     _ => &[Fate::Lives],
                 };
                 for fate in fates {
-                    all.push(("see the end of a session", vec![ended(End::HungUp(*fate))], world.clone()));
+                    all.push((
+                        "see the end of a session",
+                        vec![ended(End::HungUp(*fate))],
+                        world.clone(),
+                    ));
                 }
             } else {
                 let event = event_of(process, rest.remove(0));
@@ -136,12 +161,29 @@ impl World {
         }
         if !client.alive && is_known {
             let mut world = self.clone();
-            let left = world.clients[process].closed.take().is_some_and(|of| of.contains(&Request::Leave));
-            let events = if left { vec![ended(End::Left)] } else { Vec::new() };
-            let events = events.into_iter().chain([Event::Changed { process, standing: dead }]).collect();
+            let left = world.clients[process]
+                .closed
+                .take()
+                .is_some_and(|of| of.contains(&Request::Leave));
+            let events = if left {
+                vec![ended(End::Left)]
+            } else {
+                Vec::new()
+            };
+            let events = events
+                .into_iter()
+                .chain([Event::Changed {
+                    process,
+                    standing: dead,
+                }])
+                .collect();
             all.push(("see the death of a client", events, world));
         }
-        if let Some(connection) = client.connection.as_ref().filter(|of| !of.to_daemon.is_empty()) {
+        if let Some(connection) = client
+            .connection
+            .as_ref()
+            .filter(|of| !of.to_daemon.is_empty())
+        {
             let mut world = self.clone();
             let own = world.clients[process].connection.as_mut().unwrap();
             let request = own.to_daemon.remove(0);
@@ -151,7 +193,10 @@ impl World {
                 // `Control::vacate`: the session before was left, and that was not read yet.
                 let former = world.clients[process].closed.take();
                 let former = former.map(|_| ended(End::HungUp(Fate::Lives)));
-                former.into_iter().chain([Event::Admitted { process }]).collect()
+                former
+                    .into_iter()
+                    .chain([Event::Admitted { process }])
+                    .collect()
             };
             all.push(("read a request", events, world));
         }
@@ -170,7 +215,9 @@ impl World {
     ) {
         events.reverse();
         while let Some(event) = events.pop() {
-            let Some(daemon) = &mut self.daemon else { return };
+            let Some(daemon) = &mut self.daemon else {
+                return;
+            };
             let mut effects = topology.step(&mut daemon.state, event);
             if defect == Defect::SenderJoinsFirst
                 && let [Effect::SendJoin { .. }, Effect::SendJoin { .. }, ..] = effects[..]
@@ -181,7 +228,10 @@ impl World {
             for effect in effects {
                 if matches!(
                     effect,
-                    Effect::Send { message: Message::Peer { .. }, .. } | Effect::Record { .. }
+                    Effect::Send {
+                        message: Message::Peer { .. },
+                        ..
+                    } | Effect::Record { .. }
                 ) {
                     continue;
                 }
@@ -190,7 +240,10 @@ impl World {
                     next.extend(self.apply(effect));
                 }
                 if is_seen && self.lives < LIVES_MAX {
-                    other.push(("kill the daemon between two effects", self.with(World::kill_daemon)));
+                    other.push((
+                        "kill the daemon between two effects",
+                        self.with(World::kill_daemon),
+                    ));
                 }
             }
             events.extend(next.into_iter().rev());
@@ -200,7 +253,14 @@ impl World {
 
     fn apply(&mut self, effect: Effect) -> Option<Event> {
         let changed = |process, state| {
-            Some(Event::Changed { process, standing: Standing { state, pid: 1, ending: None } })
+            Some(Event::Changed {
+                process,
+                standing: Standing {
+                    state,
+                    pid: 1,
+                    ending: None,
+                },
+            })
         };
         match effect {
             Effect::Introduce { process, .. } => {
@@ -217,11 +277,15 @@ impl World {
             Effect::Send { to, message } => match message {
                 Message::Map { serial } => self.send(to, Frame::Map { serial }),
                 Message::Ready => self.send(to, Frame::Ready),
-                Message::Reach { channel, reachable } => self.send(to, Frame::Reach { channel, reachable }),
+                Message::Reach { channel, reachable } => {
+                    self.send(to, Frame::Reach { channel, reachable })
+                }
                 Message::Peer { .. } => {}
             },
             Effect::Attach { process } if process == RECEIVING => {
-                let mapped = self.clients[process].opening.is_none_or(|(_, mapped)| mapped);
+                let mapped = self.clients[process]
+                    .opening
+                    .is_none_or(|(_, mapped)| mapped);
                 if self.clients[process].alive && !mapped {
                     self.broken = Some("a lane has a ring that its receiver has not mapped");
                 }
@@ -246,7 +310,11 @@ impl World {
                 let is_join = matches!(effect, Effect::SendJoin { .. });
                 self.send(
                     process,
-                    if is_join { Frame::Join { serial, ring } } else { Frame::Ring { serial, ring } },
+                    if is_join {
+                        Frame::Join { serial, ring }
+                    } else {
+                        Frame::Ring { serial, ring }
+                    },
                 );
             }
             Effect::Seal { route, .. } => return Some(Event::Sealed { route }),
@@ -293,24 +361,42 @@ fn event_of(process: ProcessId, request: Request) -> Vec<Event> {
     match request {
         Request::Open => Vec::new(),
         Request::Mapped { serial } => vec![Event::Mapped { process, serial }],
-        Request::Leave => vec![Event::Ended { process, end: End::Left }],
+        Request::Leave => vec![Event::Ended {
+            process,
+            end: End::Left,
+        }],
     }
 }
 
-/// Whether it makes a difference to anybody else if the daemon is killed before this effect or after it.
+/// Whether it makes a difference to anybody else if the daemon is killed before this effect or
+/// after it.
 fn is_seen_outside(effect: &Effect) -> bool {
     use Effect::{Close, Disconnect, Introduce, Send, SendJoin, SendRing};
     matches!(
         effect,
-        Close { .. } | Disconnect { .. } | Introduce { .. } | Send { .. } | SendJoin { .. } | SendRing { .. }
+        Close { .. }
+            | Disconnect { .. }
+            | Introduce { .. }
+            | Send { .. }
+            | SendJoin { .. }
+            | SendRing { .. }
     )
 }
 
 fn name(effect: &Effect) -> &'static str {
     match effect {
-        Effect::Send { message: Message::Map { .. }, .. } => "Map",
-        Effect::Send { message: Message::Ready, .. } => "Ready",
-        Effect::Send { message: Message::Reach { .. }, .. } => "Reach",
+        Effect::Send {
+            message: Message::Map { .. },
+            ..
+        } => "Map",
+        Effect::Send {
+            message: Message::Ready,
+            ..
+        } => "Ready",
+        Effect::Send {
+            message: Message::Reach { .. },
+            ..
+        } => "Reach",
         Effect::Attach { .. } => "Attach",
         Effect::Announce { .. } => "Announce",
         Effect::ReadFrom { .. } => "ReadFrom",
