@@ -4,7 +4,7 @@
 use crate::util::refuse::refuse;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::procfs;
 use std::path::PathBuf;
@@ -123,6 +123,32 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
     end(daemon, true)?;
     let _daemon = Daemon::start(&text)?;
     reaches(&i, &mut arm, 1)
+}
+
+/// A stop, or a kill as soon as rtd listens again, after the directory or the file was removed.
+pub fn what_was_removed_before_the_end_of_rtd_is_written_again() -> anyhow::Result<()> {
+    for kill in [false, true] {
+        let i = Instance::new()?;
+        let text = config(&i, "");
+        let daemon = Daemon::start(&text)?;
+        let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
+        if kill {
+            let directory = kept(&i).parent().map(std::path::Path::to_owned);
+            std::fs::remove_dir_all(directory.context("no directory")?)?;
+            eventually(|| kept(&i).exists().then_some(()))?;
+            ensure!(
+                !daemon.log().contains("will not outlive"),
+                "{}",
+                daemon.log()
+            );
+        } else {
+            std::fs::remove_file(kept(&i))?;
+        }
+        end(daemon, kill)?;
+        let _daemon = Daemon::start(&text)?;
+        reaches(&i, &mut arm, 1)?;
+    }
+    Ok(())
 }
 
 /// A start may be killed at any of its system calls: the file has every registration at each of

@@ -232,7 +232,11 @@ pub fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
     let began = Instant::now();
     let [mut a, _b] = peers(&instance)?;
     assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
-    let snapshot = instance.ledger_is("a.out->b.all", 10, &[(Delivered, 10)])?;
+    instance.ledger_is("a.out->b.all", 10, &[(Delivered, 10)])?;
+    // The thread shows one route after the other.
+    let snapshot = instance.until("the other route has them too", |page| {
+        book::of(page, "a.out->b.in").is_ok_and(|ledger| ledger.accepted == 10)
+    })?;
     let ledger = book::of(&snapshot, "a.out->b.in")?;
     let most = 3 + began.elapsed().as_secs() + 1;
     assert!(

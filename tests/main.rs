@@ -590,6 +590,7 @@ fn main() -> std::process::ExitCode {
         adoption::a_registered_program_gets_its_signals_after_every_restart,
         adoption::what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others,
         adoption::a_start_keeps_every_registration_at_every_moment,
+        adoption::what_was_removed_before_the_end_of_rtd_is_written_again,
         adoption::a_removed_file_of_registrations_is_written_again,
         adoption::a_process_that_cannot_be_examined_is_kept_for_the_next_start,
         adoption::registrations_that_could_not_be_kept_are_kept_later,

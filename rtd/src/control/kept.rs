@@ -134,7 +134,13 @@ impl Kept {
                 self.path.display()
             ));
         }
-        self.failed_at = stored.is_err().then(Instant::now);
+        // The next tick makes a directory again that somebody removed.
+        self.failed_at = stored.as_ref().err().map(|e| match e.kind() {
+            io::ErrorKind::NotFound => Instant::now()
+                .checked_sub(RETRY)
+                .unwrap_or_else(Instant::now),
+            _ => Instant::now(),
+        });
         self.written = stored.is_ok() && !is_empty;
     }
 
@@ -143,6 +149,11 @@ impl Kept {
     pub fn is_due(&self, now: Instant) -> bool {
         self.failed_at
             .is_some_and(|at| now.saturating_duration_since(at) >= RETRY)
+    }
+
+    /// Whether the file is not there although it should be.
+    pub fn is_missing(&mut self) -> bool {
+        self.failed_at.is_some() || self.was_removed()
     }
 
     /// Whether somebody removed the file, or its directory, since it was written; said once.

@@ -5,6 +5,7 @@
 //! the moment at which a lane stops, the library refuses further messages
 //! ([`rtcore::ring::Consumer::stop`]).
 
+use super::kept::Kept;
 use super::{Control, Lanes};
 use crate::log;
 use crate::plan::{EndpointId, Plan, ProcessId};
@@ -157,6 +158,10 @@ impl<L: Lanes> Control<L> {
             };
             self.leftovers.waiting.push(leftover);
             self.leftovers.unkept = true;
+        }
+        // No tick follows that would write it again.
+        if self.kept.as_mut().is_some_and(Kept::is_missing) {
+            self.registry.keep_again();
         }
         self.keep();
     }

@@ -478,6 +478,8 @@ impl<L: Lanes> Control<L> {
     fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
+        // Before the file is written: it makes the directory again that somebody removed.
+        self.restore_socket();
         if self
             .kept
             .as_mut()
@@ -487,7 +489,6 @@ impl<L: Lanes> Control<L> {
         }
         let all = self.registry.tick(&self.epoll);
         self.carry_out(all);
-        self.restore_socket();
         self.count_leftovers();
         for (shown, line) in self.registry.end_rejoin(&self.epoll, now) {
             self.carry_out(vec![shown]);
