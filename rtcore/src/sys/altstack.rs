@@ -30,7 +30,7 @@ impl AltStack {
     ///
     /// Errors: ENOMEM; EPERM when called on an alternate stack.
     pub fn enter() -> io::Result<AltStack> {
-        let page = rustix::param::page_size();
+        let page = super::memory::page_bytes();
         // SAFETY: plain integers; 0 when the kernel has no such entry.
         let kernel_bytes = unsafe { libc::getauxval(AT_MINSIGSTKSZ) };
         let kernel_bytes = usize::try_from(kernel_bytes)

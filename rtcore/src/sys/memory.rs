@@ -34,7 +34,15 @@ pub fn mapped_bytes() -> io::Result<u64> {
         .next()
         .and_then(|pages| pages.parse::<u64>().ok());
     let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm: no number of pages"))?;
-    Ok(pages.saturating_mul(rustix::param::page_size() as u64))
+    Ok(pages.saturating_mul(page_bytes() as u64))
+}
+
+/// Bytes of a page (sysconf(3)). Not from `rustix::param`, which opens /proc/self/auxv before Linux
+/// 6.4 and panics if it may not: a program that was granted capabilities with setcap(8) may not.
+pub fn page_bytes() -> usize {
+    // SAFETY: no pointers are involved.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(PAGE_BYTES)
 }
 
 /// Settings for a process that locks its memory: one arena (each further one reserves 64 MiB), and
