@@ -91,7 +91,7 @@ fn panel(count: u64) -> Outcome {
     Ok(())
 }
 
-/// Answers whoever asks, until the panel is gone.
+/// Answers every request until the panel is gone.
 fn axis(slow_ns: u64) -> Outcome {
     let session = Session::connect("axis")?;
     let mut inbox = session.inbox()?;

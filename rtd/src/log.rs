@@ -100,7 +100,8 @@ fn write(text: &str) {
 
 fn line(level: &str, text: Arguments<'_>) {
     // One write per line, so that lines of several threads do not mix. Control characters can come
-    // from the paths and names of clients and must not move the cursor of whoever reads the log.
+    // from the paths and names of clients and must not move the cursor of the terminal that shows
+    // the log.
     let text = printable(&format!("rtd: {level}{text}")) + "\n";
     match LOGGER.get() {
         Some(logger) => logger.put(text),

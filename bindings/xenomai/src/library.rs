@@ -92,8 +92,8 @@ impl Library {
         &self.name
     }
 
-    /// What a stand-in says about itself; none for anything else. Whoever shows the library's name
-    /// shows this too.
+    /// What a stand-in says about itself; none for any other library. A message that shows the
+    /// library's name shows this text too.
     pub fn stand_in(&self) -> Option<&'static str> {
         self.stand_in
     }

@@ -1,8 +1,8 @@
-//! Where the daemon listens, and whose word that is.
+//! Where the daemon listens, and who says so.
 //!
-//! The statistics page of an instance names its socket. Whoever owns a page writes into it what he
-//! likes, so it counts only from those who may order us about anyway ([`may_order`]); without one,
-//! the default places are looked through.
+//! The statistics page of an instance names its socket. The owner of a page can write
+//! anything into it, so a page is used only if its owner is root or this user ([`may_order`]).
+//! Without such a page, the default places are tried.
 
 use super::error::ConnectError;
 use crate::stats::reader::{Address, DaemonState, Reader, instances};
@@ -100,8 +100,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The socket as of now, and whether whoever listens there has to be somebody who may order us
-    /// about.
+    /// The socket as of now, and whether the listener must belong to root or this user
+    /// ([`may_order`]).
     pub fn resolve(&self) -> (PathBuf, bool) {
         match self {
             Place::Socket(path) => (path.clone(), false),

@@ -5,8 +5,9 @@
 //! neither allocates, locks nor returns for a signal; what opens, maps or asks the daemon is the
 //! session thread's (`rtd-session`), an ordinary one.
 //!
-//! Invariant: an end of a ring has one owner at any moment, the session's table or whoever claimed
-//! it, and goes back there when that is dropped.
+//! Invariant: an end of a ring has one owner at any moment, the session's table or the value that
+//! claimed it (a sender, an inbox, a dispatcher), and goes back to the table when that value is
+//! dropped.
 
 #![warn(missing_docs)]
 

@@ -65,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// Connects to this socket, whoever listens there.
+    /// Connects to this socket, without a check of the listener's owner.
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Builder {
         self.place = Some(Place::Socket(path.into()));
         self

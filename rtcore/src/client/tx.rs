@@ -32,7 +32,7 @@ impl TxEnd {
 }
 
 impl Drop for TxEnd {
-    /// Whoever lets go of it, the consumer learns that nothing more comes.
+    /// On every path that drops it, the consumer learns that nothing more comes.
     fn drop(&mut self) {
         self.producer.close();
     }

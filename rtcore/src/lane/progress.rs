@@ -1,4 +1,4 @@
-//! What a lane thread is at, told by the thread itself for whoever watches over it from outside.
+//! Progress counters that a lane thread publishes and the watchdog samples.
 //!
 //! Two words on a cache line of the thread's own, written with plain single-writer stores: two
 //! stores for a message, and no reading of a clock that was not read anyway, but one for a message

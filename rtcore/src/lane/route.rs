@@ -102,7 +102,7 @@ pub struct Rules {
 /// Whose messages a route takes.
 #[derive(Clone, Debug)]
 pub enum OriginRule {
-    /// Whoever can write the source's queue: the queue's mode decides.
+    /// Every process that can write the source's queue: the queue's mode decides.
     Channel,
     /// Signals: from the owner when there is one; queued ones, whose pid is a claim, only if said
     /// so.

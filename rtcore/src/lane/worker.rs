@@ -140,7 +140,7 @@ pub struct Granted {
     pub pinned: Result<(), String>,
     /// A filter of its system calls can be had, or why not.
     pub confined: Result<(), String>,
-    /// The CPU time that it has had, for whoever watches over it.
+    /// The CPU time that it has used, for the watchdog.
     pub clock: Result<CpuClock, String>,
 }
 

@@ -26,7 +26,7 @@
 //! it is one thread that sleeps there, it takes back before it raises the first flag, and looks for
 //! news of all.
 //!
-//! How, where and in which turn are one word: whoever sees a sleeper sees all of it.
+//! How, where and in which turn are one word: a thread that sees a sleeper sees all of it.
 
 #[cfg(not(loom))]
 use crate::skin::Semaphore;
@@ -74,7 +74,7 @@ pub(super) fn awake(turn: u64) -> u64 {
     turn << TURN_SHIFT
 }
 
-/// How many times whoever left this flag has slept.
+/// How many times the sleeper that left this flag has slept.
 pub(super) fn turn(flag: u64) -> u64 {
     flag >> TURN_SHIFT
 }
@@ -228,7 +228,7 @@ impl Bells {
         }
     }
 
-    /// Wakes whoever sleeps at this bell: the news are not in a ring.
+    /// Wakes the thread that sleeps at this bell for a reason that is not in a ring.
     pub fn ring(&self, index: u32) {
         match self.at(index) {
             At::Word(bell) => bell.ring(),
@@ -279,8 +279,8 @@ impl Bells {
         }
     }
 
-    /// Whether the bells are semaphores: then whoever sleeps or rings there makes none of Linux's
-    /// calls.
+    /// Whether the bells are semaphores: then a thread that sleeps or rings there makes no Linux
+    /// system call.
     pub fn are_semaphores(&self) -> bool {
         match *self.page {
             #[cfg(not(loom))]

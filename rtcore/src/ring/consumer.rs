@@ -341,8 +341,8 @@ impl Consumer {
         self.wait_unless(timeout_ns, || false)
     }
 
-    /// The same, unless there are other news by now: whoever has some makes them visible and then
-    /// rings this bell.
+    /// The same, unless there is other work by now: the thread that brings work makes it visible
+    /// and then rings this bell.
     #[inline]
     pub fn wait_unless(
         &mut self,
@@ -399,7 +399,7 @@ impl Consumer {
         self.view.producer().closed.load(Ordering::Acquire) != 0
     }
 
-    /// Takes nothing more out of this ring, for whoever adds up what became of the messages.
+    /// Takes nothing more out of this ring, so that the messages that are left can be counted.
     pub fn give_up(&mut self) {
         self.view
             .consumer()

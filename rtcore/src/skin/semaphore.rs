@@ -1,8 +1,8 @@
 //! Semaphores with names, by which the programs on a skin wake each other where no futex can.
 //!
 //! Opening, closing and unlinking are for setup: on Cobalt they hand the thread to Linux. A name
-//! stays until it is unlinked, also after the end of who made it, so whoever makes some removes
-//! what an earlier life has left.
+//! stays until it is unlinked, also after the process that made it has ended, so a process that
+//! makes semaphores removes those that its earlier life has left.
 //!
 //! Invariant: who takes back what was posted ([`Semaphore::clear`]), then says that it is about to
 //! sleep, then looks for news and only then waits, misses nothing: a post that comes after the
@@ -40,8 +40,8 @@ pub struct SemaphoreCalls {
     /// Takes one, waits for it at most so many nanoseconds (`u64::MAX` = no bound), then ETIMEDOUT
     /// (sem_timedwait(3)).
     ///
-    /// An error other than ETIMEDOUT and EINTR has cost a millisecond: whoever looks again and
-    /// again does not spin.
+    /// An error other than ETIMEDOUT and EINTR has cost a millisecond: a caller that looks again
+    /// and again does not spin.
     pub wait_within: unsafe fn(RawSemaphore, u64) -> Call<()>,
     /// Closes it (sem_close(3)).
     pub close: unsafe fn(RawSemaphore),

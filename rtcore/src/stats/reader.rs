@@ -1,10 +1,10 @@
 //! The outsider's side of the page: validate, copy, snapshot.
 //!
-//! The page is an allegation of whoever made the file. Its header is checked before each snapshot
-//! against constants of this version and the file's real size; everything is copied with pread(2),
-//! so a file that shrinks meanwhile is an error, where a mapping would be SIGBUS. Nothing is locked
-//! and nothing written: reading works the same when the daemon is running, stopped, hung or killed,
-//! and costs it nothing.
+//! Nothing in the page is trusted: the owner of the file can write anything. Its header is checked
+//! before each snapshot against constants of this version and the file's real size; everything is
+//! copied with pread(2), so a file that shrinks meanwhile is an error, where a mapping would be
+//! SIGBUS. Nothing is locked and nothing written: reading works the same when the daemon is
+//! running, stopped, hung or killed, and costs it nothing.
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
@@ -126,7 +126,7 @@ pub struct Reader {
     pid: u32,
 }
 
-/// What whoever wants to connect has to know of an instance.
+/// What a program must know of an instance to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Control socket.

@@ -1,8 +1,8 @@
 //! Capabilities of the calling thread, and what keeps a process from getting others
 //! (capabilities(7), prctl(2)).
 //!
-//! Constraint: a capability belongs to a thread. A thread starts with those of whoever starts it,
-//! and gives up its own alone; so a process has given one up when each of its threads has
+//! Constraint: a capability belongs to a thread. A thread starts with those of the thread that
+//! starts it, and gives up only its own. So a process has given one up when each of its threads has
 //! ([`super::ids::threads`] reads that back).
 
 use super::procfs::named;

@@ -89,7 +89,7 @@ impl Word {
         reserved: 0,
     };
 
-    /// Sleep while `word` is `expected`. Whoever waits keeps the word alive.
+    /// Sleep while `word` is `expected`. The thread that waits keeps the word alive.
     pub fn new(word: &AtomicU32, expected: u32) -> Word {
         Word {
             value: expected.into(),

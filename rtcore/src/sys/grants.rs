@@ -1,5 +1,5 @@
-//! The lines that grant what the kernel refused: one text for the daemon and for whoever links the
-//! library.
+//! The lines that grant what the kernel refused: one text for the daemon and for programs that
+//! link the library.
 
 use super::caps;
 

@@ -74,8 +74,8 @@ pub fn kill_this() -> ! {
     }
 }
 
-/// Whether this program has more rights than whoever started it: set-user-id, or capabilities of
-/// its file (getauxval(3), AT_SECURE). Then its starter decides no more than what it does with
+/// Whether this program has more rights than the user who started it: set-user-id, or capabilities
+/// of its file (getauxval(3), AT_SECURE). Then its starter decides no more than what it does with
 /// them.
 pub fn has_rights_of_its_file() -> bool {
     // SAFETY: takes an integer and returns one.

@@ -1,12 +1,12 @@
 //! What /proc says about a process: credentials, groups, executable, threads.
 //!
-//! Constraint: every answer is about whoever has the pid *now*. A caller that holds a pidfd asks it
-//! afterwards whether the process is still there; only then was the answer about that process.
-//! Allocates; control thread and tools only. Invariant: nothing here waits for the process. An
-//! execve(2) of its own holds the kernel's `exec_update_lock` for as long as a file that it closes
-//! takes to be flushed, which on a network file system or one in user space may be for ever;
-//! `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID wait for that lock, and are
-//! not read here. `status`, `stat`, `exe` and `task` do not.
+//! Constraint: every answer is about the process that has the pid *now*. A caller that holds a
+//! pidfd asks it afterwards whether the process is still there; only then was the answer about that
+//! process. Allocates; control thread and tools only. Invariant: nothing here waits for the
+//! process. An execve(2) of its own holds the kernel's `exec_update_lock` for as long as a file
+//! that it closes takes to be flushed, which on a network file system or one in user space may be
+//! for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID wait for that lock,
+//! and are not read here. `status`, `stat`, `exe` and `task` do not.
 
 use super::clock::monotonic_ns;
 use super::memory::ThreadUsage;
@@ -390,7 +390,7 @@ pub fn own_namespace(kind: &str) -> u64 {
     std::fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |ns| ns.ino())
 }
 
-/// How many threads this process has, for whoever needs to be the only one.
+/// How many threads this process has, for callers that must be the only one.
 ///
 /// Not those that have ended: the kernel lists a thread for a while after whoever joined it went
 /// on, and there is no event for the end of that. So several are looked for again, for a second.

@@ -273,7 +273,7 @@ struct Trapped {
 }
 const _: () = assert!(size_of::<Trapped>() <= size_of::<libc::siginfo_t>());
 
-/// Said by the kernel alone: it refuses a code above 0 to whoever sends a signal to another
+/// Said by the kernel alone: it refuses a code above 0 to a process that sends a signal to another
 /// process.
 const SYS_SECCOMP: i32 = 1;
 

@@ -456,7 +456,7 @@ impl Conn {
         })
     }
 
-    /// The connecting process itself, not whoever has its number by now.
+    /// The connecting process itself, not another that has its number by now.
     ///
     /// Before Linux 6.5 there is only the number; between connect(2) and this call it could have
     /// passed to another process, which the caller's comparison of user ids narrows and does not

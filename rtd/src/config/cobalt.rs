@@ -56,7 +56,8 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
             .write_all(format!("\n{line}\n").as_bytes())
             .context("cannot say what was found")
     };
-    // The check has looked before; but whoever may run this program may run the probe by itself.
+    // The check has looked before; but every user who may run this program may run the probe by
+    // itself.
     let library = args.path.as_deref().map(library::resolved);
     let fault = library
         .as_deref()

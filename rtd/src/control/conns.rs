@@ -132,7 +132,7 @@ impl Clients {
             .filter(|client| client.token == token)
     }
 
-    /// Closes a connection; whoever it was is handed back for its `exec_of`.
+    /// Closes a connection; the client is handed back for its `exec_of`.
     pub fn remove(&mut self, epoll: &Epoll, slot: usize) -> Option<Client> {
         let client = self.slots.get_mut(slot)?.take()?;
         // It cannot fail for a descriptor that is in the set; nothing is lost if it does, the close

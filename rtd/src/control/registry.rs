@@ -34,7 +34,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Whoever has the name.
+/// The process that has the name.
 #[derive(Debug)]
 struct Holder {
     pidfd: PidFd,

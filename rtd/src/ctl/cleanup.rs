@@ -1,7 +1,7 @@
 //! `rtctl cleanup`: removes what an instance that was killed left behind: queues, control socket,
 //! kept registrations, page.
 //!
-//! The page says which queues and which socket. Whoever owns a page can write anything into it, so
+//! The page says which queues and which socket. The owner of a page can write anything into it, so
 //! nothing is removed that does not belong to that owner.
 
 use super::queue::{remove, removed};

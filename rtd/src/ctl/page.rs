@@ -145,8 +145,8 @@ fn choice(instances: &[String]) -> String {
 
 /// What the page of `instance` says, for a command that acts on it.
 ///
-/// Whoever owns a page writes into it what he likes: the process that gets a signal, the queue that
-/// is opened. So it counts as an order only from those who may order us about anyway.
+/// The owner of a page can write anything into it: the process that gets a signal, the queue that
+/// is opened. So a command acts only on a page whose owner is root or this user.
 pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     let reader = open(instance)?;
     let page = reader.snapshot()?;

@@ -188,7 +188,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
     }
 }
 
-/// READY on standard output, for whoever started this; the details in the log.
+/// READY on standard output, for the program that started rtd; the details in the log.
 fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     let Plan {
         daemon,
@@ -220,8 +220,8 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever waits for the line reads it. A standard output that takes nothing now must not hold up
-/// the control thread, nor that the service manager is told.
+/// A program that waits for the line reads it. A standard output that takes nothing now must not
+/// hold up the control thread, nor that the service manager is told.
 fn say_ready() {
     let mut out = std::io::stdout();
     if matches!(

@@ -1,7 +1,7 @@
 //! A daemon of a tool's own: `rtd run` on a configuration made up for it, as a child that ends with
 //! its parent.
 //!
-//! Constraint: starting one starts no thread, so that whoever did may still fork.
+//! Constraint: starting one starts no thread, so that the caller may still fork.
 
 use super::RunArgs;
 use crate::child::{own_binary, wait};

@@ -1,5 +1,5 @@
-//! From whoever started rtd to the user it is to be, with the capabilities that its plan needs and
-//! no other.
+//! From the user who started rtd to the user that rtd becomes, with the capabilities that its plan
+//! needs and no other.
 //!
 //! Two steps. [`Privilege::take`], while there is one thread: what only the starter can do is done
 //! (a directory for the socket, queues and a page that it left behind), then the process becomes

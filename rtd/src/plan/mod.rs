@@ -222,7 +222,7 @@ pub struct LanePlan {
     pub watch: LaneWatch,
 }
 
-/// `[[process]]`: a name and the credentials whoever claims it must have.
+/// `[[process]]`: a name, and the credentials that a process needs to claim it.
 #[derive(Clone, Debug)]
 pub struct ProcessPlan {
     /// Name.

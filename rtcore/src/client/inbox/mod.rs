@@ -255,7 +255,8 @@ impl Inbox {
         }
     }
 
-    /// Takes what is there; when nothing is, makes sure that whoever waits elsewhere is told.
+    /// Takes what is there; when nothing is, makes sure that a thread that waits at the descriptor
+    /// is woken.
     fn look<const IN_PLACE: bool>(&mut self) -> Result<Option<Found>, RecvError> {
         self.core.check()?;
         for _ in 0..DISCARDED_MAX {
@@ -444,7 +445,7 @@ impl AsFd for Inbox {
         // A forked child has the same set, eventfd and timer as its parent: it changes none of
         // them.
         if self.core.check().is_ok() && !self.descriptor.replace(true) {
-            // Whoever waits now wakes up and asks, which arms the rings.
+            // A thread that waits now wakes up and calls `try_recv`, which arms the rings.
             let _ = self.shared.event.ring();
             if let Some(timer) = &self.looks {
                 // A timer of our own, whose period is not 0: it does not fail.

@@ -98,8 +98,8 @@ impl Inbox {
         self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_news())
     }
 
-    /// Nothing was found: has whoever waits elsewhere told from now on. True if something came
-    /// meanwhile.
+    /// Nothing was found: arms the rings, so that the descriptor becomes readable with the next
+    /// message. True if something came meanwhile.
     pub(in crate::client) fn rearm(&mut self) -> bool {
         let how = match self.shared.filter {
             // It is armed where the dispatcher sleeps.

@@ -405,8 +405,8 @@ impl TxChannel {
 
     fn offer(&mut self, end: Option<TxEnd>) {
         // Only the newest counts: what was sent into an older one has moved on. One that its sender
-        // never had is closed here, as the sender closes those that it had: else whoever made it
-        // would keep it for ever.
+        // never had is closed here, as the sender closes those that it had: otherwise the daemon or
+        // the partner that made it would keep it for ever.
         if let Some(mut out) = self.waiting.take().and_then(|offer| offer.end) {
             out.producer.close();
         }

@@ -373,8 +373,8 @@ impl SessionThread {
                     self.is_handed_out = true;
                     self.wake();
                     if let Some((told, _)) = self.first.take() {
-                        // Whoever waits takes the session over; if nobody does, it is dropped and
-                        // stops this thread.
+                        // The caller of `connect` takes the session over. If it has given up, the
+                        // session is dropped, which stops this thread.
                         let _ = told.send(Ok(()));
                     }
                 }

@@ -225,7 +225,7 @@ impl SessionThread {
         })
     }
 
-    /// Hands a ring to whoever receives from this channel.
+    /// Hands a ring to the receiver of this channel.
     pub(super) fn receive(
         &mut self,
         index: usize,
@@ -320,7 +320,7 @@ impl SessionThread {
         }
     }
 
-    /// What became of a process; told once, whoever says it.
+    /// Records what became of a process. It is reported once, whether rtd or the kernel says so.
     pub(super) fn peer(&mut self, news: PeerStatus) {
         self.unreported_exits
             .retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));

@@ -5,11 +5,11 @@
 //! message is dropped: the look into the ring that follows finds what there is, whatever the number
 //! of such signals was.
 //!
-//! Constraint: the set it waits for changes while it sleeps. Whoever changes it then sends [`WAKE`]
-//! to this very thread, where it is blocked and part of every set: it ends the sleep, or the next
-//! one before it begins, so no change is missed and nothing polls. Invariant: the thread blocks
-//! every signal, so none interrupts a handler and one that is registered later cannot be delivered
-//! here before it is waited for.
+//! Constraint: the set it waits for changes while it sleeps. A thread that changes the set then
+//! sends [`WAKE`] to the dispatcher's thread, where that signal is blocked and part of every set:
+//! the signal ends the sleep, or the next one before it begins, so no change is missed and nothing
+//! polls. Invariant: the thread blocks every signal, so none interrupts a handler and one that is
+//! registered later cannot be delivered here before it is waited for.
 
 use super::registry::{HANDLERS_MAX, Left, Registry};
 use super::rings::{Look, Rings};
@@ -83,7 +83,7 @@ impl Shared {
             None => Ok(()),
         });
         let ready = blocked.is_ok();
-        // Nobody listens when whoever started us is gone, and then nobody is going to stop us.
+        // If the thread that started this one is gone, nobody listens, and nobody will stop it.
         if tell.send(blocked.map(|()| sched::gettid())).is_ok() && ready {
             self.run();
         }

@@ -175,7 +175,8 @@ impl Waiter {
                     format!("descriptor {fd} for key {key}: {why}: {e}"),
                 )
             })?;
-        // Whoever had the number before was closed, else the kernel would not have taken it.
+        // The descriptor that had the number before was closed, else the kernel would not have
+        // taken it.
         for former in self.items.iter_mut().flatten().filter(|item| item.fd == fd) {
             former.closed = true;
         }

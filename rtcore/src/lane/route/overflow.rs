@@ -1,5 +1,5 @@
-//! What a route does when a receiver is full: it queues, displaces, waits or rejects, and moves on what
-//! it queued.
+//! What a route does when a receiver is full: it queues, displaces, waits or rejects, and moves on
+//! what it queued.
 
 use super::{AtStop, Context, Refused, Route, offer_to, refused};
 use crate::endpoint::sink::Refusal;

@@ -150,7 +150,7 @@ fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
         match (cx.machine.cap_sys_ptrace, process.uid) {
             (Some(false), Some(other)) => {
                 let message = format!(
-                    "what `{name}` of uid {other} runs is shown to whoever has CAP_SYS_PTRACE: rtd is uid {uid} and has \
+                    "what `{name}` of uid {other} runs is shown only to processes with CAP_SYS_PTRACE: rtd is uid {uid} and has \
                      not"
                 );
                 let fix = format!(

@@ -214,7 +214,7 @@ fn an_executable_of_another_user_is_refused_or_warned_of() {
         &text,
         8,
         "process[0].exe",
-        "shown to whoever has CAP_SYS_PTRACE",
+        "shown only to processes with CAP_SYS_PTRACE",
         "remove `exe`",
     );
     assert!(

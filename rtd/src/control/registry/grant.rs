@@ -1,4 +1,4 @@
-//! How a name is granted: who asks is examined, whoever has the name is looked at, and only then it
+//! How a name is granted: the requester is examined, then the holder of the name, and only then it
 //! changes hands.
 
 use super::{Consequence, Entry, Holder, Registry};

@@ -148,7 +148,7 @@ impl Running {
                 Ok(()) => format!("RLIMIT_RTTIME {}", show_time(*ns)),
                 Err(e) => format!("RLIMIT_RTTIME cannot be set: {e}"),
             },
-            // Whoever started us may have set one.
+            // The program that started rtd may have set one.
             Err(why) => match limits::set_real_time(u64::MAX, None) {
                 Ok(()) => format!("RLIMIT_RTTIME not set: {why}"),
                 Err(e) => format!("RLIMIT_RTTIME cannot be lifted: {e}"),
