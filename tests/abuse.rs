@@ -7,6 +7,15 @@ use rtcore::lane::peer::PeerState;
 use rtcore::sys::seqpacket::{Conn, Received};
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
 
+tests![
+    half_and_oversized_frames_are_answered_and_closed,
+    garbage_of_the_right_size_is_answered_and_closed,
+    a_flood_that_reads_no_answers_is_cut_off,
+    a_flood_of_good_requests_keeps_nobody_out,
+    hundreds_of_idle_connections_keep_nobody_out,
+    a_storm_of_connections_leaves_no_descriptor_behind,
+];
+
 /// A daemon with a stream of messages through it while somebody misbehaves.
 struct Busy {
     instance: Instance,
@@ -103,7 +112,7 @@ fn answer(busy: &Busy, packet: &[u8]) -> anyhow::Result<(Reply, bool)> {
     Ok((Reply::decode(&frame)?, closed))
 }
 
-pub fn half_and_oversized_frames_are_answered_and_closed() -> anyhow::Result<()> {
+fn half_and_oversized_frames_are_answered_and_closed() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let whole = Request::Ping.encode();
     let mut packets: Vec<Vec<u8>> = (0..FRAME_BYTES)
@@ -131,7 +140,7 @@ pub fn half_and_oversized_frames_are_answered_and_closed() -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn garbage_of_the_right_size_is_answered_and_closed() -> anyhow::Result<()> {
+fn garbage_of_the_right_size_is_answered_and_closed() -> anyhow::Result<()> {
     const FRAMES: u64 = 500;
     let busy = Busy::start()?;
     let name = Name::new("arm")?;
@@ -165,7 +174,7 @@ pub fn garbage_of_the_right_size_is_answered_and_closed() -> anyhow::Result<()> 
 }
 
 /// One client asks without end and reads no answer: it is closed, others are served.
-pub fn a_flood_that_reads_no_answers_is_cut_off() -> anyhow::Result<()> {
+fn a_flood_that_reads_no_answers_is_cut_off() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let conn = busy.connect()?;
     let frame = Request::Ping.encode();
@@ -179,7 +188,7 @@ pub fn a_flood_that_reads_no_answers_is_cut_off() -> anyhow::Result<()> {
 }
 
 /// Many clients ask and read, as fast as they can, from several threads.
-pub fn a_flood_of_good_requests_keeps_nobody_out() -> anyhow::Result<()> {
+fn a_flood_of_good_requests_keeps_nobody_out() -> anyhow::Result<()> {
     const THREADS: usize = 4;
     const REQUESTS: usize = 2_000;
     let busy = Busy::start()?;
@@ -207,7 +216,7 @@ pub fn a_flood_of_good_requests_keeps_nobody_out() -> anyhow::Result<()> {
 }
 
 /// Three times as many as rtd keeps, and few enough for the usual 1024 open files of a process.
-pub fn hundreds_of_idle_connections_keep_nobody_out() -> anyhow::Result<()> {
+fn hundreds_of_idle_connections_keep_nobody_out() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     let idle: Vec<Conn> = (0..400).map(|_| busy.connect()).collect::<Result<_, _>>()?;
     let many = open_descriptors(&busy.daemon)?;
@@ -223,7 +232,7 @@ pub fn hundreds_of_idle_connections_keep_nobody_out() -> anyhow::Result<()> {
 }
 
 /// Connections that come and go without a word.
-pub fn a_storm_of_connections_leaves_no_descriptor_behind() -> anyhow::Result<()> {
+fn a_storm_of_connections_leaves_no_descriptor_behind() -> anyhow::Result<()> {
     let busy = Busy::start()?;
     for _ in 0..3_000 {
         drop(busy.connect()?);

@@ -1,6 +1,7 @@
 //! Registrations outlive a restart of rtd: what is restored, what is not, and that the log says
 //! which.
 
+use crate::util::needs::ROOT;
 use crate::util::refuse::refuse;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
@@ -8,6 +9,20 @@ use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::procfs;
 use std::path::PathBuf;
+
+tests![
+    a_registered_program_gets_its_signals_after_every_restart,
+    what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others,
+    a_start_keeps_every_registration_at_every_moment,
+    what_was_removed_before_the_end_of_rtd_is_written_again,
+    a_removed_file_of_registrations_is_written_again,
+    a_process_that_cannot_be_examined_is_kept_for_the_next_start,
+    registrations_that_could_not_be_kept_are_kept_later,
+    who_cannot_be_restored_is_named_with_the_reason,
+    another_users_process_is_not_restored needs(ROOT),
+    another_process_of_the_same_number_is_not_restored,
+    a_file_that_is_not_rtds_own_never_fails_a_start,
+];
 
 /// A queue whose messages go to the process `arm` as SIGRTMIN+5; `more` adds keys to the process.
 fn config(i: &Instance, more: &str) -> String {
@@ -55,7 +70,7 @@ fn end(daemon: Daemon, kill: bool) -> anyhow::Result<()> {
 }
 
 /// The signals of a program that knows nothing of rtd go on arriving, whoever registered it.
-pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Result<()> {
+fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Result<()> {
     for by_run in [true, false] {
         let i = Instance::new()?;
         let text = config(&i, "");
@@ -93,8 +108,7 @@ pub fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Re
 }
 
 /// A name that was given back is not taken again, and a held one still is held.
-pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() -> anyhow::Result<()>
-{
+fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
@@ -112,7 +126,7 @@ pub fn what_was_unregistered_stays_so_and_what_is_held_is_refused_to_others() ->
 }
 
 /// The file is written again when somebody removes it.
-pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> {
+fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
@@ -126,7 +140,7 @@ pub fn a_removed_file_of_registrations_is_written_again() -> anyhow::Result<()> 
 }
 
 /// A stop, or a kill as soon as rtd listens again, after the directory or the file was removed.
-pub fn what_was_removed_before_the_end_of_rtd_is_written_again() -> anyhow::Result<()> {
+fn what_was_removed_before_the_end_of_rtd_is_written_again() -> anyhow::Result<()> {
     for kill in [false, true] {
         let i = Instance::new()?;
         let text = config(&i, "");
@@ -153,7 +167,7 @@ pub fn what_was_removed_before_the_end_of_rtd_is_written_again() -> anyhow::Resu
 
 /// A start may be killed at any of its system calls: the file has every registration at each of
 /// them.
-pub fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> {
+fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let i = Instance::new()?;
     let receivers =
@@ -194,7 +208,7 @@ pub fn a_start_keeps_every_registration_at_every_moment() -> anyhow::Result<()> 
 
 /// A start that cannot examine the process, because a system call is refused, does not forget it:
 /// the next start restores it.
-pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow::Result<()> {
+fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow::Result<()> {
     /// pidfd_open(2), on every architecture.
     const PIDFD_OPEN: i64 = 434;
     // EPERM, ENOSYS.
@@ -223,7 +237,7 @@ pub fn a_process_that_cannot_be_examined_is_kept_for_the_next_start() -> anyhow:
 
 /// A file of registrations that could not be written is written as soon as that works, without
 /// another registration.
-pub fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<()> {
+fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
@@ -241,7 +255,7 @@ pub fn registrations_that_could_not_be_kept_are_kept_later() -> anyhow::Result<(
 }
 
 /// Who is not restored is named, with the reason and what to do.
-pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
+fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
     not_restored("", "arm", true, &["has ended", "start the program again"])?;
     not_restored(
         "exe = \"/bin/true\"\n",
@@ -258,7 +272,7 @@ pub fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
 }
 
 /// An ordinary user's rtd could not send that process signals, so it would not start.
-pub fn another_users_process_is_not_restored() -> anyhow::Result<()> {
+fn another_users_process_is_not_restored() -> anyhow::Result<()> {
     not_restored(
         "user = 4242\n",
         "arm",
@@ -301,7 +315,7 @@ fn not_restored(more: &str, name: &str, end_it: bool, says: &[&str]) -> anyhow::
 }
 
 /// A number that passed on to another process brings that process no name.
-pub fn another_process_of_the_same_number_is_not_restored() -> anyhow::Result<()> {
+fn another_process_of_the_same_number_is_not_restored() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
     let daemon = Daemon::start(&text)?;
@@ -321,7 +335,7 @@ pub fn another_process_of_the_same_number_is_not_restored() -> anyhow::Result<()
 }
 
 /// A file that cannot be used is reported, and rtd starts.
-pub fn a_file_that_is_not_rtds_own_never_fails_a_start() -> anyhow::Result<()> {
+fn a_file_that_is_not_rtds_own_never_fails_a_start() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "");
     let arm = Peer::start()?;

@@ -1,11 +1,25 @@
 //! `rtd check` as its user meets it: all problems of a file at once, each with its place and its
 //! fix.
 
+use crate::util::needs::NO_RTPRIO;
 use crate::util::tool::{as_nobody, rtd, run, run_on};
 use crate::util::{self, Instance, privileged, route};
 use anyhow::{Context as _, bail, ensure};
 use rtcore::sys::accounts::own_uid;
 use std::path::{Path, PathBuf};
+
+tests![
+    all_problems_are_reported_at_once_each_with_its_place_and_mend,
+    json_has_the_same_problems_for_a_program,
+    the_exit_code_says_runs_refused_or_unreadable,
+    a_good_file_shows_what_it_means,
+    standard_input_is_a_dash,
+    the_schema_is_the_file_in_configs,
+    every_file_in_configs_passes,
+    run_refuses_a_faulty_file_with_the_same_words,
+    what_is_not_granted_is_refused_with_the_line_that_grants_it needs(NO_RTPRIO),
+    a_plan_that_outgrows_memory_is_refused,
+];
 
 /// Faults of all kinds in one file; none depends on the machine or the user.
 const FAULTY: &str = r#"[daemon]
@@ -235,7 +249,7 @@ impl Fault {
     }
 }
 
-pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyhow::Result<()> {
+fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let file = i.file("faulty.toml").display().to_string();
     std::fs::write(&file, FAULTY)?;
@@ -279,7 +293,7 @@ pub fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyho
     Ok(())
 }
 
-pub fn json_has_the_same_problems_for_a_program() -> anyhow::Result<()> {
+fn json_has_the_same_problems_for_a_program() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let file = i.file("faulty.toml").display().to_string();
     std::fs::write(&file, FAULTY)?;
@@ -340,7 +354,7 @@ fn good_lanes(i: &Instance) -> String {
     text + &route("out", &["team"], "") + &route("past", &["in"], "path = \"direct\"\n")
 }
 
-pub fn the_exit_code_says_runs_refused_or_unreadable() -> anyhow::Result<()> {
+fn the_exit_code_says_runs_refused_or_unreadable() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let path = |name: &str| i.file(name).display().to_string();
     let code = |file: &str| anyhow::Ok(run(rtd(&["check", "--allow-degraded", file]))?.code());
@@ -360,7 +374,7 @@ pub fn the_exit_code_says_runs_refused_or_unreadable() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_good_file_shows_what_it_means() -> anyhow::Result<()> {
+fn a_good_file_shows_what_it_means() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let out = run_on(
         rtd(&["check", "--allow-degraded", "-"]),
@@ -394,7 +408,7 @@ pub fn a_good_file_shows_what_it_means() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn standard_input_is_a_dash() -> anyhow::Result<()> {
+fn standard_input_is_a_dash() -> anyhow::Result<()> {
     let said = run_on(rtd(&["check", "--allow-degraded", "-"]), FAULTY.as_bytes())?;
     ensure!(
         said.code() == Some(1) && said.err.contains("-:2:8: error: "),
@@ -403,7 +417,7 @@ pub fn standard_input_is_a_dash() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn the_schema_is_the_file_in_configs() -> anyhow::Result<()> {
+fn the_schema_is_the_file_in_configs() -> anyhow::Result<()> {
     let out = run(rtd(&["check", "--schema"]))?.well()?;
     ensure!(
         out == std::fs::read_to_string(configs().join("rtd.schema.json"))?,
@@ -417,7 +431,7 @@ fn configs() -> PathBuf {
 }
 
 /// On the machine that the tests run on, by whom they are run.
-pub fn every_file_in_configs_passes() -> anyhow::Result<()> {
+fn every_file_in_configs_passes() -> anyhow::Result<()> {
     let mut checked = 0;
     for entry in std::fs::read_dir(configs())? {
         let path = entry?.path();
@@ -440,7 +454,7 @@ pub fn every_file_in_configs_passes() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn run_refuses_a_faulty_file_with_the_same_words() -> anyhow::Result<()> {
+fn run_refuses_a_faulty_file_with_the_same_words() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let file = i.file("faulty.toml").display().to_string();
     let named = FAULTY.replace("name = \"two words\"", &format!("name = \"{}\"", i.name));
@@ -468,7 +482,7 @@ pub fn run_refuses_a_faulty_file_with_the_same_words() -> anyhow::Result<()> {
 
 /// An ordinary user without rtprio: refused with the lines that grant it; degraded where that is
 /// allowed.
-pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::Result<()> {
+fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::Result<()> {
     let switch = own_uid() == 0;
     let i = Instance::new()?;
     let check = |arguments: &[&str]| {
@@ -503,7 +517,7 @@ pub fn what_is_not_granted_is_refused_with_the_line_that_grants_it() -> anyhow::
 
 /// Queues in front of targets that no machine has the memory for: refused by name, whatever the
 /// privilege, where the allocation aborted the daemon and left its queues behind.
-pub fn a_plan_that_outgrows_memory_is_refused() -> anyhow::Result<()> {
+fn a_plan_that_outgrows_memory_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let large = "maxmsg = 1\nmsgsize = 16777216";
     let mut text = i.head() + &i.mqueue("a", large);

@@ -7,6 +7,13 @@ use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
 use std::time::Duration;
 
+tests![
+    of_two_that_claim_a_name_exactly_one_gets_it,
+    killed_right_after_it_connected_a_process_leaves_nothing,
+    killed_while_it_connects_a_process_leaves_nothing,
+    a_receiver_may_come_and_go_while_nothing_is_sent,
+];
+
 fn config(i: &Instance) -> String {
     planner_and_arm(i, "", "", "")
 }
@@ -61,7 +68,7 @@ fn baseline(i: &Instance, daemon: &Daemon) -> anyhow::Result<(usize, usize)> {
 }
 
 /// Both ask at the same moment: one has it, the other is told who.
-pub fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
+fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
     const ROUNDS: usize = 10;
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -107,7 +114,7 @@ pub fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
 
 /// kill -9 right after a session was opened, again and again: the name is free at once, nothing is
 /// left in the daemon, and who waits for messages meanwhile waits on and gets them.
-pub fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Result<()> {
+fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Result<()> {
     const ROUNDS: usize = 20;
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -125,7 +132,7 @@ pub fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Res
 }
 
 /// The same in the middle of it: kill -9 at a random moment while the session is being opened.
-pub fn killed_while_it_connects_a_process_leaves_nothing() -> anyhow::Result<()> {
+fn killed_while_it_connects_a_process_leaves_nothing() -> anyhow::Result<()> {
     const ROUNDS: u64 = 60;
     /// Longer than opening takes on a machine with something else to do.
     const LONGEST_US: u64 = 6_000;
@@ -188,7 +195,7 @@ fn finish(
 
 /// A receiver that comes and goes while nothing is sent to it is let in each time; a lane that has
 /// nothing to do takes what is new all the same.
-pub fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> {
+fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> {
     const LIVES: u64 = 12;
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;

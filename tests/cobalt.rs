@@ -3,8 +3,21 @@
 
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::{eventually, process, route, rt, signal, skip};
+use crate::util::needs::ROOT;
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::copies::Kind;
+
+tests![
+    a_queue_is_routed_into_a_queue_and_every_tool_says_on_what needs(ROOT),
+    a_queue_is_routed_into_a_thread_s_signals needs(ROOT),
+    a_signal_to_a_lane_thread_is_passed_on needs(ROOT),
+    past_the_capacity_the_policy_decides needs(ROOT),
+    a_stop_delivers_or_accounts_and_keeps_the_queues_or_not needs(ROOT),
+    a_thread_that_loses_its_mode_is_counted_and_told needs(ROOT),
+    the_choice_falls_back_with_the_reason_or_fails_with_it,
+    a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one needs(ROOT),
+    what_cobalt_cannot_do_is_refused_with_what_mends_it,
+];
 
 pub(super) fn counters(lines: &[String]) -> Vec<u64> {
     let payload = |line: &String| {
@@ -21,7 +34,7 @@ fn values(lines: &[String]) -> Vec<u64> {
         .collect()
 }
 
-pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
+fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -57,7 +70,7 @@ pub fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::R
     Ok(())
 }
 
-pub fn a_queue_is_routed_into_a_thread_s_signals() -> anyhow::Result<()> {
+fn a_queue_is_routed_into_a_thread_s_signals() -> anyhow::Result<()> {
     // Of a library that is named there is one kind.
     let kinds = if lacks_stand_in("").is_some() { 1 } else { 2 };
     for kind in [Kind::Stock, Kind::WithSigqueueNp].into_iter().take(kinds) {
@@ -105,7 +118,7 @@ fn into_signals(kind: Kind) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
+fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &process("arm")
@@ -143,7 +156,7 @@ pub fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
+fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
     // Ten in the receiver's queue, five in front of it; of thirty the first or the last stay.
     for (policy, last) in [("reject", 15), ("displace-oldest", 30)] {
         let bench = Bench::new(Kind::Stock)?;
@@ -176,7 +189,7 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Result<()> {
+fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Result<()> {
     for keep in [true, false] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
@@ -207,7 +220,7 @@ pub fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Resu
     Ok(())
 }
 
-pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> {
+fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_RELAX_EVERY") {
         return skip(&lack);
     }
@@ -237,7 +250,7 @@ pub fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()> {
+fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_INIT") {
         return skip(&lack);
     }
@@ -311,7 +324,7 @@ pub fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Resul
     Ok(())
 }
 
-pub fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> anyhow::Result<()> {
+fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_PROMOTE_OTHERS") {
         return skip(&lack);
     }
@@ -334,7 +347,7 @@ pub fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> 
     eventually(|| bench.at("recv", "out").is_err().then_some(()))
 }
 
-pub fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<()> {
+fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let lane = |name: &str, owner: &str| {

@@ -5,10 +5,19 @@ use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::{lane_end, unbroken};
 use super::util::{Instance, process, route, skip};
+use crate::util::needs::{FOLLOWING, ROOT};
 use anyhow::ensure;
 use stand_in_cobalt::copies::Kind;
 
-pub fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<()> {
+tests![
+    a_second_start_leaves_a_running_daemon_its_doorbells needs(ROOT),
+    a_mode_that_is_lost_while_queued_messages_move_on_is_counted needs(ROOT),
+    two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it needs(ROOT),
+    a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode needs(ROOT, FOLLOWING),
+    a_library_that_writes_what_is_no_text_is_heard_all_the_same,
+];
+
+fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &process("planner")
@@ -46,7 +55,7 @@ pub fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<
     Ok(())
 }
 
-pub fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow::Result<()> {
+fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_RELAX_EVERY") {
         return skip(&lack);
     }
@@ -74,7 +83,7 @@ pub fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow:
     Ok(())
 }
 
-pub fn a_library_that_writes_what_is_no_text_is_heard_all_the_same() -> anyhow::Result<()> {
+fn a_library_that_writes_what_is_no_text_is_heard_all_the_same() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_INIT_NOISE") {
         return skip(&lack);
     }
@@ -115,7 +124,7 @@ pub fn a_library_that_writes_what_is_no_text_is_heard_all_the_same() -> anyhow::
     Ok(())
 }
 
-pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> anyhow::Result<()> {
+fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let (at, other) = (&bench.instance, Instance::new()?);
     let head = bench
@@ -150,7 +159,7 @@ pub fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> a
 
 /// A lane that polls froze the whole machine on a real core; one that spins for a while sleeps
 /// between messages.
-pub fn a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode() -> anyhow::Result<()> {
+fn a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = |wait: &str| {
         bench

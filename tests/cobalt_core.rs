@@ -6,12 +6,21 @@ use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::lane_end;
 use super::util::stranger::Stranger;
 use super::util::{Daemon, process, route, skip};
+use crate::util::needs::ROOT;
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 use stand_in_cobalt::copies::Kind;
 use stand_in_cobalt::report_runaway;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
+
+tests![
+    a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named needs(ROOT),
+    a_signal_of_a_stranger_is_no_report_of_the_core needs(ROOT),
+    a_mode_that_is_lost_while_a_lane_sleeps_is_counted needs(ROOT),
+    a_client_that_the_core_reports_ends_as_its_library_has_it,
+    a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start needs(ROOT),
+];
 
 /// Exit status of a daemon that ended because a lane ran away.
 const EXIT_RUNAWAY: i32 = 3;
@@ -47,7 +56,7 @@ fn lane_thread(bench: &Bench) -> anyhow::Result<i32> {
     Ok(i32::try_from(tid)?)
 }
 
-pub fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> anyhow::Result<()> {
+fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> anyhow::Result<()> {
     for what in ["report", "stop"] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
@@ -86,7 +95,7 @@ pub fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> a
 }
 
 /// kill(1) of the number by which the core reports.
-pub fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
+fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, "on_runaway = \"stop\""))?;
     daemon.signal(Signal::SIGXCPU)?;
@@ -100,7 +109,7 @@ pub fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
 
 /// A Linux signal wakes a lane that sleeps in its queue, at its doorbell, or in front of a full
 /// receiver.
-pub fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
+fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, ""))?;
     let at = &bench.instance;
@@ -139,7 +148,7 @@ pub fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()
 }
 
 /// A program of a user's own on Cobalt keeps what the library does about it.
-pub fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Result<()> {
+fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let mut peer = bench.peer()?;
     let tid: i32 = peer.tell("tid")?.first().map_or(Ok(0), |tid| tid.parse())?;
@@ -151,7 +160,7 @@ pub fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Re
 
 /// Root starts rtd as a user who may not open the core's devices: the check and the start try it as
 /// that user.
-pub fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow::Result<()> {
+fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("its device of the core's memory") {
         return skip(&lack);
     }

@@ -4,10 +4,23 @@
 use super::util::cobalt_bench::{Bench, balanced};
 use super::util::session::{Got, lane_end, runs, unbroken};
 use super::util::{Daemon, Peer, eventually, kernel, process, route, rt, signal};
+use crate::util::needs::{FOLLOWING, ROOT};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Snapshot;
 use stand_in_cobalt::copies::Kind;
+
+tests![
+    messages_go_from_ring_to_ring_while_everybody_sleeps_in_between needs(ROOT, FOLLOWING),
+    several_rings_of_one_thread_ring_one_doorbell needs(ROOT, FOLLOWING),
+    rings_and_queues_are_routed_into_each_other needs(ROOT, FOLLOWING),
+    a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy needs(ROOT, FOLLOWING),
+    a_signal_s_payloads_come_by_a_semaphore_and_no_signal needs(ROOT, FOLLOWING),
+    a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung needs(ROOT, FOLLOWING),
+    a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay needs(ROOT, FOLLOWING),
+    a_session_on_another_skin_is_refused_with_what_mends_it needs(ROOT),
+    a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages needs(ROOT),
+];
 
 /// Linux calls of a client's thread in one order that it obeys: reading it, and answering.
 const CALLS_OF_AN_ORDER: u32 = 4;
@@ -63,7 +76,7 @@ impl Quiet {
     }
 }
 
-pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyhow::Result<()> {
+fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyhow::Result<()> {
     for wait in ["", "wait = \"spin:100us\""] {
         let bench = Bench::new(Kind::Stock)?;
         let config =
@@ -117,7 +130,7 @@ pub fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyh
     Ok(())
 }
 
-pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
+fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let head = bench.head().replacen(
         "name = \"lane\"",
@@ -162,7 +175,7 @@ pub fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
+fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -206,7 +219,7 @@ pub fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyhow::Result<()> {
+fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyhow::Result<()> {
     for (overflow, sent) in [("block:10s", 40), ("reject", 40)] {
         let bench = Bench::new(Kind::Stock)?;
         let more = format!("capacity = 4\noverflow = \"{overflow}\"");
@@ -245,7 +258,7 @@ pub fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyh
     Ok(())
 }
 
-pub fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result<()> {
+fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head()
         + &ends("msgsize = 128")
@@ -296,7 +309,7 @@ pub fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result
     Ok(())
 }
 
-pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyhow::Result<()> {
+fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.followed(&config)?;
@@ -327,7 +340,7 @@ pub fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyh
     Ok(())
 }
 
-pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay()
+fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay()
 -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "capacity = 128");
@@ -366,7 +379,7 @@ pub fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_s
     Ok(())
 }
 
-pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<()> {
+fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let direct = |name: &str| lane_end(name, "planner", "");
@@ -412,7 +425,7 @@ pub fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Resu
     Ok(())
 }
 
-pub fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages()
+fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages()
 -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");

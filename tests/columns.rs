@@ -8,6 +8,14 @@ use anyhow::{Context as _, ensure};
 use std::path::Path;
 use std::process::Command;
 
+tests![
+    every_table_fits_a_terminal_of_80_columns,
+    the_tables_of_rtlat_fit_a_terminal_of_80_columns,
+    a_pipe_a_wide_terminal_and_wide_show_every_column,
+    the_summary_of_a_check_fits_a_terminal_of_80_columns,
+    every_help_fits_a_terminal_of_80_columns,
+];
+
 /// Every column of `rtctl stats` that counts something or says how things are.
 const COLUMNS: &str = "LANE ROUTE STATE ACCEPTED DELIVERED EXPIRED DISPLACED REJECTED PEER-DEAD QUEUED MISSES P50 P90 P99 \
                        P99.9 MAX PRIO CPU WAIT DUTY DUTY-MAX MSW REFUSED-CALLS DEGRADED TARGET LAST LOST BY";
@@ -96,7 +104,7 @@ fn ensure_fits(columns: usize, text: &str) -> anyhow::Result<()> {
     }
 }
 
-pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
+fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = losing(&i)?;
     for arguments in [
@@ -143,7 +151,7 @@ pub fn every_table_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn the_tables_of_rtlat_fit_a_terminal_of_80_columns() -> anyhow::Result<()> {
+fn the_tables_of_rtlat_fit_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let i = Instance::new()?;
     for arguments in [
         &[
@@ -188,7 +196,7 @@ pub fn the_tables_of_rtlat_fit_a_terminal_of_80_columns() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()> {
+fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = losing(&i)?;
     let piped = run(i.rtctl_command(&["stats"]))?.well()?;
@@ -211,7 +219,7 @@ pub fn a_pipe_a_wide_terminal_and_wide_show_every_column() -> anyhow::Result<()>
 }
 
 /// The summary on standard output; in a pipe a line stays one line.
-pub fn the_summary_of_a_check_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
+fn the_summary_of_a_check_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     let check = |name: &str| {
         let mut command = Command::new("sh");
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -240,7 +248,7 @@ pub fn the_summary_of_a_check_fits_a_terminal_of_80_columns() -> anyhow::Result<
     Ok(())
 }
 
-pub fn every_help_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
+fn every_help_fits_a_terminal_of_80_columns() -> anyhow::Result<()> {
     for program in [RTD, RTCTL, *RTLAT] {
         let help = |arguments: &[&str]| {
             let mut command = Command::new(program);

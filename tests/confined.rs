@@ -2,6 +2,7 @@
 //! is told, and a machine without one is refused or said to be without.
 
 use crate::util::book::End::Delivered;
+use crate::util::needs::ROOT;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -31,6 +32,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+tests![
+    each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach,
+    a_call_off_the_list_is_refused_counted_and_named,
+    a_fault_of_a_lane_ends_the_process,
+    in_tests_a_call_off_the_list_aborts_and_the_line_names_it,
+    a_start_without_a_filter_is_refused needs(ROOT),
+    a_degraded_start_without_a_filter_says_so_everywhere,
+];
+
 const COUNT: u64 = 100;
 
 fn straight(instance: &Instance) -> String {
@@ -47,7 +57,7 @@ fn filter_of(pid: u32, tid: u32) -> anyhow::Result<String> {
     Ok(line.context("no Seccomp")?.trim().to_owned())
 }
 
-pub fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> anyhow::Result<()> {
+fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&straight(&instance))?;
     let mut out = Peer::receiver(&instance.queue("out"))?;
@@ -189,7 +199,7 @@ fn page(instance: &Instance) -> anyhow::Result<Page> {
     })?)
 }
 
-pub fn a_call_off_the_list_is_refused_counted_and_named() -> anyhow::Result<()> {
+fn a_call_off_the_list_is_refused_counted_and_named() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let page = page(&instance)?;
     let (worker, mut told) = worker(&instance, &page)?;
@@ -276,7 +286,7 @@ pub fn fault() -> std::process::ExitCode {
 
 /// Not a thread that faults again and again at its priority, with a daemon around it that seems to
 /// live.
-pub fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
+fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--fault")
         .spawn()?;
@@ -290,7 +300,7 @@ pub fn a_fault_of_a_lane_ends_the_process() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn in_tests_a_call_off_the_list_aborts_and_the_line_names_it() -> anyhow::Result<()> {
+fn in_tests_a_call_off_the_list_aborts_and_the_line_names_it() -> anyhow::Result<()> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--breach")
         .output()?;
@@ -328,7 +338,7 @@ fn start_without_seccomp(instance: &Instance, more: &[&str]) -> anyhow::Result<D
     Daemon::spawn(command, &straight(instance))
 }
 
-pub fn a_start_without_a_filter_is_refused() -> anyhow::Result<()> {
+fn a_start_without_a_filter_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let refused = format!(
         "{:#}",
@@ -347,7 +357,7 @@ pub fn a_start_without_a_filter_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_degraded_start_without_a_filter_says_so_everywhere() -> anyhow::Result<()> {
+fn a_degraded_start_without_a_filter_says_so_everywhere() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = start_without_seccomp(&instance, &["--allow-degraded"])?;
     let mut out = Peer::receiver(&instance.queue("out"))?;

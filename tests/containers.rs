@@ -2,6 +2,9 @@
 //! mounted, refused system calls, a full /dev/shm, other user and time namespaces. Each hint names
 //! the real cause.
 
+use crate::util::needs::{
+    MEMFD_NOEXEC, MOUNT, ROOT, SECOND_USER, TIME_NAMESPACES, USER_NAMESPACES,
+};
 use crate::util::refuse::refuse;
 use crate::util::session::planner_and_arm;
 use crate::util::tool::{RTCTL, RTD, run, run_on};
@@ -9,6 +12,23 @@ use crate::util::{Daemon, Instance, Peer, exists, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::process::die_with_parent_at_exec;
 use std::process::Command;
+
+tests![
+    a_queue_is_seen_and_removed_where_mqueue_is_not_mounted needs(ROOT, MOUNT),
+    cleanup_removes_what_a_killed_daemon_left,
+    a_refused_call_is_named_as_what_it_is,
+    rings_are_made_where_memory_must_not_be_executable needs(ROOT, MOUNT, MEMFD_NOEXEC),
+    a_full_dev_shm_is_named needs(ROOT, MOUNT),
+    a_limit_of_file_sizes_is_named,
+    the_log_names_the_capabilities_that_root_has needs(ROOT),
+    a_daemon_of_another_time_namespace_does_not_hang needs(ROOT, TIME_NAMESPACES),
+    a_check_in_a_user_namespace_tries_what_it_says needs(SECOND_USER, USER_NAMESPACES),
+    check_and_run_agree_about_soft_limits,
+    the_estimate_of_locked_memory_holds needs(ROOT),
+    a_start_waits_for_its_predecessor_that_dies,
+    the_same_hint_is_printed_once needs(SECOND_USER),
+    files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart,
+];
 
 /// mq_open(2).
 const MQ_OPEN: i64 = if cfg!(target_arch = "x86_64") {
@@ -49,7 +69,7 @@ fn apart(unshare: &[&str], script: &str) -> Command {
 const NO_MQUEUE: &str = "mkdir -p /dev/mqueue; mount -t tmpfs none /dev/mqueue";
 
 /// mq_open(3) finds a queue by name, mounted or not.
-pub fn a_queue_is_seen_and_removed_where_mqueue_is_not_mounted() -> anyhow::Result<()> {
+fn a_queue_is_seen_and_removed_where_mqueue_is_not_mounted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
@@ -83,7 +103,7 @@ pub fn a_queue_is_seen_and_removed_where_mqueue_is_not_mounted() -> anyhow::Resu
 }
 
 /// Queues, page and socket of an instance that was killed; one that runs is refused.
-pub fn cleanup_removes_what_a_killed_daemon_left() -> anyhow::Result<()> {
+fn cleanup_removes_what_a_killed_daemon_left() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let arm = Peer::run_as(&i, "arm")?;
@@ -119,7 +139,7 @@ pub fn cleanup_removes_what_a_killed_daemon_left() -> anyhow::Result<()> {
 }
 
 /// A filter answers EPERM or ENOSYS; the hint names the call and the filter, not limits or pids.
-pub fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
+fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
     for errno in [EPERM, ENOSYS] {
         let i = Instance::new()?;
         let mut refused = Ok(());
@@ -152,8 +172,7 @@ pub fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
 /// EMFILE of mq_open(3) has two causes, and ENFILE is the machine's: each hint names the limit that
 /// is in the way. The machine cannot be brought to ENFILE beside other tests, so a filter answers
 /// it.
-pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
--> anyhow::Result<()> {
+fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> anyhow::Result<()> {
     let answered = |call: i64, errno: i32| -> anyhow::Result<String> {
         let i = Instance::new()?;
         let mut filtered = Ok(());
@@ -205,7 +224,7 @@ pub fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart()
 }
 
 /// vm.memfd_noexec = 2 refuses memory that could be executed.
-pub fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()> {
+fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()> {
     // A demo has sessions with rings, and ends with an error when one is not made.
     let script = format!("echo 2 > /proc/sys/vm/memfd_noexec; exec {RTD} demo --seconds 2");
     run(apart(
@@ -217,7 +236,7 @@ pub fn rings_are_made_where_memory_must_not_be_executable() -> anyhow::Result<()
 }
 
 /// The page does not fit: the hint says what is full.
-pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
+fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let script = format!(
         "mount --bind /etc /run; mount -t tmpfs -o mode=1777,size=4k none /dev/shm; exec {RTD} run -"
@@ -232,7 +251,7 @@ pub fn a_full_dev_shm_is_named() -> anyhow::Result<()> {
 }
 
 /// The kernel ends a program by default that makes a file larger than RLIMIT_FSIZE.
-pub fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
+fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut command = Command::new("sh");
     command.args([
@@ -246,7 +265,7 @@ pub fn a_limit_of_file_sizes_is_named() -> anyhow::Result<()> {
 }
 
 /// Root of a container has a part of the capabilities.
-pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
+fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-sys_ptrace", RTD, "run", "-"]);
@@ -262,7 +281,7 @@ pub fn the_log_names_the_capabilities_that_root_has() -> anyhow::Result<()> {
 }
 
 /// The daemon's CLOCK_MONOTONIC is 5000 s ahead or behind: its sign of life is as fresh as it is.
-pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> {
+fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> {
     for offset in ["5000", "-100"] {
         let i = Instance::new()?;
         let mut command = Command::new("unshare");
@@ -295,7 +314,7 @@ pub fn a_daemon_of_another_time_namespace_does_not_hang() -> anyhow::Result<()> 
 
 /// A capability of a user namespace lifts no limit: the check tries, agrees with the start, and its
 /// hints name none.
-pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
+fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
     let i = Instance::new()?;
     std::fs::write(i.file("rtd.toml"), config(&i))?;
     let file = i.file("rtd.toml").display().to_string();
@@ -348,7 +367,7 @@ pub fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
 }
 
 /// `rtd run` raises soft limits to the hard ones, and `rtd check` does the same.
-pub fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
+fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let low = |args: &[&str]| {
@@ -366,7 +385,7 @@ pub fn check_and_run_agree_about_soft_limits() -> anyhow::Result<()> {
 }
 
 /// What `rtd check` says will be locked is within 20 % of what rtd locks.
-pub fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
+fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
     for capacity in ["", "capacity = 65536\n"] {
         let i = Instance::new()?;
         let text = i.head()
@@ -404,7 +423,7 @@ pub fn the_estimate_of_locked_memory_holds() -> anyhow::Result<()> {
 
 /// A supervisor that kills rtd starts the next one at once: the kernel has not ended the last one
 /// by then.
-pub fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
+fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
     let i = Instance::new()?;
     // Memory to unmap, so that the end takes its time.
     let text = i.head()
@@ -439,7 +458,7 @@ pub fn a_start_waits_for_its_predecessor_that_dies() -> anyhow::Result<()> {
 }
 
 /// One hint for all lanes, which are named.
-pub fn the_same_hint_is_printed_once() -> anyhow::Result<()> {
+fn the_same_hint_is_printed_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i) + &crate::util::lane("fast", 80, "") + &crate::util::lane("slow", 20, "");
     let mut command = Command::new("setpriv");

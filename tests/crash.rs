@@ -9,6 +9,14 @@ use crate::util::talk::numbers;
 use crate::util::{Daemon, Instance, Peer, process, route};
 use rtcore::stats::Ledger;
 
+tests![
+    a_killed_sender_loses_nothing_it_sent,
+    a_killed_receiver_is_accounted_to_the_message,
+    a_killed_daemon_loses_what_it_had_in_hand,
+    a_daemon_killed_at_any_moment_loses_no_more,
+    queues_are_adopted_with_what_is_in_them,
+];
+
 /// One route that loses nothing to a slow receiver and keeps one message in front of it.
 fn config(instance: &Instance) -> String {
     instance.head()
@@ -23,7 +31,7 @@ fn config(instance: &Instance) -> String {
 const IN_HAND_MAX: u64 = 2;
 
 /// All that a sender has put into its queue before it was killed arrives, in order and once.
-pub fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
+fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
     const LAST: u64 = 1 << 63;
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance))?;
@@ -48,7 +56,7 @@ pub fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
 
 /// What was delivered to a killed receiver is in its queue or was taken by it; the rest is
 /// peer-dead. Its successor gets what is in the queue and all that comes from then on.
-pub fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
+fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
     const SENT: u64 = 1000;
     const TAKEN: u64 = 100;
     let instance = Instance::new()?;
@@ -95,7 +103,7 @@ fn kill(instance: &Instance, daemon: Daemon) -> anyhow::Result<Ledger> {
 
 /// Daemon after daemon is killed while it is known what each has in hand. The queues are adopted
 /// with what is in them, and of the stream just those in hand are missing.
-pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
+fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
     const SENT: u64 = 600;
     let instance = Instance::new()?;
     let config = config(&instance);
@@ -148,7 +156,7 @@ pub fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
 /// The same at any moment: the receiver reads on while daemons are killed. A page may lag behind by
 /// the message in hand; nothing comes twice or out of order, and no more is missing than a daemon
 /// can hold.
-pub fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
+fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
     const SENT: u64 = 2000;
     const KILLS: u64 = 8;
     let instance = Instance::new()?;
@@ -203,7 +211,7 @@ pub fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
 }
 
 /// What was in the queues when the daemon was killed is there for the next one, on both sides.
-pub fn queues_are_adopted_with_what_is_in_them() -> anyhow::Result<()> {
+fn queues_are_adopted_with_what_is_in_them() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = config(&instance);
     Daemon::start(&config)?.kill()?;

@@ -1,5 +1,6 @@
 //! Who may take a name: user, group, executable, and for whom one may ask.
 
+use crate::util::needs::{ORDINARY_USER, SECOND_USER};
 use crate::util::tool::{NOBODY, Tool, as_nobody, run};
 use crate::util::{self, Daemon, Instance, Peer, process};
 use anyhow::{Context as _, ensure};
@@ -7,6 +8,16 @@ use nix::unistd::{getegid, geteuid};
 use rtcore::lane::peer::PeerState;
 use rtcore::wire::{FRAME_BYTES, Name, Reply, Request, Status};
 use std::path::Path;
+
+tests![
+    a_user_and_a_group_are_demanded,
+    an_executable_is_demanded_of_a_running_program,
+    an_executable_is_demanded_of_what_run_starts,
+    a_wrong_program_loses_the_name_and_lives,
+    nobody_registers_another_users_process needs(ORDINARY_USER),
+    another_user_takes_what_is_meant_for_it_and_nothing_else needs(SECOND_USER),
+    a_hand_made_request_is_judged_by_the_sockets_credentials,
+];
 
 /// Which `[[process]]` keys a configuration of one route has.
 fn config(i: &Instance, keys: &[(&str, String)]) -> String {
@@ -28,7 +39,7 @@ fn state(i: &Instance, name: &str) -> anyhow::Result<PeerState> {
         .context("no such process")
 }
 
-pub fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
+fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let keys = [
@@ -56,7 +67,7 @@ pub fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn an_executable_is_demanded_of_a_running_program() -> anyhow::Result<()> {
+fn an_executable_is_demanded_of_a_running_program() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = std::env::current_exe()?;
     let keys = [
@@ -76,7 +87,7 @@ pub fn an_executable_is_demanded_of_a_running_program() -> anyhow::Result<()> {
 }
 
 /// What `rtctl run` starts is seen after its exec: until then the name is nobody's.
-pub fn an_executable_is_demanded_of_what_run_starts() -> anyhow::Result<()> {
+fn an_executable_is_demanded_of_what_run_starts() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let sleep = Path::new("/bin/sleep").canonicalize()?;
     let keys = [("sleeper", format!("exe = {sleep:?}"))];
@@ -116,7 +127,7 @@ pub fn an_executable_is_demanded_of_what_run_starts() -> anyhow::Result<()> {
 }
 
 /// The wrong program goes on, without the name.
-pub fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
+fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let keys = [("shell", "exe = \"/bin/sh\"".to_owned())];
     let daemon = Daemon::start(&config(&i, &keys))?;
@@ -137,7 +148,7 @@ pub fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn nobody_registers_another_users_process() -> anyhow::Result<()> {
+fn nobody_registers_another_users_process() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, &[("arm", String::new())]))?;
     // As root: a stranger asks for a process of root's. As anybody else: we ask for init.
@@ -157,7 +168,7 @@ pub fn nobody_registers_another_users_process() -> anyhow::Result<()> {
 }
 
 /// Root's daemon, somebody else's processes.
-pub fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Result<()> {
+fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let keys = [
         ("roots", "user = 0".to_owned()),
@@ -188,7 +199,7 @@ pub fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Res
 }
 
 /// A client that does not use our tool meets the same policy.
-pub fn a_hand_made_request_is_judged_by_the_sockets_credentials() -> anyhow::Result<()> {
+fn a_hand_made_request_is_judged_by_the_sockets_credentials() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let uid = geteuid().as_raw();
     let _daemon = Daemon::start(&config(&i, &[("other", format!("user = {}", uid + 1))]))?;

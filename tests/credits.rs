@@ -1,10 +1,19 @@
 //! In-flight credits: one receiver that does not take its signals must not blind another of the
 //! same user.
 
+use crate::util::needs::ROOT;
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
 use nix::unistd::{Gid, Uid, setgroups, setuid};
 use std::os::unix::process::CommandExt;
+
+tests![
+    a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user needs(ROOT),
+    a_signal_nobody_takes_holds_up_no_other_of_its_process needs(ROOT),
+    a_stuck_receiver_in_a_thousand_groups_has_no_larger_share needs(ROOT),
+    registering_again_buys_no_credit needs(ROOT),
+    the_registered_thread_may_end needs(ROOT),
+];
 
 const LIMIT: u64 = 60;
 const MESSAGES: u64 = 200;
@@ -61,7 +70,7 @@ fn values(lines: &[String]) -> Vec<u64> {
         .collect()
 }
 
-pub fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyhow::Result<()> {
+fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyhow::Result<()> {
     stuck_beside_alive(receiver)
 }
 
@@ -116,7 +125,7 @@ fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
 
 /// The credit is the endpoint's: what the same process never takes of another signal does not hold
 /// it up.
-pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()> {
+fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("stuck")
@@ -141,12 +150,12 @@ pub fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Resul
 }
 
 /// The kernel's figures are behind the list of groups, however long that is.
-pub fn a_stuck_receiver_in_a_thousand_groups_has_no_larger_share() -> anyhow::Result<()> {
+fn a_stuck_receiver_in_a_thousand_groups_has_no_larger_share() -> anyhow::Result<()> {
     stuck_beside_alive(receiver_in_many_groups)
 }
 
 /// Registering again is not taking what is pending.
-pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
+fn registering_again_buys_no_credit() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("stuck")
@@ -176,7 +185,7 @@ pub fn registering_again_buys_no_credit() -> anyhow::Result<()> {
 }
 
 /// The thread that registered may end: signals for the process go on.
-pub fn the_registered_thread_may_end() -> anyhow::Result<()> {
+fn the_registered_thread_may_end() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")

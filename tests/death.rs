@@ -5,6 +5,15 @@ use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Snapshot;
 
+tests![
+    kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over,
+    what_is_queued_for_a_process_that_dies_is_accounted_at_once,
+    a_restart_reads_what_was_delivered_before,
+    an_exit_is_seen_like_a_kill,
+    a_restart_follows_its_death_at_once_again_and_again,
+    kill_9_in_the_middle_of_a_stream_loses_no_count,
+];
+
 /// A process state on the page.
 fn is(s: &Snapshot, process: usize, state: PeerState) -> bool {
     s.processes.get(process).is_some_and(|p| p.state == state)
@@ -32,7 +41,7 @@ fn config(i: &Instance, more: &str) -> String {
         + &route("in", &["stop"], "name = \"stop\"")
 }
 
-pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyhow::Result<()> {
+fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
@@ -90,7 +99,7 @@ pub fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyh
 }
 
 /// Fifteen messages wait in front of its full queue when it dies; nothing is left waiting.
-pub fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::Result<()> {
+fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "capacity = 20"))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
@@ -111,7 +120,7 @@ pub fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::
 }
 
 /// A restart finds in its queue what its predecessor did not read: that was delivered.
-pub fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
+fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = opened(&i, Peer::start()?, "send", "in")?;
@@ -130,7 +139,7 @@ pub fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
 }
 
 /// An exit is a death too, and its status is told.
-pub fn an_exit_is_seen_like_a_kill() -> anyhow::Result<()> {
+fn an_exit_is_seen_like_a_kill() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let status = i
@@ -144,7 +153,7 @@ pub fn an_exit_is_seen_like_a_kill() -> anyhow::Result<()> {
 }
 
 /// The name can be taken the moment its holder is gone: nobody waits for a timer.
-pub fn a_restart_follows_its_death_at_once_again_and_again() -> anyhow::Result<()> {
+fn a_restart_follows_its_death_at_once_again_and_again() -> anyhow::Result<()> {
     const RESTARTS: u64 = 30;
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
@@ -164,7 +173,7 @@ pub fn a_restart_follows_its_death_at_once_again_and_again() -> anyhow::Result<(
 
 /// The receiver of a stream is killed in the middle of it: every message ends in one outcome, and
 /// what was delivered is what was read plus what lies in the queue.
-pub fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
+fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     const MESSAGES: u64 = 5_000;
     let i = Instance::new()?;
     // A receiver that gets no CPU holds the stream up, so that its end comes in the middle.

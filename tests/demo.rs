@@ -1,5 +1,6 @@
 //! `rtd demo`: what it prints, and that it leaves nothing behind however it ends.
 
+use crate::util::needs::{ORDINARY_USER, SECOND_USER};
 use crate::util::terminal::Terminal;
 use crate::util::tool::{NOBODY, RTD, Said, Tool, as_nobody, copy_program, rtd};
 use crate::util::{Instance, eventually, patience, privileged};
@@ -12,6 +13,20 @@ use rtcore::sys::pidfd::PidFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+tests![
+    it_measures_three_lanes_twice_and_misses_no_message,
+    an_ordinary_user_gets_it_degraded_and_is_told needs(ORDINARY_USER),
+    a_terminal_shows_its_progress,
+    ended_by_sigint_it_says_so_and_leaves_nothing,
+    ended_by_sigterm_it_says_so_and_leaves_nothing,
+    ended_by_kill_9_it_leaves_nothing,
+    ended_by_sigquit_to_its_process_group_it_leaves_nothing,
+    when_its_daemon_is_killed_it_says_so_and_leaves_nothing,
+    when_a_part_is_killed_it_names_it_and_leaves_nothing,
+    with_a_privileged_binary_kill_9_leaves_nothing_either needs(SECOND_USER),
+    a_reader_that_goes_away_ends_it_quietly,
+];
 
 /// What the demo puts into the world, while it runs and after.
 struct Traces {
@@ -199,7 +214,7 @@ fn ensure_balanced(ledger: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn it_measures_three_lanes_twice_and_misses_no_message() -> anyhow::Result<()> {
+fn it_measures_three_lanes_twice_and_misses_no_message() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (command, directory) = demo(&i, RTD)?;
     let tool = Tool::start(command)?;
@@ -219,7 +234,7 @@ pub fn it_measures_three_lanes_twice_and_misses_no_message() -> anyhow::Result<(
     Traces::of_ended(pid, &directory).ensure_gone()
 }
 
-pub fn an_ordinary_user_gets_it_degraded_and_is_told() -> anyhow::Result<()> {
+fn an_ordinary_user_gets_it_degraded_and_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (mut command, directory) = demo(&i, RTD)?;
     if own_uid() == 0 {
@@ -243,7 +258,7 @@ pub fn an_ordinary_user_gets_it_degraded_and_is_told() -> anyhow::Result<()> {
     Traces::of_ended(pid, &directory).ensure_gone()
 }
 
-pub fn a_terminal_shows_its_progress() -> anyhow::Result<()> {
+fn a_terminal_shows_its_progress() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut terminal = Terminal::start(demo(&i, RTD)?.0)?;
     terminal.until("the first half", |shown| {
@@ -272,24 +287,24 @@ fn ended_by(end: impl FnOnce(&Tool, &Traces) -> anyhow::Result<()>) -> anyhow::R
     Ok(said)
 }
 
-pub fn ended_by_sigint_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+fn ended_by_sigint_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
     ended_by(|tool, _| tool.signal(Signal::SIGINT))?.refused(&["stopped by a signal"])?;
     Ok(())
 }
 
-pub fn ended_by_sigterm_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+fn ended_by_sigterm_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
     ended_by(|tool, _| tool.signal(Signal::SIGTERM))?.refused(&["stopped by a signal"])?;
     Ok(())
 }
 
-pub fn ended_by_kill_9_it_leaves_nothing() -> anyhow::Result<()> {
+fn ended_by_kill_9_it_leaves_nothing() -> anyhow::Result<()> {
     let said = ended_by(|tool, _| tool.signal(Signal::SIGKILL))?;
     ensure!(said.signal() == Some(9), "{said:?}");
     Ok(())
 }
 
 /// As Ctrl-\ on a terminal: the whole foreground process group gets a signal that nobody handles.
-pub fn ended_by_sigquit_to_its_process_group_it_leaves_nothing() -> anyhow::Result<()> {
+fn ended_by_sigquit_to_its_process_group_it_leaves_nothing() -> anyhow::Result<()> {
     ended_by(|tool, _| {
         Ok(killpg(
             Pid::from_raw(i32::try_from(tool.pid())?),
@@ -299,7 +314,7 @@ pub fn ended_by_sigquit_to_its_process_group_it_leaves_nothing() -> anyhow::Resu
     Ok(())
 }
 
-pub fn when_its_daemon_is_killed_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+fn when_its_daemon_is_killed_it_says_so_and_leaves_nothing() -> anyhow::Result<()> {
     let said = ended_by(|_, traces| {
         let daemon = Reader::open(&traces.instance)?.pid();
         Ok(nix::sys::signal::kill(
@@ -311,7 +326,7 @@ pub fn when_its_daemon_is_killed_it_says_so_and_leaves_nothing() -> anyhow::Resu
     Ok(())
 }
 
-pub fn when_a_part_is_killed_it_names_it_and_leaves_nothing() -> anyhow::Result<()> {
+fn when_a_part_is_killed_it_names_it_and_leaves_nothing() -> anyhow::Result<()> {
     let said = ended_by(|_, traces| {
         let page = Reader::open(&traces.instance)?.snapshot()?;
         let drive = page
@@ -330,7 +345,7 @@ pub fn when_a_part_is_killed_it_names_it_and_leaves_nothing() -> anyhow::Result<
 
 /// The kernel forgets who is to die with whom when a program with more rights than its user is
 /// started (file capabilities, set-group-id); the demo's children remember.
-pub fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result<()> {
+fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result<()> {
     use std::os::unix::fs::{PermissionsExt, chown};
     let i = Instance::new()?;
     let program = i.file("rtd");
@@ -348,7 +363,7 @@ pub fn with_a_privileged_binary_kill_9_leaves_nothing_either() -> anyhow::Result
 }
 
 /// `rtd demo | head -1`.
-pub fn a_reader_that_goes_away_ends_it_quietly() -> anyhow::Result<()> {
+fn a_reader_that_goes_away_ends_it_quietly() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (_, directory) = demo(&i, RTD)?;
     let mut shell = Command::new("sh");

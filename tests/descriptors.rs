@@ -4,6 +4,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::pair;
+use crate::util::needs::PRLIMIT;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
@@ -11,6 +12,11 @@ use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+tests![
+    a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors needs(PRLIMIT),
+    a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name needs(PRLIMIT),
+];
 
 /// More descriptors than any of these takes.
 const SPARE_MAX: u64 = 14;
@@ -93,8 +99,7 @@ fn settles(daemon: &Daemon, count: usize) -> anyhow::Result<()> {
         .with_context(|| format!("{count} are open, then {:?}", now()))
 }
 
-pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors()
--> anyhow::Result<()> {
+fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 64], ""))?;
     let mut b = Peer::with_inbox(&i, "b")?;
@@ -127,8 +132,7 @@ pub fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors()
     Ok(())
 }
 
-pub fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -> anyhow::Result<()>
-{
+fn a_program_that_rtctl_runs_is_refused_with_the_limit_or_keeps_its_name() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")

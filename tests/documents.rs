@@ -6,6 +6,14 @@ use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+tests![
+    the_map_of_the_code_names_every_module_and_test_file,
+    every_file_of_tests_is_a_module,
+    every_link_of_the_documents_has_its_target,
+    every_configuration_in_the_documents_runs,
+    every_message_of_the_troubleshooting_page_is_in_the_code,
+];
+
 /// The modules of a directory, by name.
 fn modules(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
     let entries = std::fs::read_dir(directory).with_context(|| directory.display().to_string())?;
@@ -20,7 +28,7 @@ fn modules(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-pub fn the_map_of_the_code_names_every_module_and_test_file() -> anyhow::Result<()> {
+fn the_map_of_the_code_names_every_module_and_test_file() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let map = std::fs::read_to_string(root.join("rtd/ARCHITECTURE.md"))?;
     let is_named = |name: &String| map.contains(&format!("`{name}`"));
@@ -75,6 +83,17 @@ pub fn the_map_of_the_code_names_every_module_and_test_file() -> anyhow::Result<
     Ok(())
 }
 
+/// A file that `main.rs` does not name is not compiled, and none of its tests would run.
+fn every_file_of_tests_is_a_module() -> anyhow::Result<()> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let is_file = |name: &String| tests.join(format!("{name}.rs")).exists();
+    let files: BTreeSet<String> = modules(&tests)?.into_iter().filter(is_file).collect();
+    let listed = crate::MODULES.iter().map(|(name, _)| (*name).to_owned());
+    let listed: BTreeSet<String> = listed.collect();
+    ensure!(listed == files, "{:?}", &files - &listed);
+    Ok(())
+}
+
 /// Documents that a reader of the repository opens.
 fn texts(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut texts: Vec<PathBuf> = [
@@ -114,7 +133,7 @@ fn anchor(heading: &str) -> String {
     kept.replace(' ', "-")
 }
 
-pub fn every_link_of_the_documents_has_its_target() -> anyhow::Result<()> {
+fn every_link_of_the_documents_has_its_target() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut links = 0;
     for text in texts(&root)? {
@@ -150,7 +169,7 @@ pub fn every_link_of_the_documents_has_its_target() -> anyhow::Result<()> {
 }
 
 /// A block that is marked `toml` is a whole configuration; parts of one are marked `toml,ignore`.
-pub fn every_configuration_in_the_documents_runs() -> anyhow::Result<()> {
+fn every_configuration_in_the_documents_runs() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut count = 0;
     for text in texts(&root)? {
@@ -174,7 +193,7 @@ pub fn every_configuration_in_the_documents_runs() -> anyhow::Result<()> {
 }
 
 /// What the manual quotes as a message is in the code, so that a search for it succeeds.
-pub fn every_message_of_the_troubleshooting_page_is_in_the_code() -> anyhow::Result<()> {
+fn every_message_of_the_troubleshooting_page_is_in_the_code() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut code = String::new();
     let mut rooms = vec![root.join("rtcore/src"), root.join("rtd/src")];

@@ -12,6 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+tests![
+    a_controller_commands_a_drive_at_1_khz,
+    a_press_stops_the_machine,
+    the_end_of_the_button_stops_the_machine,
+    a_button_that_hangs_stops_the_machine,
+    the_end_of_the_daemon_stops_the_machine,
+    questions_are_answered_or_late,
+    a_loop_of_ones_own_waits_for_an_inbox_too,
+    each_holds_the_signals_that_come_early,
+    without_a_daemon_each_says_how_to_start_it,
+];
+
 /// Where the built examples are.
 fn built() -> anyhow::Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -98,7 +110,7 @@ fn ensure_granted(said: &Said) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_controller_commands_a_drive_at_1_khz() -> anyhow::Result<()> {
+fn a_controller_commands_a_drive_at_1_khz() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
     let drive = example(&i, "drive", &["--seconds", "4"])?;
@@ -162,7 +174,7 @@ fn stopped_by(
     Ok(stop)
 }
 
-pub fn a_press_stops_the_machine() -> anyhow::Result<()> {
+fn a_press_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.type_in(b"\n"))?;
     ensure!(
         stop.contains("pressed, by pid ") && stop.contains("verified: true"),
@@ -171,7 +183,7 @@ pub fn a_press_stops_the_machine() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
+fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.signal(Signal::SIGKILL))?;
     ensure!(
         stop.contains("button is gone (killed by SIGKILL)"),
@@ -180,19 +192,19 @@ pub fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_button_that_hangs_stops_the_machine() -> anyhow::Result<()> {
+fn a_button_that_hangs_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|button, _| button.signal(Signal::SIGSTOP))?;
     ensure!(stop.contains("silent"), "{stop}");
     Ok(())
 }
 
-pub fn the_end_of_the_daemon_stops_the_machine() -> anyhow::Result<()> {
+fn the_end_of_the_daemon_stops_the_machine() -> anyhow::Result<()> {
     let stop = stopped_by(|_, daemon| daemon.take().map_or(Ok(()), Daemon::kill))?;
     ensure!(stop.contains("rtd is gone"), "{stop}");
     Ok(())
 }
 
-pub fn questions_are_answered_or_late() -> anyhow::Result<()> {
+fn questions_are_answered_or_late() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
     let axis = example(&i, "ask", &["axis", "50"])?;
@@ -214,7 +226,7 @@ pub fn questions_are_answered_or_late() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
+fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
     let epoll = example(&i, "epoll", &[])?;
@@ -230,7 +242,7 @@ pub fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
 }
 
 /// Each waits for a partner, so it is there to be looked at.
-pub fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
+fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
     let all: [(&str, &[&str]); 5] = [
@@ -247,7 +259,7 @@ pub fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
+fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let all: [(&str, &[&str]); 7] = [
         ("controller", &[]),

@@ -2,10 +2,18 @@
 //! counted.
 
 use crate::util::book::End::Delivered;
+use crate::util::needs::SECOND_USER;
 use crate::util::session::lane_end;
 use crate::util::tool::{as_nobody, run};
 use crate::util::{Daemon, Instance, Peer, held, process, route};
 use anyhow::ensure;
+
+tests![
+    stale_messages_go_at_a_start_where_the_file_says_so,
+    a_refused_start_flushes_nothing,
+    by_hand_it_counts,
+    the_kernel_decides_who_may_flush needs(SECOND_USER),
+];
 
 fn config(i: &Instance, flush: &str) -> String {
     i.head()
@@ -22,7 +30,7 @@ fn config(i: &Instance, flush: &str) -> String {
 
 /// What waits for rtd and what waits for a receiver goes, the rest stays; the ledger begins with
 /// what comes afterwards.
-pub fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<()> {
+fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let first = Daemon::start(&config(&i, ""))?;
     for (from, to) in [("in", "in->out"), ("kept.in", "kept.in->kept.out")] {
@@ -55,7 +63,7 @@ pub fn stale_messages_go_at_a_start_where_the_file_says_so() -> anyhow::Result<(
 }
 
 /// A start that is refused has thrown nothing away: its queues are read by another instance.
-pub fn a_refused_start_flushes_nothing() -> anyhow::Result<()> {
+fn a_refused_start_flushes_nothing() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     let config = |of: &Instance| {
         let queues = |text: String| {
@@ -81,7 +89,7 @@ pub fn a_refused_start_flushes_nothing() -> anyhow::Result<()> {
 }
 
 /// Whoever may not read the queue may not flush it.
-pub fn the_kernel_decides_who_may_flush() -> anyhow::Result<()> {
+fn the_kernel_decides_who_may_flush() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     Peer::sender(&i.queue("in"))?.stream(0, 4)?;
@@ -97,7 +105,7 @@ pub fn the_kernel_decides_who_may_flush() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn by_hand_it_counts() -> anyhow::Result<()> {
+fn by_hand_it_counts() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     Peer::sender(&i.queue("in"))?.stream(0, 4)?;

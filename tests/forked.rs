@@ -6,6 +6,13 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+tests![
+    a_child_gets_an_error_from_every_call_and_its_parent_goes_on,
+    a_child_of_a_direct_sender_gets_errors_too,
+    a_loan_and_a_message_in_place_are_the_parents,
+    a_child_opens_a_session_of_its_own,
+];
+
 /// A child of a participant that does nothing; killed when this is dropped.
 struct Idle(Pid);
 
@@ -109,7 +116,7 @@ fn goes_on(i: &Instance, arm: &mut Peer, from: u64, before: u64) -> anyhow::Resu
     Ok(())
 }
 
-pub fn a_child_gets_an_error_from_every_call_and_its_parent_goes_on() -> anyhow::Result<()> {
+fn a_child_gets_an_error_from_every_call_and_its_parent_goes_on() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -127,7 +134,7 @@ pub fn a_child_gets_an_error_from_every_call_and_its_parent_goes_on() -> anyhow:
     Ok(())
 }
 
-pub fn a_child_of_a_direct_sender_gets_errors_too() -> anyhow::Result<()> {
+fn a_child_of_a_direct_sender_gets_errors_too() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")
@@ -157,7 +164,7 @@ pub fn a_child_of_a_direct_sender_gets_errors_too() -> anyhow::Result<()> {
 }
 
 /// What was begun before the fork: the parent finishes it, the child cannot.
-pub fn a_loan_and_a_message_in_place_are_the_parents() -> anyhow::Result<()> {
+fn a_loan_and_a_message_in_place_are_the_parents() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -171,7 +178,7 @@ pub fn a_loan_and_a_message_in_place_are_the_parents() -> anyhow::Result<()> {
     goes_on(&i, &mut arm, 8, 1)
 }
 
-pub fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
+fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;

@@ -4,6 +4,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};
+use crate::util::needs::{HARD_LIMITS, ROOT, SETCAP, USER_NAMESPACES};
 use crate::util::refuse::refuse;
 use crate::util::stranger::Stranger;
 use crate::util::{Daemon, Instance, Peer, exists, held, route};
@@ -18,6 +19,16 @@ use rtcore::sys::accounts::own_uid;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+
+tests![
+    a_start_without_limits_is_refused,
+    a_start_that_the_kernel_refuses_takes_everything_back needs(USER_NAMESPACES),
+    the_limits_that_a_refusal_names_are_enough needs(ROOT, HARD_LIMITS),
+    the_capabilities_that_a_refusal_names_are_enough needs(ROOT, SETCAP),
+    a_failed_start_touches_no_message,
+    a_degraded_start_says_so_everywhere,
+    a_start_that_is_refused_late_takes_everything_back needs(ROOT),
+];
 
 /// mlockall(2).
 const MLOCKALL: i64 = if cfg!(target_arch = "x86_64") {
@@ -120,7 +131,7 @@ fn names_the_lines(text: &str) {
 }
 
 /// The check knows beforehand what the limits do not admit.
-pub fn a_start_without_limits_is_refused() -> anyhow::Result<()> {
+fn a_start_without_limits_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     names_the_lines(&text);
@@ -130,7 +141,7 @@ pub fn a_start_without_limits_is_refused() -> anyhow::Result<()> {
 
 /// CAP_SYS_NICE of a user namespace gives no SCHED_FIFO: the check tries it, and nothing has been
 /// made when the start is refused.
-pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result<()> {
+fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let granted = Granted {
         namespace: true,
@@ -151,7 +162,7 @@ pub fn a_start_that_the_kernel_refuses_takes_everything_back() -> anyhow::Result
 
 /// mlockall(2) is called last, when queues, page and lane threads are there: what the start made is
 /// gone, and what was there before is as it was.
-pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()> {
+fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()> {
     let start = |instance: &Instance| {
         let mut filtered = Ok(());
         let command = |command: &mut Command| filtered = refuse(command, &[MLOCKALL], EPERM);
@@ -187,7 +198,7 @@ pub fn a_start_that_is_refused_late_takes_everything_back() -> anyhow::Result<()
 }
 
 /// An ordinary user with exactly the limits that the refusal named gets all of it.
-pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
+fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let number = |key: &str| -> anyhow::Result<u64> {
@@ -208,7 +219,7 @@ pub fn the_limits_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
 }
 
 /// So does one that runs a program with the capabilities that the refusal named.
-pub fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
+fn the_capabilities_that_a_refusal_names_are_enough() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = refused(&instance, ordinary(&instance, Granted::default(), &[])?)?;
     let rest = text
@@ -250,7 +261,7 @@ fn has_all(instance: &Instance, daemon: Daemon) -> anyhow::Result<()> {
 }
 
 /// Asked for, it runs without, and the log, the page and rtctl say what it lacks.
-pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
+fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let command = ordinary(&instance, Granted::default(), &["--allow-degraded"])?;
     let daemon = Daemon::spawn(command, &config(&instance))?;
@@ -281,7 +292,7 @@ pub fn a_degraded_start_says_so_everywhere() -> anyhow::Result<()> {
 }
 
 /// When the control socket cannot be had, no message has been touched and no queue is gone.
-pub fn a_failed_start_touches_no_message() -> anyhow::Result<()> {
+fn a_failed_start_touches_no_message() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")

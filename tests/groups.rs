@@ -4,12 +4,32 @@
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
 use crate::util::lane_talk::{endpoint, first};
+use crate::util::needs::ROOT;
 use crate::util::{Daemon, Instance, Peer, held, patience, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::sys::procfs;
 use std::os::unix::process::CommandExt;
 use std::time::Instant;
+
+tests![
+    all_get_a_copy,
+    all_with_one_full_and_one_dead,
+    round_robin_takes_turns,
+    round_robin_skips_the_dead_and_the_full,
+    any_takes_the_first_with_room,
+    what_waits_for_a_member_outlives_it,
+    a_member_that_refuses_is_passed_over needs(ROOT),
+    a_group_of_the_dead_is_dead,
+    all_is_who_is_in_the_process_group_now,
+    a_process_that_changes_its_group_is_seen_by_itself,
+    members_of_the_process_group_take_turns,
+    what_is_queued_for_a_member_stays_with_it,
+    a_session_is_without_those_that_made_their_own,
+    any_with_a_slow_member_loses_nothing,
+    round_robin_with_a_slow_member_loses_nothing,
+    what_a_group_counts_as_delivered_is_received_with_every_policy,
+];
 
 /// Three members `a`, `b`, `c` of two messages each, owned by processes of the same names.
 fn three(instance: &Instance, mode: &str, more: &str) -> String {
@@ -41,7 +61,7 @@ fn die(instance: &Instance, member: &str) -> anyhow::Result<()> {
 }
 
 /// Every member gets every message, and the ledger counts copies.
-pub fn all_get_a_copy() -> anyhow::Result<()> {
+fn all_get_a_copy() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "all", ""))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 2)?;
@@ -53,7 +73,7 @@ pub fn all_get_a_copy() -> anyhow::Result<()> {
 }
 
 /// A full member and a dead one change nothing for the third; each copy is in the books once.
-pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
+fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "all", "capacity = 1"))?;
     die(&instance, "b")?;
@@ -96,7 +116,7 @@ pub fn all_with_one_full_and_one_dead() -> anyhow::Result<()> {
 }
 
 /// One in turn, beginning with the first.
-pub fn round_robin_takes_turns() -> anyhow::Result<()> {
+fn round_robin_takes_turns() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "round-robin", ""))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 6)?;
@@ -109,7 +129,7 @@ pub fn round_robin_takes_turns() -> anyhow::Result<()> {
 }
 
 /// A dead member's turn, or a full one's, goes to the next: no message is lost to it.
-pub fn round_robin_skips_the_dead_and_the_full() -> anyhow::Result<()> {
+fn round_robin_skips_the_dead_and_the_full() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "round-robin", "capacity = 1"))?;
     die(&instance, "b")?;
@@ -139,7 +159,7 @@ pub fn round_robin_skips_the_dead_and_the_full() -> anyhow::Result<()> {
 }
 
 /// The first that has room; the dead do not count.
-pub fn any_takes_the_first_with_room() -> anyhow::Result<()> {
+fn any_takes_the_first_with_room() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "any", "capacity = 1"))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
@@ -162,7 +182,7 @@ pub fn any_takes_the_first_with_room() -> anyhow::Result<()> {
 }
 
 /// What waits in front of a member that dies goes to one that lives, not down with it.
-pub fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
+fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "any", "capacity = 4"))?;
     let mut first = Peer::start()?;
@@ -185,7 +205,7 @@ pub fn what_waits_for_a_member_outlives_it() -> anyhow::Result<()> {
 }
 
 /// A member that the kernel lets nobody reach is passed over; the message is not lost to it.
-pub fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
+fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("strong")
@@ -218,7 +238,7 @@ pub fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
 }
 
 /// Nobody lives: the message ends as peer-dead, once.
-pub fn a_group_of_the_dead_is_dead() -> anyhow::Result<()> {
+fn a_group_of_the_dead_is_dead() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&three(&instance, "any", ""))?;
     for member in ["a", "b", "c"] {
@@ -262,7 +282,7 @@ fn end(instance: &Instance, name: &str, peer: Peer) -> anyhow::Result<()> {
 
 /// Registered members of the leader's process group, at each message: not who is elsewhere, dead or
 /// not there, and nobody while nobody leads.
-pub fn all_is_who_is_in_the_process_group_now() -> anyhow::Result<()> {
+fn all_is_who_is_in_the_process_group_now() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "all", GROUP_OF_LEAD, ""))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
@@ -326,7 +346,7 @@ fn send_until_it_goes_to(
 }
 
 /// setpgid(2) and setsid(2) tell nobody; they are seen all the same, without registering again.
-pub fn a_process_that_changes_its_group_is_seen_by_itself() -> anyhow::Result<()> {
+fn a_process_that_changes_its_group_is_seen_by_itself() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "any", GROUP_OF_LEAD, ""))?;
     let lead = in_group(&instance, "lead", 0)?;
@@ -344,7 +364,7 @@ pub fn a_process_that_changes_its_group_is_seen_by_itself() -> anyhow::Result<()
 }
 
 /// The turn goes round among the members alone.
-pub fn members_of_the_process_group_take_turns() -> anyhow::Result<()> {
+fn members_of_the_process_group_take_turns() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "round-robin", GROUP_OF_LEAD, ""))?;
     let lead = in_group(&instance, "lead", 0)?;
@@ -363,7 +383,7 @@ pub fn members_of_the_process_group_take_turns() -> anyhow::Result<()> {
 
 /// Who is asked for whom a message is, is asked when it comes: what waits for a member goes to
 /// nobody else, and goes down with it.
-pub fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
+fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&kin(&instance, "any", GROUP_OF_LEAD, "capacity = 4"))?;
     let lead = in_group(&instance, "lead", 0)?;
@@ -383,7 +403,7 @@ pub fn what_is_queued_for_a_member_stays_with_it() -> anyhow::Result<()> {
 }
 
 /// The session in which the leader is; its members get signals.
-pub fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
+fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     if procfs::groups(i32::try_from(std::process::id())?)?.sid == 0 {
         // Our session's leader is outside of this pid namespace (a container's exec): once more, in
         // one of our own.
@@ -487,15 +507,15 @@ fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> a
     Ok(())
 }
 
-pub fn any_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
+fn any_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
     what_is_delivered_is_received("any", "block:5s", 200_000)
 }
 
-pub fn round_robin_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
+fn round_robin_with_a_slow_member_loses_nothing() -> anyhow::Result<()> {
     what_is_delivered_is_received("round-robin", "block:5s", 200_000)
 }
 
-pub fn what_a_group_counts_as_delivered_is_received_with_every_policy() -> anyhow::Result<()> {
+fn what_a_group_counts_as_delivered_is_received_with_every_policy() -> anyhow::Result<()> {
     for mode in ["any", "round-robin"] {
         for overflow in ["reject", "displace-oldest", "displace-newest", "conflate"] {
             what_is_delivered_is_received(mode, overflow, 30_000)?;

@@ -4,6 +4,7 @@
 use crate::util::book::End::Delivered;
 use crate::util::halt::{Halted, alone, starve};
 use crate::util::kernel::{self, FIFO};
+use crate::util::needs::{PTRACE, ROOT, SPARE_CPU, TWO_CPUS};
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -19,6 +20,24 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+tests![
+    a_starved_lane_is_named_and_never_demoted needs(ROOT, TWO_CPUS),
+    a_lane_that_stands_still_stops_the_daemon needs(PTRACE),
+    a_lane_above_its_budget_is_reported,
+    a_lane_above_its_budget_is_demoted needs(ROOT),
+    a_lane_above_its_budget_stops_the_daemon,
+    a_polling_lane_is_judged_by_its_dispatches needs(SPARE_CPU),
+    a_lane_that_never_waits_is_told_by_the_kernel needs(ROOT, TWO_CPUS),
+    a_limit_from_before_the_start_is_lifted_or_told_of needs(ROOT, TWO_CPUS),
+    the_control_thread_speaks_for_a_watchdog_that_does_not_run needs(PTRACE),
+    the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published needs(PTRACE),
+    a_stop_that_leaves_a_lane_behind_is_a_failure needs(PTRACE),
+    a_standard_error_that_takes_nothing_changes_no_end,
+    the_watchdog_speaks_for_a_control_thread_that_does_not_run needs(PTRACE),
+    a_stop_that_nobody_carries_out_is_carried_out_by_force needs(PTRACE),
+    the_watchdog_is_above_all_lanes_and_out_of_their_way needs(ROOT, TWO_CPUS),
+];
 
 /// Exit status of a daemon that ended because a lane ran away.
 const EXIT_RUNAWAY: i32 = 3;
@@ -81,7 +100,7 @@ fn out(output: Output) -> String {
 
 /// Somebody else's thread takes the CPU: the lane is named, is well again afterwards, and keeps its
 /// priority even where runaways are demoted, because it is not the one that ran away.
-pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
+fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
     let _alone = alone();
     for what in ["report", "demote"] {
         let instance = Instance::new()?;
@@ -125,7 +144,7 @@ pub fn a_starved_lane_is_named_and_never_demoted() -> anyhow::Result<()> {
 
 /// A lane that does not move ends the daemon, which says why and exits with a status of its own,
 /// although that lane's thread does not come along.
-pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
+fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(
@@ -162,7 +181,7 @@ pub fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
 }
 
 /// More comes than the lane may carry: counted, named, and nothing else where it is only reported.
-pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
+fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(
@@ -197,7 +216,7 @@ pub fn a_lane_above_its_budget_is_reported() -> anyhow::Result<()> {
 
 /// The same where it costs the thread its priority: shown as degraded everywhere, and messages go
 /// on.
-pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
+fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     // Long enough that a slow machine's lane is within it until the flood comes.
@@ -231,7 +250,7 @@ pub fn a_lane_above_its_budget_is_demoted() -> anyhow::Result<()> {
 }
 
 /// And where it ends the daemon: as cleanly as SIGTERM does, with the status that says what it was.
-pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
+fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let more = "on_runaway = \"stop\"\nduty_window = \"20ms\"";
@@ -261,7 +280,7 @@ pub fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
 }
 
 /// A thread that never sleeps has all of its CPU: only what it does with messages counts.
-pub fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
+fn a_polling_lane_is_judged_by_its_dispatches() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let keys = "wait = \"poll\"\nunisolated = true\nduty = \"50%\"";
     let daemon = Daemon::start(
@@ -315,7 +334,7 @@ fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
 /// Many routes make each message some work, so that one sender keeps the lane from ever waiting:
 /// the kernel tells, and the line names the lane. Only where an end is wanted does the kernel have
 /// leave to kill.
-pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
+fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
     let _alone = alone();
     for (what, hard) in [("report", "unlimited"), ("demote", "1010000")] {
         let instance = Instance::new()?;
@@ -367,7 +386,7 @@ pub fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
 
 /// A limit that was there before rtd does not end a lane that is to run without a break, and one
 /// that would is told of.
-pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
+fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
     const LIMIT_US: u64 = 50_000;
     let started_with = |config: &str, hard_us: u64| {
         Daemon::start_with(config, |command| {
@@ -401,7 +420,7 @@ pub fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()
 
 /// What the last line of an ending daemon goes to does not hold up its end, nor change how it
 /// ended: a standard error that is closed, and one that nobody reads.
-pub fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()> {
+fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()> {
     for is_closed in [true, false] {
         let instance = Instance::new()?;
         let text = config(
@@ -457,7 +476,7 @@ pub fn fill(pipe: &std::io::PipeWriter) -> anyhow::Result<()> {
 }
 
 /// The control thread does not run, so nobody logs what the watchdog finds: it says so itself.
-pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::Result<()> {
+fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", "stall = \"40ms\""))?;
@@ -478,7 +497,7 @@ pub fn the_watchdog_speaks_for_a_control_thread_that_does_not_run() -> anyhow::R
 
 /// The watchdog itself does not run, so nobody watches the lanes: the control thread says so.
 /// Unless everything stood still.
-pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::Result<()> {
+fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
     let named = |tid: &u32| {
@@ -508,7 +527,7 @@ pub fn the_control_thread_speaks_for_a_watchdog_that_does_not_run() -> anyhow::R
 }
 
 /// A lane thread that does not come along when the daemon is stopped: the end is no good one.
-pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
+fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
@@ -521,7 +540,7 @@ pub fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
 }
 
 /// Its messages are accounted for with the figures that it published last, not with zeros.
-pub fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> anyhow::Result<()> {
+fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
     Peer::sender(&instance.queue("in"))?.stream(0, 5)?;
@@ -548,7 +567,7 @@ pub fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> 
 }
 
 /// The daemon is to end and its control thread does not see to it: the watchdog ends it.
-pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Result<()> {
+fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let more = "on_runaway = \"stop\"\ndrain = \"0ms\"";
@@ -569,7 +588,7 @@ pub fn a_stop_that_nobody_carries_out_is_carried_out_by_force() -> anyhow::Resul
 
 /// The thread itself, as the kernel says: above all lanes, on the CPU where they are not, one for
 /// all of them.
-pub fn the_watchdog_is_above_all_lanes_and_out_of_their_way() -> anyhow::Result<()> {
+fn the_watchdog_is_above_all_lanes_and_out_of_their_way() -> anyhow::Result<()> {
     let given = cpus::given()?;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;

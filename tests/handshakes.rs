@@ -3,6 +3,7 @@
 //! again, and a message that was accepted in between must arrive.
 
 use crate::util::cobalt_bench::Bench;
+use crate::util::needs::ROOT;
 use crate::util::session::{lane_end, planner_and_arm, runs};
 use crate::util::trace::Traced;
 use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
@@ -11,6 +12,15 @@ use rtcore::lane::peer::PeerState;
 use stand_in_cobalt::copies::Kind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+tests![
+    killed_while_both_sessions_open,
+    killed_while_a_first_session_opens,
+    killed_while_a_session_on_cobalt_opens needs(ROOT),
+    a_first_session_that_holds_messages_is_handed_out_at_the_time_limit,
+    killed_while_the_receiver_replaces_its_session,
+    killed_while_the_sender_replaces_its_session,
+];
 
 /// More system calls than any of these handshakes takes: a test that reaches this does not end.
 const CALLS_MAX: u64 = 1000;
@@ -187,7 +197,7 @@ fn nothing_more(_: &mut Pair) -> anyhow::Result<()> {
 }
 
 /// Both sessions come back to a daemon that was restarted: open and join.
-pub fn killed_while_both_sessions_open() -> anyhow::Result<()> {
+fn killed_while_both_sessions_open() -> anyhow::Result<()> {
     let begin = |pair: &mut Pair| {
         pair.planner.thaw()?;
         pair.arm.thaw()
@@ -211,7 +221,7 @@ fn replaced(peer: &mut Peer, instance: &Instance, name: &str) -> anyhow::Result<
 }
 
 /// The receiver's session ends and the next one of the same process opens: leave, open, join.
-pub fn killed_while_the_receiver_replaces_its_session() -> anyhow::Result<()> {
+fn killed_while_the_receiver_replaces_its_session() -> anyhow::Result<()> {
     let begin = |pair: &mut Pair| replace(&mut pair.arm, &pair.instance, "arm");
     let end = |pair: &mut Pair| {
         replaced(&mut pair.arm, &pair.instance, "arm")?;
@@ -222,7 +232,7 @@ pub fn killed_while_the_receiver_replaces_its_session() -> anyhow::Result<()> {
 }
 
 /// The sender's.
-pub fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
+fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
     let begin = |pair: &mut Pair| replace(&mut pair.planner, &pair.instance, "planner");
     let end = |pair: &mut Pair| {
         replaced(&mut pair.planner, &pair.instance, "planner")?;
@@ -382,12 +392,12 @@ impl Newcomer {
 
 /// A first session opens: what counts as delivered to it arrives, though rtd is killed before the
 /// session is up.
-pub fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
+fn killed_while_a_first_session_opens() -> anyhow::Result<()> {
     killed_while_it_opens(Skin::Posix(Instance::new()?))
 }
 
 /// The same for a session on Cobalt, whose ends have semaphores of the core.
-pub fn killed_while_a_session_on_cobalt_opens() -> anyhow::Result<()> {
+fn killed_while_a_session_on_cobalt_opens() -> anyhow::Result<()> {
     killed_while_it_opens(Skin::Cobalt(Bench::new(Kind::Stock)?))
 }
 
@@ -439,7 +449,7 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
 /// The time limit of `connect` passes between the first delivery and Ready, after rtd was killed,
 /// or while its control thread stands still and its lane delivers: what counts as delivered is
 /// received from the session that `connect` returns.
-pub fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyhow::Result<()> {
+fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyhow::Result<()> {
     for is_killed in [true, false] {
         let (mut rig, daemon) = Newcomer::new(Skin::Posix(Instance::new()?))?;
         let length = rig.length(&daemon)?;

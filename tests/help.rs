@@ -4,6 +4,8 @@ use crate::util::tool::{RTCTL, RTD, RTLAT, run};
 use anyhow::ensure;
 use std::process::Command;
 
+tests![every_command_has_help,];
+
 /// Commands that the help of a program lists.
 pub fn commands(help: &str) -> Vec<&str> {
     let list = help.split("Commands:\n").nth(1).unwrap_or_default();
@@ -16,7 +18,7 @@ pub fn commands(help: &str) -> Vec<&str> {
         .collect()
 }
 
-pub fn every_command_has_help() -> anyhow::Result<()> {
+fn every_command_has_help() -> anyhow::Result<()> {
     let expected = [
         (RTD, &["run", "check", "demo"][..]),
         (

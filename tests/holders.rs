@@ -5,6 +5,14 @@ use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
 
+tests![
+    an_inbox_gets_what_another_lets_go_of,
+    an_inbox_that_waits_without_a_channel_is_woken_by_one,
+    a_claim_by_name_of_what_is_held_names_the_holder,
+    of_two_threads_that_claim_an_endpoint_one_has_it,
+    a_dispatcher_that_its_own_handler_replaces_goes_on,
+];
+
 /// `planner` sends to `arm`, which sends from `pos`.
 fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
     let config = planner_and_arm(instance, "", "", "")
@@ -20,7 +28,7 @@ fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
 
 /// The second inbox is opened while the first still has everything, and is there when that is
 /// dropped: it goes on where the first was, with what the first had not received.
-pub fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
+fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, mut planner, mut arm) = pair(&instance)?;
     for endpoint in ["cmd", "fast"] {
@@ -50,7 +58,7 @@ pub fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
 }
 
 /// One that sleeps for ever without a channel is woken by the one that it gets.
-pub fn an_inbox_that_waits_without_a_channel_is_woken_by_one() -> anyhow::Result<()> {
+fn an_inbox_that_waits_without_a_channel_is_woken_by_one() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, mut planner, mut arm) = pair(&instance)?;
     planner.tell("session wait cmd")?;
@@ -60,7 +68,7 @@ pub fn an_inbox_that_waits_without_a_channel_is_woken_by_one() -> anyhow::Result
     Ok(())
 }
 
-pub fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> {
+fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, _planner, mut arm) = pair(&instance)?;
     let tid = arm.tell("tid")?.concat();
@@ -84,7 +92,7 @@ pub fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn of_two_threads_that_claim_an_endpoint_one_has_it() -> anyhow::Result<()> {
+fn of_two_threads_that_claim_an_endpoint_one_has_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, _planner, mut arm) = pair(&instance)?;
     let wrong = arm.tell("session race arm.cmd 3000")?;
@@ -93,7 +101,7 @@ pub fn of_two_threads_that_claim_an_endpoint_one_has_it() -> anyhow::Result<()> 
 }
 
 /// The rings of the old dispatcher are its own until the handler has returned.
-pub fn a_dispatcher_that_its_own_handler_replaces_goes_on() -> anyhow::Result<()> {
+fn a_dispatcher_that_its_own_handler_replaces_goes_on() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("controller")

@@ -2,9 +2,19 @@
 //! instance.
 
 use crate::util::book::End::{Delivered, Queued};
+use crate::util::needs::SECOND_USER;
 use crate::util::tool::{NOBODY, as_nobody};
 use crate::util::{Daemon, Instance, Peer, exists, held, route, status};
 use anyhow::{Context as _, ensure};
+
+tests![
+    a_strangers_queue_is_not_adopted needs(SECOND_USER),
+    an_adopted_queue_gets_the_configured_mode,
+    what_is_lost_with_a_queue_is_told,
+    a_queue_removed_under_rtd_is_told,
+    a_queue_has_one_reader,
+    a_shared_queue_goes_with_its_last_user,
+];
 
 /// `in` to `out`; `daemon` and `source` add keys.
 fn config(instance: &Instance, daemon: &str, source: &str) -> String {
@@ -25,7 +35,7 @@ fn refusal(config: &str) -> anyhow::Result<String> {
 }
 
 /// Who made a queue can change its mode and read and write it whatever the configuration says.
-pub fn a_strangers_queue_is_not_adopted() -> anyhow::Result<()> {
+fn a_strangers_queue_is_not_adopted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut stranger = Peer::start_with(|c| _ = as_nobody(c))?;
     stranger.tell(&format!("create {} 666", i.queue("in")))?;
@@ -43,7 +53,7 @@ pub fn a_strangers_queue_is_not_adopted() -> anyhow::Result<()> {
 }
 
 /// A mode that was changed in the file is the queue's after the next start.
-pub fn an_adopted_queue_gets_the_configured_mode() -> anyhow::Result<()> {
+fn an_adopted_queue_gets_the_configured_mode() -> anyhow::Result<()> {
     let i = Instance::new()?;
     Daemon::start(&config(&i, "", "mode = \"0666\""))?.stop()?;
     ensure!(status(&i.queue("in"))?.mode == 0o666);
@@ -59,7 +69,7 @@ pub fn an_adopted_queue_gets_the_configured_mode() -> anyhow::Result<()> {
 }
 
 /// A source that goes with the daemon while messages are in it: how many is said, as a warning.
-pub fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
+fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let keys = "drain = \"0ms\"\nkeep_queues = false";
     let config = config(&i, keys, "").replace(
@@ -96,7 +106,7 @@ pub fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
 
 /// A program that removes a queue and makes it anew, as many do when they start, cuts itself off:
 /// said once for each change, and the new queue outlives rtd's stop.
-pub fn a_queue_removed_under_rtd_is_told() -> anyhow::Result<()> {
+fn a_queue_removed_under_rtd_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "keep_queues = false", ""))?;
     let mut legacy = Peer::start()?;
@@ -116,7 +126,7 @@ pub fn a_queue_removed_under_rtd_is_told() -> anyhow::Result<()> {
 
 /// Two instances that read one queue would split its messages: the second is refused and changes
 /// nothing.
-pub fn a_queue_has_one_reader() -> anyhow::Result<()> {
+fn a_queue_has_one_reader() -> anyhow::Result<()> {
     let (first, second) = (Instance::new()?, Instance::new()?);
     let text = config(&first, "keep_queues = false", "mode = \"0660\"");
     let daemon = Daemon::start(&text)?;
@@ -150,7 +160,7 @@ pub fn a_queue_has_one_reader() -> anyhow::Result<()> {
 }
 
 /// A queue that one instance writes and another reads: who stops first leaves it to the other.
-pub fn a_shared_queue_goes_with_its_last_user() -> anyhow::Result<()> {
+fn a_shared_queue_goes_with_its_last_user() -> anyhow::Result<()> {
     let (first, second) = (Instance::new()?, Instance::new()?);
     let keys = "[daemon]\nkeep_queues = false";
     let between = first.mqueue("between", "");

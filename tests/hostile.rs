@@ -1,6 +1,7 @@
 //! What strangers and stuck readers must not be able to do: hold up the control thread, or make
 //! root's tools act on their word.
 
+use crate::util::needs::{ROOT, SECOND_USER};
 use crate::util::stranger::Stranger;
 use crate::util::tool::{NOBODY, as_nobody, run};
 use crate::util::{
@@ -19,6 +20,13 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+tests![
+    a_log_that_nobody_reads_holds_up_nothing,
+    a_strangers_page_is_no_order_to_root needs(ROOT),
+    a_number_that_passed_on_gets_no_signal needs(SECOND_USER),
+    one_name_on_every_connection_keeps_nobody_out,
+];
+
 fn config(i: &Instance) -> String {
     i.head()
         + &process("arm")
@@ -29,7 +37,7 @@ fn config(i: &Instance) -> String {
 }
 
 /// Standard error is a full pipe: SIGHUP, registration, death and SIGTERM are served all the same.
-pub fn a_log_that_nobody_reads_holds_up_nothing() -> anyhow::Result<()> {
+fn a_log_that_nobody_reads_holds_up_nothing() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (stderr, mut full) = std::io::pipe()?;
     let mut command = Command::new(crate::util::tool::RTD);
@@ -82,7 +90,7 @@ pub fn a_log_that_nobody_reads_holds_up_nothing() -> anyhow::Result<()> {
 }
 
 /// An ordinary user's page, which that user writes as he likes.
-pub fn a_strangers_page_is_no_order_to_root() -> anyhow::Result<()> {
+fn a_strangers_page_is_no_order_to_root() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let stranger = Stranger::new(&i)?;
     let mut command = Command::new(stranger.rtd());
@@ -107,7 +115,7 @@ pub fn a_strangers_page_is_no_order_to_root() -> anyhow::Result<()> {
 }
 
 /// The page is root's and names a process; that number is another user's by now.
-pub fn a_number_that_passed_on_gets_no_signal() -> anyhow::Result<()> {
+fn a_number_that_passed_on_gets_no_signal() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
@@ -143,7 +151,7 @@ pub fn a_number_that_passed_on_gets_no_signal() -> anyhow::Result<()> {
 
 /// One process takes one name on as many connections as there are, each of which says that its
 /// exec(2) follows: only the last of them is worth waiting for.
-pub fn one_name_on_every_connection_keeps_nobody_out() -> anyhow::Result<()> {
+fn one_name_on_every_connection_keeps_nobody_out() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let claim = Request::Register {

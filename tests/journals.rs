@@ -8,6 +8,13 @@ use crate::util::{Daemon, Instance, Peer, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::stats::reader::Snapshot;
 
+tests![
+    a_copy_for_a_member_that_dies_is_counted,
+    the_share_of_a_member_that_dies_is_counted,
+    each_policy_counts_what_a_dead_receiver_never_read,
+    an_inbox_that_is_dropped_leaves_its_messages_unread,
+];
+
 /// `a` and the receivers `b` and `c`, each with a ring of eight.
 fn three(i: &Instance) -> String {
     i.head()
@@ -36,7 +43,7 @@ fn unread(page: &Snapshot) -> Vec<u64> {
 }
 
 /// A copy for each of two; one is stopped and killed with a full ring and a full queue.
-pub fn a_copy_for_a_member_that_dies_is_counted() -> anyhow::Result<()> {
+fn a_copy_for_a_member_that_dies_is_counted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = three(&i) + &route("a.out", &["b.in", "c.in"], "name = \"r\"\ncapacity = 4");
     let daemon = Daemon::start(&text)?;
@@ -62,7 +69,7 @@ pub fn a_copy_for_a_member_that_dies_is_counted() -> anyhow::Result<()> {
 }
 
 /// One message for one of two; a member is stopped and killed with its share in its ring.
-pub fn the_share_of_a_member_that_dies_is_counted() -> anyhow::Result<()> {
+fn the_share_of_a_member_that_dies_is_counted() -> anyhow::Result<()> {
     for (mode, died) in [("round-robin", 5), ("any", 8)] {
         let i = Instance::new()?;
         let group =
@@ -86,7 +93,7 @@ pub fn the_share_of_a_member_that_dies_is_counted() -> anyhow::Result<()> {
 }
 
 /// What displaces, conflates or expires in front of a receiver that is stopped and killed.
-pub fn each_policy_counts_what_a_dead_receiver_never_read() -> anyhow::Result<()> {
+fn each_policy_counts_what_a_dead_receiver_never_read() -> anyhow::Result<()> {
     let ends: [(&str, u64, &[_]); 4] = [
         // The ring displaces: all are delivered into it.
         ("overflow = \"displace-oldest\"", 20, &[(Delivered, 20)]),
@@ -130,7 +137,7 @@ pub fn each_policy_counts_what_a_dead_receiver_never_read() -> anyhow::Result<()
 
 /// A receiver that drops its inbox has not read what is left either; one that connects again has
 /// lost nothing.
-pub fn an_inbox_that_is_dropped_leaves_its_messages_unread() -> anyhow::Result<()> {
+fn an_inbox_that_is_dropped_leaves_its_messages_unread() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 8], ""))?;
     let [mut a, mut b] = peers(&i)?;

@@ -6,6 +6,13 @@ use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, process, route};
 use nix::sys::signal::Signal;
 
+tests![
+    each_question_has_its_answer,
+    a_late_answer_is_counted_and_dropped,
+    a_killed_server_ends_the_call_at_once,
+    two_clients_share_a_server,
+];
+
 /// `ask` of each client goes to `server.in`; `server.NAME` answers to `NAME.answers`.
 fn served(instance: &Instance, clients: &[&str], more: &str) -> String {
     let mut config = instance.head() + &process("server");
@@ -69,7 +76,7 @@ fn ready(client: &mut Peer, server: &mut Peer, name: &str) -> anyhow::Result<u64
 }
 
 /// Routed and direct: each answer is the one to its question.
-pub fn each_question_has_its_answer() -> anyhow::Result<()> {
+fn each_question_has_its_answer() -> anyhow::Result<()> {
     const CALLS: u64 = 200;
     for more in ["", "path = \"direct\""] {
         let instance = Instance::new()?;
@@ -102,7 +109,7 @@ pub fn each_question_has_its_answer() -> anyhow::Result<()> {
 
 /// No answer in time ends the call; the one that comes afterwards is counted and is nobody's
 /// answer.
-pub fn a_late_answer_is_counted_and_dropped() -> anyhow::Result<()> {
+fn a_late_answer_is_counted_and_dropped() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&served(&instance, &["a"], ""))?;
     let (mut server, mut a) = (server(&instance, &["a"])?, client(&instance, "a")?);
@@ -133,7 +140,7 @@ pub fn a_late_answer_is_counted_and_dropped() -> anyhow::Result<()> {
 
 /// Killed with a question in its hand: the caller, who would wait for a minute, knows at once, and
 /// by what.
-pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
+fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
     for more in ["", "path = \"direct\""] {
         let instance = Instance::new()?;
         let daemon = Daemon::start(&served(&instance, &["a"], more))?;
@@ -173,7 +180,7 @@ pub fn a_killed_server_ends_the_call_at_once() -> anyhow::Result<()> {
 }
 
 /// Two clients of one server: each has its own answers, also while the other waits.
-pub fn two_clients_share_a_server() -> anyhow::Result<()> {
+fn two_clients_share_a_server() -> anyhow::Result<()> {
     const CALLS: u32 = 50;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&served(&instance, &["a", "b"], ""))?;

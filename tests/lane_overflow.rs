@@ -3,10 +3,29 @@
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
+use crate::util::needs::SPARE_CPU;
 use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, process, route};
 use rtcore::message::Reject;
 use rtcore::sys::cpus;
 use std::time::Instant;
+
+tests![
+    reject_keeps_what_came_first,
+    displace_oldest_keeps_the_latest,
+    displace_newest_keeps_the_first_and_the_last,
+    conflate_keeps_the_latest_alone,
+    block_gives_up_after_its_bound,
+    block_fills_the_senders_ring_and_loses_nothing,
+    a_send_waits_at_most_its_bound_for_room,
+    a_direct_sender_is_told_what_does_not_fit,
+    what_waits_for_a_stopped_receiver_expires,
+    a_ring_above_its_rate_is_left_unread,
+    a_rate_of_one_route_holds_up_no_other,
+    a_full_ring_holds_up_no_other,
+    order_holds_while_a_slow_receiver_reads,
+    a_lane_spins_on_several_rings_and_sleeps_in_all_of_them,
+    a_lane_polls_several_rings needs(SPARE_CPU),
+];
 
 /// Ten numbered messages for a receiver that does not read: its ring takes four, the route's queue
 /// two.
@@ -51,27 +70,27 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     Ok(())
 }
 
-pub fn reject_keeps_what_came_first() -> anyhow::Result<()> {
+fn reject_keeps_what_came_first() -> anyhow::Result<()> {
     let ends = [(Delivered, 4), (Queued, 2), (Rejected(Reject::Full), 4)];
     ten_for_a_sleeper("reject", &ends, &[0, 1, 2, 3, 4, 5])
 }
 
-pub fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
+fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
     // The ring itself displaces: all ten were handed over, and the inbox hands out what the ring
     // still has.
     ten_for_a_sleeper("displace-oldest", &[(Delivered, 10)], &[6, 7, 8, 9])
 }
 
-pub fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
+fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
     let ends = [(Delivered, 4), (Queued, 2), (Displaced, 4)];
     ten_for_a_sleeper("displace-newest", &ends, &[0, 1, 2, 3, 4, 9])
 }
 
-pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
+fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
     ten_for_a_sleeper("conflate", &[(Delivered, 10)], &[9])
 }
 
-pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
+fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
     let ends = [(Delivered, 4), (Queued, 2), (Rejected(Reject::Full), 4)];
     ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4, 5])
 }
@@ -79,7 +98,7 @@ pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
 /// Within the bound the sender's own ring is what holds it back, and nothing is lost: four
 /// delivered, two queued, one in the lane's hand, whose slot is the sender's no sooner than it is
 /// settled.
-pub fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
+fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(
         &instance,
@@ -104,7 +123,7 @@ pub fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
 }
 
 /// A send waits for room as long as its route says and no longer; without `block` not at all.
-pub fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
+fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
     const BOUND_NS: u64 = 300_000_000;
     const SECONDS_NS: u64 = 8_000_000_000;
     for (overflow, at_least_ns) in [("block:300ms", BOUND_NS), ("reject", 0)] {
@@ -132,7 +151,7 @@ pub fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
 
 /// Direct: the receiver's ring is the only one; what does not fit is the sender's to know, at once
 /// or after the bound.
-pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
+fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
     for overflow in ["reject", "block:100ms"] {
         let instance = Instance::new()?;
         let more = format!("path = \"direct\"\noverflow = \"{overflow}\"");
@@ -160,7 +179,7 @@ pub fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
 
 /// In front of a receiver that is stopped in the middle of its work, what waits longer than its
 /// time to live expires; what its ring had taken expires in its hands when it goes on.
-pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
+fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [16, 4], "ttl = \"20ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -180,7 +199,7 @@ pub fn what_waits_for_a_stopped_receiver_expires() -> anyhow::Result<()> {
 
 /// Above its rate a ring is left unread: its sender finds it full or waits for room, and nothing
 /// that it sent is rejected.
-pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
+fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
     const RATE_HZ: u64 = 50;
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
@@ -218,7 +237,7 @@ pub fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
 
 /// A ring that feeds a route without a limit is read for that one; the other rejects what is above
 /// its rate.
-pub fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
+fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -252,7 +271,7 @@ pub fn a_rate_of_one_route_holds_up_no_other() -> anyhow::Result<()> {
 }
 
 /// In one route a receiver that does not read has its own queue: the other gets everything at once.
-pub fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
+fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -281,7 +300,7 @@ pub fn a_full_ring_holds_up_no_other() -> anyhow::Result<()> {
 
 /// While messages come and a slow receiver reads, whatever goes through the route's queue and
 /// whatever goes past it, the order is the sender's.
-pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
+fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     const COUNT: u64 = 20_000;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 4], "capacity = 30000"))?;
@@ -355,7 +374,7 @@ fn from_three(instance: &Instance, rest: impl Fn() -> anyhow::Result<()>) -> any
 }
 
 /// `spin` over several rings: one thread, which sleeps in all of them at once when nothing comes.
-pub fn a_lane_spins_on_several_rings_and_sleeps_in_all_of_them() -> anyhow::Result<()> {
+fn a_lane_spins_on_several_rings_and_sleeps_in_all_of_them() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let lane = crate::util::lane("scan", 50, "wait = \"spin:50\"");
     let daemon = Daemon::start(&three(&instance, &lane))?;
@@ -369,7 +388,7 @@ pub fn a_lane_spins_on_several_rings_and_sleeps_in_all_of_them() -> anyhow::Resu
 }
 
 /// `poll` over several rings: one thread that never sleeps.
-pub fn a_lane_polls_several_rings() -> anyhow::Result<()> {
+fn a_lane_polls_several_rings() -> anyhow::Result<()> {
     let allowed = cpus::allowed()?;
     let cpu = allowed.iter().max().copied().unwrap_or(0);
     let instance = Instance::new()?;

@@ -10,6 +10,21 @@ use rtcore::message::Reject;
 use rtcore::sys::accounts::own_uid;
 use rtcore::sys::clock::monotonic_ns;
 
+tests![
+    a_queue_and_a_signal_reach_an_inbox,
+    a_lane_reaches_a_process_and_a_thread_by_signal,
+    a_lane_reaches_a_queue_with_the_routes_priority,
+    origin_number_and_stamps_pass_unchanged,
+    a_client_that_writes_another_origin_is_who_it_is,
+    what_was_rejected_shows_as_a_gap,
+    a_group_of_all_kinds_gets_a_copy_each,
+    a_group_of_all_kinds_takes_turns,
+    a_group_of_all_kinds_has_one_that_takes_it,
+    the_highest_lane_comes_first_out_of_one_inbox,
+    equal_lanes_take_turns_in_an_inbox,
+    a_receiver_returns_often_before_a_silent_sender,
+];
+
 fn numbers(got: &[Got]) -> Vec<u64> {
     got.iter().filter_map(Got::number).collect()
 }
@@ -26,7 +41,7 @@ fn pair(instance: &Instance, more: &str) -> String {
 
 /// From queues and signals into an inbox: bytes, mq priority, signal number and value, and who sent
 /// it.
-pub fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
+fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -96,7 +111,7 @@ pub fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
 
 /// Out of shared memory into signals, to the process and to the thread that registered: the first
 /// eight bytes are the value, and the origin is who sent.
-pub fn a_lane_reaches_a_process_and_a_thread_by_signal() -> anyhow::Result<()> {
+fn a_lane_reaches_a_process_and_a_thread_by_signal() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -134,7 +149,7 @@ pub fn a_lane_reaches_a_process_and_a_thread_by_signal() -> anyhow::Result<()> {
 
 /// Out of shared memory into a queue that an unmodified program reads: bytes as they are, the
 /// route's mq priority.
-pub fn a_lane_reaches_a_queue_with_the_routes_priority() -> anyhow::Result<()> {
+fn a_lane_reaches_a_queue_with_the_routes_priority() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -167,7 +182,7 @@ pub fn a_lane_reaches_a_queue_with_the_routes_priority() -> anyhow::Result<()> {
 }
 
 /// From session to session: who, which number, both stamps.
-pub fn origin_number_and_stamps_pass_unchanged() -> anyhow::Result<()> {
+fn origin_number_and_stamps_pass_unchanged() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&pair(&instance, ""))?;
     let mut b = Peer::with_inbox(&instance, "b")?;
@@ -208,7 +223,7 @@ pub fn origin_number_and_stamps_pass_unchanged() -> anyhow::Result<()> {
 
 /// A client that writes another's pid and uid, and "verified", into its slots is told by its
 /// channel all the same.
-pub fn a_client_that_writes_another_origin_is_who_it_is() -> anyhow::Result<()> {
+fn a_client_that_writes_another_origin_is_who_it_is() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&pair(&instance, ""))?;
     let mut b = Peer::with_inbox(&instance, "b")?;
@@ -234,7 +249,7 @@ pub fn a_client_that_writes_another_origin_is_who_it_is() -> anyhow::Result<()> 
 }
 
 /// What the route rejected in between is missing in the receiver's count, to the message.
-pub fn what_was_rejected_shows_as_a_gap() -> anyhow::Result<()> {
+fn what_was_rejected_shows_as_a_gap() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&pair(&instance, "payload = 8"))?;
     let mut b = Peer::with_inbox(&instance, "b")?;
@@ -292,7 +307,7 @@ fn members(instance: &Instance) -> anyhow::Result<[Peer; 3]> {
     Ok([a, b, old])
 }
 
-pub fn a_group_of_all_kinds_gets_a_copy_each() -> anyhow::Result<()> {
+fn a_group_of_all_kinds_gets_a_copy_each() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&mixed_group(&instance, "all"))?;
     let [mut a, mut b, mut old] = members(&instance)?;
@@ -316,7 +331,7 @@ pub fn a_group_of_all_kinds_gets_a_copy_each() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_group_of_all_kinds_takes_turns() -> anyhow::Result<()> {
+fn a_group_of_all_kinds_takes_turns() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&mixed_group(&instance, "round-robin"))?;
     let [mut a, mut b, mut old] = members(&instance)?;
@@ -331,7 +346,7 @@ pub fn a_group_of_all_kinds_takes_turns() -> anyhow::Result<()> {
 }
 
 /// `any`: the lane until its ring is full, then the queue until it is, then the signal.
-pub fn a_group_of_all_kinds_has_one_that_takes_it() -> anyhow::Result<()> {
+fn a_group_of_all_kinds_has_one_that_takes_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&mixed_group(&instance, "any"))?;
     let [mut a, mut b, mut old] = members(&instance)?;
@@ -348,7 +363,7 @@ pub fn a_group_of_all_kinds_has_one_that_takes_it() -> anyhow::Result<()> {
 /// One endpoint that three routes lead to, from three senders in three lanes: highest lane first,
 /// whatever came first; each sender's in its order; and what comes high while low ones wait is
 /// next.
-pub fn the_highest_lane_comes_first_out_of_one_inbox() -> anyhow::Result<()> {
+fn the_highest_lane_comes_first_out_of_one_inbox() -> anyhow::Result<()> {
     const EACH: u64 = 20;
     let instance = Instance::new()?;
     let lanes = [("low", 40), ("mid", 45), ("high", 55)];
@@ -410,7 +425,7 @@ pub fn the_highest_lane_comes_first_out_of_one_inbox() -> anyhow::Result<()> {
 }
 
 /// Several routes of one lane lead to one endpoint: they take turns, each in its order.
-pub fn equal_lanes_take_turns_in_an_inbox() -> anyhow::Result<()> {
+fn equal_lanes_take_turns_in_an_inbox() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let mut config = instance.head() + &process("b") + &process("a") + &endpoint("b.in", "b", 64);
     for name in ["x", "y", "z"] {
@@ -446,7 +461,7 @@ pub fn equal_lanes_take_turns_in_an_inbox() -> anyhow::Result<()> {
 /// A receiver that comes back again and again before a sender that has nothing to say, as an
 /// e-stop's, is let in each time, and gets what comes at last; what its earlier lives had is given
 /// back.
-pub fn a_receiver_returns_often_before_a_silent_sender() -> anyhow::Result<()> {
+fn a_receiver_returns_often_before_a_silent_sender() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, ""))?;
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;

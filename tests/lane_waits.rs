@@ -6,6 +6,13 @@ use crate::util::lane_talk::{endpoint, first};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, lane, process, route, rt};
 use std::time::{Duration, Instant};
 
+tests![
+    every_strategy_receives_what_comes_by_every_way,
+    a_deadline_ends_a_wait_and_a_message_ends_it_sooner,
+    a_foreign_event_loop_misses_no_message,
+    one_wait_has_what_is_ready_in_order_of_priority,
+];
+
 /// Two lanes from `a` to `b`, and one way that is direct.
 fn three_ways(instance: &Instance) -> String {
     let mut config = instance.head() + &lane("high", 55, "") + &process("a") + &process("b");
@@ -40,7 +47,7 @@ fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
 
 /// Whichever way an inbox waits, what comes while it is awake and what comes while it sleeps is
 /// there at once.
-pub fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
+fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
     const EACH: u64 = 200;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&three_ways(&instance))?;
@@ -77,7 +84,7 @@ pub fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
 
 /// A deadline ends a wait, not before its time; one that is past only looks; a message in time ends
 /// it sooner.
-pub fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<()> {
+fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&three_ways(&instance))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -113,7 +120,7 @@ pub fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<(
 
 /// In a foreign epoll set, thousands of messages, one by one and in bursts: the loop never sleeps
 /// while one is there (it would fail after ten seconds), and sleeps when none is.
-pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
+fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
     const COUNT: u64 = 5000;
     const SINGLE: u64 = 100;
     let instance = Instance::new()?;
@@ -156,7 +163,7 @@ pub fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
 
 /// Inbox, timer and signal in one wait: all three are there, the signal (highest) first and the
 /// inbox last; when they are served nothing is ready any more.
-pub fn one_wait_has_what_is_ready_in_order_of_priority() -> anyhow::Result<()> {
+fn one_wait_has_what_is_ready_in_order_of_priority() -> anyhow::Result<()> {
     one_wait_of(Peer::start()?)
 }
 

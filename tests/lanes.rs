@@ -3,11 +3,21 @@
 use crate::util::book::End::{Delivered, Queued};
 use crate::util::kernel::{self, FIFO};
 use crate::util::lane_talk::endpoint;
+use crate::util::needs::{ROOT, SPARE_CPU, TWO_CPUS};
 use crate::util::{
     Daemon, Instance, Peer, eventually, first_cpu, held, lane, process, route, rt, signal,
 };
 use rtcore::stats::reader::Snapshot;
 use rtcore::sys::cpus;
+
+tests![
+    threads_are_what_the_lane_says needs(ROOT),
+    a_high_lane_overtakes_in_the_middle_of_a_fan_out needs(ROOT),
+    a_held_source_holds_up_no_other,
+    a_spinning_lane_spins_and_then_sleeps,
+    a_polling_lane_scans_its_sources needs(SPARE_CPU),
+    a_flooded_source_leaves_its_lane_s_others_their_turn needs(ROOT, TWO_CPUS),
+];
 
 /// The thread that reads this source (or serves this lane).
 fn worker(daemon: &Daemon, snapshot: &Snapshot, name: &str) -> anyhow::Result<kernel::Thread> {
@@ -30,7 +40,7 @@ fn last_cpu() -> usize {
 
 /// Each source has a thread of its own, SCHED_FIFO at its lane's priority, pinned to its lane's
 /// CPU; and what the process has mapped is locked. All of it as the kernel says.
-pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
+fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let other = format!(
         "[[lane]]\nname = \"other\"\npriority = 61\ncpu = {}\n",
@@ -93,7 +103,7 @@ pub fn threads_are_what_the_lane_says() -> anyhow::Result<()> {
 /// The low lane's first target wakes `relay` (FIFO 40, between the lanes, on the same CPU), which
 /// by that preempts the fan-out; it sends into the high lane, and that preempts `relay`. So one CPU
 /// and three priorities decide, and no clock.
-pub fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> {
+fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> {
     const FANOUT: usize = 8;
     let instance = Instance::new()?;
     let mut config = instance.head().replace("priority = 50", "priority = 20")
@@ -159,7 +169,7 @@ fn relay_waits(relay: &Peer) -> anyhow::Result<()> {
 
 /// A lane that is held by a full receiver (`block`) holds its own sender, and nobody else: neither
 /// a higher lane nor another source of the same lane.
-pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
+fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &lane("high", 60, "")
@@ -197,7 +207,7 @@ pub fn a_held_source_holds_up_no_other() -> anyhow::Result<()> {
 }
 
 /// `spin` looks for its time, then sleeps in the receive call, and a message wakes it from there.
-pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
+fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
     const SPINS: u64 = 20;
     let instance = Instance::new()?;
     let head = instance
@@ -231,7 +241,7 @@ pub fn a_spinning_lane_spins_and_then_sleeps() -> anyhow::Result<()> {
 
 /// `poll` serves all its sources with one thread that never sleeps; statistics say that its CPU is
 /// not isolated.
-pub fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
+fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     // Priority 1: whatever other FIFO thread wants that CPU gets it.
     let polling = format!(
@@ -326,7 +336,7 @@ fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
     Ok(worst_us)
 }
 
-pub fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> {
+fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> {
     // Above what the kernel takes from real-time threads in each second (50 ms), far below what a
     // starved thread waits.
     const WORST_US: u64 = 200_000;

@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+tests![
+    a_large_session_holds_up_nobody,
+    a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives needs(MEMORY_GROUP),
+];
+
 /// A ring of 256 MiB.
 const LARGE: &str = "msgsize = 65536\nmaxmsg = 4096";
 /// A ping that takes longer was held up by something.
@@ -54,7 +59,7 @@ fn longest_ping(socket: &str, done: impl Fn() -> bool) -> anyhow::Result<Duratio
 
 /// Four rings of 256 MiB: the session opens when they are made, and others are answered meanwhile,
 /// also while they go.
-pub fn a_large_session_holds_up_nobody() -> anyhow::Result<()> {
+fn a_large_session_holds_up_nobody() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, 4))?;
     let socket = i.socket();
@@ -157,7 +162,7 @@ impl Drop for Group {
 }
 
 /// rtd was killed by the kernel for what its client asked for.
-pub fn a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives() -> anyhow::Result<()> {
+fn a_session_that_outgrows_the_control_group_is_refused_and_rtd_lives() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let group = Group::new(&i).context("no memory controller")?;
     let text = config(&i, 1);

@@ -3,6 +3,7 @@
 //! Without RTD_GUARD=abort, which would end the process instead of telling.
 
 use crate::util::lat::{Traces, lat};
+use crate::util::needs::{KERNEL_TRACE, ROOT};
 use crate::util::tool::{Said, Tool};
 use crate::util::{Daemon, Instance, first_cpu, lane, privileged, route};
 use anyhow::{Context as _, ensure};
@@ -12,6 +13,15 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+tests![
+    every_path_is_clean,
+    a_path_that_is_named_twice_runs_over_two_lanes,
+    whatever_is_unclean_is_found_and_named,
+    who_takes_the_cpu_and_is_no_lane_is_named needs(ROOT, KERNEL_TRACE),
+    another_daemon_that_takes_the_cpu_is_named needs(ROOT, KERNEL_TRACE),
+    a_slip_on_the_command_line_is_refused,
+];
 
 /// Enough for a rest of the sender, and for the intruder to come by often.
 const COUNT: u64 = 5000;
@@ -70,7 +80,7 @@ fn code_of(said: &Said, json: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn every_path_is_clean() -> anyhow::Result<()> {
+fn every_path_is_clean() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (said, json) = run(&instance, &[])?;
     code_of(&said, &json)?;
@@ -126,7 +136,7 @@ pub fn every_path_is_clean() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_path_that_is_named_twice_runs_over_two_lanes() -> anyhow::Result<()> {
+fn a_path_that_is_named_twice_runs_over_two_lanes() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (said, json) = run(&instance, &["--path", "mq,mq"])?;
     code_of(&said, &json)?;
@@ -137,7 +147,7 @@ pub fn a_path_that_is_named_twice_runs_over_two_lanes() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn whatever_is_unclean_is_found_and_named() -> anyhow::Result<()> {
+fn whatever_is_unclean_is_found_and_named() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let wrongs = [
         ("heap", "heap calls"),
@@ -163,7 +173,7 @@ pub fn whatever_is_unclean_is_found_and_named() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn who_takes_the_cpu_and_is_no_lane_is_named() -> anyhow::Result<()> {
+fn who_takes_the_cpu_and_is_no_lane_is_named() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (said, json) = run(&instance, &["--path", "signal", "--unclean", "preempt"])?;
     ensure!(said.code() == Some(5), "{said:?}");
@@ -178,7 +188,7 @@ pub fn who_takes_the_cpu_and_is_no_lane_is_named() -> anyhow::Result<()> {
 }
 
 /// A machine runs several cells: the daemon whose lane takes the CPU is named, with its pid.
-pub fn another_daemon_that_takes_the_cpu_is_named() -> anyhow::Result<()> {
+fn another_daemon_that_takes_the_cpu_is_named() -> anyhow::Result<()> {
     let other = Instance::new()?;
     let (name, socket) = (&other.name, other.socket());
     let head = format!(
@@ -218,7 +228,7 @@ pub fn another_daemon_that_takes_the_cpu_is_named() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_slip_on_the_command_line_is_refused() -> anyhow::Result<()> {
+fn a_slip_on_the_command_line_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         ["clean", "-a", "0-1"],

@@ -2,12 +2,24 @@
 
 use crate::lat_files::{ensure_self_contained, ensure_well_formed};
 use crate::util::lat::{Counts, Traces, lat};
+use crate::util::needs::ROOT;
 use crate::util::tool::{Said, Tool};
 use crate::util::{Instance, eventually, privileged};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::cpus;
 use serde_json::Value;
+
+tests![
+    a_table_has_every_path_with_its_ratio_to_mq,
+    every_path_can_be_compared_between_processes,
+    its_files_say_the_same,
+    a_baseline_is_saved_and_judged_by,
+    enough_turns_are_judged,
+    every_preset_shows_its_figures_with_their_aims needs(ROOT),
+    a_preset_takes_no_option_that_would_change_it,
+    ended_by_sigint_it_shows_the_turns_it_has,
+];
 
 const SMALL: [&str; 8] = ["compare", "--turns", "2", "-l", "20", "--busy", "20", "-q"];
 const PATHS: [&str; 3] = ["mq", "futex", "lane direct"];
@@ -46,7 +58,7 @@ fn rows<'a>(out: &'a str, path: &str) -> Vec<Vec<&'a str>> {
     .collect()
 }
 
-pub fn a_table_has_every_path_with_its_ratio_to_mq() -> anyhow::Result<()> {
+fn a_table_has_every_path_with_its_ratio_to_mq() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let said = compare(&instance, &[])?;
     ensure!(said.err.is_empty(), "{said:?}");
@@ -77,7 +89,7 @@ pub fn a_table_has_every_path_with_its_ratio_to_mq() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn every_path_can_be_compared_between_processes() -> anyhow::Result<()> {
+fn every_path_can_be_compared_between_processes() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let args = [
         "compare", "--turns", "1", "-l", "10", "--busy", "10", "-q", "-f",
@@ -96,7 +108,7 @@ pub fn every_path_can_be_compared_between_processes() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn its_files_say_the_same() -> anyhow::Result<()> {
+fn its_files_say_the_same() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let [json, html, svg] =
         ["c.json", "c.html", "pictures"].map(|name| instance.file(name).display().to_string());
@@ -136,7 +148,7 @@ pub fn its_files_say_the_same() -> anyhow::Result<()> {
     ensure_self_contained(&std::fs::read_to_string(html)?)
 }
 
-pub fn a_baseline_is_saved_and_judged_by() -> anyhow::Result<()> {
+fn a_baseline_is_saved_and_judged_by() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let base = instance.file("base.json").display().to_string();
     compare(&instance, &["--save", &base])?.well()?;
@@ -171,7 +183,7 @@ pub fn a_baseline_is_saved_and_judged_by() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn enough_turns_are_judged() -> anyhow::Result<()> {
+fn enough_turns_are_judged() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let base = instance.file("base.json").display().to_string();
     let run = |more: [&str; 2]| -> anyhow::Result<Said> {
@@ -210,7 +222,7 @@ pub fn enough_turns_are_judged() -> anyhow::Result<()> {
 
 /// Every preset, small. The figures of a debug build mean nothing; that each row is there, with its
 /// aim and a verdict, does.
-pub fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
+fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let json = instance.file("p.json").display().to_string();
     let args = [
@@ -291,7 +303,7 @@ pub fn every_preset_shows_its_figures_with_their_aims() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_preset_takes_no_option_that_would_change_it() -> anyhow::Result<()> {
+fn a_preset_takes_no_option_that_would_change_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for option in [
         ["--only", "mq"],
@@ -312,7 +324,7 @@ pub fn a_preset_takes_no_option_that_would_change_it() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn ended_by_sigint_it_shows_the_turns_it_has() -> anyhow::Result<()> {
+fn ended_by_sigint_it_shows_the_turns_it_has() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let args = [
         "compare",

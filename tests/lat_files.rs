@@ -9,6 +9,17 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use std::collections::BTreeMap;
 
+tests![
+    json_has_figures_that_fit_together,
+    hgrm_is_a_percentile_table,
+    hlog_is_an_interval_log,
+    csv_has_equal_rows,
+    xenomai_has_its_columns,
+    pictures_are_well_formed,
+    the_page_has_all_in_it,
+    a_file_that_cannot_be_written_is_an_error_that_names_it,
+];
+
 const LOOPS: u64 = 60;
 
 /// What is printed in this format of a short run.
@@ -24,7 +35,7 @@ fn printed(instance: &Instance, format: &str, args: &[&str]) -> anyhow::Result<S
     said.well()
 }
 
-pub fn json_has_figures_that_fit_together() -> anyhow::Result<()> {
+fn json_has_figures_that_fit_together() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         &["timer", "--histogram", "100000"][..],
@@ -93,7 +104,7 @@ pub fn json_has_figures_that_fit_together() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn hgrm_is_a_percentile_table() -> anyhow::Result<()> {
+fn hgrm_is_a_percentile_table() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let out = printed(&instance, "hgrm", &["futex"])?;
     let head: Vec<&str> = out
@@ -167,7 +178,7 @@ fn base64(text: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub fn hlog_is_an_interval_log() -> anyhow::Result<()> {
+fn hlog_is_an_interval_log() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let args = ["pipe", "-q", "-i", "25000", "-t", "2", "-d", "0"];
     let out = measure(
@@ -194,7 +205,7 @@ pub fn hlog_is_an_interval_log() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn csv_has_equal_rows() -> anyhow::Result<()> {
+fn csv_has_equal_rows() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let out = printed(&instance, "csv", &["unix", "-t", "2", "-f"])?;
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split(',').collect()).collect();
@@ -222,7 +233,7 @@ pub fn csv_has_equal_rows() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn xenomai_has_its_columns() -> anyhow::Result<()> {
+fn xenomai_has_its_columns() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let out = printed(&instance, "xenomai", &["timer"])?;
     let columns = |line: &str| line.split('|').count();
@@ -280,7 +291,7 @@ pub fn ensure_well_formed(xml: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn pictures_are_well_formed() -> anyhow::Result<()> {
+fn pictures_are_well_formed() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let directory = instance.file("pictures");
     let mut command = lat(&instance, &["mq", "-q", "-l", "60", "-t", "2", "--svg"])?;
@@ -319,7 +330,7 @@ pub fn ensure_self_contained(page: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn the_page_has_all_in_it() -> anyhow::Result<()> {
+fn the_page_has_all_in_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let file = instance.file("page.html");
     let mut command = lat(&instance, &["futex", "-q", "-l", "60", "--html"])?;
@@ -340,7 +351,7 @@ pub fn the_page_has_all_in_it() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_file_that_cannot_be_written_is_an_error_that_names_it() -> anyhow::Result<()> {
+fn a_file_that_cannot_be_written_is_an_error_that_names_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for option in ["--json", "--histfile", "--html"] {
         let args = [

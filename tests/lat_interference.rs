@@ -11,6 +11,13 @@ use rtcore::sys::poll::{self, Interest};
 use serde_json::Value;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
+tests![
+    every_condition_holds_and_has_its_ratio_to_alone,
+    ended_half_way_it_stops_everything_it_started,
+    an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind,
+    what_cannot_be_is_refused,
+];
+
 const SMALL: [&str; 6] = ["interference", "--turns", "2", "-l", "40", "-q"];
 /// As they stand in the table, and what is counted of them.
 const CONDITIONS: [(&str, Option<&str>); 6] = [
@@ -22,7 +29,7 @@ const CONDITIONS: [(&str, Option<&str>); 6] = [
     ("watched", Some("/s reads")),
 ];
 
-pub fn every_condition_holds_and_has_its_ratio_to_alone() -> anyhow::Result<()> {
+fn every_condition_holds_and_has_its_ratio_to_alone() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let json = instance.file("i.json").display().to_string();
     let tool = Tool::start(lat(&instance, &[&SMALL[..], &["--json", &json]].concat())?)?;
@@ -95,7 +102,7 @@ pub fn every_condition_holds_and_has_its_ratio_to_alone() -> anyhow::Result<()> 
     Traces::of(pid, &instance).ensure_gone()
 }
 
-pub fn ended_half_way_it_stops_everything_it_started() -> anyhow::Result<()> {
+fn ended_half_way_it_stops_everything_it_started() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let args = [
         "interference",
@@ -194,7 +201,7 @@ fn ends_soon(what: &str, pid: &PidFd) -> anyhow::Result<()> {
 
 /// A program that blocks SIGTERM and waits for a daemon that hangs ends when it is to end, and with
 /// those that started it.
-pub fn an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind() -> anyhow::Result<()> {
+fn an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind() -> anyhow::Result<()> {
     for killed in [true, false] {
         let instance = Instance::new()?;
         let args = [
@@ -237,7 +244,7 @@ pub fn an_incarnation_that_waits_for_a_hung_daemon_is_not_left_behind() -> anyho
     Ok(())
 }
 
-pub fn what_cannot_be_is_refused() -> anyhow::Result<()> {
+fn what_cannot_be_is_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         &["--only", "quake"][..],

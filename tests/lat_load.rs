@@ -7,6 +7,13 @@ use nix::sys::signal::Signal;
 use rtcore::sys::pidfd::PidFd;
 use std::process::Command;
 
+tests![
+    what_runs_beside_is_told,
+    workers_end_with_the_measurement_whatever_ends_it,
+    a_worker_that_dies_makes_the_run_fail,
+    a_load_that_cannot_be_is_refused,
+];
+
 /// A measurement without privileges that goes on until it is ended, and prints each sample.
 const ENDLESS: [&str; 5] = ["timer", "-v", "-i", "10000", "--load"];
 
@@ -45,7 +52,7 @@ fn all_end(workers: &[PidFd]) -> anyhow::Result<()> {
     eventually(|| (!workers.iter().any(PidFd::is_alive)).then_some(())).context("a worker is left")
 }
 
-pub fn what_runs_beside_is_told() -> anyhow::Result<()> {
+fn what_runs_beside_is_told() -> anyhow::Result<()> {
     let said = run(measure(&["--load", "own:cpu:1,own:syscall:2"]))?;
     let text = format!("{}{}", said.out, said.err);
     said.well()?;
@@ -55,7 +62,7 @@ pub fn what_runs_beside_is_told() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn workers_end_with_the_measurement_whatever_ends_it() -> anyhow::Result<()> {
+fn workers_end_with_the_measurement_whatever_ends_it() -> anyhow::Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let (tool, workers) = endless("own:cpu:1,own:memory:1,own:ipc:1", 3)?;
         tool.signal(signal)?;
@@ -65,7 +72,7 @@ pub fn workers_end_with_the_measurement_whatever_ends_it() -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn a_worker_that_dies_makes_the_run_fail() -> anyhow::Result<()> {
+fn a_worker_that_dies_makes_the_run_fail() -> anyhow::Result<()> {
     let (tool, open) = endless("own:cpu:2", 2)?;
     let victim = workers(tool.pid()).first().copied().context("no worker")?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim), Signal::SIGKILL)?;
@@ -82,7 +89,7 @@ pub fn a_worker_that_dies_makes_the_run_fail() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_load_that_cannot_be_is_refused() -> anyhow::Result<()> {
+fn a_load_that_cannot_be_is_refused() -> anyhow::Result<()> {
     for (load, says) in [
         ("disk", "no kind `disk`"),
         ("cpu:0", "1 to 64"),

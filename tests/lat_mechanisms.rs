@@ -4,12 +4,33 @@
 //! does.
 
 use crate::util::lat::{Counts, lossless, measure, start};
+use crate::util::needs::ROOT;
 use crate::util::tool::{rtlat, run};
 use crate::util::{Instance, first_cpu};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::cpus;
 use std::sync::LazyLock;
+
+tests![
+    between_threads,
+    between_processes,
+    there_and_back_between_threads,
+    there_and_back_between_processes,
+    asked_for_between_threads,
+    asked_for_between_processes,
+    two_pairs_of_threads,
+    two_pairs_of_processes_there_and_back,
+    a_pair_on_every_cpu,
+    a_pair_of_processes_on_every_cpu,
+    on_any_cpu_the_counts_add_up,
+    back_to_back,
+    real_time_threads_run_where_and_as_they_are_told needs(ROOT),
+    timers_of_every_number,
+    ended_by_sigint_they_show_what_they_have,
+    killed_they_leave_nothing,
+    a_sender_that_is_killed_is_told,
+];
 
 /// Names of the mechanisms: what `compare` takes and is a command of its own.
 static MECHANISMS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -58,48 +79,48 @@ fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn between_threads() -> anyhow::Result<()> {
+fn between_threads() -> anyhow::Result<()> {
     every(1, &[])
 }
 
-pub fn between_processes() -> anyhow::Result<()> {
+fn between_processes() -> anyhow::Result<()> {
     every(1, &["-f"])
 }
 
-pub fn there_and_back_between_threads() -> anyhow::Result<()> {
+fn there_and_back_between_threads() -> anyhow::Result<()> {
     every(1, &["--round-trip"])
 }
 
-pub fn there_and_back_between_processes() -> anyhow::Result<()> {
+fn there_and_back_between_processes() -> anyhow::Result<()> {
     every(1, &["-f", "--round-trip"])
 }
 
-pub fn asked_for_between_threads() -> anyhow::Result<()> {
+fn asked_for_between_threads() -> anyhow::Result<()> {
     every(1, &["--sync"])
 }
 
-pub fn asked_for_between_processes() -> anyhow::Result<()> {
+fn asked_for_between_processes() -> anyhow::Result<()> {
     every(1, &["-f", "--sync"])
 }
 
-pub fn two_pairs_of_threads() -> anyhow::Result<()> {
+fn two_pairs_of_threads() -> anyhow::Result<()> {
     every(2, &["-t", "2"])
 }
 
-pub fn two_pairs_of_processes_there_and_back() -> anyhow::Result<()> {
+fn two_pairs_of_processes_there_and_back() -> anyhow::Result<()> {
     every(2, &["-t", "2", "-f", "--round-trip"])
 }
 
-pub fn a_pair_on_every_cpu() -> anyhow::Result<()> {
+fn a_pair_on_every_cpu() -> anyhow::Result<()> {
     every(cpus::allowed()?.len(), &["-S"])
 }
 
-pub fn a_pair_of_processes_on_every_cpu() -> anyhow::Result<()> {
+fn a_pair_of_processes_on_every_cpu() -> anyhow::Result<()> {
     every(cpus::allowed()?.len(), &["-S", "-f"])
 }
 
 /// A receiver that another program keeps from its CPU may lose some there.
-pub fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
+fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"]] {
@@ -115,7 +136,7 @@ pub fn on_any_cpu_the_counts_add_up() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn back_to_back() -> anyhow::Result<()> {
+fn back_to_back() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for kind in &*MECHANISMS {
         for more in [&[][..], &["-f"], &["--round-trip"]] {
@@ -134,7 +155,7 @@ pub fn back_to_back() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> {
+fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = cpus::allowed()?.into_iter().max().context("no CPU")?;
     let at = cpu.to_string();
@@ -169,7 +190,7 @@ pub fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn timers_of_every_number() -> anyhow::Result<()> {
+fn timers_of_every_number() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (more, threads) in [
         (&[][..], 1),
@@ -192,7 +213,7 @@ pub fn timers_of_every_number() -> anyhow::Result<()> {
 }
 
 /// What was measured until then is shown, and nothing is left.
-pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
+fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = first_cpu().to_string();
     let lossless = lossless("30", &cpu);
@@ -220,7 +241,7 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
+fn killed_they_leave_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     // A System V queue cannot be removed while it is used (msgctl(2)): that of a killed process
     // stays.
@@ -235,7 +256,7 @@ pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_sender_that_is_killed_is_told() -> anyhow::Result<()> {
+fn a_sender_that_is_killed_is_told() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (tool, traces) = start(&instance, &["mq", "-v", "-f", "-i", "1000"])?;
     traces.signal(0, Signal::SIGKILL)?;

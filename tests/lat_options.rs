@@ -2,11 +2,19 @@
 
 use crate::util::Instance;
 use crate::util::lat::{Counts, lat, measure_code};
+use crate::util::needs::SECOND_USER;
 use crate::util::tool::{as_nobody, run};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::cpus;
 
-pub fn slips_exit_with_2_and_name_the_option() -> anyhow::Result<()> {
+tests![
+    slips_exit_with_2_and_name_the_option,
+    what_cannot_be_done_exits_with_1_and_says_what_would_help,
+    what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it needs(SECOND_USER),
+    a_broken_bound_exits_with_3_and_shows_the_culprit,
+];
+
+fn slips_exit_with_2_and_name_the_option() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (args, names) in [
         (&["mq", "-p", "100"][..], "--priority"),
@@ -50,7 +58,7 @@ pub fn slips_exit_with_2_and_name_the_option() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn what_cannot_be_done_exits_with_1_and_says_what_would_help() -> anyhow::Result<()> {
+fn what_cannot_be_done_exits_with_1_and_says_what_would_help() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let last = cpus::allowed()?
         .into_iter()
@@ -98,7 +106,7 @@ pub fn what_cannot_be_done_exits_with_1_and_says_what_would_help() -> anyhow::Re
     Ok(())
 }
 
-pub fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> anyhow::Result<()> {
+fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let as_them = |args: &[&str]| -> anyhow::Result<_> {
         let mut command = lat(&instance, args)?;
@@ -138,7 +146,7 @@ pub fn what_an_ordinary_user_lacks_is_named_with_the_line_that_grants_it() -> an
 }
 
 /// More than the quickest of wake-ups takes.
-pub fn a_broken_bound_exits_with_3_and_shows_the_culprit() -> anyhow::Result<()> {
+fn a_broken_bound_exits_with_3_and_shows_the_culprit() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         &["timer"][..],

@@ -12,6 +12,13 @@ use rtcore::stats::reader::Snapshot;
 use serde_json::Value;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+tests![
+    a_stopped_daemon_that_is_started_again,
+    a_killed_daemon_that_is_started_again,
+    a_suspended_daemon_that_goes_on,
+    a_daemon_that_stays_away,
+];
+
 /// Source and sink of each route that is measured.
 const ROUTES: [[&str; 2]; 6] = [
     ["mq", "mq"],
@@ -266,7 +273,7 @@ fn outage(
     daemon.map_or(Ok(()), |daemon| daemon.stop().map(drop))
 }
 
-pub fn a_stopped_daemon_that_is_started_again() -> anyhow::Result<()> {
+fn a_stopped_daemon_that_is_started_again() -> anyhow::Result<()> {
     outage(&[], 6, &[], |daemon, config, outage| {
         daemon.stop()?;
         std::thread::sleep(outage);
@@ -275,7 +282,7 @@ pub fn a_stopped_daemon_that_is_started_again() -> anyhow::Result<()> {
 }
 
 /// The senders are processes here.
-pub fn a_killed_daemon_that_is_started_again() -> anyhow::Result<()> {
+fn a_killed_daemon_that_is_started_again() -> anyhow::Result<()> {
     outage(&["-f"], 6, &[], |daemon, config, outage| {
         daemon.kill()?;
         std::thread::sleep(outage);
@@ -284,7 +291,7 @@ pub fn a_killed_daemon_that_is_started_again() -> anyhow::Result<()> {
 }
 
 /// Its loss is accepted here. Signals wait for it in the kernel.
-pub fn a_suspended_daemon_that_goes_on() -> anyhow::Result<()> {
+fn a_suspended_daemon_that_goes_on() -> anyhow::Result<()> {
     outage(
         &["--allow-loss"],
         0,
@@ -299,7 +306,7 @@ pub fn a_suspended_daemon_that_goes_on() -> anyhow::Result<()> {
 }
 
 /// Points from which on nothing came wait until the end.
-pub fn a_daemon_that_stays_away() -> anyhow::Result<()> {
+fn a_daemon_that_stays_away() -> anyhow::Result<()> {
     outage(&[], 6, &[], |daemon, _, outage| {
         daemon.stop()?;
         std::thread::sleep(outage);

@@ -1,5 +1,6 @@
 //! What `rtlat` once got wrong.
 
+use crate::util::needs::{HELD_TO_SIGPENDING, TASKSET, TWO_CPUS};
 use crate::util::session::lane_end;
 use crate::util::tool::{Tool, rtlat, run};
 use crate::util::{Daemon, Instance, eventually, process, route};
@@ -13,10 +14,24 @@ use std::ffi::CString;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+tests![
+    results_that_cannot_be_kept_are_refused_before_the_run,
+    a_file_that_turns_out_full_takes_no_text_with_it,
+    samples_that_nobody_reads_end_the_run,
+    a_daemon_that_dies_ends_the_run_and_leaves_no_queue,
+    a_mask_is_heeded needs(TWO_CPUS, TASKSET),
+    a_cpu_outside_the_mask_may_be_asked_for needs(TWO_CPUS, TASKSET),
+    a_sender_that_is_stopped_for_good_ends_the_run,
+    a_reader_that_has_left_is_in_nobodys_way,
+    what_cannot_be_sent_is_told_soon needs(HELD_TO_SIGPENDING),
+    a_limit_of_cpu_time_is_warned_of,
+    too_many_routes_of_signals_are_told_in_numbers,
+];
+
 /// A run that would take so long that nobody waits for its end.
 const LONG: [&str; 4] = ["-D", "1h", "-q", "-p0"];
 
-pub fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Result<()> {
+fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Result<()> {
     let nowhere = "/proc/no/such/place";
     let timer: &[&str] = &["timer", "-i", "10000"];
     for place in [
@@ -31,7 +46,7 @@ pub fn results_that_cannot_be_kept_are_refused_before_the_run() -> anyhow::Resul
     Ok(())
 }
 
-pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> {
+fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> {
     for file in [["--json", "/dev/full"], ["--histfile", "/dev/full"]] {
         let said = run(rtlat(
             &[&["timer", "-q", "-l", "10", "--histogram", "10"][..], &file].concat(),
@@ -42,7 +57,7 @@ pub fn a_file_that_turns_out_full_takes_no_text_with_it() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn samples_that_nobody_reads_end_the_run() -> anyhow::Result<()> {
+fn samples_that_nobody_reads_end_the_run() -> anyhow::Result<()> {
     let mut shell = Command::new("sh");
     let line = format!(
         "'{}' timer -v -i 10000 | head -n 1",
@@ -68,7 +83,7 @@ fn daemon_of(parent: u32) -> Option<Pid> {
     Some(Pid::from_raw(pid))
 }
 
-pub fn a_daemon_that_dies_ends_the_run_and_leaves_no_queue() -> anyhow::Result<()> {
+fn a_daemon_that_dies_ends_the_run_and_leaves_no_queue() -> anyhow::Result<()> {
     for way in ["mq-mq", "direct"] {
         let tool = Tool::start(rtlat(&[&["route", way][..], &LONG].concat()))?;
         let parent = tool.pid();
@@ -86,7 +101,7 @@ pub fn a_daemon_that_dies_ends_the_run_and_leaves_no_queue() -> anyhow::Result<(
     Ok(())
 }
 
-pub fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
+fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
     let tool = Tool::start(rtlat(&["mq", "-f", "-v", "-D", "1"]))?;
     tool.line().context("it does not measure")?;
     let children = format!("/proc/{0}/task/{0}/children", tool.pid());
@@ -104,7 +119,7 @@ pub fn a_sender_that_is_stopped_for_good_ends_the_run() -> anyhow::Result<()> {
 }
 
 /// The page keeps the pid of a process that has left; its queue is free to be read all the same.
-pub fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
+fn a_reader_that_has_left_is_in_nobodys_way() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("planner")
@@ -142,7 +157,7 @@ fn on_the_first_cpu(args: &[&str]) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-pub fn a_mask_is_heeded() -> anyhow::Result<()> {
+fn a_mask_is_heeded() -> anyhow::Result<()> {
     let timers = on_the_first_cpu(&["timer", "-t", "-q", "-l", "5"])?;
     let out = run(timers)?.well()?;
     ensure!(
@@ -163,7 +178,7 @@ pub fn a_mask_is_heeded() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
+fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
     let last = rtcore::sys::cpus::allowed()?
         .last()
         .context("no CPU")?
@@ -173,7 +188,7 @@ pub fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
+fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
     let mut command = Command::new("prlimit");
     command.args([
         "--sigpending=0",
@@ -197,7 +212,7 @@ pub fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
 }
 
 /// The kernel ends such a run without a message, so the warning comes before it.
-pub fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
+fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
     let timer = ["timer", "-q", "-l", "20", "-i", "1000"];
     let mut command = Command::new("prlimit");
     command
@@ -224,7 +239,7 @@ pub fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn too_many_routes_of_signals_are_told_in_numbers() -> anyhow::Result<()> {
+fn too_many_routes_of_signals_are_told_in_numbers() -> anyhow::Result<()> {
     run(rtlat(&["route", "signal-signal", "-t", "20", "-l", "5"]))?.refused(&["15 "])?;
     Ok(())
 }

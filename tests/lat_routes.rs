@@ -6,6 +6,18 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+tests![
+    between_threads,
+    between_processes,
+    there_and_back_between_threads,
+    there_and_back_between_processes,
+    asked_for_between_processes,
+    two_pairs_through_one_daemon,
+    a_lane_that_spins,
+    ended_by_sigint_they_show_what_they_have,
+    killed_they_leave_nothing,
+];
+
 const WAYS: [(&str, &str); 5] = [
     ("mq-mq", "route mq -> mq"),
     ("mq-signal", "route mq -> signal"),
@@ -40,31 +52,31 @@ fn every(pairs: usize, more: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn between_threads() -> anyhow::Result<()> {
+fn between_threads() -> anyhow::Result<()> {
     every(1, &[])
 }
 
-pub fn between_processes() -> anyhow::Result<()> {
+fn between_processes() -> anyhow::Result<()> {
     every(1, &["-f"])
 }
 
-pub fn there_and_back_between_threads() -> anyhow::Result<()> {
+fn there_and_back_between_threads() -> anyhow::Result<()> {
     every(1, &["--round-trip"])
 }
 
-pub fn there_and_back_between_processes() -> anyhow::Result<()> {
+fn there_and_back_between_processes() -> anyhow::Result<()> {
     every(1, &["-f", "--round-trip"])
 }
 
-pub fn asked_for_between_processes() -> anyhow::Result<()> {
+fn asked_for_between_processes() -> anyhow::Result<()> {
     every(1, &["-f", "--sync"])
 }
 
-pub fn two_pairs_through_one_daemon() -> anyhow::Result<()> {
+fn two_pairs_through_one_daemon() -> anyhow::Result<()> {
     every(2, &["-t", "2"])
 }
 
-pub fn a_lane_that_spins() -> anyhow::Result<()> {
+fn a_lane_that_spins() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let measured = measure(
         &instance,
@@ -84,7 +96,7 @@ pub fn a_lane_that_spins() -> anyhow::Result<()> {
 }
 
 /// What a terminal does on ^C: the whole process group gets the signal.
-pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
+fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = first_cpu().to_string();
     let lossless = lossless("70", &cpu);
@@ -106,7 +118,7 @@ pub fn ended_by_sigint_they_show_what_they_have() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn killed_they_leave_nothing() -> anyhow::Result<()> {
+fn killed_they_leave_nothing() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (way, _) in WAYS {
         let (tool, traces) = start(&instance, &["route", way, "-v", "-f"])?;

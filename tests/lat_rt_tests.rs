@@ -2,6 +2,7 @@
 //! lines and keys, and what people do with the one's files they can do with the other's.
 
 use crate::util::lat::lat;
+use crate::util::needs::{GNUPLOT, JQ, ROOT, RT_TESTS};
 use crate::util::tool::{RTLAT, run};
 use crate::util::{Instance, first_cpu};
 use anyhow::{Context as _, ensure};
@@ -9,6 +10,19 @@ use rtcore::sys::process;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+
+tests![
+    cyclictest_and_timer_bring_the_same needs(ROOT, RT_TESTS),
+    the_standard_line_gives_every_thread_its_samples needs(ROOT),
+    command_lines_from_the_field_give_parsers_the_same needs(ROOT, RT_TESTS, JQ),
+    a_letter_with_another_meaning_is_refused_with_the_reason,
+    help_has_no_letter,
+    rarer_options_are_explained_or_refused,
+    a_histogram_on_standard_output_is_cyclictests needs(ROOT, RT_TESTS),
+    pmqtest_and_mq_bring_the_same needs(ROOT, RT_TESTS),
+    sigwaittest_and_signal_bring_the_same needs(ROOT, RT_TESTS),
+    gnuplot_draws_the_osadl_picture needs(GNUPLOT),
+];
 
 /// One of the real ones.
 fn real(program: &str, args: &[&str]) -> anyhow::Result<String> {
@@ -103,7 +117,7 @@ fn printed(text: &str) -> Vec<String> {
     printed.map(shape_of_line).collect()
 }
 
-pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
+fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
     for (letters, histogram) in [
         (
             &["-q", "-l", "200", "-i", "1000", "-p", "70"][..],
@@ -155,7 +169,7 @@ pub fn cyclictest_and_timer_bring_the_same() -> anyhow::Result<()> {
 
 /// The line that every real-time howto has. Each thread has as many samples as were asked for,
 /// which needs the same interval for all.
-pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> {
+fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let line = ["timer", "-l2000", "-m", "-Sp90", "-i200", "-h400", "-q"];
     let out = run(lat(&instance, &line)?)?.well()?;
@@ -189,7 +203,7 @@ pub fn the_standard_line_gives_every_thread_its_samples() -> anyhow::Result<()> 
 
 /// Command lines of all tools of rt-tests, as people use them, through both:
 /// `scripts/compare-rt-tests.d/lines`.
-pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
+fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/compare-rt-tests");
     let mut command = Command::new(script);
     command.args(["--lines", "--rtlat", *RTLAT]);
@@ -217,7 +231,7 @@ pub fn command_lines_from_the_field_give_parsers_the_same() -> anyhow::Result<()
 }
 
 /// pmqtest's -f has a value and another meaning.
-pub fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Result<()> {
+fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for (line, says) in [
         (
@@ -242,7 +256,7 @@ pub fn a_letter_with_another_meaning_is_refused_with_the_reason() -> anyhow::Res
 }
 
 /// Help has no letter, and a mistake is never mistaken for it.
-pub fn help_has_no_letter() -> anyhow::Result<()> {
+fn help_has_no_letter() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let help = run(lat(&instance, &["timer", "--help"])?)?.well()?;
     ensure!(
@@ -267,7 +281,7 @@ pub fn help_has_no_letter() -> anyhow::Result<()> {
 
 /// An option that is not honoured is explained in one line on standard error, which no parser
 /// reads, or refused.
-pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
+fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let quick = ["timer", "-q", "-l20", "-i500"];
     for (options, says) in [
@@ -313,7 +327,7 @@ pub fn rarer_options_are_explained_or_refused() -> anyhow::Result<()> {
 }
 
 /// The histogram on standard output, as OSADL's recipe takes it.
-pub fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
+fn a_histogram_on_standard_output_is_cyclictests() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let theirs = real("cyclictest", &["-q", "-l", "100", "-t", "2", "-h", "60"])?;
     let ours = run(lat(
@@ -358,11 +372,11 @@ fn pairs_bring_the_same(program: &str, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn pmqtest_and_mq_bring_the_same() -> anyhow::Result<()> {
+fn pmqtest_and_mq_bring_the_same() -> anyhow::Result<()> {
     pairs_bring_the_same("pmqtest", "mq")
 }
 
-pub fn sigwaittest_and_signal_bring_the_same() -> anyhow::Result<()> {
+fn sigwaittest_and_signal_bring_the_same() -> anyhow::Result<()> {
     pairs_bring_the_same("sigwaittest", "signal")
 }
 
@@ -413,7 +427,7 @@ fn draw(instance: &Instance, output: &str, threads: usize) -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn gnuplot_draws_the_osadl_picture() -> anyhow::Result<()> {
+fn gnuplot_draws_the_osadl_picture() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let file = instance.file("histogram");
     let path = file.display().to_string();

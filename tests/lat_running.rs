@@ -3,6 +3,7 @@
 
 use crate::places::Apart;
 use crate::util::lat::{Counts, lat, lossless, start};
+use crate::util::needs::{MOUNT, ROOT};
 use crate::util::session::lane_end;
 use crate::util::tool::{RTLAT, Said, run};
 use crate::util::{Daemon, Instance, Peer, first_cpu, process, route, signal};
@@ -10,6 +11,16 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::lane::peer::PeerState;
 use std::sync::OnceLock;
+
+tests![
+    every_kind_to_every_kind,
+    endpoints_of_eight_bytes_are_measured,
+    without_a_name_the_only_instance_is_measured needs(ROOT, MOUNT),
+    what_cannot_be_measured_is_refused_with_what_there_is,
+    an_end_that_somebody_has_is_left_to_them,
+    without_a_daemon_it_says_how_to_start_one,
+    killed_it_gives_back_what_it_took,
+];
 
 /// Short: a route's name has 31 bytes.
 const KINDS: [&str; 3] = ["mq", "sig", "lane"];
@@ -84,7 +95,7 @@ fn delivered(instance: &Instance, route: &str) -> anyhow::Result<u64> {
     Ok(route.ledger.delivered)
 }
 
-pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
+fn every_kind_to_every_kind() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
     for (from, to) in pairs() {
@@ -129,7 +140,7 @@ pub fn every_kind_to_every_kind() -> anyhow::Result<()> {
 }
 
 /// Controllers exchange setpoints of eight bytes, which have no room for a time.
-pub fn endpoints_of_eight_bytes_are_measured() -> anyhow::Result<()> {
+fn endpoints_of_eight_bytes_are_measured() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let mut config = instance.head();
     let ways = [
@@ -178,7 +189,7 @@ pub fn endpoints_of_eight_bytes_are_measured() -> anyhow::Result<()> {
 }
 
 /// In a mount namespace, where no other test's page is.
-pub fn without_a_name_the_only_instance_is_measured() -> anyhow::Result<()> {
+fn without_a_name_the_only_instance_is_measured() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let apart = Apart::start("true", &config(&instance))?;
     let line = [
@@ -204,7 +215,7 @@ pub fn without_a_name_the_only_instance_is_measured() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn what_cannot_be_measured_is_refused_with_what_there_is() -> anyhow::Result<()> {
+fn what_cannot_be_measured_is_refused_with_what_there_is() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
     let lists = [
@@ -246,7 +257,7 @@ pub fn what_cannot_be_measured_is_refused_with_what_there_is() -> anyhow::Result
     Ok(())
 }
 
-pub fn an_end_that_somebody_has_is_left_to_them() -> anyhow::Result<()> {
+fn an_end_that_somebody_has_is_left_to_them() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
     let mut owner = Peer::start()?;
@@ -263,13 +274,13 @@ pub fn an_end_that_somebody_has_is_left_to_them() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn without_a_daemon_it_says_how_to_start_one() -> anyhow::Result<()> {
+fn without_a_daemon_it_says_how_to_start_one() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     tries(&instance, "a", "b", &["-l", "9"])?.refused(&[&instance.name, "rtd run"])?;
     Ok(())
 }
 
-pub fn killed_it_gives_back_what_it_took() -> anyhow::Result<()> {
+fn killed_it_gives_back_what_it_took() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
     for (from, to) in pairs() {

@@ -9,7 +9,17 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-pub fn a_duration_ends_it() -> anyhow::Result<()> {
+tests![
+    a_duration_ends_it,
+    whichever_comes_first_ends_it,
+    a_pipe_gets_no_escape_codes,
+    verbose_shows_every_sample,
+    a_terminal_is_redrawn_and_ends_with_the_result,
+    quiet_on_a_terminal_shows_the_result_alone,
+    what_a_stopped_sender_misses_is_in_the_corrected_figures,
+];
+
+fn a_duration_ends_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         &["timer", "-t", "2"][..],
@@ -45,7 +55,7 @@ pub fn a_duration_ends_it() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn whichever_comes_first_ends_it() -> anyhow::Result<()> {
+fn whichever_comes_first_ends_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let out = run(lat(&instance, &["pipe", "-q", "-l", "30", "-D", "1d"])?)?.well()?;
     ensure!(Counts::read(&out)?[0].scheduled == 30, "{out}");
@@ -53,7 +63,7 @@ pub fn whichever_comes_first_ends_it() -> anyhow::Result<()> {
 }
 
 /// In a pipe nothing is redrawn: the lines stand there once, whether quiet or not.
-pub fn a_pipe_gets_no_escape_codes() -> anyhow::Result<()> {
+fn a_pipe_gets_no_escape_codes() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     for args in [
         &["timer", "-l", "80"][..],
@@ -85,7 +95,7 @@ pub fn a_pipe_gets_no_escape_codes() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn verbose_shows_every_sample() -> anyhow::Result<()> {
+fn verbose_shows_every_sample() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let out = run(lat(
         &instance,
@@ -111,7 +121,7 @@ pub fn verbose_shows_every_sample() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_terminal_is_redrawn_and_ends_with_the_result() -> anyhow::Result<()> {
+fn a_terminal_is_redrawn_and_ends_with_the_result() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let mut terminal = Terminal::start(lat(&instance, &["timer", "-t", "2", "-D", "1h"])?)?;
     // Two timers and the line below them, again and again.
@@ -130,7 +140,7 @@ pub fn a_terminal_is_redrawn_and_ends_with_the_result() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn quiet_on_a_terminal_shows_the_result_alone() -> anyhow::Result<()> {
+fn quiet_on_a_terminal_shows_the_result_alone() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let terminal = Terminal::start(lat(&instance, &["mq", "-q", "-D", "1"])?)?;
     let (status, shown) = terminal.end()?;
@@ -144,7 +154,7 @@ pub fn quiet_on_a_terminal_shows_the_result_alone() -> anyhow::Result<()> {
 
 /// Coordinated omission: while the sender stands still nothing is measured, and all the same
 /// somebody would have waited.
-pub fn what_a_stopped_sender_misses_is_in_the_corrected_figures() -> anyhow::Result<()> {
+fn what_a_stopped_sender_misses_is_in_the_corrected_figures() -> anyhow::Result<()> {
     const STANDS: Duration = Duration::from_millis(300);
     let instance = Instance::new()?;
     for name in ["mq", "signal", "futex", "unix"] {

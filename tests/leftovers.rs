@@ -10,6 +10,14 @@ use rtcore::message::Reject;
 use rtcore::stats::reader::Reader;
 use rtcore::stats::snapshot::Snapshot;
 
+tests![
+    what_is_sent_after_a_lane_has_stopped_is_refused_and_counted,
+    what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop,
+    what_goes_with_a_sender_between_two_lives_is_counted_by_the_next,
+    what_a_closed_session_had_is_counted_when_that_is_certain,
+    a_flush_says_what_rtd_has_not_taken,
+];
+
 /// Messages that `a` sends; its ring has room for them.
 const SENT: u64 = 60;
 
@@ -102,7 +110,7 @@ fn lost(page: &Snapshot) -> u64 {
 
 /// A lane that has stopped takes nothing more: the sender learns that at once, and the next rtd
 /// counts it.
-pub fn what_is_sent_after_a_lane_has_stopped_is_refused_and_counted() -> anyhow::Result<()> {
+fn what_is_sent_after_a_lane_has_stopped_is_refused_and_counted() -> anyhow::Result<()> {
     let Stage {
         i,
         daemon,
@@ -151,7 +159,7 @@ pub fn what_is_sent_after_a_lane_has_stopped_is_refused_and_counted() -> anyhow:
 }
 
 /// The sender ends while rtd waits for another lane: the stop accounts for its ring, in copies.
-pub fn what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop() -> anyhow::Result<()> {
+fn what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop() -> anyhow::Result<()> {
     for in_order in [false, true] {
         let Stage {
             i,
@@ -194,7 +202,7 @@ pub fn what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop() -> anyhow:
 }
 
 /// The sender ends when no rtd runs: the next start counts what it had, before it says READY.
-pub fn what_goes_with_a_sender_between_two_lives_is_counted_by_the_next() -> anyhow::Result<()> {
+fn what_goes_with_a_sender_between_two_lives_is_counted_by_the_next() -> anyhow::Result<()> {
     let Stage {
         i,
         daemon,
@@ -220,7 +228,7 @@ pub fn what_goes_with_a_sender_between_two_lives_is_counted_by_the_next() -> any
 
 /// The program closes its session when no rtd runs, and lives: its messages are lost when it opens
 /// another one, and when it ends. A start in between loses no count.
-pub fn what_a_closed_session_had_is_counted_when_that_is_certain() -> anyhow::Result<()> {
+fn what_a_closed_session_had_is_counted_when_that_is_certain() -> anyhow::Result<()> {
     for opens in [true, false] {
         let Stage {
             i,
@@ -249,7 +257,7 @@ pub fn what_a_closed_session_had_is_counted_when_that_is_certain() -> anyhow::Re
 }
 
 /// `flush` waits until rtd has taken all, also over a restart, or says how many are left and why.
-pub fn a_flush_says_what_rtd_has_not_taken() -> anyhow::Result<()> {
+fn a_flush_says_what_rtd_has_not_taken() -> anyhow::Result<()> {
     let Stage {
         i,
         daemon,

@@ -5,7 +5,32 @@
 
 use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
+use crate::util::needs::ROOT;
 use crate::util::{Peer, eventually, kernel};
+
+tests![
+    a_tail_beyond_the_slots_is_a_lie,
+    a_tail_that_goes_back_is_a_lie,
+    a_slot_announced_and_never_written_is_a_lie,
+    a_slot_announced_half_written_is_a_lie,
+    a_length_beyond_a_slot_is_a_lie,
+    flags_that_nobody_knows_are_a_lie,
+    a_replayed_slot_is_a_lie,
+    a_replayed_number_is_dropped_by_the_receiver,
+    a_head_beyond_the_tail_is_a_lie,
+    a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
+    a_slot_of_nonsense_in_a_direct_ring_harms_nobody,
+    sessions_opened_and_closed_in_a_loop_leave_nothing,
+    descriptors_that_are_sent_are_not_kept,
+    connections_that_say_nothing_are_bounded,
+    a_session_that_never_reads_is_closed,
+    frames_that_no_client_sends_end_the_session,
+    nothing_makes_a_writer_of_a_reader,
+    a_client_cannot_make_the_lane_fault,
+    bells_that_are_rung_for_nothing_wake_and_harm_nobody,
+    one_that_is_stopped_holds_up_nobody,
+    one_that_changes_its_user_speaks_for_neither needs(ROOT),
+];
 
 /// Offsets in a producer's memory: its tail, and in each slot the state and the lengths with flags.
 const TAIL: usize = 0;
@@ -55,28 +80,28 @@ fn poke(
     Ok(())
 }
 
-pub fn a_tail_beyond_the_slots_is_a_lie() -> anyhow::Result<()> {
+fn a_tail_beyond_the_slots_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 100),
         "indices are 100 and 3",
     )
 }
 
-pub fn a_tail_that_goes_back_is_a_lie() -> anyhow::Result<()> {
+fn a_tail_that_goes_back_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 1),
         "indices are 1 and 3",
     )
 }
 
-pub fn a_slot_announced_and_never_written_is_a_lie() -> anyhow::Result<()> {
+fn a_slot_announced_and_never_written_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 4),
         "slot 3 is announced, and its state is 0",
     )
 }
 
-pub fn a_slot_announced_half_written_is_a_lie() -> anyhow::Result<()> {
+fn a_slot_announced_half_written_is_a_lie() -> anyhow::Result<()> {
     let lie = |liar: &mut Peer| {
         poke(liar, "liar.routed", SLOT + 3 * STRIDE, 7)?;
         poke(liar, "liar.routed", TAIL, 4)
@@ -92,14 +117,14 @@ fn alleged(liar: &mut Peer, len_and_flags: &str) -> anyhow::Result<()> {
     poke(liar, "liar.routed", TAIL, 4)
 }
 
-pub fn a_length_beyond_a_slot_is_a_lie() -> anyhow::Result<()> {
+fn a_length_beyond_a_slot_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| alleged(liar, "0xffffffff"),
         "slot 3 alleges 4294967295 bytes of at most 64",
     )
 }
 
-pub fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
+fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| alleged(liar, "0x8000000000000008"),
         "slot 3 has unknown flags 0x80000000",
@@ -107,7 +132,7 @@ pub fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
 }
 
 /// Frames that were announced once are announced again: an old slot's state gives it away.
-pub fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
+fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
     // The ring's eight slots are full of old messages, all of which were taken: the tail goes on
     // over them.
     let lie = |liar: &mut Peer| poke(liar, "liar.routed", TAIL, 12);
@@ -116,7 +141,7 @@ pub fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
 
 /// A message with a number that it had before is the daemon's to pass on and the receiver's to
 /// drop.
-pub fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
+fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     for sequence in [1, 2, 2, 1, 2, 3] {
@@ -138,7 +163,7 @@ pub fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
 }
 
 /// It alleges to have taken what was never sent to it: its inbox ring ends, not the sender.
-pub fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
+fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
     for head in ["100", "max", "9223372036854775808"] {
         let mut arena = Arena::new()?;
         let mut liar = arena.liar()?;
@@ -163,7 +188,7 @@ pub fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
 
 /// Between processes: the receiver gives the ring up and says so; the daemon, which looks on and
 /// cannot tell who of the two it was, says so too and makes another.
-pub fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
+fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
@@ -180,7 +205,7 @@ pub fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> an
 
 /// What only the receiver can see is the receiver's: the event names it, and the liar may go on
 /// lying to itself.
-pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
+fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 1)?;
@@ -204,7 +229,7 @@ pub fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> 
 }
 
 /// Sessions opened and closed in a loop leave nothing behind.
-pub fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()> {
+fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()> {
     let arena = Arena::new()?;
     let mut liar = Peer::start()?;
     liar.tell(&format!(
@@ -216,7 +241,7 @@ pub fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()
 
 /// Descriptors that come with frames are closed, and never answered; those it makes the daemon hold
 /// are bounded.
-pub fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
+fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     let before = held(arena.daemon.pid())?.descriptors;
@@ -230,7 +255,7 @@ pub fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
 }
 
 /// More connections than the daemon takes: the oldest give way, and whoever has a session keeps it.
-pub fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
+fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = Peer::start()?;
     liar.tell(&format!("liar connections {} 500", arena.instance.socket()))?;
@@ -240,7 +265,7 @@ pub fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
 }
 
 /// One that never reads what it is told is closed when its bound is full, and not waited for.
-pub fn a_session_that_never_reads_is_closed() -> anyhow::Result<()> {
+fn a_session_that_never_reads_is_closed() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     liar.ask("liar deaf 100000")?;
@@ -250,7 +275,7 @@ pub fn a_session_that_never_reads_is_closed() -> anyhow::Result<()> {
 }
 
 /// Frames that no client sends: half, giant, of unknown kinds, of another version, a second Open.
-pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
+fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
     use rtcore::wire::{Name, Request};
     let hex = rtd::ctl::payload::hex;
     let mut unknown = Request::Ping.encode();
@@ -302,7 +327,7 @@ pub fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
 
 /// Whatever it tries with the descriptors it was given: sizes stay, and what is another's to write
 /// stays so.
-pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
+fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     for endpoint in [
@@ -320,7 +345,7 @@ pub fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
 
 /// The lane thread that reads its rings does not fault: it takes their pages away before it says
 /// that it has mapped them, and cannot afterwards.
-pub fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
+fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     // 64 slots of 128 bytes: behind the first page there are slots that the lane reads in every
@@ -357,7 +382,7 @@ pub fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
 }
 
 /// It rings every bell it reaches, fills the eventfds, and swallows what others ring for.
-pub fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<()> {
+fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     arena.victim.reach("victim.direct")?;
@@ -377,7 +402,7 @@ pub fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<
 
 /// Stopped in the middle of everything, with its own ring full and its inbox unread; then going on;
 /// then killed so.
-pub fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
+fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     liar.freeze()?;
@@ -396,7 +421,7 @@ pub fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
 }
 
 /// Who connected as one user and asks as another gets no more than the one it is.
-pub fn one_that_changes_its_user_speaks_for_neither() -> anyhow::Result<()> {
+fn one_that_changes_its_user_speaks_for_neither() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = Peer::start()?;
     liar.tell(&format!("liar connect {}", arena.instance.socket()))?;

@@ -8,6 +8,16 @@ use rtcore::lane::peer::PeerState;
 use serde_json::{Value, json};
 use std::process::Command;
 
+tests![
+    a_queue_is_shown_as_text_or_hex_with_its_priority,
+    a_queue_is_shown_as_json,
+    a_signal_is_shown_with_its_value_and_origin,
+    it_steals_only_when_told,
+    a_program_that_has_the_queue_open_keeps_its_messages,
+    a_closed_pipe_loses_no_message,
+    ctrl_c_ends_a_listener,
+];
+
 fn config(i: &Instance) -> String {
     i.head()
         + &process("arm")
@@ -35,7 +45,7 @@ fn sender(i: &Instance, queue: &str) -> anyhow::Result<Peer> {
     Ok(peer)
 }
 
-pub fn a_queue_is_shown_as_text_or_hex_with_its_priority() -> anyhow::Result<()> {
+fn a_queue_is_shown_as_text_or_hex_with_its_priority() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let tool = Tool::start(i.rtctl_command(&["listen", "out", "--count", "3"]))?;
@@ -53,7 +63,7 @@ pub fn a_queue_is_shown_as_text_or_hex_with_its_priority() -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn a_queue_is_shown_as_json() -> anyhow::Result<()> {
+fn a_queue_is_shown_as_json() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let tool = Tool::start(i.rtctl_command(&["listen", "out", "--json", "--count", "2"]))?;
@@ -78,7 +88,7 @@ pub fn a_queue_is_shown_as_json() -> anyhow::Result<()> {
 }
 
 /// It takes the owner's name while it listens, and gives it back.
-pub fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
+fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut bell = sender(&i, "bell")?;
@@ -118,7 +128,7 @@ pub fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn it_steals_only_when_told() -> anyhow::Result<()> {
+fn it_steals_only_when_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let listen = |arguments: &[&str]| run(i.rtctl_command(&[&["listen"], arguments].concat()));
@@ -149,7 +159,7 @@ pub fn it_steals_only_when_told() -> anyhow::Result<()> {
 
 /// A program that only opened the queue, unknown to rtd, is its reader all the same; one that
 /// writes it is none.
-pub fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<()> {
+fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let _writer = sender(&i, "out")?;
@@ -173,7 +183,7 @@ pub fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<
 }
 
 /// The message is out of the queue and can be printed nowhere else.
-pub fn a_closed_pipe_loses_no_message() -> anyhow::Result<()> {
+fn a_closed_pipe_loses_no_message() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut shell = Command::new("sh");
@@ -205,7 +215,7 @@ pub fn a_closed_pipe_loses_no_message() -> anyhow::Result<()> {
 }
 
 /// Interrupted as a human does it.
-pub fn ctrl_c_ends_a_listener() -> anyhow::Result<()> {
+fn ctrl_c_ends_a_listener() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut terminal = Terminal::start(i.rtctl_command(&["listen", "out"]))?;

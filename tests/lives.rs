@@ -17,6 +17,15 @@ use rtcore::wire::{Answer, FRAME_BYTES, Name, Notice, Request};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+tests![
+    a_killed_rtd_loses_nothing_that_a_full_receiver_holds_in_a_ring,
+    a_stop_accounts_for_a_held_message_in_one_life,
+    a_direct_ring_passes_from_one_life_to_the_next,
+    a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next,
+    a_direct_ring_whose_sender_dies_without_rtd_is_accounted_by_the_next,
+    memory_that_is_no_ring_is_not_carried_on,
+];
+
 const SENT: u64 = 10;
 /// Messages before the one that `slow` holds: its ring takes four, the route's queue two.
 const BEFORE: u64 = 6;
@@ -109,11 +118,11 @@ fn over_two_lives(end: Signal) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_killed_rtd_loses_nothing_that_a_full_receiver_holds_in_a_ring() -> anyhow::Result<()> {
+fn a_killed_rtd_loses_nothing_that_a_full_receiver_holds_in_a_ring() -> anyhow::Result<()> {
     over_two_lives(Signal::SIGKILL)
 }
 
-pub fn a_stop_accounts_for_a_held_message_in_one_life() -> anyhow::Result<()> {
+fn a_stop_accounts_for_a_held_message_in_one_life() -> anyhow::Result<()> {
     over_two_lives(Signal::SIGTERM)
 }
 
@@ -138,7 +147,7 @@ fn end_of_life(i: &Instance, daemon: Daemon, end: Signal) -> anyhow::Result<Ledg
 
 /// Twelve lives, each with more messages in the ring than the one before: all ledgers together have
 /// each message once.
-pub fn a_direct_ring_passes_from_one_life_to_the_next() -> anyhow::Result<()> {
+fn a_direct_ring_passes_from_one_life_to_the_next() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (mut daemon, text) = (Daemon::start(&direct(&i))?, direct(&i));
     let [mut a, mut b] = peers(&i)?;
@@ -201,8 +210,7 @@ pub fn a_direct_ring_passes_from_one_life_to_the_next() -> anyhow::Result<()> {
 
 /// The receiver ends while rtd is away: the next rtd has what it left, and what was refused since,
 /// as peer-dead.
-pub fn a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next() -> anyhow::Result<()>
-{
+fn a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next() -> anyhow::Result<()> {
     for end in [Signal::SIGTERM, Signal::SIGKILL] {
         let i = Instance::new()?;
         let daemon = Daemon::start(&direct(&i))?;
@@ -247,8 +255,7 @@ pub fn a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next() 
 }
 
 /// The sender ends while rtd is away: its receiver hands the ring to the next rtd.
-pub fn a_direct_ring_whose_sender_dies_without_rtd_is_accounted_by_the_next() -> anyhow::Result<()>
-{
+fn a_direct_ring_whose_sender_dies_without_rtd_is_accounted_by_the_next() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&direct(&i))?;
     let [mut a, mut b] = peers(&i)?;
@@ -314,7 +321,7 @@ fn carries(i: &Instance, memory: [BorrowedFd<'_>; 3]) -> anyhow::Result<Conn> {
 
 /// A client may send any descriptor: what could block rtd, end it or lie is refused, and the
 /// session goes on.
-pub fn memory_that_is_no_ring_is_not_carried_on() -> anyhow::Result<()> {
+fn memory_that_is_no_ring_is_not_carried_on() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&direct(&i))?;
     let geometry = Geometry::new(u32::try_from(SLOTS)?, 64)

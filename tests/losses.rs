@@ -12,6 +12,12 @@ use rtcore::sys::rtsignal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
+tests![
+    every_kind_of_loss_is_logged_with_what_to_change,
+    state_shows_what_is_lost_until_ten_seconds_later,
+    a_receiver_at_its_limit_does_not_flood_the_log,
+];
+
 /// A lane without trouble, and one with routes on which every message is lost, each in its own way.
 fn config(i: &Instance) -> String {
     let named = |name: &str, more: &str| format!("name = \"{name}\"\n{more}");
@@ -142,7 +148,7 @@ fn lose_everything(i: &Instance, daemon: &Daemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn every_kind_of_loss_is_logged_with_what_to_change() -> anyhow::Result<()> {
+fn every_kind_of_loss_is_logged_with_what_to_change() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     lose_everything(&i, &daemon)?;
@@ -169,7 +175,7 @@ pub fn every_kind_of_loss_is_logged_with_what_to_change() -> anyhow::Result<()> 
 
 /// `stats`, `ls` and JSON show the reasons while messages are lost and for ten seconds, and then
 /// not any more.
-pub fn state_shows_what_is_lost_until_ten_seconds_later() -> anyhow::Result<()> {
+fn state_shows_what_is_lost_until_ten_seconds_later() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     ensure!(named(&stats(&i)?["lanes"], "lane")?["losing"] == json!([]));
@@ -246,7 +252,7 @@ pub fn state_shows_what_is_lost_until_ten_seconds_later() -> anyhow::Result<()> 
 
 /// A receiver that is full, and has room, and is full again, hundreds of times a second: a line at
 /// once, then one a second.
-pub fn a_receiver_at_its_limit_does_not_flood_the_log() -> anyhow::Result<()> {
+fn a_receiver_at_its_limit_does_not_flood_the_log() -> anyhow::Result<()> {
     const LASTS: Duration = Duration::from_secs(3);
     let i = Instance::new()?;
     let config = i.head()

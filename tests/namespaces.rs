@@ -1,11 +1,18 @@
 //! Programs in a pid or an IPC namespace of their own, as in a container: a number or a queue's
 //! name means something else there.
 
+use crate::util::needs::{MOUNT, ROOT};
 use crate::util::tool::{RTCTL, RTD, Said, Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::lane::peer::PeerState;
 use std::process::Command;
+
+tests![
+    a_number_of_another_pid_namespace_names_no_process needs(ROOT, MOUNT),
+    a_client_that_rtd_cannot_number_is_refused needs(ROOT, MOUNT),
+    a_queue_of_another_ipc_namespace_is_named needs(ROOT, MOUNT),
+];
 
 fn config(i: &Instance) -> String {
     i.head()
@@ -44,7 +51,7 @@ fn unregistered(i: &Instance) -> anyhow::Result<()> {
 }
 
 /// 1 is the tool itself there, and init here.
-pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()> {
+fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let innocent = Peer::start()?;
@@ -84,7 +91,7 @@ pub fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()
 }
 
 /// A client of a namespace that is not below rtd's has no number at all.
-pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
+fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut command = Command::new("unshare");
     command.args(PID).arg("--").args([RTD, "run", "-"]);
@@ -101,7 +108,7 @@ pub fn a_client_that_rtd_cannot_number_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_queue_of_another_ipc_namespace_is_named() -> anyhow::Result<()> {
+fn a_queue_of_another_ipc_namespace_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let ipc = ["--ipc"];

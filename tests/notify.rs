@@ -3,6 +3,7 @@
 
 use crate::guard::fill;
 use crate::util::halt::{Halted, alone};
+use crate::util::needs::PTRACE;
 use crate::util::tool::RTD;
 use crate::util::{Daemon, Instance, Peer, eventually, patience, route};
 use anyhow::{Context as _, ensure};
@@ -14,6 +15,14 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+tests![
+    a_manager_hears_ready_status_and_stopping,
+    signs_of_life_stop_with_a_lane_and_come_again needs(PTRACE),
+    signs_of_life_stop_with_the_control_thread needs(PTRACE),
+    a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
+    a_standard_output_that_takes_nothing_holds_up_no_start,
+];
 
 /// What the daemon is told it has for a sign of life.
 const BOUND: Duration = Duration::from_millis(900);
@@ -97,7 +106,7 @@ impl Manager {
 
 /// Ready when it serves, then how things are, then on its way; to a path, and to a name without a
 /// file.
-pub fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
+fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let path = instance.file("notify.sock");
     let hidden = format!("rtd-test-{}", instance.name);
@@ -136,7 +145,7 @@ pub fn a_manager_hears_ready_status_and_stopping() -> anyhow::Result<()> {
 
 /// Signs of life stop when a lane stands still, although everything else in the daemon runs, and
 /// come again with it.
-pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
+fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let path = instance.file("notify.sock");
@@ -167,7 +176,7 @@ pub fn signs_of_life_stop_with_a_lane_and_come_again() -> anyhow::Result<()> {
 }
 
 /// They stop with the control thread too, whose affair they are.
-pub fn signs_of_life_stop_with_the_control_thread() -> anyhow::Result<()> {
+fn signs_of_life_stop_with_the_control_thread() -> anyhow::Result<()> {
     let _alone = alone();
     let instance = Instance::new()?;
     let path = instance.file("notify.sock");
@@ -184,7 +193,7 @@ pub fn signs_of_life_stop_with_the_control_thread() -> anyhow::Result<()> {
 }
 
 /// A manager that is not there, or does not read, holds nobody up.
-pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> anyhow::Result<()> {
+fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let path = instance.file("nobody.sock");
     let daemon = Daemon::start_with(&config(&instance), |command| {
@@ -205,7 +214,7 @@ pub fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> a
 
 /// Nor does a standard output that nobody reads: the manager is told, the lanes are served, and a
 /// signal ends it.
-pub fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Result<()> {
+fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let file = instance.file("rtd.toml");
     std::fs::write(&file, config(&instance))?;

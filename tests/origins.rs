@@ -5,6 +5,11 @@ use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 
+tests![
+    a_message_is_its_senders_after_the_sender_has_ended,
+    a_message_of_another_process_is_not_the_planners,
+];
+
 /// The session of `arm` has read that the planner is not there any more.
 fn knows_of_the_end(arm: &mut Peer) -> anyhow::Result<()> {
     eventually(|| (arm.tell("session lives planner").ok()? == ["false"]).then_some(()))
@@ -35,7 +40,7 @@ fn send_and_die(i: &Instance, number: u64) -> anyhow::Result<()> {
 }
 
 /// Routed and direct, also when the next process of the name has come by then.
-pub fn a_message_is_its_senders_after_the_sender_has_ended() -> anyhow::Result<()> {
+fn a_message_is_its_senders_after_the_sender_has_ended() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&planner_and_arm(&i, "", "", ""))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -57,7 +62,7 @@ pub fn a_message_is_its_senders_after_the_sender_has_ended() -> anyhow::Result<(
 }
 
 /// A name says nothing about other senders.
-pub fn a_message_of_another_process_is_not_the_planners() -> anyhow::Result<()> {
+fn a_message_of_another_process_is_not_the_planners() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("planner")

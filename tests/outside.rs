@@ -3,6 +3,7 @@
 
 use crate::util::kernel::{self, FIFO};
 use crate::util::needs::Need;
+use crate::util::needs::{CHRT, ROOT, TASKSET, TWO_CPUS};
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -10,6 +11,13 @@ use rtcore::stats::reader::Snapshot;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+tests![
+    a_changed_policy_is_reported_with_what_it_was_and_is needs(ROOT, CHRT),
+    what_was_changed_is_restored_where_the_configuration_says_so needs(ROOT, TWO_CPUS, TASKSET, CHRT),
+    a_stopped_daemon_says_afterwards_for_how_long,
+    a_frozen_control_group_says_afterwards_for_how_long needs(FREEZER),
+];
 
 fn config(i: &Instance, daemon: &str) -> String {
     let head = i
@@ -55,7 +63,7 @@ fn tampered(snapshot: &Snapshot) -> Vec<bool> {
 
 /// chrt(1) on a lane thread and on the watchdog: logged with what it was and is, shown, and over
 /// when it is undone.
-pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<()> {
+fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let tid = thread(&daemon, "in")?.to_string();
@@ -100,7 +108,7 @@ pub fn a_changed_policy_is_reported_with_what_it_was_and_is() -> anyhow::Result<
 
 /// taskset(1) and chrt(1) with `restore`: the thread has its CPU and priority again, and messages
 /// flow.
-pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow::Result<()> {
+fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "on_tampering = \"restore\""))?;
     let cpu = first_cpu();
@@ -141,12 +149,12 @@ pub fn what_was_changed_is_restored_where_the_configuration_says_so() -> anyhow:
 }
 
 /// The daemon is stopped and goes on: the log says for how long, and no lane has run away.
-pub fn a_stopped_daemon_says_afterwards_for_how_long() -> anyhow::Result<()> {
+fn a_stopped_daemon_says_afterwards_for_how_long() -> anyhow::Result<()> {
     stands_still(Daemon::freeze, |daemon| daemon.signal(Signal::SIGCONT))
 }
 
 /// The same for a control group that is frozen.
-pub fn a_frozen_control_group_says_afterwards_for_how_long() -> anyhow::Result<()> {
+fn a_frozen_control_group_says_afterwards_for_how_long() -> anyhow::Result<()> {
     let group = Freezer::new().context("no freezer")?;
     stands_still(|daemon| group.freeze(daemon.pid()), |_| group.thaw())
 }

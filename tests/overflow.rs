@@ -8,6 +8,24 @@ use nix::sys::signal::Signal;
 use rtcore::message::Reject;
 use std::time::{Duration, Instant};
 
+tests![
+    reject_keeps_what_came_first,
+    displace_oldest_keeps_the_latest,
+    displace_newest_keeps_the_first_and_the_last,
+    conflate_keeps_the_latest_alone,
+    a_conflating_queue_holds_one_message_in_front_of_the_latest,
+    block_gives_up_after_its_bound,
+    block_loses_nothing_within_its_bound,
+    what_waits_too_long_expires,
+    what_is_held_too_long_expires,
+    more_than_the_rate_is_rejected,
+    more_than_the_payload_bound_is_rejected,
+    a_late_delivery_is_a_deadline_miss,
+    order_holds_while_a_slow_receiver_reads,
+    a_full_queue_holds_up_no_other,
+    room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected,
+];
+
 /// Ten numbered messages for a receiver that does not read: its queue takes three, the route's two.
 fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> anyhow::Result<()> {
     let instance = Instance::new()?;
@@ -45,30 +63,30 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     Ok(())
 }
 
-pub fn reject_keeps_what_came_first() -> anyhow::Result<()> {
+fn reject_keeps_what_came_first() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 2), (Rejected(Reject::Full), 5)];
     ten_for_a_sleeper("reject", &ends, &[0, 1, 2, 3, 4])
 }
 
-pub fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
+fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 2), (Displaced, 5)];
     ten_for_a_sleeper("displace-oldest", &ends, &[0, 1, 2, 8, 9])
 }
 
-pub fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
+fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 2), (Displaced, 5)];
     ten_for_a_sleeper("displace-newest", &ends, &[0, 1, 2, 3, 9])
 }
 
-pub fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
+fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 1), (Displaced, 6)];
     ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 9])
 }
 
 /// Everything is full, and while the lane sleeps the receiver makes room and a message comes: the
 /// queued messages move on first, so that the new one has room, too.
-pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected()
--> anyhow::Result<()> {
+fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected() -> anyhow::Result<()>
+{
     for round in 0..3 {
         let instance = Instance::new()?;
         let config = instance.head()
@@ -95,7 +113,7 @@ pub fn room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected
 
 /// The kernel's queue keeps its oldest message, so a sink that conflates holds one: a slow reader
 /// gets that one and the latest.
-pub fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::Result<()> {
+fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -117,14 +135,14 @@ pub fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::
 }
 
 /// A bound that runs out for each message: then it is rejected, and the next gets its own.
-pub fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
+fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
     let ends = [(Delivered, 3), (Queued, 2), (Rejected(Reject::Full), 5)];
     ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4])
 }
 
 /// Within the bound nothing is lost: one message is held in hand, the others stay with their
 /// sender.
-pub fn block_loses_nothing_within_its_bound() -> anyhow::Result<()> {
+fn block_loses_nothing_within_its_bound() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -142,7 +160,7 @@ pub fn block_loses_nothing_within_its_bound() -> anyhow::Result<()> {
 
 /// What waits longer than its time to live is gone when the receiver wakes up; what had arrived is
 /// there.
-pub fn what_waits_too_long_expires() -> anyhow::Result<()> {
+fn what_waits_too_long_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -162,7 +180,7 @@ pub fn what_waits_too_long_expires() -> anyhow::Result<()> {
 }
 
 /// A message that is held by `block` expires as well.
-pub fn what_is_held_too_long_expires() -> anyhow::Result<()> {
+fn what_is_held_too_long_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -180,7 +198,7 @@ pub fn what_is_held_too_long_expires() -> anyhow::Result<()> {
 
 /// The burst passes, the rest is rejected; how many more the rate admits depends on the time it
 /// took.
-pub fn more_than_the_rate_is_rejected() -> anyhow::Result<()> {
+fn more_than_the_rate_is_rejected() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -204,7 +222,7 @@ pub fn more_than_the_rate_is_rejected() -> anyhow::Result<()> {
 }
 
 /// The bound is the longest that passes.
-pub fn more_than_the_payload_bound_is_rejected() -> anyhow::Result<()> {
+fn more_than_the_payload_bound_is_rejected() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -226,7 +244,7 @@ pub fn more_than_the_payload_bound_is_rejected() -> anyhow::Result<()> {
 }
 
 /// Delivered later than the deadline counts as a miss, and as delivered; the latency shows it too.
-pub fn a_late_delivery_is_a_deadline_miss() -> anyhow::Result<()> {
+fn a_late_delivery_is_a_deadline_miss() -> anyhow::Result<()> {
     const DEADLINE: Duration = Duration::from_secs(1);
     let instance = Instance::new()?;
     let config = instance.head()
@@ -260,7 +278,7 @@ pub fn a_late_delivery_is_a_deadline_miss() -> anyhow::Result<()> {
 
 /// A receiver that reads while messages come: whatever goes through the route's queue and whatever
 /// goes past it, the order is the sender's.
-pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
+fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     const COUNT: u64 = 5000;
     let instance = Instance::new()?;
     let config = instance.head()
@@ -281,7 +299,7 @@ pub fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
 }
 
 /// In one route a receiver that does not read has its own queue: the other gets everything at once.
-pub fn a_full_queue_holds_up_no_other() -> anyhow::Result<()> {
+fn a_full_queue_holds_up_no_other() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")

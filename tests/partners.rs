@@ -7,6 +7,15 @@ use crate::util::{Daemon, Instance, Peer, process, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 
+tests![
+    a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
+    a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
+    a_sender_that_goes_is_told_and_its_successor_heard,
+    a_process_that_becomes_another_program_lets_go_of_its_direct_rings,
+    without_a_daemon_the_death_of_a_direct_partner_is_told,
+    what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
+];
+
 /// A planner that sends to an arm by one route.
 fn config(i: &Instance, path: &str) -> String {
     i.head()
@@ -59,16 +68,16 @@ fn goes_and_comes_back(path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+fn a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
     goes_and_comes_back("routed")
 }
 
-pub fn a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+fn a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
     goes_and_comes_back("direct")
 }
 
 /// The receiver's side: its senders come and go, and it takes what each of them sends.
-pub fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
+fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
     for path in ["routed", "direct"] {
         let i = Instance::new()?;
         let _daemon = Daemon::start(&config(&i, path))?;
@@ -96,7 +105,7 @@ pub fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()
 
 /// exec(2) ends a session and its rings without a word to anybody, and the process lives on under
 /// the same pid.
-pub fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyhow::Result<()> {
+fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -125,7 +134,7 @@ pub fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> a
 
 /// The kernel tells a direct partner's death when no daemon can; and what happened meanwhile is put
 /// right by the next daemon.
-pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()> {
+fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "direct");
     let daemon = Daemon::start(&text)?;
@@ -159,7 +168,7 @@ pub fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Resul
 }
 
 /// Messages in the ring of a direct receiver that dies are told as lost, to the number.
-pub fn what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender() -> anyhow::Result<()> {
+fn what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
     let mut planner = planner(&i)?;

@@ -5,10 +5,21 @@
 //! only.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
+use crate::util::needs::ROOT;
 use crate::util::stranger::Stranger;
 use crate::util::{Daemon, Instance, Peer, kernel, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
+
+tests![
+    a_full_process_loses_nothing_within_the_capacity needs(ROOT),
+    a_full_thread_loses_nothing_within_the_capacity needs(ROOT),
+    a_used_up_share_loses_nothing_within_the_capacity needs(ROOT),
+    past_the_capacity_the_policy_decides needs(ROOT),
+    what_is_queued_expires needs(ROOT),
+    what_is_queued_dies_with_its_receiver needs(ROOT),
+    a_stuck_receiver_holds_up_nobody needs(ROOT),
+];
 
 /// Signals that a receiver here has pending at most.
 const ROOM: u64 = 4;
@@ -85,20 +96,20 @@ fn nothing_is_lost(target: &str, bound: Bound) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_full_process_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+fn a_full_process_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
     nothing_is_lost("", Bound::Kernel)
 }
 
-pub fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
     nothing_is_lost("target = \"thread\"", Bound::Kernel)
 }
 
-pub fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
+fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
     nothing_is_lost("", Bound::Share)
 }
 
 /// Past the capacity the policy decides, and all is counted.
-pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
+fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
     let full = (Rejected(Reject::Full), 4);
     let cases = [
         ("reject", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
@@ -139,7 +150,7 @@ pub fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
 }
 
 /// What is queued for a full receiver expires.
-pub fn what_is_queued_expires() -> anyhow::Result<()> {
+fn what_is_queued_expires() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", "ttl = \"20ms\""))?;
     let mut drive = drive(&instance, Bound::Kernel)?;
@@ -155,7 +166,7 @@ pub fn what_is_queued_expires() -> anyhow::Result<()> {
 /// While a process is dying the kernel takes signals for it and drops them, with success for the
 /// sender: how many of the queued ones end so, and not as peer-dead, depends on when the lane
 /// looks.
-pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
+fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&config(&instance, &["drive"], "", ""))?;
     let dying = drive(&instance, Bound::Kernel)?;
@@ -190,7 +201,7 @@ pub fn what_is_queued_dies_with_its_receiver() -> anyhow::Result<()> {
 }
 
 /// A stuck receiver does not hold up another of the same route, nor another route of the same lane.
-pub fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
+fn a_stuck_receiver_holds_up_nobody() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = config(&instance, &["stuck", "fine"], "", "capacity = 2")
         + &instance.mqueue("in2", "")

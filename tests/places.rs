@@ -1,12 +1,18 @@
 //! Where the statistics page is, and what strangers can do about it. Daemons here have a /run and a
 //! /dev/shm of their own (a mount namespace), so that no other test sees what is put there.
 
+use crate::util::needs::{MOUNT, SECOND_USER};
 use crate::util::tool::{NOBODY, RTCTL, RTD, run};
 use crate::util::{Daemon, Instance, process, route};
 use anyhow::{Context as _, ensure};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+
+tests![
+    nothing_that_a_stranger_makes_keeps_rtd_from_starting needs(SECOND_USER, MOUNT),
+    a_second_start_in_another_place_is_refused needs(SECOND_USER, MOUNT),
+];
 
 /// A daemon that is started by a shell in a mount namespace of its own, after `before`.
 pub struct Apart(pub Daemon);
@@ -55,7 +61,7 @@ fn as_stranger(what: &str) -> String {
 
 /// `touch /dev/shm/rtd.NAME` kept a daemon of that name from starting; nothing that a stranger
 /// makes there does.
-pub fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result<()> {
+fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let touched = as_stranger(&format!("touch /dev/shm/rtd.{}", i.name));
     let nobody = format!("user = {NOBODY}\ngroup = {NOBODY}\n");
@@ -118,7 +124,7 @@ pub fn nothing_that_a_stranger_makes_keeps_rtd_from_starting() -> anyhow::Result
 }
 
 /// The place follows from the surroundings; the instance's name is one all the same.
-pub fn a_second_start_in_another_place_is_refused() -> anyhow::Result<()> {
+fn a_second_start_in_another_place_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Apart::start("mount --bind /etc /run", &config(&i, ""))?;
     let shm_page = daemon.path(&format!("/dev/shm/rtd-0/{}.page", i.name));

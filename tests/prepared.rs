@@ -1,12 +1,19 @@
 //! What the machine adds to latencies: rtd says it in one line each, and holds /dev/cpu_dma_latency
 //! where asked.
 
+use crate::util::needs::{DMA_LATENCY, ROOT, SECOND_USER};
 use crate::util::tool::{as_nobody, rtd, run_on};
 use crate::util::{Daemon, Instance, first_cpu, route};
 use anyhow::{Context as _, ensure};
 use rtcore::sys::{cpus, idle, throttle};
 use std::io::Read as _;
 use std::path::Path;
+
+tests![
+    the_device_is_held_from_before_the_change_of_user_to_the_end needs(ROOT, DMA_LATENCY),
+    a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_fix needs(SECOND_USER),
+    check_and_start_say_in_one_line_each_what_adds_to_latencies,
+];
 
 fn config(instance: &Instance, daemon: &str) -> String {
     [
@@ -33,7 +40,7 @@ fn held_by(pid: u32) -> anyhow::Result<usize> {
     Ok(count)
 }
 
-pub fn the_device_is_held_from_before_the_change_of_user_to_the_end() -> anyhow::Result<()> {
+fn the_device_is_held_from_before_the_change_of_user_to_the_end() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, ""))?;
     ensure!(
@@ -64,7 +71,7 @@ pub fn the_device_is_held_from_before_the_change_of_user_to_the_end() -> anyhow:
     Ok(())
 }
 
-pub fn a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_fix()
+fn a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_fix()
 -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let mut command = rtd(&["check", "--allow-degraded", "-"]);
@@ -92,7 +99,7 @@ pub fn a_device_that_cannot_be_opened_is_a_warning_with_its_permissions_and_the_
     Ok(())
 }
 
-pub fn check_and_start_say_in_one_line_each_what_adds_to_latencies() -> anyhow::Result<()> {
+fn check_and_start_say_in_one_line_each_what_adds_to_latencies() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let text = config(&instance, "");
     let said = run_on(rtd(&["check", "--allow-degraded", "-"]), text.as_bytes())?;

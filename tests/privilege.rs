@@ -3,6 +3,7 @@
 
 use crate::grants::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
+use crate::util::needs::{MOUNT, ROOT, SECOND_USER, SETCAP, USER_NAMESPACES};
 use crate::util::stranger::Stranger;
 use crate::util::tool::{NOBODY, RTD, Tool, copy_program, rtd, run_on};
 use crate::util::{Daemon, Instance, Peer, exists, process, route, rt, signal, status};
@@ -12,6 +13,26 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+
+tests![
+    started_by_root_it_is_the_configured_user_in_every_respect needs(ROOT),
+    what_the_plan_does_not_need_is_not_kept needs(ROOT),
+    for_the_executable_of_another_user_the_control_thread_alone_can_trace needs(ROOT),
+    one_of_its_own_user_cannot_look_into_it needs(ROOT),
+    without_the_capability_signals_to_others_are_refused_before_they_are_lost needs(ROOT),
+    who_may_not_become_that_user_is_told_what_it_takes,
+    root_of_a_user_namespace_may_not_become_that_user_either needs(USER_NAMESPACES),
+    a_user_with_capabilities_keeps_those_that_are_needed needs(ROOT),
+    the_starters_code_does_not_get_the_rights_of_the_file needs(ROOT, SETCAP),
+    an_ordinary_start_is_what_it_was,
+    root_that_stays_root_says_so needs(ROOT),
+    what_a_killed_daemon_of_roots_left_is_taken_over needs(ROOT),
+    the_directory_of_the_socket_is_made_for_the_user needs(SECOND_USER, MOUNT),
+    a_directory_that_the_user_may_not_write_is_named needs(ROOT),
+    an_account_that_is_none_is_refused_by_the_check,
+    it_ends_with_its_parent_still needs(ROOT),
+    a_stranger_gets_into_no_queue_and_sends_rtd_no_signal needs(ROOT),
+];
 
 const KILL: u64 = 1 << 5;
 const IPC_LOCK: u64 = 1 << 14;
@@ -99,7 +120,7 @@ fn passes(i: &Instance, sender: &mut Peer) -> anyhow::Result<()> {
 
 /// Signals to a process of another user, from a daemon of a third: sent by the one capability that
 /// is kept for it.
-pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::Result<()> {
+fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let daemon = become_user(&i, own.uid, &config(&i, &account(own.uid), ""))?;
@@ -166,7 +187,7 @@ pub fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::R
 }
 
 /// Signals to its own user alone: then no lane keeps anything.
-pub fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
+fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = config(&i, &account(NOBODY), &format!("user = {NOBODY}"));
     let daemon = become_user(&i, NOBODY, &config)?;
@@ -181,8 +202,7 @@ pub fn what_the_plan_does_not_need_is_not_kept() -> anyhow::Result<()> {
 }
 
 /// Only the thread that looks what others run keeps what shows it, and the check warns of it.
-pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -> anyhow::Result<()>
-{
+fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let peer = i.file("peer");
@@ -208,7 +228,7 @@ pub fn for_the_executable_of_another_user_the_control_thread_alone_can_trace() -
 }
 
 /// A program of rtd's own user: it may end rtd, and it reads nothing out of it.
-pub fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
+fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = become_user(&i, NOBODY, &config(&i, &account(NOBODY), ""))?;
     for file in ["mem", "maps", "environ", "fd", "auxv"] {
@@ -227,8 +247,8 @@ pub fn one_of_its_own_user_cannot_look_into_it() -> anyhow::Result<()> {
 
 /// A root without CAP_KILL: certain is an error of the file, and what depends on who comes is
 /// refused to who comes.
-pub fn without_the_capability_signals_to_others_are_refused_before_they_are_lost()
--> anyhow::Result<()> {
+fn without_the_capability_signals_to_others_are_refused_before_they_are_lost() -> anyhow::Result<()>
+{
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     chown(i.file(""), Some(own.uid), Some(own.uid))?;
@@ -279,7 +299,7 @@ fn refused(i: &Instance, granted: Granted) -> anyhow::Result<String> {
     Ok(text)
 }
 
-pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()> {
+fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = refused(&i, Granted::default())?;
     ensure!(
@@ -291,7 +311,7 @@ pub fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()
     Ok(())
 }
 
-pub fn root_of_a_user_namespace_may_not_become_that_user_either() -> anyhow::Result<()> {
+fn root_of_a_user_namespace_may_not_become_that_user_either() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = refused(
         &i,
@@ -310,7 +330,7 @@ pub fn root_of_a_user_namespace_may_not_become_that_user_either() -> anyhow::Res
 
 /// What a unit with AmbientCapabilities= makes: no switch, and what is not needed goes all the
 /// same.
-pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<()> {
+fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
     let mut command = Command::new("setpriv");
@@ -345,7 +365,7 @@ pub fn a_user_with_capabilities_keeps_those_that_are_needed() -> anyhow::Result<
 
 /// A program that got capabilities of its file (setcap) loads no library that its starter could
 /// have written; without them it may.
-pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result<()> {
+fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let own = Stranger::new(&i)?;
     let library = i.file("libcobalt.so.2");
@@ -386,7 +406,7 @@ pub fn the_starters_code_does_not_get_the_rights_of_the_file() -> anyhow::Result
 }
 
 /// Nothing to give up, nothing given up: an ordinary user can debug its own daemon as before.
-pub fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
+fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let command = ordinary(&i, Granted::default(), &["--allow-degraded"])?;
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
@@ -407,7 +427,7 @@ pub fn an_ordinary_start_is_what_it_was() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
+fn root_that_stays_root_says_so() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let log = Daemon::start(&config(&i, "", ""))?.stop()?;
     ensure!(
@@ -419,7 +439,7 @@ pub fn root_that_stays_root_says_so() -> anyhow::Result<()> {
 
 /// A daemon of root's was killed; the next one is to be another user. Nothing is lost and nothing
 /// is in the way.
-pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> {
+fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "", ""))?;
     daemon.freeze()?;
@@ -445,7 +465,7 @@ pub fn what_a_killed_daemon_of_roots_left_is_taken_over() -> anyhow::Result<()> 
 }
 
 /// The default socket is in /run/rtd, which only root can make; here in a /run of the daemon's own.
-pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
+fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text =
         config(&i, &account(NOBODY), "").replace(&format!("socket = \"{}\"\n", i.socket()), "");
@@ -503,7 +523,7 @@ pub fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> 
 
 /// A directory that is somebody's is not taken from him; the refusal says whose it is and what
 /// would help.
-pub fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> {
+fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let refused = Daemon::start(&config(&i, &account(NOBODY), ""))
         .err()
@@ -528,7 +548,7 @@ pub fn a_directory_that_the_user_may_not_write_is_named() -> anyhow::Result<()> 
 }
 
 /// What the file says is wrong is told by the check, before anything is tried.
-pub fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
+fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
     let i = Instance::new()?;
     for (keys, says) in [
         (
@@ -552,7 +572,7 @@ pub fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
 }
 
 /// The same signals stop it as before, and a parent's death too.
-pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
+fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
     let i = Instance::new()?;
     chown(i.file(""), Some(NOBODY), Some(NOBODY))?;
     let file = i.file("rtd.toml");
@@ -574,7 +594,7 @@ pub fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
 }
 
 /// What holds for every other user, whoever rtd is: the kernel's own permissions on what rtd made.
-pub fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()> {
+fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     let text = config(&i, &account(own.uid), "").replace("0666", "0660")

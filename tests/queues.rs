@@ -4,8 +4,18 @@ use crate::util::book::End::{Delivered, Queued, Rejected};
 use crate::util::{Daemon, Instance, Peer, held, lane, process, route, signal};
 use rtcore::message::Reject;
 
+tests![
+    bytes_arrive_unchanged,
+    a_priority_is_kept_or_mapped,
+    higher_priorities_leave_a_source_first,
+    two_routes_read_one_source,
+    routes_chain_through_a_queue,
+    an_unmodified_sender_meets_reject_and_block,
+    a_registered_sender_is_the_verified_origin,
+];
+
 /// Empty, one byte, every byte there is, and the queue's full msgsize arrive as they were.
-pub fn bytes_arrive_unchanged() -> anyhow::Result<()> {
+fn bytes_arrive_unchanged() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "msgsize = 300")
@@ -39,7 +49,7 @@ pub fn bytes_arrive_unchanged() -> anyhow::Result<()> {
 }
 
 /// A priority is passed on, or replaced by the route's.
-pub fn a_priority_is_kept_or_mapped() -> anyhow::Result<()> {
+fn a_priority_is_kept_or_mapped() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -63,7 +73,7 @@ pub fn a_priority_is_kept_or_mapped() -> anyhow::Result<()> {
 
 /// What waits in a source comes out by priority, first in first out within one. The sink maps all
 /// to one priority, so it shows the order in which the daemon took them.
-pub fn higher_priorities_leave_a_source_first() -> anyhow::Result<()> {
+fn higher_priorities_leave_a_source_first() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -83,7 +93,7 @@ pub fn higher_priorities_leave_a_source_first() -> anyhow::Result<()> {
 }
 
 /// Routes that read the same source each get every message and keep their own books.
-pub fn two_routes_read_one_source() -> anyhow::Result<()> {
+fn two_routes_read_one_source() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &instance.mqueue("in", "")
@@ -113,7 +123,7 @@ pub fn two_routes_read_one_source() -> anyhow::Result<()> {
 }
 
 /// A queue that one route writes and another reads: a chain through two lanes.
-pub fn routes_chain_through_a_queue() -> anyhow::Result<()> {
+fn routes_chain_through_a_queue() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &lane("second", 40, "")
@@ -150,7 +160,7 @@ pub fn routes_chain_through_a_queue() -> anyhow::Result<()> {
 
 /// For a sender that links nothing of ours: `reject` takes its messages and shows in the ledger
 /// what became of them; `block` leaves them in its own queue.
-pub fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
+fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = |overflow: &str| format!("capacity = 1\noverflow = \"{overflow}\"");
     let config = instance.head()
@@ -184,7 +194,7 @@ pub fn an_unmodified_sender_meets_reject_and_block() -> anyhow::Result<()> {
 
 /// The origin of what comes out of a queue is who registered for it, where nobody else can write
 /// it.
-pub fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
+fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("sensor")

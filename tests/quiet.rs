@@ -4,10 +4,19 @@
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::{endpoint, first};
 use crate::util::needs::Need;
+use crate::util::needs::{PTRACE, SPARE_CPU};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, lane, process, route, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::cpus;
 use std::process::{Child, Command, Stdio};
+
+tests![
+    a_send_into_a_polling_lane_makes_no_system_call needs(STRACE, PTRACE, SPARE_CPU),
+    a_direct_send_to_a_polling_receiver_makes_no_system_call needs(STRACE, PTRACE, SPARE_CPU),
+    a_send_to_a_sleeper_makes_the_call_that_wakes_it needs(STRACE, PTRACE, SPARE_CPU),
+    a_client_allocates_nothing_after_connect,
+    a_lane_thread_over_rings_touches_no_heap_and_faults_nothing,
+];
 
 /// strace(1), and the right to follow a process that is not its child.
 pub static STRACE: Need = Need::new("strace of own processes", Trace::is_permitted);
@@ -160,21 +169,21 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_send_into_a_polling_lane_makes_no_system_call() -> anyhow::Result<()> {
+fn a_send_into_a_polling_lane_makes_no_system_call() -> anyhow::Result<()> {
     no_call("lane = \"awake\"", "poll")
 }
 
-pub fn a_direct_send_to_a_polling_receiver_makes_no_system_call() -> anyhow::Result<()> {
+fn a_direct_send_to_a_polling_receiver_makes_no_system_call() -> anyhow::Result<()> {
     no_call("path = \"direct\"", "poll")
 }
 
 /// The reverse, which shows that the two above would see a call.
-pub fn a_send_to_a_sleeper_makes_the_call_that_wakes_it() -> anyhow::Result<()> {
+fn a_send_to_a_sleeper_makes_the_call_that_wakes_it() -> anyhow::Result<()> {
     no_call("path = \"direct\"", "block")
 }
 
 /// Every way of sending and receiving, thousands of times, in a thread that has forsworn the heap.
-pub fn a_client_allocates_nothing_after_connect() -> anyhow::Result<()> {
+fn a_client_allocates_nothing_after_connect() -> anyhow::Result<()> {
     const COUNT: u64 = 3000;
     let instance = Instance::new()?;
     let config = instance.head()
@@ -204,7 +213,7 @@ pub fn a_client_allocates_nothing_after_connect() -> anyhow::Result<()> {
 /// Lane threads that read rings and write rings, queues and signals; whose receivers are full,
 /// come, go and lie; and that stop with messages queued: not one heap call, and where memory is
 /// locked not one page fault.
-pub fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::Result<()> {
+fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::Result<()> {
     const COUNT: u64 = 2000;
     let instance = Instance::new()?;
     let config = instance.head()

@@ -2,6 +2,7 @@
 //! waits. Until then it is held.
 
 use crate::util::book::End::{Delivered, Expired, PeerDead, Queued, Rejected};
+use crate::util::needs::ROOT;
 use crate::util::stranger::Stranger;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
@@ -10,6 +11,20 @@ use rtcore::lane::peer::{PeerState, Reception};
 use rtcore::message::Reject;
 use std::os::unix::fs::chown;
 use std::process::Command;
+
+tests![
+    a_program_with_a_handler_gets_what_was_held_for_it,
+    a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps,
+    a_program_in_sigwaitinfo_gets_its_signals,
+    a_program_with_a_signalfd_gets_its_signals,
+    a_program_that_ignores_the_signal_is_refused,
+    a_program_that_expects_no_signal_is_not_killed,
+    a_program_that_becomes_another_one_must_get_ready_again,
+    a_thread_is_ready_when_it_blocks_the_signal_itself,
+    a_registered_thread_that_has_ended_is_named_and_held_for_no_longer,
+    a_session_gets_its_signals_when_its_dispatcher_is_there,
+    where_sigwaitinfo_cannot_be_seen_the_log_says_so_once needs(ROOT),
+];
 
 const ROUTE: &str = "in->arm.go";
 
@@ -48,7 +63,7 @@ fn handled(arm: &mut Peer, count: u64) -> anyhow::Result<()> {
 }
 
 /// Everybody says so while it lasts: page, `ls`, `stats`, JSON, log, `rtctl send`.
-pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()> {
+fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -99,7 +114,7 @@ pub fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()
 
 /// What is lost because the program is not ready has the advice that helps: it would not help to
 /// read faster.
-pub fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyhow::Result<()> {
+fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyhow::Result<()> {
     const ADVICE: &str =
         "let its program block or handle the signal before it registers, or raise ";
     for (more, says) in [
@@ -132,7 +147,7 @@ pub fn a_loss_of_a_program_that_is_not_ready_has_the_advice_that_helps() -> anyh
 }
 
 /// Asleep in sigwaitinfo(2), its signals show as not blocked.
-pub fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
+fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut sender = sender(&i)?;
@@ -174,7 +189,7 @@ pub fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
 }
 
 /// The participant's `sigwait` polls a signalfd(2).
-pub fn a_program_with_a_signalfd_gets_its_signals() -> anyhow::Result<()> {
+fn a_program_with_a_signalfd_gets_its_signals() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -191,7 +206,7 @@ pub fn a_program_with_a_signalfd_gets_its_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
+fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -218,7 +233,7 @@ pub fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
 }
 
 /// `sleep` has no idea of signals, and lives.
-pub fn a_program_that_expects_no_signal_is_not_killed() -> anyhow::Result<()> {
+fn a_program_that_expects_no_signal_is_not_killed() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "capacity = 2\nttl = \"700ms\""))?;
     let mut sender = sender(&i)?;
@@ -266,7 +281,7 @@ pub fn a_program_that_expects_no_signal_is_not_killed() -> anyhow::Result<()> {
 }
 
 /// execve(2) resets the handlers.
-pub fn a_program_that_becomes_another_one_must_get_ready_again() -> anyhow::Result<()> {
+fn a_program_that_becomes_another_one_must_get_ready_again() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
@@ -286,7 +301,7 @@ pub fn a_program_that_becomes_another_one_must_get_ready_again() -> anyhow::Resu
 }
 
 /// A signal to a thread depends on that thread; one to the process on all of them.
-pub fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()> {
+fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")
@@ -322,7 +337,7 @@ pub fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()
 
 /// The registered thread ends and its process lives: the log says so, and nothing is held for a
 /// thread that cannot come back.
-pub fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyhow::Result<()> {
+fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")
@@ -362,7 +377,7 @@ pub fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> a
 }
 
 /// Its session is there before its dispatcher.
-pub fn a_session_gets_its_signals_when_its_dispatcher_is_there() -> anyhow::Result<()> {
+fn a_session_gets_its_signals_when_its_dispatcher_is_there() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = Peer::with_signals(|_| {})?;
@@ -378,7 +393,7 @@ pub fn a_session_gets_its_signals_when_its_dispatcher_is_there() -> anyhow::Resu
 }
 
 /// rtd is one user, the program another, and nothing lets rtd see in which call it sleeps.
-pub fn where_sigwaitinfo_cannot_be_seen_the_log_says_so_once() -> anyhow::Result<()> {
+fn where_sigwaitinfo_cannot_be_seen_the_log_says_so_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);
     chown(i.file(""), Some(own.uid), Some(own.uid))?;

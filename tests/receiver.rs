@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, Expired};
 use crate::util::lane_talk::{endpoint, first, pair, peers};
+use crate::util::needs::ROOT;
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::ring::Claims;
@@ -10,6 +11,20 @@ use rtcore::stats::ReceiverCounters;
 use rtcore::stats::loss::Loss;
 use rtcore::stats::reader::{Route, Snapshot};
 use std::time::Duration;
+
+tests![
+    a_conflating_ring_hands_out_the_latest_message_only,
+    a_displacing_ring_hands_out_the_newest_it_holds,
+    what_is_older_than_its_ttl_is_discarded_by_the_inbox,
+    a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch,
+    a_descriptor_is_quiet_when_all_that_came_has_expired,
+    a_signals_payloads_are_conflated_and_expire,
+    a_member_of_a_group_takes_no_more_than_it_has_room_for,
+    a_direct_receiver_reports_its_latency_what_expired_and_what_was_late,
+    latency_and_deadline_of_a_ring_count_from_the_send,
+    reports_survive_the_receivers_next_session,
+    a_receiver_that_discards_allocates_nothing needs(ROOT),
+];
 
 const ROUTE: &str = "a.out->b.in";
 
@@ -60,7 +75,7 @@ fn reported(
     Ok(snapshot)
 }
 
-pub fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<()> {
+fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<()> {
     for slots in [1, 4, 64] {
         let instance = Instance::new()?;
         let daemon = Daemon::start(&pair(&instance, [64, slots], "overflow = \"conflate\""))?;
@@ -97,7 +112,7 @@ pub fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<(
     Ok(())
 }
 
-pub fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
+fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 8], "overflow = \"displace-oldest\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -138,7 +153,7 @@ pub fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<()> {
+fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"100ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -184,7 +199,7 @@ pub fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<
 }
 
 /// The age counts from the send, so the ring in front of the lane is no place to outlive it either.
-pub fn a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch() -> anyhow::Result<()> {
+fn a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"100ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -200,7 +215,7 @@ pub fn a_message_that_waited_in_its_senders_ring_expires_at_its_dispatch() -> an
 }
 
 /// A thread that waits in poll(2) or epoll is not kept awake by what it cannot have.
-pub fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<()> {
+fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 64], "ttl = \"20ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -228,7 +243,7 @@ pub fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<
     Ok(())
 }
 
-pub fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
+fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
     let name = "a.out->b.go";
     for (more, handled, claims) in [
         (
@@ -281,7 +296,7 @@ pub fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
 
 /// A ring that displaces is never full: a group of which one takes each message would have one
 /// member only.
-pub fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Result<()> {
+fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("a")
@@ -307,8 +322,7 @@ pub fn a_member_of_a_group_takes_no_more_than_it_has_room_for() -> anyhow::Resul
     Ok(())
 }
 
-pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() -> anyhow::Result<()>
-{
+fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let more = "path = \"direct\"\nttl = \"2s\"\ndeadline = \"30ms\"";
     let daemon = Daemon::start(&pair(&instance, [64, 64], more))?;
@@ -361,7 +375,7 @@ pub fn a_direct_receiver_reports_its_latency_what_expired_and_what_was_late() ->
     Ok(())
 }
 
-pub fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()> {
+fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 64], "deadline = \"40ms\""))?;
     let [mut a, mut b] = peers(&instance)?;
@@ -411,7 +425,7 @@ pub fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()
 }
 
 /// The page adds up what the rings of one session after the other have reported.
-pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
+fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
     for path in ["", "path = \"direct\"\n"] {
         let instance = Instance::new()?;
         let daemon = Daemon::start(&pair(&instance, [64, 64], &format!("{path}ttl = \"20ms\"")))?;
@@ -441,7 +455,7 @@ pub fn reports_survive_the_receivers_next_session() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_receiver_that_discards_allocates_nothing() -> anyhow::Result<()> {
+fn a_receiver_that_discards_allocates_nothing() -> anyhow::Result<()> {
     let promises = [
         "ttl = \"10s\"\ndeadline = \"1ns\"",
         "path = \"direct\"\nttl = \"10s\"",

@@ -8,6 +8,14 @@ use anyhow::ensure;
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::{Command, Stdio};
 
+tests![
+    a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms,
+    a_restarted_daemon_has_its_session_back_soon,
+    a_client_watches_no_directory,
+    the_end_of_a_partner_is_noticed_at_once,
+    a_start_removes_the_sockets_that_killed_starts_left,
+];
+
 fn config(i: &Instance) -> String {
     i.head()
         + &process("planner")
@@ -42,7 +50,7 @@ fn print(what: &str, mut all_us: Vec<u64>) {
 /// The client sees that its connection ended, and whatever happened in the run directory before
 /// that, in one look: the new daemon is there already, and no event will say so any more. And it
 /// was up for too short a time to try again at once.
-pub fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> anyhow::Result<()> {
+fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
@@ -69,7 +77,7 @@ pub fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> 
 }
 
 /// READY to Event::Up.
-pub fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
+fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
@@ -123,7 +131,7 @@ fn watches(pid: u32) -> anyhow::Result<usize> {
 
 /// A watch can keep a process that was killed from ending for as long as real-time threads keep a
 /// worker of the kernel from running: there is none, also while rtd is away.
-pub fn a_client_watches_no_directory() -> anyhow::Result<()> {
+fn a_client_watches_no_directory() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
@@ -138,7 +146,7 @@ pub fn a_client_watches_no_directory() -> anyhow::Result<()> {
 }
 
 /// From kill -9 of the receiver of a direct route to Event::PeerLost at its sender.
-pub fn the_end_of_a_partner_is_noticed_at_once() -> anyhow::Result<()> {
+fn the_end_of_a_partner_is_noticed_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut planner = Peer::session_sender(&i, "planner", "fast")?;
@@ -175,7 +183,7 @@ fn drafts(i: &Instance) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-pub fn a_start_removes_the_sockets_that_killed_starts_left() -> anyhow::Result<()> {
+fn a_start_removes_the_sockets_that_killed_starts_left() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let file = i.file("rtd.toml");

@@ -11,6 +11,14 @@ use rtcore::message::Reject;
 use rtcore::refusals::{Counts, Refused};
 use rtcore::stats::reader::Snapshot;
 
+tests![
+    before_the_receiver_of_a_direct_route_connects,
+    what_does_not_fit_into_a_direct_ring,
+    after_the_receiver_of_a_direct_route_has_gone,
+    while_rtd_is_away_from_a_direct_route,
+    of_a_routed_route_are_counted_at_its_endpoint,
+];
+
 const ROUTE: &str = "a.out->b.in";
 const DIRECT: &str = "path = \"direct\"";
 
@@ -64,7 +72,7 @@ fn sends_until_dead(a: &mut Peer) -> anyhow::Result<(u64, u64)> {
 }
 
 /// Before the receiver is there, and while rtd is away as well.
-pub fn before_the_receiver_of_a_direct_route_connects() -> anyhow::Result<()> {
+fn before_the_receiver_of_a_direct_route_connects() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = pair(&i, [64, 4], DIRECT);
     let daemon = Daemon::start(&text)?;
@@ -88,7 +96,7 @@ pub fn before_the_receiver_of_a_direct_route_connects() -> anyhow::Result<()> {
 }
 
 /// Too long, and no room.
-pub fn what_does_not_fit_into_a_direct_ring() -> anyhow::Result<()> {
+fn what_does_not_fit_into_a_direct_ring() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 4], DIRECT))?;
     let [mut a, b] = peers(&i)?;
@@ -126,7 +134,7 @@ pub fn what_does_not_fit_into_a_direct_ring() -> anyhow::Result<()> {
 
 /// The receiver of a direct route dies, or closes its session; then the sender dies too, and its
 /// counts stay.
-pub fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
+fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
     for dies in [true, false] {
         let i = Instance::new()?;
         let daemon = Daemon::start(&pair(&i, [64, 64], DIRECT))?;
@@ -171,7 +179,7 @@ pub fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
 }
 
 /// A direct route goes on without rtd, and the next one counts what was refused in between, once.
-pub fn while_rtd_is_away_from_a_direct_route() -> anyhow::Result<()> {
+fn while_rtd_is_away_from_a_direct_route() -> anyhow::Result<()> {
     for end in [Signal::SIGTERM, Signal::SIGKILL] {
         let i = Instance::new()?;
         let text = pair(&i, [64, 4], DIRECT);
@@ -196,7 +204,7 @@ pub fn while_rtd_is_away_from_a_direct_route() -> anyhow::Result<()> {
 }
 
 /// On a routed route no lane sees such a message: it is counted at the endpoint, and in no ledger.
-pub fn of_a_routed_route_are_counted_at_its_endpoint() -> anyhow::Result<()> {
+fn of_a_routed_route_are_counted_at_its_endpoint() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = pair(&i, [4, 4], "");
     let daemon = Daemon::start(&text)?;

@@ -9,6 +9,12 @@ use crate::util::{Daemon, Instance, Peer, lane, process, route};
 use anyhow::{Context as _, ensure};
 use std::time::Duration;
 
+tests![
+    a_lane_of_several_rings_sleeps_without_futex_waitv,
+    an_inbox_of_several_partners_sleeps_without_futex_waitv,
+    one_wait_works_without_epoll_pwait2,
+];
+
 /// epoll_pwait2(2), on every architecture.
 const EPOLL_PWAIT2: i64 = 441;
 /// futex_waitv(2), on every architecture.
@@ -37,7 +43,7 @@ fn idle_share(pid: u32) -> anyhow::Result<f64> {
 }
 
 /// A lane that spins for a while and then waits for two rings at once.
-pub fn a_lane_of_several_rings_sleeps_without_futex_waitv() -> anyhow::Result<()> {
+fn a_lane_of_several_rings_sleeps_without_futex_waitv() -> anyhow::Result<()> {
     for errno in [EPERM, ENOSYS] {
         let i = Instance::new()?;
         let text = i.head()
@@ -85,7 +91,7 @@ pub fn a_lane_of_several_rings_sleeps_without_futex_waitv() -> anyhow::Result<()
 }
 
 /// An inbox that two partners send to directly, each with a bell of its own.
-pub fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Result<()> {
+fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Result<()> {
     for errno in [EPERM, ENOSYS] {
         let i = Instance::new()?;
         let partner = |n: &str| {
@@ -129,7 +135,7 @@ pub fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Resu
 }
 
 /// A program's one wait for an inbox, a timer and a signal.
-pub fn one_wait_works_without_epoll_pwait2() -> anyhow::Result<()> {
+fn one_wait_works_without_epoll_pwait2() -> anyhow::Result<()> {
     for errno in [EPERM, ENOSYS] {
         let mut refused = Ok(());
         let peer = Peer::start_with(|command| refused = refuse(command, &[EPOLL_PWAIT2], errno))?;

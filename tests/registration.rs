@@ -6,6 +6,19 @@ use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Snapshot;
 
+tests![
+    a_thread_name_that_is_not_utf_8_hides_no_process,
+    run_gives_an_unmodified_program_a_name_and_the_pid_stays,
+    the_program_keeps_its_streams_arguments_and_exit_code,
+    what_cannot_be_run_says_126_or_127_and_gives_the_name_back,
+    a_name_that_a_live_process_holds_is_refused,
+    a_name_that_does_not_exist_is_refused_with_those_that_do,
+    a_running_program_is_registered_by_its_pid_and_gets_its_signals,
+    what_is_no_process_is_refused,
+    without_a_daemon_the_way_to_start_it_is_told,
+    no_signal_kills_between_registration_and_sigwait,
+];
+
 /// A queue whose messages go to the process `arm` as SIGRTMIN+5.
 fn config(i: &Instance) -> String {
     i.head()
@@ -30,7 +43,7 @@ fn sender(i: &Instance) -> anyhow::Result<Peer> {
     Ok(peer)
 }
 
-pub fn run_gives_an_unmodified_program_a_name_and_the_pid_stays() -> anyhow::Result<()> {
+fn run_gives_an_unmodified_program_a_name_and_the_pid_stays() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let sleep = Tool::start(i.rtctl_command(&["run", "--as", "arm", "--", "sleep", "1000"]))?;
@@ -49,7 +62,7 @@ pub fn run_gives_an_unmodified_program_a_name_and_the_pid_stays() -> anyhow::Res
     Ok(())
 }
 
-pub fn the_program_keeps_its_streams_arguments_and_exit_code() -> anyhow::Result<()> {
+fn the_program_keeps_its_streams_arguments_and_exit_code() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let script = "echo \"$0 $1\"; exit 42";
@@ -67,7 +80,7 @@ pub fn the_program_keeps_its_streams_arguments_and_exit_code() -> anyhow::Result
     Ok(())
 }
 
-pub fn what_cannot_be_run_says_126_or_127_and_gives_the_name_back() -> anyhow::Result<()> {
+fn what_cannot_be_run_says_126_or_127_and_gives_the_name_back() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let absent = run(i.rtctl_command(&["run", "--as", "arm", "--", "/nonexistent/program"]))?;
@@ -86,7 +99,7 @@ pub fn what_cannot_be_run_says_126_or_127_and_gives_the_name_back() -> anyhow::R
     Ok(())
 }
 
-pub fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
+fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut holder = Peer::run_as(&i, "arm")?;
@@ -108,7 +121,7 @@ pub fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_name_that_does_not_exist_is_refused_with_those_that_do() -> anyhow::Result<()> {
+fn a_name_that_does_not_exist_is_refused_with_those_that_do() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let says = [
@@ -124,7 +137,7 @@ pub fn a_name_that_does_not_exist_is_refused_with_those_that_do() -> anyhow::Res
     Ok(())
 }
 
-pub fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyhow::Result<()> {
+fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::start()?;
@@ -142,7 +155,7 @@ pub fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyh
     Ok(())
 }
 
-pub fn what_is_no_process_is_refused() -> anyhow::Result<()> {
+fn what_is_no_process_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let register =
@@ -161,7 +174,7 @@ pub fn what_is_no_process_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
+fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     // The likeliest mistake is to have named no instance, or another one.
     let daemon = Daemon::start(&config(&other))?;
@@ -181,7 +194,7 @@ pub fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
 
 /// Messages come all the time while programs take the name, one after the other; none dies of it,
 /// and each gets what came from its registration on, when it is ready.
-pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> {
+fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> {
     const STARTS: u64 = 12;
     let i = Instance::new()?;
     let patient = config(&i).replace("lane = \"lane\"", "lane = \"lane\"\ncapacity = 600");
@@ -226,7 +239,7 @@ pub fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> 
 }
 
 /// prctl(PR_SET_NAME) takes any bytes, and /proc shows them.
-pub fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> {
+fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut sender = sender(&i)?;

@@ -3,9 +3,11 @@
 use crate::util::{Daemon, Instance, Peer, route};
 use anyhow::ensure;
 
+tests![a_lane_that_drains_sooner_than_others_is_no_defect,];
+
 /// A lane thread that had drained and ended before the others was taken for one that died by
 /// itself: a clean stop ended with exit code 1.
-pub fn a_lane_that_drains_sooner_than_others_is_no_defect() -> anyhow::Result<()> {
+fn a_lane_that_drains_sooner_than_others_is_no_defect() -> anyhow::Result<()> {
     let i = Instance::new()?;
     // Five control ticks long, because nobody reads `out`.
     let config = i

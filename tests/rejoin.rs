@@ -2,6 +2,7 @@
 //! every kind of source.
 
 use crate::restart::nothing_lost;
+use crate::util::needs::ROOT;
 use crate::util::session::{events, lane_end, unbroken};
 use crate::util::tool::{RTD, run};
 use crate::util::trace::Traced;
@@ -15,6 +16,19 @@ use rtcore::stats::snapshot::Snapshot;
 use rtcore::sys::clock::monotonic_ns;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+tests![
+    each_receiver_of_a_fan_out_gets_every_message_over_five_kills,
+    what_waits_in_a_queue_is_delivered_when_the_receiver_is_back,
+    signals_to_rtd_wait_for_the_receiver_as_well,
+    a_receiver_that_stays_away_is_named_and_its_messages_are_accounted,
+    a_receiver_that_dies_before_it_is_back_is_not_waited_for,
+    a_stop_does_not_wait_for_a_receiver_to_come_back,
+    a_thread_is_judged_by_the_lane_that_it_entered_for needs(ROOT),
+    what_a_killed_rtd_had_queued_is_accounted_by_the_next_one,
+    a_start_that_was_killed_passes_on_what_the_life_before_it_lost,
+    a_thread_that_declares_no_lane_is_below_the_highest_of_its_process needs(ROOT),
+];
 
 /// A queue of ten messages, and `leg`, whose ring they go to; rtd itself queues four.
 fn queue_to_lane(i: &Instance, rejoin: &str) -> String {
@@ -62,7 +76,7 @@ fn holds(i: &Instance) -> anyhow::Result<()> {
 
 /// Each time the second receiver comes back later than the first; both get every message that was
 /// answered Ok, and the first one gets them at once.
-pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow::Result<()> {
+fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow::Result<()> {
     const ROUNDS: u64 = 5;
     let i = Instance::new()?;
     let large = "maxmsg = 8192\nmsgsize = 64";
@@ -114,7 +128,7 @@ pub fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow
 
 /// What waited in a message queue is not read past the route's capacity until its receiver is back,
 /// and then arrives.
-pub fn what_waits_in_a_queue_is_delivered_when_the_receiver_is_back() -> anyhow::Result<()> {
+fn what_waits_in_a_queue_is_delivered_when_the_receiver_is_back() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (_daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
     holds(&i)?;
@@ -131,7 +145,7 @@ pub fn what_waits_in_a_queue_is_delivered_when_the_receiver_is_back() -> anyhow:
 }
 
 /// The same for signals to rtd, which stay pending.
-pub fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
+fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head()
         + &process("leg")
@@ -169,7 +183,7 @@ pub fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
 
 /// One that does not come back in time is named, and from then on its messages are accounted as
 /// peer-dead.
-pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> anyhow::Result<()> {
+fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, mut leg) = waiting(&i, &queue_to_lane(&i, "300ms"))?;
     i.until("all of them are peer-dead", |page| {
@@ -210,7 +224,7 @@ pub fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> a
 }
 
 /// One that dies in the meantime is dead at once.
-pub fn a_receiver_that_dies_before_it_is_back_is_not_waited_for() -> anyhow::Result<()> {
+fn a_receiver_that_dies_before_it_is_back_is_not_waited_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
     holds(&i)?;
@@ -225,7 +239,7 @@ pub fn a_receiver_that_dies_before_it_is_back_is_not_waited_for() -> anyhow::Res
 
 /// A stop does not wait for it: what the lane holds is accounted, what it did not read stays in the
 /// queue.
-pub fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> {
+fn a_stop_does_not_wait_for_a_receiver_to_come_back() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, _leg) = waiting(&i, &queue_to_lane(&i, "60s"))?;
     holds(&i)?;
@@ -257,7 +271,7 @@ fn two_lanes(i: &Instance, control: u8) -> String {
 
 /// A thread that entered for a lane may register again while it is real-time; when it may not, the
 /// program learns why.
-pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
+fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut panel = Peer::session_sender(&i, "panel", "panel.cmd")?;
@@ -300,7 +314,7 @@ pub fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()
 }
 
 /// Of a thread that got its priority elsewhere, rtd knows only the lanes of its process.
-pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> anyhow::Result<()> {
+fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut drive = Peer::start()?;
@@ -317,7 +331,7 @@ pub fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> a
 
 /// What a killed rtd had in a route's capacity is lost, and the next one says so; a stopped one has
 /// said it itself.
-pub fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Result<()> {
+fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = Daemon::start(&text)?;
@@ -397,7 +411,7 @@ fn killed_while_it_starts(i: &Instance, text: &str, lost: u64) -> anyhow::Result
 }
 
 /// Also if starts in between are killed before anybody could see what they had found.
-pub fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyhow::Result<()> {
+fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = Daemon::start(&text)?;

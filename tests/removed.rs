@@ -2,6 +2,7 @@
 //! again.
 
 use crate::places::Apart;
+use crate::util::needs::{MOUNT, SECOND_USER};
 use crate::util::tool::{RTCTL, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
@@ -9,6 +10,13 @@ use rtcore::client::{ConnectError, Session};
 use rtcore::stats::reader::{DaemonState, Reader};
 use std::os::unix::fs::FileTypeExt as _;
 use std::time::{Duration, Instant};
+
+tests![
+    a_removed_page_is_made_again_and_goes_on_counting,
+    a_removed_socket_is_made_again_and_sessions_go_on,
+    a_removed_run_directory_is_made_again needs(SECOND_USER, MOUNT),
+    what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs,
+];
 
 /// In which a removed file must be there again.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -40,7 +48,7 @@ fn in_time(took: Duration) -> anyhow::Result<()> {
 
 /// A page that was removed has a successor that goes on counting, also for a reader that has the
 /// old one open; the last figures are on it after a kill.
-pub fn a_removed_page_is_made_again_and_goes_on_counting() -> anyhow::Result<()> {
+fn a_removed_page_is_made_again_and_goes_on_counting() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut sender = Peer::sender(&i.queue("in"))?;
@@ -102,7 +110,7 @@ pub fn a_removed_page_is_made_again_and_goes_on_counting() -> anyhow::Result<()>
 }
 
 /// Sessions that are open go on, and new ones find the socket.
-pub fn a_removed_socket_is_made_again_and_sessions_go_on() -> anyhow::Result<()> {
+fn a_removed_socket_is_made_again_and_sessions_go_on() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let open = || Session::builder("arm").socket(i.socket()).connect();
@@ -132,7 +140,7 @@ pub fn a_removed_socket_is_made_again_and_sessions_go_on() -> anyhow::Result<()>
 }
 
 /// `rm -rf /run/rtd`, which is what systemd does to the directory of a unit that stops.
-pub fn a_removed_run_directory_is_made_again() -> anyhow::Result<()> {
+fn a_removed_run_directory_is_made_again() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i).replace(&format!("socket = \"{}\"\n", i.socket()), "");
     let daemon = Apart::start("mount -t tmpfs none /run", &text)?;
@@ -168,8 +176,7 @@ pub fn a_removed_run_directory_is_made_again() -> anyhow::Result<()> {
 
 /// What cannot be made again is logged once, with the reason; rtctl and the library say that rtd
 /// runs.
-pub fn what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs() -> anyhow::Result<()>
-{
+fn what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     std::fs::remove_file(i.socket())?;

@@ -11,6 +11,11 @@ use rtcore::wire::{FRAME_BYTES, Name, Request};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+tests![
+    a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever,
+    opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log,
+];
+
 /// One route from a queue, which nobody uses, and one that the client `axis` receives from.
 fn config(i: &Instance) -> String {
     i.head()
@@ -49,7 +54,7 @@ fn open(i: &Instance, limit: Duration) -> Result<Session, ConnectError> {
         .connect()
 }
 
-pub fn a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever() -> anyhow::Result<()> {
+fn a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever() -> anyhow::Result<()> {
     const LASTS: Duration = Duration::from_secs(2);
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
@@ -119,7 +124,7 @@ pub fn a_session_opened_in_a_loop_wakes_its_own_lane_only_and_not_for_ever() -> 
 
 /// While one program opens its session as fast as it can, without ever answering, another connects
 /// as fast as ever, and the log has room for it.
-pub fn opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log() -> anyhow::Result<()> {
+fn opens_without_end_hold_up_no_other_client_and_do_not_fill_the_log() -> anyhow::Result<()> {
     const CONNECTS: u32 = 40;
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;

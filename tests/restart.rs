@@ -9,6 +9,16 @@ use rtcore::stats::reader::Snapshot;
 use rtcore::sys::clock::monotonic_ns;
 use std::collections::BTreeMap;
 
+tests![
+    a_killed_daemon_loses_no_routed_message,
+    a_stopped_daemon_loses_no_routed_message,
+    a_killed_daemon_interrupts_no_direct_traffic,
+    a_stopped_daemon_interrupts_no_direct_traffic,
+    without_a_daemon_a_routed_send_is_disconnected_at_once,
+    a_changed_configuration_takes_ends_and_brings_others,
+    what_comes_from_queues_and_signals_arrives_after_a_restart,
+];
+
 /// Between two messages: the receiver keeps up, and with what its ring holds it may stall for a
 /// second and a half.
 const PAUSE_US: u64 = 200;
@@ -157,11 +167,11 @@ fn recovery_us(got: &[Got], ready_ns: &[u64]) -> Vec<u64> {
     ready_ns.iter().map(first_after).collect()
 }
 
-pub fn a_killed_daemon_loses_no_routed_message() -> anyhow::Result<()> {
+fn a_killed_daemon_loses_no_routed_message() -> anyhow::Result<()> {
     routed(End::Kill, "kill -9")
 }
 
-pub fn a_stopped_daemon_loses_no_routed_message() -> anyhow::Result<()> {
+fn a_stopped_daemon_loses_no_routed_message() -> anyhow::Result<()> {
     routed(End::Terminate, "SIGTERM")
 }
 
@@ -231,17 +241,17 @@ fn direct(how: End) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_killed_daemon_interrupts_no_direct_traffic() -> anyhow::Result<()> {
+fn a_killed_daemon_interrupts_no_direct_traffic() -> anyhow::Result<()> {
     direct(End::Kill)
 }
 
-pub fn a_stopped_daemon_interrupts_no_direct_traffic() -> anyhow::Result<()> {
+fn a_stopped_daemon_interrupts_no_direct_traffic() -> anyhow::Result<()> {
     direct(End::Terminate)
 }
 
 /// While the daemon is away nothing can be sent through it, which is told at once, and told away
 /// again.
-pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Result<()> {
+fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     for how in [End::Kill, End::Terminate] {
@@ -283,7 +293,7 @@ pub fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Resul
 
 /// The next daemon has another configuration: what is gone says so, what is new can be had, and
 /// what stayed goes on.
-pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> {
+fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let before = config(&i);
     let after = i.head()
@@ -368,7 +378,7 @@ pub fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<
 /// Queues and signals have no numbers of their own: the daemon counts them, and each life of it
 /// from 1. Inboxes and dispatchers that outlive it take these numbers for new ones, and nothing is
 /// reported as missed.
-pub fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Result<()> {
+fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Result<()> {
     const BEFORE: u64 = 40;
     const AFTER: u64 = 5;
     let i = Instance::new()?;

@@ -2,6 +2,7 @@
 //! the lanes let go.
 
 use crate::util::book::End::Delivered;
+use crate::util::needs::ROOT;
 use crate::util::session::{lane_end, runs};
 use crate::util::{Daemon, Instance, Peer, eventually, held, kernel, process, route};
 use anyhow::{Context as _, ensure};
@@ -12,6 +13,14 @@ use rtcore::sys::pidfd::PidFd;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
+
+tests![
+    a_process_that_closes_its_session_and_ends_has_not_died,
+    a_backlog_is_sent_once_and_in_order_into_a_queue,
+    a_session_that_broke_a_rule_sends_its_backlog_once needs(ROOT),
+    sessions_closed_under_a_flood_lose_and_repeat_nothing,
+    what_was_delivered_before_a_session_was_closed_is_received,
+];
 
 const LAST: u64 = u64::MAX;
 
@@ -52,12 +61,12 @@ fn break_a_rule(i: &Instance, peer: &Peer) -> anyhow::Result<()> {
     anyhow::bail!("it has no connection to {}", i.socket())
 }
 
-pub fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> {
+fn a_backlog_is_sent_once_and_in_order_into_a_queue() -> anyhow::Result<()> {
     closed_with_a_backlog(|i, _, _| unregister(i, "planner"))
 }
 
 /// A session that is closed because its process broke a rule.
-pub fn a_session_that_broke_a_rule_sends_its_backlog_once() -> anyhow::Result<()> {
+fn a_session_that_broke_a_rule_sends_its_backlog_once() -> anyhow::Result<()> {
     closed_with_a_backlog(|i, daemon, planner| {
         break_a_rule(i, planner)?;
         daemon.logged(&format!(
@@ -106,7 +115,7 @@ fn closed_with_a_backlog(
 }
 
 /// A sender that goes on all the while, into a queue, which drops no duplicates.
-pub fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result<()> {
+fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result<()> {
     const ROUNDS: usize = 6;
     let i = Instance::new()?;
     let large = "maxmsg = 4096\nmsgsize = 64";
@@ -151,7 +160,7 @@ pub fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result
 
 /// The receiver's session is closed again and again: what the ledger calls delivered, the inbox
 /// received.
-pub fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::Result<()> {
+fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::Result<()> {
     const ROUNDS: usize = 6;
     let i = Instance::new()?;
     let large = "maxmsg = 4096\nmsgsize = 64";
@@ -192,7 +201,7 @@ pub fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::R
 /// What comes for the queue of a process that has died ends peer-dead; of one that has left, it
 /// waits in the queue. rtd is stopped while the process closes its session and ends, so that it
 /// learns of both together.
-pub fn a_process_that_closes_its_session_and_ends_has_not_died() -> anyhow::Result<()> {
+fn a_process_that_closes_its_session_and_ends_has_not_died() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &process("arm")

@@ -10,6 +10,11 @@ use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
 use rtcore::stats::reader::Snapshot;
 
+tests![
+    the_straight_paths_touch_no_heap,
+    the_crooked_paths_touch_no_heap,
+];
+
 const COUNT: u64 = 2000;
 
 /// Page faults of each lane thread so far.
@@ -42,7 +47,7 @@ fn daemon_snapshot(of: &Snapshot) -> anyhow::Result<Snapshot> {
 }
 
 /// Every kind of source to every kind of sink, in each way of waiting that blocks.
-pub fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
+fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let block = "overflow = \"block:10s\"";
     let config = instance.head()
@@ -105,7 +110,7 @@ pub fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
 
 /// The crooked ones: full, displaced, expired, dead, refused for each reason there is, woken by
 /// registrations.
-pub fn the_crooked_paths_touch_no_heap() -> anyhow::Result<()> {
+fn the_crooked_paths_touch_no_heap() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("arm")

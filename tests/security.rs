@@ -6,6 +6,11 @@ use anyhow::{Context as _, ensure};
 use std::path::Path;
 use std::process::Command;
 
+tests![
+    every_claim_names_a_test_that_is_there,
+    no_program_of_an_ordinary_build_has_fault_points,
+];
+
 /// The words in backquotes that name a test: `module::test` of this binary, or `file.rs: test` of
 /// any other.
 fn named(text: &str) -> Vec<&str> {
@@ -15,7 +20,7 @@ fn named(text: &str) -> Vec<&str> {
         .collect()
 }
 
-pub fn every_claim_names_a_test_that_is_there() -> anyhow::Result<()> {
+fn every_claim_names_a_test_that_is_there() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = std::fs::read_to_string(root.join("SECURITY.md")).context("SECURITY.md")?;
     let mut list = Command::new(std::env::current_exe()?);
@@ -59,7 +64,7 @@ pub fn every_claim_names_a_test_that_is_there() -> anyhow::Result<()> {
 }
 
 /// `scripts/faults` checks that this text marks a build that has them.
-pub fn no_program_of_an_ordinary_build_has_fault_points() -> anyhow::Result<()> {
+fn no_program_of_an_ordinary_build_has_fault_points() -> anyhow::Result<()> {
     let mark = b"RTD_FAULT_POINTS";
     for program in [RTD, RTCTL] {
         let bytes = std::fs::read(program)?;

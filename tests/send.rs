@@ -7,6 +7,20 @@ use nix::sys::signal::Signal;
 use rtcore::lane::peer::Reception;
 use std::time::{Duration, Instant};
 
+tests![
+    every_form_of_payload_arrives_unchanged,
+    a_signal_goes_to_the_daemon_or_to_the_owner,
+    count_is_exact_and_rate_is_a_schedule,
+    a_full_queue_is_waited_for_or_counted,
+    sigint_ends_it_and_it_says_how_many,
+    refusals_say_what_and_what_instead,
+    a_signal_for_a_daemon_that_is_gone_is_not_sent,
+    a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for,
+    a_message_that_is_lost_is_an_error_with_the_reason,
+    a_daemon_that_is_killed_meanwhile_is_no_success,
+    what_is_not_known_is_said,
+];
+
 /// Queue to queue, signal to queue, and a signal that `arm` gets.
 fn config(i: &Instance) -> String {
     i.head()
@@ -41,7 +55,7 @@ fn reader(i: &Instance, queue: &str) -> anyhow::Result<Peer> {
     Ok(peer)
 }
 
-pub fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
+fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut out = reader(&i, "out")?;
@@ -83,7 +97,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
+fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut record = reader(&i, "record")?;
@@ -114,7 +128,7 @@ pub fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
+fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut out = reader(&i, "out")?;
@@ -146,7 +160,7 @@ pub fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
+fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     daemon.freeze()?;
@@ -169,7 +183,7 @@ pub fn a_full_queue_is_waited_for_or_counted() -> anyhow::Result<()> {
 }
 
 /// Without an end, and while the queue is full: SIGINT ends it, and it says how far it came.
-pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
+fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let endless = [
@@ -201,7 +215,7 @@ pub fn sigint_ends_it_and_it_says_how_many() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
+fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let refused = |arguments: &[&str], says: &[&str]| send(&i, arguments)?.refused(says);
@@ -249,7 +263,7 @@ pub fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
+fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     daemon.kill()?;
@@ -266,7 +280,7 @@ pub fn a_signal_for_a_daemon_that_is_gone_is_not_sent() -> anyhow::Result<()> {
 
 /// A queue outlives the daemon; what is put into it then is for the next one, and only if that is
 /// asked for.
-pub fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::Result<()> {
+fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     Daemon::start(&config(&i))?.kill()?;
     let says = [
@@ -288,7 +302,7 @@ pub fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::
 }
 
 /// Every way to lose it: the tool ends with 1 and names route, reason and receiver.
-pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()> {
+fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i)
         + &i.mqueue("twice", "")
@@ -335,7 +349,7 @@ pub fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()
 }
 
 /// What a killed rtd had counted is out of sight, and what it had in hand is lost.
-pub fn a_daemon_that_is_killed_meanwhile_is_no_success() -> anyhow::Result<()> {
+fn a_daemon_that_is_killed_meanwhile_is_no_success() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(
         &(i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "")),
@@ -351,7 +365,7 @@ pub fn a_daemon_that_is_killed_meanwhile_is_no_success() -> anyhow::Result<()> {
 
 /// Of messages that wait nothing is known, and of losses among other senders' messages not whose
 /// they are.
-pub fn what_is_not_known_is_said() -> anyhow::Result<()> {
+fn what_is_not_known_is_said() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head()
         + &i.mqueue("in", "")

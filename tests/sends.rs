@@ -9,6 +9,17 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use rtcore::message::Reject;
 
+tests![
+    a_direct_receiver_that_is_stopped_makes_its_sender_full,
+    a_routed_receiver_that_is_stopped_makes_its_sender_full,
+    what_a_lane_rejects_is_missing_at_the_receiver,
+    a_message_longer_than_a_slot_is_refused_with_the_bound,
+    a_receiver_that_ended_is_told_with_its_cause,
+    a_receiver_that_never_was_is_told_as_not_there,
+    a_sender_killed_at_work_loses_nothing_it_was_told_is_sent,
+    a_sender_killed_half_way_through_a_slot_sends_nothing_of_it,
+];
+
 const ROUTED: &str = "cmd->arm.cmd";
 const DIRECT: &str = "fast->arm.fast";
 
@@ -35,7 +46,7 @@ fn planner(i: &Instance) -> anyhow::Result<Peer> {
 
 /// A direct receiver that stands still fills its ring, and no more; what was sent is there when it
 /// goes on.
-pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
+fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -67,7 +78,7 @@ pub fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
 
 /// A routed receiver that stands still: its ring, the route's capacity, then what the lane holds in
 /// hand, then the sender's ring are full, and only then the sender is told.
-pub fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
+fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i).replace("capacity = 4", "capacity = 4\noverflow = \"block:10s\"");
     let _daemon = Daemon::start(&text)?;
@@ -97,7 +108,7 @@ pub fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Resu
 
 /// With `reject` the lane takes what the sender sends and refuses what finds no room; the receiver
 /// sees how many.
-pub fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
+fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -125,7 +136,7 @@ pub fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Result<()> {
+fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -157,7 +168,7 @@ pub fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Resul
 }
 
 /// Killed or ended, the receiver's way out is in the error of either path.
-pub fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
+fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
@@ -210,7 +221,7 @@ pub fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
 }
 
 /// Before anybody has registered as the receiver there is no cause to tell.
-pub fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
+fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
@@ -234,7 +245,7 @@ pub fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
 }
 
 /// kill -9 of a sender at work: what it was told is sent arrives, all of it, once and in order.
-pub fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Result<()> {
+fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Result<()> {
     const ROUNDS: u64 = 5;
     let i = Instance::new()?;
     let _daemon = Daemon::start(&patient(&i))?;
@@ -297,7 +308,7 @@ fn planner_with(i: &Instance, endpoint: &str) -> anyhow::Result<Peer> {
 }
 
 /// Killed half-way through a slot: nothing of it comes, and that it was torn is known.
-pub fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::Result<()> {
+fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;

@@ -3,6 +3,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel;
+use crate::util::needs::ROOT;
 use crate::util::session::{count, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::tool::run;
 use crate::util::{Daemon, Instance, Peer, process, route, signal};
@@ -10,6 +11,16 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{getegid, geteuid};
 use std::os::unix::process::CommandExt as _;
+
+tests![
+    a_name_is_had_by_who_may_have_it,
+    a_process_has_one_session_of_a_name,
+    an_endpoint_that_is_not_to_be_had_names_the_rule,
+    without_its_daemon_there_is_no_session,
+    a_thread_above_its_lane_is_refused_or_warned_of needs(ROOT),
+    rtctl_shows_sessions_and_balanced_ledgers_of_both_paths,
+    a_real_time_thread_with_limited_cpu_time_is_warned_of_once needs(ROOT),
+];
 
 /// A planner that sends to an arm through the daemon (`cmd`) and directly (`fast`), and a stranger.
 fn config(i: &Instance) -> String {
@@ -30,7 +41,7 @@ fn config(i: &Instance) -> String {
         + &route("log", &["stop"], "")
 }
 
-pub fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
+fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let own = std::env::current_exe()?;
@@ -77,7 +88,7 @@ pub fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
+fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::session_inbox(&i, "arm")?;
@@ -101,7 +112,7 @@ pub fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
+fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
@@ -158,7 +169,7 @@ pub fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
+fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     let mut peer = Peer::start()?;
     let open = format!("session open {} arm", i.socket());
@@ -197,7 +208,7 @@ pub fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
 
 /// A thread above the lane would keep the lane from running: refused, unless the configuration says
 /// otherwise.
-pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
+fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let ends = lane_end("legs", "leg", "") + &route("cmd", &["legs"], "") + &process("leg");
     let text = config(&i) + &ends + "above_ceiling = \"warn\"\n";
@@ -227,7 +238,7 @@ pub fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
 
 /// What `rtctl ls` and `rtctl stats` say of lane endpoints and of both paths, while messages flow
 /// and after.
-pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<()> {
+fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
@@ -332,7 +343,7 @@ pub fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Resu
 
 /// The kernel ends a process whose real-time thread runs for RLIMIT_RTTIME without sleeping, and
 /// says nothing.
-pub fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Result<()> {
+fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&planner_and_arm(&i, "", "", ""))?;
     for (limit_us, warnings) in [(10_000_000, 1), (RLIM_INFINITY, 0)] {

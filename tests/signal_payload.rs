@@ -3,10 +3,27 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::halt::Halted;
+use crate::util::needs::{PTRACE, ROOT};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
+
+tests![
+    payloads_of_every_size_come_with_their_verified_origin,
+    a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there needs(PTRACE),
+    a_burst_past_a_slow_handler_is_lossless_with_few_signals,
+    the_lowest_number_comes_first_between_rings_and_plain_signals,
+    a_signal_that_is_passed_on_keeps_its_value,
+    a_thread_as_target_reaches_the_dispatcher,
+    a_full_signal_queue_delays_the_doorbell_and_loses_nothing needs(ROOT),
+    a_killed_daemon_loses_and_repeats_nothing,
+    a_killed_receiver_is_accounted_and_its_successor_receives,
+    a_receiver_without_a_session_gets_values_and_no_more,
+    plain_signals_from_before_the_session_are_no_doorbells,
+    nobody_is_signalled_before_a_handler_is_there,
+    after_the_session_plain_signals_go_on_and_nothing_is_left,
+];
 
 /// `controller.out`, from which the controller sends up to 128 bytes.
 fn sending() -> String {
@@ -90,7 +107,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Nothing to a whole slot; each handler call says who sent it, verified, and only one sender is
 /// listened to.
-pub fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Result<()> {
+fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = one_way(&instance, 64)
         + &process("stranger")
@@ -133,7 +150,7 @@ pub fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Resul
 }
 
 /// A message may come before the receiver's session thread has read that its sender is there.
-pub fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::Result<()> {
+fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::with_signals(|_| {})?;
@@ -158,7 +175,7 @@ pub fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::
     Ok(())
 }
 
-pub fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Result<()> {
+fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Result<()> {
     const MESSAGES: u64 = 10_000;
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 16384))?;
@@ -188,7 +205,7 @@ pub fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Res
     Ok(())
 }
 
-pub fn the_lowest_number_comes_first_between_rings_and_plain_signals() -> anyhow::Result<()> {
+fn the_lowest_number_comes_first_between_rings_and_plain_signals() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &sending()
@@ -225,7 +242,7 @@ pub fn the_lowest_number_comes_first_between_rings_and_plain_signals() -> anyhow
     Ok(())
 }
 
-pub fn a_signal_that_is_passed_on_keeps_its_value() -> anyhow::Result<()> {
+fn a_signal_that_is_passed_on_keeps_its_value() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")
@@ -248,7 +265,7 @@ pub fn a_signal_that_is_passed_on_keeps_its_value() -> anyhow::Result<()> {
 }
 
 /// The ring is the session's, whose dispatcher is a thread of its own.
-pub fn a_thread_as_target_reaches_the_dispatcher() -> anyhow::Result<()> {
+fn a_thread_as_target_reaches_the_dispatcher() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = one_way(&instance, 64).replace("maxmsg = 64", "maxmsg = 64\ntarget = \"thread\"");
     let _daemon = Daemon::start(&config)?;
@@ -262,7 +279,7 @@ pub fn a_thread_as_target_reaches_the_dispatcher() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Result<()> {
+fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
     const LIMIT: u64 = 40;
     // A user that nobody else is.
@@ -303,7 +320,7 @@ pub fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Re
     Ok(())
 }
 
-pub fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
+fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
     const MESSAGES: u64 = 4000;
     let instance = Instance::new()?;
     let config = one_way(&instance, 16384);
@@ -335,7 +352,7 @@ pub fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Result<()> {
+fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = receiver(&instance, "drive", &[rt(3)])?;
@@ -361,7 +378,7 @@ pub fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Re
     Ok(())
 }
 
-pub fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<()> {
+fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::run_as(&instance, "drive")?;
@@ -384,7 +401,7 @@ pub fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<
 
 /// What a process got as values before it opened its session is pending still, and is no
 /// announcement.
-pub fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Result<()> {
+fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::with_signals(|_| {})?;
@@ -406,7 +423,7 @@ pub fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Resul
 }
 
 /// A session alone does not make a process one that expects signals.
-pub fn nobody_is_signalled_before_a_handler_is_there() -> anyhow::Result<()> {
+fn nobody_is_signalled_before_a_handler_is_there() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::with_signals(|_| {})?;
@@ -421,7 +438,7 @@ pub fn nobody_is_signalled_before_a_handler_is_there() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Result<()> {
+fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::with_signals(|_| {})?;

@@ -10,6 +10,18 @@ use rtcore::message::{Reject, SIGNAL_RECORD_BYTES, SignalRecord};
 use rtcore::sys::accounts::own_uid;
 use zerocopy::FromBytes as _;
 
+tests![
+    anybody_presses_the_stop_of_the_demo_arm,
+    value_and_origin_pass_from_signal_to_signal,
+    a_signal_in_a_queue_is_a_record,
+    a_forged_pid_is_a_claim,
+    only_the_owner_may_send,
+    a_payload_becomes_a_value,
+    a_signal_goes_to_the_thread_or_the_process,
+    a_doorbell_rings_once_for_many,
+    doorbells_into_the_daemon_coalesce,
+];
+
 /// The one record in a message.
 fn record(mail: &[(u32, Vec<u8>)]) -> anyhow::Result<SignalRecord> {
     assert_eq!(mail.len(), 1);
@@ -18,7 +30,7 @@ fn record(mail: &[(u32, Vec<u8>)]) -> anyhow::Result<SignalRecord> {
 }
 
 /// Value and origin pass through; nothing of the daemon's own stands in what the receiver gets.
-pub fn value_and_origin_pass_from_signal_to_signal() -> anyhow::Result<()> {
+fn value_and_origin_pass_from_signal_to_signal() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")
@@ -45,7 +57,7 @@ pub fn value_and_origin_pass_from_signal_to_signal() -> anyhow::Result<()> {
 }
 
 /// In a queue a signal is a record of 32 bytes that says whether its origin is the kernel's word.
-pub fn a_signal_in_a_queue_is_a_record() -> anyhow::Result<()> {
+fn a_signal_in_a_queue_is_a_record() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &signal("pressed", "", "SIGRTMIN+1", "")
@@ -89,7 +101,7 @@ pub fn a_signal_in_a_queue_is_a_record() -> anyhow::Result<()> {
 
 /// si_pid is what the sender wrote. A route that takes claims takes that one too, and says that it
 /// is a claim; one that does not takes the kernel's word alone.
-pub fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
+fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("button")
@@ -137,7 +149,7 @@ pub fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
 
 /// A source with an owner takes signals from whoever registered as that owner, and from nobody
 /// before.
-pub fn only_the_owner_may_send() -> anyhow::Result<()> {
+fn only_the_owner_may_send() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("button")
@@ -161,7 +173,7 @@ pub fn only_the_owner_may_send() -> anyhow::Result<()> {
 
 /// A queue's payload becomes a value: up to eight bytes in native order, the rest zero. Longer ones
 /// are too large, unless the route may cut them.
-pub fn a_payload_becomes_a_value() -> anyhow::Result<()> {
+fn a_payload_becomes_a_value() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")
@@ -194,7 +206,7 @@ pub fn a_payload_becomes_a_value() -> anyhow::Result<()> {
 }
 
 /// `thread` reaches the registered thread and no other; `process` reaches whoever waits.
-pub fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
+fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")
@@ -230,7 +242,7 @@ pub fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
 }
 
 /// Out: a standard signal says that something came, not how much. In the ledger each was delivered.
-pub fn a_doorbell_rings_once_for_many() -> anyhow::Result<()> {
+fn a_doorbell_rings_once_for_many() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &process("drive")
@@ -248,7 +260,7 @@ pub fn a_doorbell_rings_once_for_many() -> anyhow::Result<()> {
 }
 
 /// In: what rang while the daemon could not look is one message.
-pub fn doorbells_into_the_daemon_coalesce() -> anyhow::Result<()> {
+fn doorbells_into_the_daemon_coalesce() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
         + &signal("bell", "", "SIGUSR2", "")
@@ -276,7 +288,7 @@ pub fn doorbells_into_the_daemon_coalesce() -> anyhow::Result<()> {
 }
 
 /// configs/demo-arm.toml says so of its e-stop.
-pub fn anybody_presses_the_stop_of_the_demo_arm() -> anyhow::Result<()> {
+fn anybody_presses_the_stop_of_the_demo_arm() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/demo-arm.toml");
     let own = format!("name = \"{}\"\nsocket = \"{}\"", i.name, i.socket());

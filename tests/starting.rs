@@ -2,10 +2,16 @@
 //! of the threads that it used.
 
 use crate::util::book::End::Delivered;
+use crate::util::needs::ROOT;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::{rtsignal, startup};
+
+tests![
+    a_signal_to_a_starting_daemon_is_routed,
+    the_threads_of_a_start_leave_no_stacks_locked needs(ROOT),
+];
 
 /// Waits until the program blocks every signal that a route may carry, which it does before `main`.
 pub fn holds_signals(pid: u32) -> anyhow::Result<()> {
@@ -21,7 +27,7 @@ pub fn holds_signals(pid: u32) -> anyhow::Result<()> {
 }
 
 /// The configuration comes late, so rtd is starting for as long as the test likes.
-pub fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
+fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let config = i.head()
         + &signal("pressed", "", "SIGRTMIN+1", "")
@@ -69,7 +75,7 @@ const DEFAULT_STACK_KIB: &str = "2048 kB";
 
 /// Each lane thread tries its filter on a thread that ends at once, many of them at the same time.
 /// The C library keeps the stacks of these, and the start locks all memory.
-pub fn the_threads_of_a_start_leave_no_stacks_locked() -> anyhow::Result<()> {
+fn the_threads_of_a_start_leave_no_stacks_locked() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let many =
         (0..16).map(|n| i.mqueue(&format!("in{n}"), "") + &route(&format!("in{n}"), &["log"], ""));

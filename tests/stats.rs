@@ -1,5 +1,6 @@
 //! `rtctl ls` and `rtctl stats`: correct figures, also of a daemon that hangs or is gone.
 
+use crate::util::needs::{ORDINARY_USER, SECOND_USER};
 use crate::util::tool::{NOBODY, as_nobody, run};
 use crate::util::{
     Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, process, route, signal,
@@ -12,6 +13,18 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
+
+tests![
+    json_has_every_key_and_the_right_figures,
+    ls_and_stats_show_all_of_it_to_a_human,
+    a_hung_daemon_is_shown_as_hung_with_its_figures,
+    a_killed_daemon_leaves_its_figures,
+    after_a_clean_stop_the_error_says_how_to_start,
+    every_snapshot_of_a_flood_balances,
+    another_user_reads_the_page_and_cannot_write_it needs(SECOND_USER),
+    a_degraded_daemon_says_so_everywhere needs(ORDINARY_USER),
+    the_instance_comes_from_the_option_or_the_environment,
+];
 
 const LANE_KEYS: &str = "name priority cpu wait degraded losing last_loss_age_s duty_max_ns mode_switches refused_calls last_refused_call guard";
 const ROUTE_KEYS: &str =
@@ -156,7 +169,7 @@ fn ensure_figures(document: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn json_has_every_key_and_the_right_figures() -> anyhow::Result<()> {
+fn json_has_every_key_and_the_right_figures() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
     let all = document(&i)?;
@@ -195,7 +208,7 @@ pub fn json_has_every_key_and_the_right_figures() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn ls_and_stats_show_all_of_it_to_a_human() -> anyhow::Result<()> {
+fn ls_and_stats_show_all_of_it_to_a_human() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
     let ls = run(i.rtctl_command(&["ls"]))?.well()?;
@@ -240,7 +253,7 @@ pub fn ls_and_stats_show_all_of_it_to_a_human() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_hung_daemon_is_shown_as_hung_with_its_figures() -> anyhow::Result<()> {
+fn a_hung_daemon_is_shown_as_hung_with_its_figures() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
     daemon.freeze()?;
@@ -254,7 +267,7 @@ pub fn a_hung_daemon_is_shown_as_hung_with_its_figures() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_killed_daemon_leaves_its_figures() -> anyhow::Result<()> {
+fn a_killed_daemon_leaves_its_figures() -> anyhow::Result<()> {
     let i = Instance::new()?;
     after_traffic(&i)?.kill()?;
     let stopped = document(&i)?;
@@ -278,7 +291,7 @@ pub fn a_killed_daemon_leaves_its_figures() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn after_a_clean_stop_the_error_says_how_to_start() -> anyhow::Result<()> {
+fn after_a_clean_stop_the_error_says_how_to_start() -> anyhow::Result<()> {
     let i = Instance::new()?;
     after_traffic(&i)?.stop()?;
     let page = format!("{}.page", i.name);
@@ -291,7 +304,7 @@ pub fn after_a_clean_stop_the_error_says_how_to_start() -> anyhow::Result<()> {
 
 /// A reader that copies while a lane writes at full speed never sees a message in two places or in
 /// none.
-pub fn every_snapshot_of_a_flood_balances() -> anyhow::Result<()> {
+fn every_snapshot_of_a_flood_balances() -> anyhow::Result<()> {
     const SNAPSHOTS: usize = 3_000;
     let i = Instance::new()?;
     let both = route("in", &["out"], "overflow = \"displace-oldest\"") + &route("in", &["s"], "");
@@ -353,7 +366,7 @@ pub fn every_snapshot_of_a_flood_balances() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn another_user_reads_the_page_and_cannot_write_it() -> anyhow::Result<()> {
+fn another_user_reads_the_page_and_cannot_write_it() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let i = Instance::new()?;
     let daemon = after_traffic(&i)?;
@@ -376,7 +389,7 @@ pub fn another_user_reads_the_page_and_cannot_write_it() -> anyhow::Result<()> {
 }
 
 /// A degraded daemon says so in each output.
-pub fn a_degraded_daemon_says_so_everywhere() -> anyhow::Result<()> {
+fn a_degraded_daemon_says_so_everywhere() -> anyhow::Result<()> {
     let switch = own_uid() == 0;
     let i = Instance::new()?;
     // Where the other user may listen.
@@ -417,7 +430,7 @@ pub fn a_degraded_daemon_says_so_everywhere() -> anyhow::Result<()> {
 }
 
 /// Which instance: by option, by environment, and what happens with none.
-pub fn the_instance_comes_from_the_option_or_the_environment() -> anyhow::Result<()> {
+fn the_instance_comes_from_the_option_or_the_environment() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = after_traffic(&i)?;
     let mut by_environment = Command::new(crate::util::tool::RTCTL);

@@ -12,6 +12,21 @@ use rtcore::stats::reader::Reader;
 use rtcore::stats::snapshot::Process;
 use std::path::Path;
 
+tests![
+    a_stop_delivers_what_is_queued,
+    a_stop_accounts_for_the_rest,
+    a_second_signal_cuts_a_stop_short,
+    a_stop_leaves_a_held_senders_messages_alone,
+    a_stop_leaves_a_held_senders_ring_to_the_next_daemon,
+    a_stop_gives_no_receiver_of_a_fan_out_a_message_twice,
+    queues_that_go_are_emptied_first,
+    pending_signals_are_accounted_for_at_a_stop,
+    a_stop_accounts_for_the_ring_of_a_sender_that_has_ended,
+    signals_that_arrive_after_their_lane_has_stopped_are_reported,
+    a_hangup_is_answered_and_survived,
+    signals_of_strangers_leave_no_trace,
+];
+
 /// A receiver with room for three and a route that queues ten; `drain` as configured.
 fn config(instance: &Instance, daemon: &str, more: &str) -> String {
     instance
@@ -31,7 +46,7 @@ fn eight(instance: &Instance) -> anyhow::Result<Reader> {
 
 /// SIGTERM or SIGINT: what is queued is delivered to a receiver that reads, and the lanes end by
 /// themselves.
-pub fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
+fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let instance = Instance::new()?;
         let daemon = Daemon::start(&config(&instance, "drain = \"60s\"", ""))?;
@@ -56,7 +71,7 @@ pub fn a_stop_delivers_what_is_queued() -> anyhow::Result<()> {
 }
 
 /// Nobody reads: after the bound the rest is rejected as stopped.
-pub fn a_stop_accounts_for_the_rest() -> anyhow::Result<()> {
+fn a_stop_accounts_for_the_rest() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "drain = \"50ms\"", ""))?;
     let page = eight(&instance)?;
@@ -76,7 +91,7 @@ pub fn a_stop_accounts_for_the_rest() -> anyhow::Result<()> {
 }
 
 /// A minute of drain, and the second signal ends it at once.
-pub fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
+fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "drain = \"60s\"", ""))?;
     let page = eight(&instance)?;
@@ -99,7 +114,7 @@ pub fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
 
 /// A source held by `block`: the message in hand is accounted, those behind it are their sender's
 /// still.
-pub fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
+fn a_stop_leaves_a_held_senders_messages_alone() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = "capacity = 1\noverflow = \"block:10s\"";
     let daemon = Daemon::start(&config(&instance, "drain = \"50ms\"", policy))?;
@@ -138,7 +153,7 @@ fn hold_back(instance: &Instance, config: &str) -> anyhow::Result<(Daemon, [Peer
 /// A ring is read no further than the stop: what was not dispatched by then, also the message in
 /// hand that waits for room, is neither accepted nor rejected, and the next daemon gets it. (What
 /// was queued is accounted.)
-pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> {
+fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> {
     for wait in ["block", "spin:50"] {
         let instance = Instance::new()?;
         let config = held_back(&instance, &format!("wait = \"{wait}\""));
@@ -163,7 +178,7 @@ pub fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<
 
 /// The message in hand stays in the ring only where nobody has a copy yet; else it would come
 /// twice. `stuck` does not read, `fine` does.
-pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result<()> {
+fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result<()> {
     for (to, rejected, again) in [
         (["stuck.in", "fine.in"], 1, 5),
         (["fine.in", "stuck.in"], 2, 4),
@@ -227,7 +242,7 @@ pub fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result
 }
 
 /// Queues that go with the daemon are emptied first: what is in a source is routed, too.
-pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
+fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let policy = "capacity = 1\noverflow = \"block:10s\"";
     let daemon = Daemon::start(&config(
@@ -252,7 +267,7 @@ pub fn queues_that_go_are_emptied_first() -> anyhow::Result<()> {
 
 /// Signals that are pending when the drain ends would go with the process: they are accounted for,
 /// not left to the kernel.
-pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
+fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance
         .head()
@@ -283,7 +298,7 @@ pub fn pending_signals_are_accounted_for_at_a_stop() -> anyhow::Result<()> {
 
 /// A sender has ended with messages in its ring: it cannot bring them to the next daemon, so the
 /// stop accounts for them.
-pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Result<()> {
+fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (daemon, [a, mut b]) = hold_back(&instance, &held_back(&instance, ""))?;
     let pid = a.pid();
@@ -299,7 +314,7 @@ pub fn a_stop_accounts_for_the_ring_of_a_sender_that_has_ended() -> anyhow::Resu
 
 /// A lane has stopped while another one still drains: nobody takes the signals that arrive now, and
 /// the log has their number.
-pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow::Result<()> {
+fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = config(&instance, "drain = \"60s\"", "")
         + &signal("pressed", "", "SIGRTMIN+1", "")
@@ -331,7 +346,7 @@ pub fn signals_that_arrive_after_their_lane_has_stopped_are_reported() -> anyhow
 }
 
 /// SIGHUP is answered in the log and changes nothing.
-pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
+fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", ""))?;
     daemon.signal(Signal::SIGHUP)?;
@@ -344,7 +359,7 @@ pub fn a_hangup_is_answered_and_survived() -> anyhow::Result<()> {
 
 /// Signals that no route reads: they end nothing, interrupt no message, and none stays pending,
 /// which would eat the user's limit.
-pub fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
+fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
     const EACH: usize = 50;
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance, "", "overflow = \"block:10s\""))?;

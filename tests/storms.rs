@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+tests![what_short_lived_senders_send_over_many_stops_is_accounted_for,];
+
 /// Messages of one sender.
 const BURST: u64 = 30;
 /// How long it lasts; RTD_STORM_S has another number.
@@ -181,7 +183,7 @@ fn restart(
     Ok((daemon, sums, stops))
 }
 
-pub fn what_short_lived_senders_send_over_many_stops_is_accounted_for() -> anyhow::Result<()> {
+fn what_short_lived_senders_send_over_many_stops_is_accounted_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let number = |name, default| {

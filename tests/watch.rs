@@ -7,6 +7,14 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
+tests![
+    into_a_pipe_it_prints_block_after_block_and_sigint_ends_it,
+    a_closed_pipe_ends_it_quietly,
+    json_comes_as_one_document_a_line_with_rates,
+    a_terminal_is_redrawn_in_place,
+    it_outlives_the_daemon_and_finds_the_next,
+];
+
 fn config(i: &Instance) -> String {
     let name = "name = \"flow\"\noverflow = \"displace-oldest\"";
     i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], name)
@@ -32,7 +40,7 @@ fn line_of(tool: &Tool, start: &str) -> anyhow::Result<String> {
     }
 }
 
-pub fn into_a_pipe_it_prints_block_after_block_and_sigint_ends_it() -> anyhow::Result<()> {
+fn into_a_pipe_it_prints_block_after_block_and_sigint_ends_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _flow = flowing(&i)?;
     let tool = Tool::start(i.rtctl_command(&["stats", "--watch", "0.1"]))?;
@@ -53,7 +61,7 @@ pub fn into_a_pipe_it_prints_block_after_block_and_sigint_ends_it() -> anyhow::R
     Ok(())
 }
 
-pub fn a_closed_pipe_ends_it_quietly() -> anyhow::Result<()> {
+fn a_closed_pipe_ends_it_quietly() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _flow = flowing(&i)?;
     let mut shell = Command::new("sh");
@@ -67,7 +75,7 @@ pub fn a_closed_pipe_ends_it_quietly() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn json_comes_as_one_document_a_line_with_rates() -> anyhow::Result<()> {
+fn json_comes_as_one_document_a_line_with_rates() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _flow = flowing(&i)?;
     let tool = Tool::start(i.rtctl_command(&["stats", "--json", "--watch", "0.1"]))?;
@@ -99,7 +107,7 @@ pub fn json_comes_as_one_document_a_line_with_rates() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_terminal_is_redrawn_in_place() -> anyhow::Result<()> {
+fn a_terminal_is_redrawn_in_place() -> anyhow::Result<()> {
     const HOME: &str = "\x1b[H";
     let i = Instance::new()?;
     let _flow = flowing(&i)?;
@@ -125,7 +133,7 @@ pub fn a_terminal_is_redrawn_in_place() -> anyhow::Result<()> {
 }
 
 /// It goes on through the end of the daemon, and through the next one's start.
-pub fn it_outlives_the_daemon_and_finds_the_next() -> anyhow::Result<()> {
+fn it_outlives_the_daemon_and_finds_the_next() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (daemon, sender) = flowing(&i)?;
     let tool = Tool::start(i.rtctl_command(&["stats", "--watch", "0.05"]))?;

@@ -1,11 +1,20 @@
 //! Errors and log lines: they name what the reader can change, count correctly, and come once.
 
+use crate::util::needs::SECOND_USER;
 use crate::util::session::lane_end;
 use crate::util::tool::{NOBODY, RTCTL, RTD, run};
 use crate::util::{Daemon, Instance, Peer, lane, process, route};
 use anyhow::ensure;
 use rtcore::sys::process::die_with_parent_at_exec;
 use std::process::Command;
+
+tests![
+    who_may_not_open_a_queue_learns_its_mode_and_the_key needs(SECOND_USER),
+    an_empty_list_is_not_offered,
+    one_message_is_counted_as_one,
+    an_ordinary_user_gets_one_hint_for_all_lanes needs(SECOND_USER),
+    a_restart_says_nothing_of_direct_routes,
+];
 
 fn config(i: &Instance) -> String {
     i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "")
@@ -21,7 +30,7 @@ fn with_mqueue_mounted(script: &str) -> Command {
 }
 
 /// The program of another user learns why the queue does not admit it, and by which key it would.
-pub fn who_may_not_open_a_queue_learns_its_mode_and_the_key() -> anyhow::Result<()> {
+fn who_may_not_open_a_queue_learns_its_mode_and_the_key() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let groups = i.mqueue("groups", "mode = \"0660\"")
         + &i.mqueue("other", "")
@@ -54,7 +63,7 @@ pub fn who_may_not_open_a_queue_learns_its_mode_and_the_key() -> anyhow::Result<
 }
 
 /// A list with nothing in it offers nothing.
-pub fn an_empty_list_is_not_offered() -> anyhow::Result<()> {
+fn an_empty_list_is_not_offered() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let says = [
@@ -80,7 +89,7 @@ pub fn an_empty_list_is_not_offered() -> anyhow::Result<()> {
 }
 
 /// One message is no plural, wherever it is counted.
-pub fn one_message_is_counted_as_one() -> anyhow::Result<()> {
+fn one_message_is_counted_as_one() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
@@ -105,7 +114,7 @@ pub fn one_message_is_counted_as_one() -> anyhow::Result<()> {
 
 /// A user without permissions: one diagnostic for all lanes, which names all of them and the way to
 /// run without.
-pub fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
+fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i)
         + &lane("second", 40, "")
@@ -144,7 +153,7 @@ pub fn an_ordinary_user_gets_one_hint_for_all_lanes() -> anyhow::Result<()> {
 
 /// A session that only takes part in direct routes needs no rtd, so nothing is logged of it at a
 /// restart.
-pub fn a_restart_says_nothing_of_direct_routes() -> anyhow::Result<()> {
+fn a_restart_says_nothing_of_direct_routes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = i.head()
         + &process("planner")

@@ -4,11 +4,25 @@
 use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::{patience, route};
+use crate::util::needs::ROOT;
 use anyhow::{Context as _, ensure};
 use stand_in_cobalt::Device;
 use stand_in_cobalt::copies::Kind;
 use std::io;
 use std::time::Duration;
+
+tests![
+    datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device needs(ROOT),
+    a_full_pool_is_a_full_receiver_and_then_the_policy_decides needs(ROOT),
+    a_datagram_that_is_too_long_is_rejected_and_counted needs(ROOT),
+    a_program_that_closes_the_device_disturbs_nobody needs(ROOT),
+    a_program_that_opens_the_device_before_rtd_starts_waits_for_it needs(ROOT),
+    a_stop_takes_what_is_in_the_port_and_frees_it needs(ROOT),
+    a_port_that_another_rtd_has_refuses_the_start needs(ROOT),
+    what_is_missing_for_it_is_refused_with_the_reason needs(ROOT),
+    the_check_says_what_cobalt_means_for_a_plan,
+    a_library_that_others_may_write_is_not_even_tried,
+];
 
 /// No message comes: so long.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -28,8 +42,7 @@ fn number(device: &Device) -> anyhow::Result<u64> {
     Ok(u64::from_ne_bytes(message.as_slice().try_into()?))
 }
 
-pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> anyhow::Result<()>
-{
+fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -91,7 +104,7 @@ pub fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() 
     Ok(())
 }
 
-pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Result<()> {
+fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Result<()> {
     const MESSAGES: u64 = 300;
     /// What a pool for 64 messages of 64 bytes holds of 8 bytes.
     const POOL: u64 = 128;
@@ -141,7 +154,7 @@ pub fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::R
     Ok(())
 }
 
-pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<()> {
+fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -167,7 +180,7 @@ pub fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<(
     Ok(())
 }
 
-pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> {
+fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config =
@@ -191,7 +204,7 @@ pub fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> 
     Ok(())
 }
 
-pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyhow::Result<()> {
+fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config =
@@ -215,7 +228,7 @@ pub fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyho
     Ok(())
 }
 
-pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
+fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     // A receiver that is full holds the lane's thread: what comes after stays in the port.
@@ -262,7 +275,7 @@ pub fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
+fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config =
@@ -285,7 +298,7 @@ pub fn a_port_that_another_rtd_has_refuses_the_start() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
+fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let routed =
@@ -389,7 +402,7 @@ pub fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
+fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let config = bench.head()
@@ -428,7 +441,7 @@ pub fn the_check_says_what_cobalt_means_for_a_plan() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()> {
+fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;

@@ -12,6 +12,7 @@ pub mod lane_peer;
 pub mod lane_talk;
 pub mod lat;
 pub mod liar_peer;
+#[macro_use]
 pub mod needs;
 pub mod peer;
 pub mod refuse;

@@ -1,5 +1,5 @@
-//! What a test needs of the user and the machine. `tests/main.rs` registers it beside the test's
-//! name.
+//! The table of a module's tests (`tests!`), and what a test needs of the user and the machine: the
+//! row has both.
 //!
 //! A need is tried once, when the first test that has it is due; nothing is concluded from a uid
 //! alone. A test whose need is not met is reported as ignored, with the need as the reason. In CI
@@ -48,7 +48,7 @@ impl Need {
 pub static ROOT: Need = Need::new("root with SCHED_FIFO", privileged);
 
 /// A second user.
-pub static NOBODY: Need = Need::new(
+pub static SECOND_USER: Need = Need::new(
     "root, and a build directory that uid 65534 may enter",
     nobody_runs,
 );
@@ -189,19 +189,49 @@ pub static RT_TESTS: Need = Need::new("rt-tests (apt install rt-tests)", || {
         .all(is_installed)
 });
 
-/// A test, which is ignored if one of its needs is not met.
-pub fn trial(name: &str, needs: Vec<&'static Need>, test: fn() -> anyhow::Result<()>) -> Trial {
-    let run = move || match needs.iter().find(|need| !*need.is_met) {
-        Some(lack) => ignored(lack.text, lack.in_ci),
-        None => match test().map_err(anyhow::Error::downcast::<Lacks>) {
+/// A test, and what it needs.
+#[derive(Debug)]
+pub struct Test {
+    /// `module::function`.
+    pub name: &'static str,
+    pub needs: &'static [&'static Need],
+    pub run: fn() -> anyhow::Result<()>,
+}
+
+/// The table of a module's tests: a row is the function and what it needs.
+macro_rules! tests {
+    ($($test:ident $(needs($($need:ident),+))?),* $(,)?) => {
+        pub static TESTS: &[$crate::util::needs::Test] = &[$($crate::util::needs::Test {
+            name: concat!(module_path!(), "::", stringify!($test)),
+            needs: &[$($(&$need),+)?],
+            run: $test,
+        }),*];
+    };
+}
+
+impl Test {
+    /// The same for the runner, which ignores it if one of its needs is not met.
+    pub fn trial(&'static self) -> Trial {
+        // Without the name of the crate.
+        let name = self
+            .name
+            .split_once("::")
+            .map_or(self.name, |(_, name)| name);
+        Trial::ignorable_test(name, || {
+            self.outcome().map_err(|e| Failed::from(format!("{e:#}")))
+        })
+    }
+
+    fn outcome(&self) -> anyhow::Result<Completion> {
+        if let Some(lack) = self.needs.iter().find(|need| !*need.is_met) {
+            return ignored(lack.text, lack.in_ci);
+        }
+        match (self.run)().map_err(anyhow::Error::downcast::<Lacks>) {
             Ok(()) => Ok(Completion::Completed),
             Err(Ok(Lacks(what))) => ignored(&what, true),
             Err(Err(failure)) => Err(failure),
-        },
-    };
-    Trial::ignorable_test(name, move || {
-        run().map_err(|e| Failed::from(format!("{e:#}")))
-    })
+        }
+    }
 }
 
 fn ignored(what: &str, in_ci: bool) -> anyhow::Result<Completion> {
@@ -223,8 +253,8 @@ impl std::fmt::Display for Lacks {
 
 impl std::error::Error for Lacks {}
 
-/// Ends a test as ignored, because this is missing. What has no parameter is registered beside the
-/// test's name instead.
+/// Ends a test as ignored, because this is missing. A need without a parameter stands in the
+/// test's row instead.
 pub fn skip(what: &str) -> anyhow::Result<()> {
     Err(Lacks(what.to_owned()).into())
 }
