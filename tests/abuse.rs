@@ -1,6 +1,7 @@
 //! Clients of the control socket that misbehave: the daemon stays well, and traffic flows
 //! meanwhile.
 
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
@@ -39,11 +40,17 @@ impl Busy {
         let daemon = Daemon::start(&config)?;
         let descriptors = open_descriptors(&daemon)?;
         let mut receiver = Peer::start()?;
-        receiver.tell(&format!("open receive {}", instance.queue("out")))?;
-        receiver.ask(&format!("recv {STREAM} 10000"))?;
+        receiver.open_to_receive(&instance.queue("out"))?;
+        receiver.ask(order::Queue::Receive {
+            count: STREAM,
+            quiet_ms: 10_000,
+        })?;
         let mut sender = Peer::start()?;
-        sender.tell(&format!("open send {}", instance.queue("in")))?;
-        sender.ask(&format!("stream 0 {STREAM}"))?;
+        sender.open_to_send(&instance.queue("in"))?;
+        sender.ask(order::Queue::Stream {
+            from: 0,
+            count: STREAM,
+        })?;
         Ok(Busy {
             instance,
             daemon,
@@ -64,19 +71,14 @@ impl Busy {
         ensure!(self.instance.snapshot()?.processes[0].state == PeerState::Alive);
         drop(arm);
         self.sender.answer()?;
-        let got = self.receiver.answer()?;
+        let got = self.receiver.answered_numbers()?;
         ensure!(
             got.len() as u64 == STREAM,
             "{} of {STREAM} arrived",
             got.len()
         );
-        for (n, line) in got.iter().enumerate() {
-            let hex: String = (n as u64)
-                .to_ne_bytes()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect();
-            ensure!(*line == format!("0 {hex}"), "message {n} is {line}");
+        for (n, number) in (0..).zip(got) {
+            ensure!(number == n, "message {n} is {number}");
         }
         let end = self.instance.snapshot()?.routes[0].ledger;
         ensure!(

@@ -50,13 +50,10 @@ fn state(i: &Instance) -> anyhow::Result<Option<(PeerState, u32)>> {
 /// One message through the queue, and whether it comes as a signal.
 fn reaches(i: &Instance, arm: &mut Peer, value: u8) -> anyhow::Result<()> {
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell(&format!("send 0 {value:02x}00000000000000"))?;
-    let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
-    ensure!(
-        got.len() == 1 && got[0].starts_with(&format!("{value} ")),
-        "{got:?}"
-    );
+    sender.open_to_send(&i.queue("in"))?;
+    sender.send(0, &u64::from(value).to_ne_bytes())?;
+    let got = arm.values_for(rt(5), 1, 10_000)?;
+    ensure!(got == [u64::from(value)], "{got:?}");
     Ok(())
 }
 
@@ -79,7 +76,7 @@ fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Result
             Peer::ready_as(&i, "arm", &[rt(5)])?
         } else {
             let mut arm = Peer::start()?;
-            arm.tell(&format!("block {}", rt(5)))?;
+            arm.block(rt(5))?;
             let pid = arm.pid().to_string();
             run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
             arm

@@ -1,5 +1,6 @@
 //! Who gets a name when several want it, and what is left of those who die on the way.
 
+use crate::util::order;
 use crate::util::session::{planner_and_arm, runs};
 use crate::util::{Daemon, Instance, Peer, eventually};
 use anyhow::{Context as _, ensure};
@@ -43,9 +44,9 @@ fn holds_again(pid: u32, before: (usize, usize)) -> anyhow::Result<()> {
 /// What a daemon holds that had a session of each name and has none any more.
 fn baseline(i: &Instance, daemon: &Daemon) -> anyhow::Result<(usize, usize)> {
     let once = || -> anyhow::Result<(usize, usize)> {
-        let arm = Peer::session_inbox(i, "arm")?;
-        let mut planner = Peer::session_sender(i, "planner", "fast")?;
-        planner.tell("session wait fast")?;
+        let arm = Peer::with_inbox(i, "arm")?;
+        let mut planner = Peer::from_endpoint(i, "planner", "fast")?;
+        planner.reach("fast")?;
         let open = holdings(daemon.pid())?;
         for peer in [arm, planner] {
             peer.kill()?;
@@ -73,11 +74,15 @@ fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let before = baseline(&i, &daemon)?;
-    let open = format!("session open {} arm", i.socket());
+    let socket = i.socket();
+    let open = || order::Session::Connect {
+        socket: &socket,
+        name: "arm",
+    };
     for round in 0..ROUNDS {
         let mut both = [Peer::start()?, Peer::start()?];
         for peer in &mut both {
-            peer.ask(&open)?;
+            peer.ask(open())?;
         }
         let answers = [both[0].answer(), both[1].answer()];
         let winner = usize::from(answers[0].is_err());
@@ -101,13 +106,13 @@ fn of_two_that_claim_a_name_exactly_one_gets_it() -> anyhow::Result<()> {
         // It gets it when the other one is gone, however that goes.
         if round % 2 == 0 {
             both[winner].signal(Signal::SIGKILL)?;
-            let ended = || both[1 - winner].tell(&open).ok();
+            let ended = || both[1 - winner].tell(open()).ok();
             eventually(ended).context("the name does not become free")?;
         } else {
-            both[winner].tell("session close")?;
-            both[1 - winner].tell(&open)?;
+            both[winner].close()?;
+            both[1 - winner].tell(open())?;
         }
-        both[1 - winner].tell("session close")?;
+        both[1 - winner].close()?;
     }
     holds_again(daemon.pid(), before)
 }
@@ -119,7 +124,7 @@ fn killed_right_after_it_connected_a_process_leaves_nothing() -> anyhow::Result<
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let before = baseline(&i, &daemon)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let last = format!("number {}", u64::MAX);
     arm.ask_until(&last)?;
     for round in 0..ROUNDS {
@@ -139,21 +144,24 @@ fn killed_while_it_connects_a_process_leaves_nothing() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let before = baseline(&i, &daemon)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     arm.ask_until(&format!("number {}", u64::MAX))?;
     let mut opened = 0;
     // A fixed sequence (a linear congruential one): what fails fails again.
     let mut random = 12_345_u64;
     for _ in 0..ROUNDS {
         let mut planner = Peer::start()?;
-        planner.ask(&format!("session open {} planner", i.socket()))?;
+        planner.ask(order::Session::Connect {
+            socket: &i.socket(),
+            name: "planner",
+        })?;
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         // The moment of the kill is what is tried; nothing is waited for.
         std::thread::sleep(Duration::from_micros((random >> 33) % LONGEST_US));
         planner.signal(Signal::SIGKILL)?;
-        opened += usize::from(planner.last_words()?.contains(&"ok".to_owned()));
+        opened += usize::from(planner.last_answers().is_ok_and(|all| !all.is_empty()));
     }
     println!("killed while connecting: {opened} of {ROUNDS} had their sessions by then");
     finish(&i, &daemon, arm, before)
@@ -167,9 +175,9 @@ fn finish(
     mut arm: Peer,
     before: (usize, usize),
 ) -> anyhow::Result<()> {
-    let mut planner = Peer::session_sender(i, "planner", "cmd").context("the name is not free")?;
-    planner.tell("session sender fast")?;
-    planner.tell("session wait fast")?;
+    let mut planner = Peer::from_endpoint(i, "planner", "cmd").context("the name is not free")?;
+    planner.claim("fast")?;
+    planner.reach("fast")?;
     planner.number("fast", 1)?;
     planner.number("cmd", u64::MAX)?;
     let mut got = arm.answered_until(&format!("number {}", u64::MAX))?;
@@ -200,14 +208,14 @@ fn a_receiver_may_come_and_go_while_nothing_is_sent() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let before = baseline(&i, &daemon)?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
     for life in 0..LIVES {
-        Peer::session_inbox(&i, "arm")
+        Peer::with_inbox(&i, "arm")
             .with_context(|| format!("life {life}"))?
             .kill()?;
     }
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    planner.tell("session wait cmd")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 1)?;
     let got = arm.got_until("number 1")?;
     ensure!(runs(&got).len() == 1, "{got:?}");

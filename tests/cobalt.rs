@@ -19,21 +19,6 @@ tests![
     what_cobalt_cannot_do_is_refused_with_what_mends_it,
 ];
 
-pub(super) fn counters(lines: &[String]) -> Vec<u64> {
-    let payload = |line: &String| {
-        let bytes = super::util::peer::unhex(line.split_whitespace().nth(1)?).ok()?;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-    };
-    lines.iter().filter_map(payload).collect()
-}
-
-fn values(lines: &[String]) -> Vec<u64> {
-    lines
-        .iter()
-        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-        .collect()
-}
-
 fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
@@ -42,12 +27,12 @@ fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Resul
         + &at.mqueue("out", "")
         + &route("in", &["out"], "capacity = 512");
     let daemon = bench.daemon(&config)?;
-    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-    sender.tell("send 3 616263")?;
-    ensure!(receiver.tell("recv 1 5000")? == ["3 616263"]);
-    sender.tell("stream 0 500")?;
+    let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+    sender.send(3, &[0x61, 0x62, 0x63])?;
+    ensure!(receiver.receive_for(1, 5000)? == [(3, b"abc".to_vec())]);
+    sender.stream(0, 500)?;
     // More than the receiver's queue holds: the rest waits in front of it and comes in order.
-    ensure!(counters(&receiver.tell("recv 500 2000")?) == (0..500).collect::<Vec<_>>());
+    ensure!(receiver.numbers_for(500, 2000)? == (0..500).collect::<Vec<_>>());
     let read = at.until("all delivered", |s| s.routes[0].ledger.delivered == 501)?;
     balanced(&read)?;
     let skin = bench.skin();
@@ -91,8 +76,8 @@ fn into_signals(kind: Kind) -> anyhow::Result<()> {
         + &signal("ring", "arm", "SIGRTMIN+4", "target = \"thread\"")
         + &route("in", &["ring"], "capacity = 512");
     let daemon = bench.daemon(&config)?;
-    let (mut arm, mut sender) = (bench.registered("arm")?, bench.at("send", "in")?);
-    sender.tell(&format!("stream 1 {MESSAGES}"))?;
+    let (mut arm, mut sender) = (bench.registered("arm")?, bench.sends_to("in")?);
+    sender.stream(1, MESSAGES)?;
     let full = at.until("the rest is queued", |s| {
         let ledger = &s.routes[0].ledger;
         ledger.accepted == MESSAGES
@@ -105,7 +90,7 @@ fn into_signals(kind: Kind) -> anyhow::Result<()> {
         (1..=128).contains(&delivered),
         "the pool holds 128, {delivered} were called delivered"
     );
-    let got = values(&arm.tell(&format!("sigwait {} {MESSAGES} 2000", rt(4)))?);
+    let got = arm.values_for(rt(4), MESSAGES, 2000)?;
     ensure!(
         got == (1..=MESSAGES).collect::<Vec<_>>(),
         "{} arrived: {got:?}",
@@ -129,13 +114,11 @@ fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
     let (mut arm, mut panel) = (bench.registered("arm")?, bench.peer()?);
     let lane = bench.instance.snapshot()?.workers[0].tid;
     for value in [7, 8, 9] {
-        panel.tell(&format!("sigqueue {lane} {} {value}", rt(1)))?;
+        panel.ring(lane, rt(1), value)?;
     }
-    ensure!(values(&arm.tell(&format!("sigwait {} 3 5000", rt(2)))?) == [7, 8, 9]);
+    ensure!(arm.values_for(rt(2), 3, 5000)? == [7, 8, 9]);
     for order in 65..=69 {
-        let refused = panel
-            .tell(&format!("sigqueue {lane} {order} 0"))
-            .map_err(|e| format!("{e:#}"));
+        let refused = panel.ring(lane, order, 0).map_err(|e| format!("{e:#}"));
         ensure!(
             refused.as_ref().is_err_and(|e| e.contains("EINVAL")),
             "{order}: {refused:?}"
@@ -146,7 +129,7 @@ fn a_signal_to_a_lane_thread_is_passed_on() -> anyhow::Result<()> {
     bench.instance.until("seen dead", |s| {
         s.processes[0].state == rtcore::lane::peer::PeerState::Dead
     })?;
-    panel.tell(&format!("sigqueue {lane} {} 1", rt(1)))?;
+    panel.ring(lane, rt(1), 1)?;
     balanced(
         &bench
             .instance
@@ -169,19 +152,19 @@ fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
             + &route("in", &["out"], &more)
             + &route("in", &["side"], "capacity = 64");
         let daemon = bench.daemon(&config)?;
-        let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-        sender.tell("stream 1 30")?;
+        let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+        sender.stream(1, 30)?;
         let read = at.until("all accepted", |s| {
             s.routes.iter().all(|r| r.ledger.accepted == 30)
         })?;
         balanced(&read)?;
         let first: Vec<u64> = (1..=10).chain(last - 4..=last).collect();
-        let got = counters(&receiver.tell("recv 30 500")?);
+        let got = receiver.numbers_for(30, 500)?;
         ensure!(got == first, "{policy}: {got:?}");
         // A receiver that is stuck holds up no other of the same source.
-        let mut side = bench.at("recv", "side")?;
+        let mut side = bench.receives_from("side")?;
         ensure!(
-            counters(&side.tell("recv 30 2000")?) == (1..=30).collect::<Vec<_>>(),
+            side.numbers_for(30, 2000)? == (1..=30).collect::<Vec<_>>(),
             "{policy}"
         );
         daemon.stop()?;
@@ -201,18 +184,18 @@ fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Result<(
         let config =
             head + &at.mqueue("in", "") + &at.mqueue("out", "") + &route("in", &["out"], "");
         let daemon = bench.daemon(&config)?;
-        let mut sender = bench.at("send", "in")?;
-        sender.tell("stream 0 14")?;
+        let mut sender = bench.sends_to("in")?;
+        sender.stream(0, 14)?;
         at.until("four wait", |s| s.routes[0].ledger.queued == 4)?;
         let log = daemon.stop()?;
         ensure!(
             log.contains("accepted 14 = delivered 10 ") && log.contains("rejected 4 "),
             "{log}"
         );
-        let there = bench.at("recv", "out");
+        let there = bench.receives_from("out");
         ensure!(there.is_ok() == keep, "keep_queues = {keep}");
         if keep {
-            ensure!(counters(&there?.tell("recv 14 200")?) == (0..10).collect::<Vec<_>>());
+            ensure!(there?.numbers_for(14, 200)? == (0..10).collect::<Vec<_>>());
             let log = bench.daemon(&config)?.stop()?;
             ensure!(log.contains("adopted message queue"), "{log}");
         }
@@ -233,9 +216,9 @@ fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> {
     let daemon = bench.daemon_with(&config, |command| {
         command.env("RTD_STAND_IN_RELAX_EVERY", "3");
     })?;
-    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-    sender.tell("stream 0 40")?;
-    ensure!(receiver.tell("recv 40 2000")?.len() == 40);
+    let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+    sender.stream(0, 40)?;
+    ensure!(receiver.receive_for(40, 2000)?.len() == 40);
     let read = at.until("counted", |s| s.lanes[0].counters.mode_switches >= 5)?;
     ensure!(read.workers[0].counters.mode_switches == read.lanes[0].counters.mode_switches);
     daemon.logged("thread in of lane lane lost its real-time mode (1 time by now")?;
@@ -344,7 +327,7 @@ fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> anyh
         "{said:?}"
     );
     // What was made is taken back.
-    eventually(|| bench.at("recv", "out").is_err().then_some(()))
+    eventually(|| bench.receives_from("out").is_err().then_some(()))
 }
 
 fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<()> {

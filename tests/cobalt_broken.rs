@@ -1,7 +1,6 @@
 //! What goes wrong around a daemon on Cobalt, on the stand-in for libcobalt: libraries that
 //! misbehave, a start too many.
 
-use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::{lane_end, unbroken};
 use super::util::{Instance, process, route, skip};
@@ -46,7 +45,7 @@ fn a_second_start_leaves_a_running_daemon_its_doorbells() -> anyhow::Result<()> 
     );
     // Who comes now finds the lane's.
     let mut arm = bench.inbox("arm")?;
-    planner.tell("session wait plan")?;
+    planner.reach("plan")?;
     arm.ask_until("number 3")?;
     planner.number("plan", 3)?;
     unbroken(&arm.answered_until("number 3")?, 3, 1)?;
@@ -69,8 +68,8 @@ fn a_mode_that_is_lost_while_queued_messages_move_on_is_counted() -> anyhow::Res
     let daemon = bench.daemon_with(&config, |command| {
         command.env("RTD_STAND_IN_RELAX_EVERY", "1");
     })?;
-    let mut sender = bench.at("send", "in")?;
-    sender.tell("stream 0 40")?;
+    let mut sender = bench.sends_to("in")?;
+    sender.stream(0, 40)?;
     let full = at.until("thirty wait", |s| s.routes[0].ledger.queued == 30)?;
     balanced(&full)?;
     // No message is taken any more.
@@ -149,11 +148,14 @@ fn two_instances_never_read_one_queue_and_the_first_to_stop_leaves_it() -> anyho
         "{log}"
     );
     // Who opens it now reaches the first one's lane.
-    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-    sender.tell("stream 0 3")?;
-    ensure!(counters(&receiver.tell("recv 3 5000")?) == [0, 1, 2]);
+    let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+    sender.stream(0, 3)?;
+    ensure!(receiver.numbers_for(3, 5000)? == [0, 1, 2]);
     first.stop()?;
-    ensure!(bench.at("recv", "in").is_err(), "the last one removes it");
+    ensure!(
+        bench.receives_from("in").is_err(),
+        "the last one removes it"
+    );
     Ok(())
 }
 
@@ -180,7 +182,7 @@ fn a_lane_that_polls_is_refused_and_one_that_spins_keeps_its_mode() -> anyhow::R
     );
     let daemon = bench.followed(&config("wait = \"spin:50\""))?;
     let (mut planner, mut arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
-    planner.tell("session wait plan")?;
+    planner.reach("plan")?;
     arm.ask_until("number 9")?;
     for n in 1..=9 {
         planner.number("plan", n)?;

@@ -1,7 +1,6 @@
 //! What the Cobalt core does to a running rtd: it reports threads that run away, and takes them out
 //! of their mode.
 
-use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::session::lane_end;
 use super::util::stranger::Stranger;
@@ -61,9 +60,9 @@ fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> anyho
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
         let daemon = bench.daemon(&config(&bench, &format!("on_runaway = \"{what}\"")))?;
-        let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-        sender.tell("stream 0 3")?;
-        ensure!(counters(&receiver.tell("recv 3 5000")?) == [0, 1, 2]);
+        let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+        sender.stream(0, 3)?;
+        ensure!(receiver.numbers_for(3, 5000)? == [0, 1, 2]);
         run_away(&bench, &daemon)?;
         let named = "lane lane: thread in (tid ";
         let told = "ran without waiting once until the watchdog of the cobalt core reported it";
@@ -77,8 +76,8 @@ fn a_runaway_that_the_core_reports_ends_rtd_in_order_or_is_only_named() -> anyho
             }
             ensure!(daemon.log().contains(named), "{}", daemon.log());
             // The lane goes on.
-            sender.tell("stream 3 3")?;
-            ensure!(counters(&receiver.tell("recv 3 5000")?) == [3, 4, 5]);
+            sender.stream(3, 3)?;
+            ensure!(receiver.numbers_for(3, 5000)? == [3, 4, 5]);
             balanced(&at.until("all delivered", |s| s.routes[0].ledger.delivered == 6)?)?;
             daemon.stop()?;
         } else {
@@ -99,9 +98,9 @@ fn a_signal_of_a_stranger_is_no_report_of_the_core() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let daemon = bench.daemon(&config(&bench, "on_runaway = \"stop\""))?;
     daemon.signal(Signal::SIGXCPU)?;
-    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
-    sender.tell("stream 0 3")?;
-    ensure!(counters(&receiver.tell("recv 3 5000")?) == [0, 1, 2]);
+    let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
+    sender.stream(0, 3)?;
+    ensure!(receiver.numbers_for(3, 5000)? == [0, 1, 2]);
     let log = daemon.stop()?;
     ensure!(!log.contains("without waiting once"), "{log}");
     Ok(())
@@ -137,8 +136,8 @@ fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
     wake("in")?;
     wake("plan")?;
     // Twelve messages for a queue of ten: two wait, and so does the thread.
-    let mut sender = bench.at("send", "in")?;
-    sender.tell("stream 0 12")?;
+    let mut sender = bench.sends_to("in")?;
+    sender.stream(0, 12)?;
     at.until("two wait", |s| s.routes[0].ledger.queued == 2)?;
     wake("in")?;
     daemon.logged("lost its real-time mode")?;
@@ -151,7 +150,7 @@ fn a_mode_that_is_lost_while_a_lane_sleeps_is_counted() -> anyhow::Result<()> {
 fn a_client_that_the_core_reports_ends_as_its_library_has_it() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let mut peer = bench.peer()?;
-    let tid: i32 = peer.tell("tid")?.first().map_or(Ok(0), |tid| tid.parse())?;
+    let tid = i32::try_from(peer.tid()?)?;
     report_runaway(i32::try_from(peer.pid())?, tid)?;
     let status = peer.end()?;
     ensure!(status.signal() == Some(nix::libc::SIGXCPU), "{status}");

@@ -5,6 +5,8 @@ use super::util::cobalt_bench::{Bench, balanced};
 use super::util::session::{Got, lane_end, runs, unbroken};
 use super::util::{Daemon, Peer, eventually, kernel, process, route, rt, signal};
 use crate::util::needs::{FOLLOWING, ROOT};
+use crate::util::order::{self, Dispatcher};
+use crate::util::session::send_number;
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use rtcore::stats::reader::Snapshot;
@@ -36,7 +38,7 @@ fn ends(more: &str) -> String {
 /// The sender and the receiver, which see each other.
 fn pair(bench: &Bench) -> anyhow::Result<(Peer, Peer)> {
     let (mut planner, arm) = (bench.sender("planner", "plan")?, bench.inbox("arm")?);
-    planner.tell("session wait plan")?;
+    planner.reach("plan")?;
     Ok((planner, arm))
 }
 
@@ -95,9 +97,12 @@ fn messages_go_from_ring_to_ring_while_everybody_sleeps_in_between() -> anyhow::
             Quiet::of(&bench, planner.pid(), CALLS_OF_AN_ORDER)?,
             Quiet::of(&bench, arm.pid(), CALLS_OF_AN_ORDER)?,
         ];
-        arm.ask("session recv 300 10000")?;
-        planner.tell("session pace plan 2 300 1000")?;
-        let got = super::util::session::parse(&arm.answer()?)?;
+        arm.ask(order::Receive::Runs {
+            count: 300,
+            quiet_ms: 10_000,
+        })?;
+        planner.pace("plan", 2, 300, 1000)?;
+        let got = arm.answer()?.runs()?;
         unbroken(&got, 2, 300)?;
         ensure!(
             runs(&got)
@@ -149,17 +154,17 @@ fn several_rings_of_one_thread_ring_one_doorbell() -> anyhow::Result<()> {
         bench.sender("planner", "plan")?,
         bench.sender("other", "more")?,
     );
-    planner.tell("session wait plan")?;
+    planner.reach("plan")?;
     planner.number("plan", 1)?;
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "lane")?, 0)?;
     // Each while the thread sleeps, and while the queue in front of the receiver of the one is
     // full.
-    planner.tell("session pace plan 2 8 3000")?;
+    planner.pace("plan", 2, 8, 3000)?;
     bench
         .instance
         .until("four wait", |s| s.routes[0].ledger.queued == 4)?;
-    other.tell("session pace more 1 4 3000")?;
+    other.pace("more", 1, 4, 3000)?;
     bench
         .instance
         .until("all came", |s| s.routes[1].ledger.delivered == 4)?;
@@ -186,20 +191,20 @@ fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
         + &route("in", &["axis"], "capacity = 64");
     let daemon = bench.followed(&config)?;
     let (mut planner, mut arm) = pair(&bench)?;
-    let (mut feed, mut drain) = (bench.at("send", "in")?, bench.at("recv", "out")?);
+    let (mut feed, mut drain) = (bench.sends_to("in")?, bench.receives_from("out")?);
     planner.number("plan", 0)?;
-    feed.tell("send 0 0000000000000000")?;
-    ensure!(drain.tell("recv 1 5000")?.len() == 1);
+    feed.send(0, &0_u64.to_ne_bytes())?;
+    ensure!(drain.receive_for(1, 5000)?.len() == 1);
     unbroken(&arm.got_until("number 0")?, 0, 1)?;
     let quiet = ["plan", "in"].map(|name| Quiet::of(&bench, lane_thread(&bench, name)?, 0));
     // More than the queue and the ring's receiver hold: both lanes wait for room and for messages.
-    planner.tell("session pace plan 1 40 200")?;
-    feed.tell("stream 1 100")?;
+    planner.pace("plan", 1, 40, 200)?;
+    feed.stream(1, 100)?;
     at.until("some wait", |s| {
         s.routes[0].ledger.queued > 0 && s.routes[1].ledger.queued > 0
     })?;
-    let got = drain.tell("recv 40 5000")?;
-    ensure!(got.len() == 40 && got[39].contains("28"), "{got:?}");
+    let got = drain.receive_for(40, 5000)?;
+    ensure!(got.len() == 40 && got[39].1.contains(&40), "{got:?}");
     unbroken(&arm.got_until("number 100")?, 1, 100)?;
     // Receivers come and go while nothing is sent: the thread that sleeps in its queue takes their
     // rings.
@@ -207,7 +212,7 @@ fn rings_and_queues_are_routed_into_each_other() -> anyhow::Result<()> {
         drop(arm);
         arm = eventually(|| bench.inbox("arm").ok())?;
     }
-    feed.tell("send 0 0700000000000000")?;
+    feed.send(0, &7_u64.to_ne_bytes())?;
     unbroken(&arm.got_until("number 7")?, 7, 1)?;
     for quiet in quiet {
         quiet?.is_kept(&bench)?;
@@ -229,7 +234,12 @@ fn a_sender_waits_for_room_and_a_full_receiver_loses_by_the_policy() -> anyhow::
         planner.number("plan", 0)?;
         unbroken(&arm.got_until("number 0")?, 0, 1)?;
         let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
-        planner.ask(&format!("session pace plan 1 {sent} 100"))?;
+        planner.ask(order::Send::Pace {
+            endpoint: "plan",
+            from: 1,
+            count: sent,
+            pause_us: 100,
+        })?;
         let kept = if overflow == "reject" {
             let full = |s: &Snapshot| s.routes[0].ledger.accepted == sent + 1;
             bench.instance.until("the rest is rejected", full)?;
@@ -268,43 +278,39 @@ fn a_signal_s_payloads_come_by_a_semaphore_and_no_signal() -> anyhow::Result<()>
     let daemon = bench.followed(&config)?;
     let mut arm = bench.peer()?;
     for signo in [rt(3), rt(4)] {
-        arm.tell(&format!("signals block {signo}"))?;
+        arm.block_for_handlers(signo)?;
     }
-    arm.tell(&format!("signals session {} arm", bench.instance.socket()))?;
+    arm.connect(&bench.instance, "arm")?;
     for signo in [rt(3), rt(4)] {
-        arm.tell(&format!("signals handle {signo}"))?;
+        arm.handle(signo)?;
     }
     let mut planner = bench.sender("planner", "plan")?;
     planner.number("plan", 1)?;
-    ensure!(arm.tell("signals notices 2")?.len() == 2);
+    ensure!(arm.noticed(2)?.len() == 2);
     let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
-    planner.tell("session pace plan 2 150 500")?;
-    let got = arm.tell("signals notices 302")?;
+    planner.pace("plan", 2, 150, 500)?;
+    let got = arm.noticed(302)?;
     for signo in [rt(3), rt(4)] {
         let own: Vec<u64> = got
             .iter()
-            .filter_map(|line| {
-                line.strip_prefix(&format!("{signo} "))?
-                    .split(' ')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
+            .filter(|notice| notice.signo == signo)
+            .map(|notice| notice.value)
             .collect();
         ensure!(own == (1..=151).collect::<Vec<_>>(), "{signo}: {own:?}");
     }
-    // Received, unhandled, doorbells, duplicates: no signal told of a message.
-    ensure!(
-        arm.tell("signals counters")? == ["302 0 0 0"],
-        "{:?}",
-        arm.tell("signals counters")
-    );
+    // No signal told of a message.
+    let counters = arm.dispatched()?;
+    let none = Dispatcher {
+        received: 302,
+        ..Dispatcher::default()
+    };
+    ensure!(counters == none, "{counters:?}");
     // A plain Linux signal of that number comes all the same.
-    arm.tell(&format!("signals queue {} 9", rt(3)))?;
-    ensure!(arm.tell("signals notices 303")?.len() == 303);
+    arm.queue_to_self(rt(3), 9)?;
+    ensure!(arm.noticed(303)?.len() == 303);
     quiet.is_kept(&bench)?;
     balanced(&bench.instance.snapshot()?)?;
-    arm.tell("signals dispatcher-end")?;
+    arm.tell(order::Handlers::End)?;
     daemon.stop()?;
     Ok(())
 }
@@ -316,14 +322,20 @@ fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyhow::
     let mut planner = bench.sender("planner", "plan")?;
     for life in 0..3 {
         let mut arm = bench.inbox("arm")?;
-        planner.tell("session wait plan")?;
-        arm.ask(&format!("session until 10000 number {life}"))?;
+        planner.reach("plan")?;
+        arm.ask(order::Receive::RunsUntil {
+            wanted: &format!("number {life}"),
+            quiet_ms: 10_000,
+        })?;
         planner.number("plan", life)?;
-        unbroken(&super::util::session::parse(&arm.answer()?)?, life, 1)?;
+        unbroken(&arm.answer()?.runs()?, life, 1)?;
         // Two threads' semaphores: the lane's, and one for each end of a session.
         ensure!(bench.semaphores().len() == 3, "{:?}", bench.semaphores());
         // While it sleeps.
-        arm.ask("session recv 1 10000")?;
+        arm.ask(order::Receive::Runs {
+            count: 1,
+            quiet_ms: 10_000,
+        })?;
         arm.kill()?;
         bench
             .instance
@@ -331,7 +343,7 @@ fn a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung() -> anyhow::
         eventually(|| (bench.semaphores().len() == 2).then_some(()))?;
     }
     // What it sends before it has learned of the death is accepted, and accounted by the daemon.
-    eventually(|| planner.refused("session number plan 9", &["PeerDead"]).ok())?;
+    eventually(|| planner.refused(send_number("plan", 9), &["PeerDead"]).ok())?;
     balanced(&bench.instance.snapshot()?)?;
     drop(planner);
     eventually(|| (bench.semaphores().len() == 1).then_some(()))?;
@@ -350,7 +362,7 @@ fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay(
     unbroken(&arm.got_until("number 0")?, 0, 1)?;
     daemon.freeze()?;
     // They lie in the ring that the daemon does not read any more.
-    planner.tell("session pace plan 1 20 10")?;
+    planner.pace("plan", 1, 20, 10)?;
     arm.ask_until("number 20")?;
     let left = bench.semaphores();
     ensure!(left.len() == 3, "{left:?}");
@@ -363,7 +375,7 @@ fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay(
     unbroken(&arm.answered_until("number 20")?, 1, 20)?;
     let quiet = Quiet::of(&bench, lane_thread(&bench, "plan")?, 0)?;
     arm.ask_until("number 120")?;
-    planner.tell("session pace plan 21 100 300")?;
+    planner.pace("plan", 21, 100, 300)?;
     unbroken(&arm.answered_until("number 120")?, 21, 100)?;
     quiet.is_kept(&bench)?;
     daemon.kill()?;
@@ -401,12 +413,18 @@ fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<(
         "path = \"direct\"",
         "xddp endpoint",
     ];
-    linux.refused(&format!("session open {} arm", at.socket()), &fixes)?;
+    linux.refused(
+        order::Session::Connect {
+            socket: &at.socket(),
+            name: "arm",
+        },
+        &fixes,
+    )?;
     ensure!(at.snapshot()?.processes[1].state == PeerState::Unregistered);
     // A direct ring is nobody's in a lane: its ends are rung by futex, whatever they run on.
-    let mut panel = Peer::session_inbox(at, "panel")?;
+    let mut panel = Peer::with_inbox(at, "panel")?;
     let mut planner = bench.sender("planner", "talk")?;
-    planner.tell("session wait talk")?;
+    planner.reach("talk")?;
     panel.ask_until("number 5")?;
     planner.number("talk", 5)?;
     unbroken(&panel.answered_until("number 5")?, 5, 1)?;
@@ -420,7 +438,13 @@ fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<(
         "rtd run --skin cobalt",
         "no Builder::skin",
     ];
-    arm.refused(&format!("session open {} arm", at.socket()), &fixes)?;
+    arm.refused(
+        order::Session::Connect {
+            socket: &at.socket(),
+            name: "arm",
+        },
+        &fixes,
+    )?;
     posix.stop()?;
     Ok(())
 }
@@ -431,21 +455,21 @@ fn a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages
     let config = bench.head() + &ends("") + &route("plan", &["axis"], "");
     let daemon = bench.daemon(&config)?;
     let (mut planner, mut arm) = pair(&bench)?;
-    arm.ask("session polled 10000")?;
+    arm.ask(order::Receive::Polled { quiet_ms: 10_000 })?;
     planner.number("plan", 7)?;
-    ensure!(arm.answer()? == ["0700000000000000"]);
+    ensure!(arm.answer()?.message()? == Some(7_u64.to_ne_bytes().to_vec()));
     // It goes on by the semaphore.
     arm.ask_until("number 8")?;
     planner.number("plan", 8)?;
     unbroken(&arm.answered_until("number 8")?, 8, 1)?;
     // A thread that Linux runs.
-    planner.tell("session flood plan 500")?;
+    planner.flood("plan", 500)?;
     let got = arm.got(50)?;
     ensure!(
         runs(&got).iter().map(|run| run.count).sum::<u64>() >= 50,
         "{got:?}"
     );
-    planner.tell("session flooded")?;
+    planner.flooded()?;
     daemon.stop()?;
     Ok(())
 }

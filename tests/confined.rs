@@ -3,6 +3,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -61,7 +62,10 @@ fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> anyhow
     let instance = Instance::new()?;
     let daemon = Daemon::start(&straight(&instance))?;
     let mut out = Peer::receiver(&instance.queue("out"))?;
-    out.ask(&format!("recv {COUNT} 10000"))?;
+    out.ask(order::Queue::Receive {
+        count: COUNT,
+        quiet_ms: 10_000,
+    })?;
     let lane = instance.snapshot()?.workers[0].tid;
     eventually(|| (filter_of(daemon.pid(), lane).ok()? == "2").then_some(()))?;
     for thread in kernel::threads(daemon.pid())?
@@ -78,7 +82,7 @@ fn each_lane_thread_has_a_filter_and_a_strangers_sigsys_is_no_breach() -> anyhow
             .map_err(std::io::Error::from)?;
     }
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;
-    ensure!(out.answer()?.len() as u64 == COUNT);
+    ensure!(out.answer()?.mail()?.len() as u64 == COUNT);
     instance.ledger_is("in->out", COUNT, &[(Delivered, COUNT)])?;
     let read = instance.snapshot()?;
     ensure!(
@@ -361,9 +365,12 @@ fn a_degraded_start_without_a_filter_says_so_everywhere() -> anyhow::Result<()> 
     let instance = Instance::new()?;
     let daemon = start_without_seccomp(&instance, &["--allow-degraded"])?;
     let mut out = Peer::receiver(&instance.queue("out"))?;
-    out.ask(&format!("recv {COUNT} 10000"))?;
+    out.ask(order::Queue::Receive {
+        count: COUNT,
+        quiet_ms: 10_000,
+    })?;
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;
-    ensure!(out.answer()?.len() as u64 == COUNT);
+    ensure!(out.answer()?.mail()?.len() as u64 == COUNT);
     ensure!(
         instance.snapshot()?.lanes[0]
             .degraded()

@@ -5,6 +5,7 @@
 use crate::util::needs::{
     MEMFD_NOEXEC, MOUNT, ROOT, SECOND_USER, TIME_NAMESPACES, USER_NAMESPACES,
 };
+use crate::util::order;
 use crate::util::refuse::refuse;
 use crate::util::session::planner_and_arm;
 use crate::util::tool::{RTCTL, RTD, run, run_on};
@@ -201,7 +202,7 @@ fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> 
     limit.args(["--nofile=3:3", "--pid", &peer.pid().to_string()]);
     run(limit)?.well()?;
     let said = peer.refused(
-        &format!("open send {}", i.queue("in")),
+        order::Queue::OpenToSend(&i.queue("in")),
         &["RLIMIT_NOFILE", "LimitNOFILE="],
     )?;
     ensure!(!said.contains("RLIMIT_MSGQUEUE"), "{said}");
@@ -217,7 +218,13 @@ fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> 
             filtered = refuse(command, &[MEMFD_CREATE], errno);
         })?;
         filtered?;
-        Peer::start()?.refused(&format!("session open {} arm", i.socket()), &[limit])?;
+        Peer::start()?.refused(
+            order::Session::Connect {
+                socket: &i.socket(),
+                name: "arm",
+            },
+            &[limit],
+        )?;
         daemon.stop()?;
     }
     Ok(())

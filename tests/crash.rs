@@ -5,6 +5,7 @@ use crate::util::book::{
     self,
     End::{Delivered, PeerDead, Queued},
 };
+use crate::util::order;
 use crate::util::talk::numbers;
 use crate::util::{Daemon, Instance, Peer, process, route};
 use rtcore::stats::Ledger;
@@ -38,12 +39,18 @@ fn a_killed_sender_loses_nothing_it_sent() -> anyhow::Result<()> {
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     sender.expect(&instance, "sensor", &[])?;
-    sender.ask("stream 0 1000000")?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 1_000_000,
+    })?;
     let mut got = receiver.numbers(500)?;
     sender.kill()?;
     // The next sender's message comes behind all that the killed one has sent.
     let mut next = Peer::sender(&instance.queue("in"))?;
-    next.ask(&format!("stream {LAST} 1"))?;
+    next.ask(order::Queue::Stream {
+        from: LAST,
+        count: 1,
+    })?;
     while got.last() != Some(&LAST) {
         got.extend(receiver.numbers(1)?);
     }
@@ -64,7 +71,10 @@ fn a_killed_receiver_is_accounted_to_the_message() -> anyhow::Result<()> {
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     receiver.expect(&instance, "arm", &[])?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
-    sender.ask(&format!("stream 0 {SENT}"))?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: SENT,
+    })?;
     assert_eq!(receiver.numbers(100)?, (0..TAKEN).collect::<Vec<_>>());
     receiver.kill()?;
     sender.answer()?;
@@ -110,7 +120,10 @@ fn a_killed_daemon_loses_what_it_had_in_hand() -> anyhow::Result<()> {
     let mut daemon = Daemon::start(&config)?;
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
-    sender.ask(&format!("stream 0 {SENT}"))?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: SENT,
+    })?;
     let mut got = receiver.numbers(50)?;
     let mut lost = Vec::new();
     let mut books = Vec::new();
@@ -164,11 +177,17 @@ fn a_daemon_killed_at_any_moment_loses_no_more() -> anyhow::Result<()> {
     let mut daemon = Daemon::start(&config)?;
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
-    sender.ask(&format!("stream 0 {SENT}"))?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: SENT,
+    })?;
     let (mut accepted, mut delivered) = (0, 0);
     let mut got = Vec::new();
     for _ in 0..KILLS {
-        receiver.ask("recv 150 10000")?;
+        receiver.ask(order::Queue::Receive {
+            count: 150,
+            quiet_ms: 10_000,
+        })?;
         // It is at it.
         instance.until("a stream", |s| s.routes[0].ledger.delivered > 100)?;
         let left = kill(&instance, daemon)?;

@@ -137,9 +137,7 @@ fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
     i.until("the right one has it", |s| {
         s.processes[0].pid == again.pid()
     })?;
-    wrong
-        .tell("tid")
-        .context("the wrong program does not live")?;
+    wrong.tid().context("the wrong program does not live")?;
     let log = daemon.stop()?;
     ensure!(
         log.contains("registration ended: \"shell\" demands exe /"),

@@ -2,6 +2,7 @@
 //! same user.
 
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
 use nix::unistd::{Gid, Uid, setgroups, setuid};
@@ -37,10 +38,9 @@ fn expect_share(
     name: &str,
     signo: i32,
 ) -> anyhow::Result<()> {
-    peer.tell(&format!("block {signo}"))?;
-    peer.tell(&format!("sigpending {LIMIT}"))?;
-    peer.tell(&format!("register {} {name}", instance.socket()))?;
-    Ok(())
+    peer.block(signo)?;
+    peer.tell(order::Process::LimitSigpending(LIMIT))?;
+    peer.register(instance, name)
 }
 
 /// The same in so many groups that the signal figures of /proc/PID/status are behind its first 4
@@ -62,14 +62,6 @@ fn receiver_in_many_groups(instance: &Instance, name: &str, signo: i32) -> anyho
     Ok(peer)
 }
 
-/// The values of `VALUE PID UID TID` lines.
-fn values(lines: &[String]) -> Vec<u64> {
-    lines
-        .iter()
-        .filter_map(|l| l.split(' ').next()?.parse().ok())
-        .collect()
-}
-
 fn a_stuck_receiver_leaves_the_signal_queue_to_others_of_its_user() -> anyhow::Result<()> {
     stuck_beside_alive(receiver)
 }
@@ -88,12 +80,21 @@ fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
     let daemon = Daemon::start(&config)?;
     let mut stuck = receiver(&instance, "stuck", rt(3))?;
     let mut alive = receiver(&instance, "alive", rt(4))?;
-    alive.ask(&format!("sigwait {} {MESSAGES} 3000", rt(4)))?;
+    alive.ask(order::Signal::Take {
+        signo: rt(4),
+        count: MESSAGES,
+        quiet_ms: 3000,
+    })?;
 
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", instance.queue("in")))?;
-    sender.tell(&format!("stream 0 {MESSAGES}"))?;
-    let got = values(&alive.answer()?);
+    sender.open_to_send(&instance.queue("in"))?;
+    sender.stream(0, MESSAGES)?;
+    let got = alive
+        .answer()?
+        .rang()?
+        .iter()
+        .map(|rang| rang.value)
+        .collect::<Vec<_>>();
     ensure!(
         got == (0..MESSAGES).collect::<Vec<_>>(),
         "the other one got {got:?}"
@@ -111,7 +112,7 @@ fn stuck_beside_alive(receiver: Start) -> anyhow::Result<()> {
     );
     ensure!(ledger.balances());
 
-    let late = values(&stuck.tell(&format!("sigwait {} {MESSAGES} 3000", rt(3)))?);
+    let late = stuck.values_for(rt(3), MESSAGES, 3000)?;
     ensure!(
         late == (0..MESSAGES).collect::<Vec<_>>(),
         "the stuck one got {late:?}"
@@ -140,11 +141,11 @@ fn a_signal_nobody_takes_holds_up_no_other_of_its_process() -> anyhow::Result<()
     let _daemon = Daemon::start(&config)?;
     let _stuck = receiver(&instance, "stuck", rt(3))?;
     let mut alive = receiver(&instance, "alive", rt(4))?;
-    alive.tell(&format!("block {}", rt(5)))?;
+    alive.block(rt(5))?;
     Peer::sender(&instance.queue("in.other"))?.stream(0, 1)?;
     instance.until("it is there", |s| s.routes[1].ledger.delivered == 1)?;
     Peer::sender(&instance.queue("in"))?.stream(0, MESSAGES)?;
-    let got = values(&alive.tell(&format!("sigwait {} {MESSAGES} 3000", rt(4)))?);
+    let got = alive.values_for(rt(4), MESSAGES, 3000)?;
     ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "it got {got:?}");
     Ok(())
 }
@@ -169,7 +170,7 @@ fn registering_again_buys_no_credit() -> anyhow::Result<()> {
     let full = |s: &rtcore::stats::reader::Snapshot| s.routes[0].ledger.queued == MESSAGES - share;
     instance.until("its share is in flight", full)?;
     for _ in 0..3 {
-        stuck.tell(&format!("register {} stuck", instance.socket()))?;
+        stuck.register(&instance, "stuck")?;
     }
     // One more message: by then the lane has looked again.
     Peer::sender(&instance.queue("in"))?.stream(MESSAGES, 1)?;
@@ -197,16 +198,16 @@ fn the_registered_thread_may_end() -> anyhow::Result<()> {
         + &route("in.thread", &["to.thread"], "");
     let _daemon = Daemon::start(&config)?;
     let mut drive = receiver(&instance, "drive", rt(3))?;
-    drive.tell(&format!("block {}", rt(4)))?;
-    let tid = drive.tell("second tid")?.concat();
+    drive.block(rt(4))?;
+    let tid = drive.second_tid()?.to_string();
     let pid = drive.pid().to_string();
     let registered =
         instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;
     ensure!(registered.status.success(), "{registered:?}");
-    drive.tell("second end")?;
+    drive.tell(order::Second::End)?;
 
     Peer::sender(&instance.queue("in"))?.stream(0, MESSAGES)?;
-    let got = values(&drive.tell(&format!("sigwait {} {MESSAGES} 3000", rt(3)))?);
+    let got = drive.values_for(rt(3), MESSAGES, 3000)?;
     ensure!(got == (0..MESSAGES).collect::<Vec<_>>(), "it got {got:?}");
     // A signal for the thread finds nobody, and says so.
     Peer::sender(&instance.queue("in.thread"))?.stream(0, 1)?;

@@ -1,5 +1,6 @@
 //! A registered process dies: its routes say so at once and exactly, and a restart takes over.
 
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
@@ -19,15 +20,10 @@ fn is(s: &Snapshot, process: usize, state: PeerState) -> bool {
     s.processes.get(process).is_some_and(|p| p.state == state)
 }
 
-/// A process that opened a queue of the instance.
-fn opened(i: &Instance, mut peer: Peer, access: &str, queue: &str) -> anyhow::Result<Peer> {
-    peer.tell(&format!("open {access} {}", i.queue(queue)))?;
+/// A process that opened a queue of the instance for receiving.
+fn opened(i: &Instance, mut peer: Peer, queue: &str) -> anyhow::Result<Peer> {
+    peer.open_to_receive(&i.queue(queue))?;
     Ok(peer)
-}
-
-/// First words of answers.
-fn first_words(lines: &[String]) -> Vec<&str> {
-    lines.iter().filter_map(|l| l.split(' ').next()).collect()
 }
 
 /// Two routes from one source into a queue and a signal of the process `drive`.
@@ -44,8 +40,8 @@ fn config(i: &Instance, more: &str) -> String {
 fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
-    let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
+    let mut sender = Peer::sender(&i.queue("in"))?;
+    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "cmd")?;
     let counts = |s: &Snapshot| {
         let of = |route: usize| {
             (
@@ -56,30 +52,25 @@ fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyhow::
         [of(0), of(1)]
     };
 
-    sender.tell("stream 100 3")?;
-    ensure!(drive.tell("recv 3 10000")?.len() == 3);
-    ensure!(
-        first_words(&drive.tell(&format!("sigwait {} 3 10000", rt(5)))?) == ["100", "101", "102"]
-    );
+    sender.stream(100, 3)?;
+    ensure!(drive.receive_for(3, 10_000)?.len() == 3);
+    ensure!(drive.values_for(rt(5), 3, 10_000)? == [100, 101, 102]);
     i.until("3 delivered", |s| counts(s) == [(3, 0), (3, 0)])?;
 
     drive.kill()?;
     i.until("it is dead", |s| is(s, 0, PeerState::Dead))?;
-    sender.tell("stream 200 4")?;
+    sender.stream(200, 4)?;
     i.until("4 have nobody", |s| counts(s) == [(3, 4), (3, 4)])?;
 
-    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
+    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "cmd")?;
     i.until("it is back", |s| {
         is(s, 0, PeerState::Alive) && s.processes[0].pid == next.pid()
     })?;
-    sender.tell("stream 300 2")?;
-    let got = next.tell(&format!("sigwait {} 3 500", rt(5)))?;
-    ensure!(first_words(&got) == ["300", "301"], "{got:?}");
-    let got = next.tell("recv 3 500")?;
-    ensure!(
-        got == ["0 2c01000000000000", "0 2d01000000000000"],
-        "{got:?}"
-    );
+    sender.stream(300, 2)?;
+    let got = next.values_for(rt(5), 3, 500)?;
+    ensure!(got == [300, 301], "{got:?}");
+    let got = next.numbers_for(3, 500)?;
+    ensure!(got == [300, 301], "{got:?}");
     let end = i.until("2 more delivered", |s| counts(s) == [(5, 4), (5, 4)])?;
     ensure!(
         end.routes
@@ -102,9 +93,9 @@ fn kill_9_turns_messages_into_peer_dead_until_a_restart_takes_over() -> anyhow::
 fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "capacity = 20"))?;
-    let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
-    sender.tell("stream 0 25")?;
+    let mut sender = Peer::sender(&i.queue("in"))?;
+    let drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "cmd")?;
+    sender.stream(0, 25)?;
     let full = i.until("15 wait", |s| s.routes[0].ledger.queued == 15)?;
     ensure!(full.routes[0].ledger.delivered == 10 && full.routes[0].ledger.peer_dead == 0);
     drive.kill()?;
@@ -123,15 +114,15 @@ fn what_is_queued_for_a_process_that_dies_is_accounted_at_once() -> anyhow::Resu
 fn a_restart_reads_what_was_delivered_before() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
-    let mut sender = opened(&i, Peer::start()?, "send", "in")?;
+    let mut sender = Peer::sender(&i.queue("in"))?;
     let drive = Peer::ready_as(&i, "drive", &[rt(5)])?;
-    sender.tell("stream 0 5")?;
+    sender.stream(0, 5)?;
     i.until("delivered", |s| s.routes[0].ledger.delivered == 5)?;
     drive.kill()?;
-    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
-    ensure!(next.tell("recv 6 200")?.len() == 5);
+    let mut next = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "cmd")?;
+    ensure!(next.receive_for(6, 200)?.len() == 5);
     ensure!(
-        next.tell(&format!("sigwait {} 1 0", rt(5)))?.is_empty(),
+        next.signals_for(rt(5), 1, 0)?.is_empty(),
         "signals die with their process"
     );
     daemon.stop()?;
@@ -178,10 +169,13 @@ fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     let i = Instance::new()?;
     // A receiver that gets no CPU holds the stream up, so that its end comes in the middle.
     let daemon = Daemon::start(&config(&i, "overflow = \"block:5s\""))?;
-    let mut sender = opened(&i, Peer::start()?, "send", "in")?;
-    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "receive", "cmd")?;
-    sender.ask(&format!("stream 0 {MESSAGES}"))?;
-    let read = drive.tell("recv 500 10000")?.len() as u64;
+    let mut sender = Peer::sender(&i.queue("in"))?;
+    let mut drive = opened(&i, Peer::ready_as(&i, "drive", &[rt(5)])?, "cmd")?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: MESSAGES,
+    })?;
+    let read = drive.receive_for(500, 10_000)?.len() as u64;
     drive.kill()?;
     sender.answer()?;
     let end = i.until("all accepted", |s| {
@@ -197,8 +191,8 @@ fn kill_9_in_the_middle_of_a_stream_loses_no_count() -> anyhow::Result<()> {
     })?;
     let ledger = settled.routes[0].ledger;
     ensure!(ledger.peer_dead > 0, "{ledger:?}");
-    let mut left = opened(&i, Peer::start()?, "receive", "cmd")?;
-    let left = eventually(|| Some(left.tell("recv 20 100").ok()?.len() as u64))?;
+    let mut left = opened(&i, Peer::start()?, "cmd")?;
+    let left = eventually(|| Some(left.receive_for(20, 100).ok()?.len() as u64))?;
     ensure!(
         ledger.delivered == read + left,
         "read {read}, left {left}: {ledger:?}"

@@ -5,6 +5,7 @@
 use crate::util::book::End::Delivered;
 use crate::util::lane_talk::pair;
 use crate::util::needs::PRLIMIT;
+use crate::util::order;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
@@ -107,7 +108,12 @@ fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors() -> 
     for spare in 0..SPARE_MAX {
         let mut a = Peer::start()?;
         let pid = a.pid();
-        let ask = || a.ask(&format!("lane connect {} a", i.socket()));
+        let ask = || {
+            a.ask(order::Session::Connect {
+                socket: &i.socket(),
+                name: "a",
+            })
+        };
         starve(&daemon, spare, ask, || has(&i, "a", pid))?;
         if let Err(e) = a.answer() {
             ensure!(format!("{e:#}").contains(FIX), "{spare}: {e:#}");
@@ -115,7 +121,7 @@ fn a_session_is_refused_with_the_limit_or_opens_when_there_are_descriptors() -> 
             a.connect(&i, "a")?;
         }
         ensure!(has(&i, "a", pid), "{spare}");
-        a.tell("lane claim a.out")?;
+        a.claim("a.out")?;
         a.reach("a.out")?;
         a.lane_stream("a.out", spare, 1)?;
         ensure!(b.take_numbers(1)? == [spare]);

@@ -1,5 +1,6 @@
 //! fork(2) in a process that has a session: the child gets errors, the parent's session goes on.
 
+use crate::util::order;
 use crate::util::session::{count, lane_end, runs, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route};
 use anyhow::{Context as _, ensure};
@@ -18,10 +19,8 @@ struct Idle(Pid);
 
 impl Idle {
     fn of(parent: &mut Peer) -> anyhow::Result<Idle> {
-        let said = parent.tell("session fork idle")?;
-        Ok(Idle(Pid::from_raw(
-            said.first().context("no pid")?.parse()?,
-        )))
+        let pid = parent.tell(order::Fork::Idle)?.number()?;
+        Ok(Idle(Pid::from_raw(pid.try_into()?)))
     }
 }
 
@@ -44,9 +43,9 @@ fn config(i: &Instance, route_keys: &str) -> String {
 }
 
 fn arm(i: &Instance) -> anyhow::Result<Peer> {
-    let mut arm = Peer::session_sender(i, "arm", "out")?;
-    arm.tell("session inbox")?;
-    arm.tell("session wait out")?;
+    let mut arm = Peer::from_endpoint(i, "arm", "out")?;
+    arm.open_inbox()?;
+    arm.reach("out")?;
     Ok(arm)
 }
 
@@ -123,13 +122,18 @@ fn a_child_gets_an_error_from_every_call_and_its_parent_goes_on() -> anyhow::Res
     goes_on(&i, &mut arm, 1, 0)?;
     // Many times, since another thread of the parent holds a lock of the session during some of the
     // forks.
-    let said = arm.tell("session fork touch out 50")?;
+    let said = arm
+        .tell(order::Fork::Touch {
+            endpoint: "out",
+            rounds: 50,
+        })?
+        .lines()?;
     all_fail(&said, arm.pid())?;
     goes_on(&i, &mut arm, 6, 5)?;
     // A child that lives on has copies of the descriptors: the session closes and opens again in
     // spite of them.
     let _child = Idle::of(&mut arm)?;
-    arm.tell("session close")?;
+    arm.close()?;
     daemon.logged(&format!("arm: pid {} closed its session", arm.pid()))?;
     Ok(())
 }
@@ -146,12 +150,17 @@ fn a_child_of_a_direct_sender_gets_errors_too() -> anyhow::Result<()> {
         + &route("out", &["arm.cmd"], "path = \"direct\"")
         + &route("ack", &["planner.ack"], "path = \"direct\"");
     let _daemon = Daemon::start(&config)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "out")?;
-    planner.tell("session inbox")?;
-    planner.tell("session wait out")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "out")?;
+    planner.open_inbox()?;
+    planner.reach("out")?;
     planner.number("out", 1)?;
-    let said = planner.tell("session fork touch out 5")?;
+    let said = planner
+        .tell(order::Fork::Touch {
+            endpoint: "out",
+            rounds: 5,
+        })?
+        .lines()?;
     all_fail(&said, planner.pid())?;
     planner.number("out", 2)?;
     let got = arm.got_until("number 2")?;
@@ -168,12 +177,12 @@ fn a_loan_and_a_message_in_place_are_the_parents() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
-    let said = arm.tell("session fork loan out")?;
+    let said = arm.tell(order::Fork::Loan("out"))?.lines()?;
     ensure!(
         said[..2] == ["dropped", "len: ok 0"] && said[2].contains("was forked from process"),
         "{said:?}"
     );
-    let said = arm.tell("session fork in-place")?;
+    let said = arm.tell(order::Fork::InPlace)?.lines()?;
     ensure!(said == ["copied: Some(0)", "number: 7"], "{said:?}");
     goes_on(&i, &mut arm, 8, 1)
 }
@@ -182,10 +191,14 @@ fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
-    let said = arm.tell(&format!(
-        "session fork connect {} helper help 42",
-        i.socket()
-    ))?;
+    let said = arm
+        .tell(order::Fork::Connect {
+            socket: &i.socket(),
+            name: "helper",
+            endpoint: "help",
+            number: 42,
+        })?
+        .lines()?;
     ensure!(said == ["Ok(1)"], "{said:?}");
     let got = arm.got_until("number 42")?;
     ensure!(
@@ -195,7 +208,14 @@ fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
         "{got:?}"
     );
     // The name of its parent is taken.
-    let said = arm.tell(&format!("session fork connect {} arm out 43", i.socket()))?;
+    let said = arm
+        .tell(order::Fork::Connect {
+            socket: &i.socket(),
+            name: "arm",
+            endpoint: "out",
+            number: 43,
+        })?
+        .lines()?;
     ensure!(said[0].contains(&arm.pid().to_string()), "{said:?}");
     goes_on(&i, &mut arm, 1, 0)?;
     // The parent's death is noticed although a child lives on with its connection.
@@ -203,7 +223,7 @@ fn a_child_opens_a_session_of_its_own() -> anyhow::Result<()> {
     let pid = arm.pid();
     arm.kill()?;
     daemon.logged(&format!("arm: pid {pid}"))?;
-    let mut next = Peer::session_sender(&i, "arm", "out")?;
-    next.tell("session state")?;
+    let mut next = Peer::from_endpoint(&i, "arm", "out")?;
+    next.state()?;
     Ok(())
 }

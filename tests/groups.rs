@@ -3,8 +3,9 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::targets;
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::endpoint;
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, held, patience, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -223,9 +224,9 @@ fn a_member_that_refuses_is_passed_over() -> anyhow::Result<()> {
     let mut strong = Peer::start()?;
     // Who could not be signalled would not be registered: its saved user, which the kernel goes by
     // too, lets it.
-    strong.tell(&format!("setresuid 0 0 {uid}"))?;
+    strong.tell(order::Process::Setresuid(0, 0, uid))?;
     strong.expect(&instance, "strong", &[rt(1)])?;
-    strong.tell("setresuid 0 0 0")?;
+    strong.tell(order::Process::Setresuid(0, 0, 0))?;
     let mut weak = Peer::start_with(|command| {
         command.uid(uid);
     })?;
@@ -356,9 +357,9 @@ fn a_process_that_changes_its_group_is_seen_by_itself() -> anyhow::Result<()> {
     let mut sent = 0;
     send_until_it_goes_to(&instance, &mut sender, &mut sent, [1, 1])?;
     assert_eq!(sent, 1, "a is no member");
-    a.tell(&format!("setpgid {}", lead.pid()))?;
+    a.tell(order::Process::Setpgid(lead.pid()))?;
     send_until_it_goes_to(&instance, &mut sender, &mut sent, [0, 1])?;
-    a.tell("setsid")?;
+    a.tell(order::Process::Setsid)?;
     send_until_it_goes_to(&instance, &mut sender, &mut sent, [1, 0])?;
     Ok(())
 }
@@ -435,7 +436,7 @@ fn a_session_is_without_those_that_made_their_own() -> anyhow::Result<()> {
     for name in ["lead", "a", "b", "c"] {
         let mut peer = Peer::start()?;
         if name == "b" {
-            peer.tell("setsid")?;
+            peer.tell(order::Process::Setsid)?;
         }
         peer.expect(&instance, name, &[rt(1)])?;
         peers.push(peer);
@@ -477,7 +478,11 @@ fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> a
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     for (member, pause_us) in members.iter_mut().zip([0, 100]) {
-        member.ask(&format!("lane drain i {pause_us} {QUIET_MS}"))?;
+        member.ask(order::Receive::Drain {
+            key: "i",
+            pause_us,
+            quiet_ms: QUIET_MS,
+        })?;
     }
     for from in (0..messages).step_by(usize::try_from(CHUNK)?) {
         a.lane_stream("a.out", from, CHUNK)?;
@@ -488,12 +493,9 @@ fn what_is_delivered_is_received(mode: &str, overflow: &str, messages: u64) -> a
     let ledger = settled.routes[0].ledger;
     let mut received = 0;
     for member in &mut members {
-        received += first(&member.answer()?)?.parse::<u64>()?;
-        let counters = first(&member.tell("lane counters i")?)?.to_owned();
-        anyhow::ensure!(
-            counters.split(' ').nth(1) == Some("0"),
-            "{mode}, {overflow}: duplicates: {counters}"
-        );
+        received += member.answer()?.number()?;
+        let counters = member.counters()?;
+        anyhow::ensure!(counters.duplicates == 0, "{mode}, {overflow}: {counters:?}");
     }
     anyhow::ensure!(
         received == ledger.delivered,

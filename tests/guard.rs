@@ -5,6 +5,7 @@ use crate::util::book::End::Delivered;
 use crate::util::halt::{Halted, alone, starve};
 use crate::util::kernel::{self, FIFO};
 use crate::util::needs::{PTRACE, ROOT, SPARE_CPU, TWO_CPUS};
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, first_cpu, lane, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -258,7 +259,10 @@ fn a_lane_above_its_budget_stops_the_daemon() -> anyhow::Result<()> {
     let page = rtcore::stats::reader::Reader::open(&instance.name)?;
     // The daemon may be gone before all is sent: then the rest stays in its queue.
     let mut sender = Peer::sender(&instance.queue("in"))?;
-    sender.ask("stream 0 3000")?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 3000,
+    })?;
     let (status, log) = daemon.end()?;
     drop(sender);
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
@@ -349,7 +353,7 @@ fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
         // Ahead of everything ordinary, so that there is always a next message; in portions, none
         // of which keeps the CPU for long.
         let mut sender = Peer::sender(&instance.queue("in"))?;
-        sender.tell("fifo 10")?;
+        sender.tell(order::Process::Fifo(10))?;
         let told = "ran for rttime = \"10ms\" without waiting (SIGXCPU)";
         for _ in 0..20 {
             sender.stream(0, 200)?;
@@ -452,7 +456,10 @@ fn a_standard_error_that_takes_nothing_changes_no_end() -> anyhow::Result<()> {
         }
         drop(writer);
         let mut sender = Peer::sender(&instance.queue("in"))?;
-        sender.ask("stream 0 3000")?;
+        sender.ask(order::Queue::Stream {
+            from: 0,
+            count: 3000,
+        })?;
         let ended = eventually(|| child.try_wait().ok().flatten());
         if ended.is_err() {
             child.kill()?;

@@ -4,9 +4,11 @@
 
 use crate::util::cobalt_bench::Bench;
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::session::{lane_end, planner_and_arm, runs};
+use crate::util::talk::patience_ms;
 use crate::util::trace::Traced;
-use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
+use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
 use stand_in_cobalt::copies::Kind;
@@ -74,9 +76,9 @@ impl Pair {
         let instance = Instance::new()?;
         let config = planner_and_arm(&instance, "", "", "");
         let daemon = Daemon::start(&config)?;
-        let arm = Peer::session_inbox(&instance, "arm")?;
-        let mut planner = Peer::session_sender(&instance, "planner", "cmd")?;
-        planner.tell("session sender fast")?;
+        let arm = Peer::with_inbox(&instance, "arm")?;
+        let mut planner = Peer::from_endpoint(&instance, "planner", "cmd")?;
+        planner.claim("fast")?;
         let mut pair = Pair {
             instance,
             config,
@@ -105,7 +107,7 @@ impl Pair {
         self.number += 1;
         let (planner, number) = (&mut self.planner, self.number);
         eventually(|| {
-            planner.tell(&format!("session wait {endpoint}")).ok()?;
+            planner.reach(endpoint).ok()?;
             planner.number(endpoint, number).ok().map(drop)
         })
         .with_context(|| format!("{endpoint} takes nothing"))
@@ -207,15 +209,18 @@ fn killed_while_both_sessions_open() -> anyhow::Result<()> {
 
 /// The commands that replace a session; their answers are fetched later.
 fn replace(peer: &mut Peer, instance: &Instance, name: &str) -> anyhow::Result<()> {
-    peer.ask("session close")?;
-    peer.ask(&format!("session open {} {name}", instance.socket()))
+    peer.ask(order::Session::Close)?;
+    peer.ask(order::Session::Connect {
+        socket: &instance.socket(),
+        name,
+    })
 }
 
 /// The answers. A session that found no daemon is opened again.
 fn replaced(peer: &mut Peer, instance: &Instance, name: &str) -> anyhow::Result<()> {
     peer.answer()?;
     if peer.answer().is_err() {
-        peer.open(instance, name)?;
+        peer.connect(instance, name)?;
     }
     Ok(())
 }
@@ -225,7 +230,7 @@ fn killed_while_the_receiver_replaces_its_session() -> anyhow::Result<()> {
     let begin = |pair: &mut Pair| replace(&mut pair.arm, &pair.instance, "arm");
     let end = |pair: &mut Pair| {
         replaced(&mut pair.arm, &pair.instance, "arm")?;
-        pair.arm.tell("session inbox")?;
+        pair.arm.open_inbox()?;
         Ok(())
     };
     killed_at_every_call(false, begin, end)
@@ -236,8 +241,8 @@ fn killed_while_the_sender_replaces_its_session() -> anyhow::Result<()> {
     let begin = |pair: &mut Pair| replace(&mut pair.planner, &pair.instance, "planner");
     let end = |pair: &mut Pair| {
         replaced(&mut pair.planner, &pair.instance, "planner")?;
-        pair.planner.tell("session sender cmd")?;
-        pair.planner.tell("session sender fast")?;
+        pair.planner.claim("cmd")?;
+        pair.planner.claim("fast")?;
         Ok(())
     };
     killed_at_every_call(false, begin, end)
@@ -298,7 +303,7 @@ impl Newcomer {
             + &route("in", &["leg.cmd"], "rejoin = \"60s\"");
         let daemon = skin.daemon(&config)?;
         let mut sender = skin.peer()?;
-        sender.tell(&format!("open send {}", instance.queue("in")))?;
+        sender.open_to_send(&instance.queue("in"))?;
         Ok((
             Newcomer {
                 skin,
@@ -312,9 +317,7 @@ impl Newcomer {
 
     fn send(&mut self) -> anyhow::Result<()> {
         self.number += 1;
-        self.sender
-            .tell(&format!("stream {} 1", self.number))
-            .map(drop)
+        self.sender.stream(self.number, 1).map(drop)
     }
 
     /// Sends a message while the control thread stands still; whether it counts as delivered.
@@ -330,10 +333,10 @@ impl Newcomer {
 
     fn ask(&mut self) -> anyhow::Result<Peer> {
         let mut leg = self.skin.peer()?;
-        leg.ask(&format!(
-            "session open {} leg",
-            self.skin.instance().socket()
-        ))?;
+        leg.ask(order::Session::Connect {
+            socket: &self.skin.instance().socket(),
+            name: "leg",
+        })?;
         Ok(leg)
     }
 
@@ -359,16 +362,17 @@ impl Newcomer {
         daemon: &Daemon,
         length: u64,
     ) -> anyhow::Result<(Peer, Traced, u64)> {
-        let limit_ms = (patience() / 4).as_millis();
+        let limit_ms = patience_ms() / 4;
         let mut call = 0_u64;
         for _ in 0..3 * length {
             call += 1;
             let mut traced = Traced::attach(daemon.pid())?;
             let mut leg = self.skin.peer()?;
-            leg.ask(&format!(
-                "session open-within {limit_ms} {} leg",
-                self.skin.instance().socket()
-            ))?;
+            leg.ask(order::Session::ConnectWithin {
+                limit_ms,
+                socket: &self.skin.instance().socket(),
+                name: "leg",
+            })?;
             for _ in 0..call {
                 traced.next_call()?;
             }
@@ -423,9 +427,9 @@ fn killed_while_it_opens(skin: Skin) -> anyhow::Result<()> {
             );
         }
         if opened.is_err() {
-            leg.open(rig.skin.instance(), "leg")?;
+            leg.connect(rig.skin.instance(), "leg")?;
         }
-        leg.tell("session inbox")?;
+        leg.open_inbox()?;
         rig.send()?;
         let got = leg.got_until(&format!("number {number}"))?;
         let came = runs(&got)
@@ -462,13 +466,8 @@ fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyh
         }
         leg.answer()
             .with_context(|| format!("{first} was delivered before system call {call}"))?;
-        let state = leg.tell("session state")?;
-        ensure!(
-            state
-                .first()
-                .is_some_and(|state| state.starts_with("Down(")),
-            "{state:?}"
-        );
+        let state = leg.state()?;
+        ensure!(state.starts_with("Down("), "{state:?}");
         if is_killed {
             running = Some(rig.skin.daemon(&rig.config)?);
         } else {
@@ -476,9 +475,8 @@ fn a_first_session_that_holds_messages_is_handed_out_at_the_time_limit() -> anyh
             ensure!(rig.is_delivered()?, "the lane does not deliver");
             traced.detach()?;
         }
-        leg.tell("session inbox")?;
-        eventually(|| (leg.tell("session state").ok()? == ["Up"]).then_some(()))
-            .context("never up")?;
+        leg.open_inbox()?;
+        eventually(|| (leg.state().ok()? == "Up").then_some(())).context("never up")?;
         rig.send()?;
         let got = leg.got_until(&format!("number {}", rig.number))?;
         let received: u64 = runs(&got).iter().map(|run| run.count).sum();

@@ -1,6 +1,8 @@
 //! A channel has one holder in its session. Who claims it meanwhile is refused and told who has it,
 //! or gets it when it is free.
 
+use crate::util::order;
+use crate::util::session::inbox_of;
 use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::ensure;
@@ -21,8 +23,8 @@ fn pair(instance: &Instance) -> anyhow::Result<(Daemon, Peer, Peer)> {
         + &route("pos", &["planner.pos"], "");
     let daemon = Daemon::start(&config)?;
     let arm = Peer::session(instance, "arm")?;
-    let mut planner = Peer::session_sender(instance, "planner", "cmd")?;
-    planner.tell("session sender fast")?;
+    let mut planner = Peer::from_endpoint(instance, "planner", "cmd")?;
+    planner.claim("fast")?;
     Ok((daemon, planner, arm))
 }
 
@@ -32,27 +34,27 @@ fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, mut planner, mut arm) = pair(&instance)?;
     for endpoint in ["cmd", "fast"] {
-        arm.tell("session inbox")?;
-        planner.tell(&format!("session wait {endpoint}"))?;
+        arm.open_inbox()?;
+        planner.reach(endpoint)?;
         for number in 1..=3 {
             planner.number(endpoint, number)?;
         }
         unbroken(&arm.got_until("number 1")?, 1, 1)?;
         // Opened before the one that it replaces is dropped.
-        arm.tell("session inbox")?;
+        arm.open_inbox()?;
         unbroken(&arm.got_until("number 3")?, 2, 2)?;
         // By name, after a while without a holder.
-        arm.tell("session no-inbox")?;
+        arm.drop_inbox()?;
         planner.number(endpoint, 4)?;
-        arm.tell(&format!("session inbox arm.{endpoint}"))?;
+        arm.open_inbox_of(&[&format!("arm.{endpoint}")])?;
         planner.number(endpoint, 5)?;
         unbroken(&arm.got_until("number 5")?, 4, 2)?;
-        let counters = arm.tell("session counters")?.concat();
+        let counters = arm.counters()?;
         ensure!(
-            counters.contains("received: 2") && counters.contains("duplicates: 0"),
-            "{counters}"
+            (counters.received, counters.duplicates) == (2, 0),
+            "{counters:?}"
         );
-        arm.tell("session no-inbox")?;
+        arm.drop_inbox()?;
     }
     Ok(())
 }
@@ -61,42 +63,49 @@ fn an_inbox_gets_what_another_lets_go_of() -> anyhow::Result<()> {
 fn an_inbox_that_waits_without_a_channel_is_woken_by_one() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, mut planner, mut arm) = pair(&instance)?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 7)?;
-    let came = arm.tell("session waits-for-another")?;
-    ensure!(came.concat() == "7", "{came:?}");
+    let came = arm.tell(order::Receive::WaitsForAnother)?;
+    ensure!(came.number()? == 7);
     Ok(())
 }
 
 fn a_claim_by_name_of_what_is_held_names_the_holder() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, _planner, mut arm) = pair(&instance)?;
-    let tid = arm.tell("tid")?.concat();
-    arm.tell("session inbox")?;
+    let tid = arm.tid()?;
+    arm.open_inbox()?;
     let of = format!("of thread {tid} in this session");
     let rest = "`arm.cmd` is held by an inbox for all endpoints that no other inbox names";
     arm.refused(
-        "session inbox arm.cmd",
+        inbox_of(&["arm.cmd"]),
         &[rest, &of, "drop that first, or share it"],
     )?;
-    arm.tell("session no-inbox")?;
-    arm.tell("session inbox arm.cmd")?;
+    arm.drop_inbox()?;
+    arm.open_inbox_of(&["arm.cmd"])?;
     arm.refused(
-        "session inbox arm.fast arm.cmd",
+        inbox_of(&["arm.fast", "arm.cmd"]),
         &["`arm.cmd` is held by an inbox", &of],
     )?;
     // The refused claim has kept nothing of what it could have had.
-    arm.tell("session inbox arm.fast")?;
-    arm.tell("session sender pos")?;
-    arm.refused("session sender pos", &["`pos` is held by a sender", &of])?;
+    arm.open_inbox_of(&["arm.fast"])?;
+    arm.claim("pos")?;
+    arm.refused(
+        order::Send::Claim("pos"),
+        &["`pos` is held by a sender", &of],
+    )?;
     Ok(())
 }
 
 fn of_two_threads_that_claim_an_endpoint_one_has_it() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (_daemon, _planner, mut arm) = pair(&instance)?;
-    let wrong = arm.tell("session race arm.cmd 3000")?;
-    ensure!(wrong.concat() == "0", "{wrong:?} of 3000 rounds");
+    let wrong = arm.tell(order::Session::Race {
+        endpoint: "arm.cmd",
+        rounds: 3000,
+    })?;
+    let wrong = wrong.number()?;
+    ensure!(wrong == 0, "{wrong} of 3000 rounds");
     Ok(())
 }
 
@@ -115,16 +124,16 @@ fn a_dispatcher_that_its_own_handler_replaces_goes_on() -> anyhow::Result<()> {
         )
         + &route("out", &["drive.go"], "");
     let _daemon = Daemon::start(&config)?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("session {} drive", instance.socket()))?;
-    drive.tell(&format!("replace-in-handler {}", rt(3)))?;
-    let mut controller = Peer::with_signals(|_| {})?;
-    controller.tell(&format!("session {} controller", instance.socket()))?;
-    controller.tell("sender out")?;
-    controller.tell("stream 1 10 8")?;
-    drive.tell("counted 1 10")?;
-    controller.tell("stream 11 10 8")?;
-    drive.tell("counted 1 20")?;
+    let mut drive = Peer::start()?;
+    drive.block_for_handlers(rt(3))?;
+    drive.connect(&instance, "drive")?;
+    drive.tell(order::Handlers::ReplaceInHandler(rt(3)))?;
+    let mut controller = Peer::start()?;
+    controller.connect(&instance, "controller")?;
+    controller.claim("out")?;
+    controller.press("out", 1, 10, 8)?;
+    drive.counts_up(1, 10)?;
+    controller.press("out", 11, 10, 8)?;
+    drive.counts_up(1, 20)?;
     Ok(())
 }

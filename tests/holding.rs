@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, Queued};
 use crate::util::needs::SECOND_USER;
+use crate::util::order;
 use crate::util::tool::{NOBODY, as_nobody};
 use crate::util::{Daemon, Instance, Peer, exists, held, route, status};
 use anyhow::{Context as _, ensure};
@@ -38,7 +39,10 @@ fn refusal(config: &str) -> anyhow::Result<String> {
 fn a_strangers_queue_is_not_adopted() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut stranger = Peer::start_with(|c| _ = as_nobody(c))?;
-    stranger.tell(&format!("create {} 666", i.queue("in")))?;
+    stranger.tell(order::Queue::Create {
+        name: &i.queue("in"),
+        mode: 0o666,
+    })?;
     stranger.send(0, b"forged")?;
     let said = refusal(&config(&i, "", "mode = \"0600\""))?;
     ensure!(
@@ -110,9 +114,12 @@ fn a_queue_removed_under_rtd_is_told() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "keep_queues = false", ""))?;
     let mut legacy = Peer::start()?;
-    legacy.tell(&format!("unlink {}", i.queue("in")))?;
+    legacy.tell(order::Queue::Unlink(&i.queue("in")))?;
     daemon.logged("no program can open it any more")?;
-    legacy.tell(&format!("create {} 600", i.queue("in")))?;
+    legacy.tell(order::Queue::Create {
+        name: &i.queue("in"),
+        mode: 0o600,
+    })?;
     daemon.logged("another one has the name now")?;
     let log = daemon.stop()?;
     ensure!(log.matches("was removed (mq_unlink)").count() == 2, "{log}");

@@ -150,7 +150,7 @@ fn an_inbox_that_is_dropped_leaves_its_messages_unread() -> anyhow::Result<()> {
     ensure!(unread(&i.snapshot()?) == [0]);
     ensure!(a.burst("a.out", 6, 3)? == (3, 0));
     i.ledger_is("a.out->b.in", 9, &[(Delivered, 9)])?;
-    b.tell("lane close")?;
+    b.close_all()?;
     i.until("three were not read", |page| unread(page) == [3])?;
     daemon.stop()?;
     Ok(())

@@ -2,8 +2,9 @@
 //! exact contents, and what the sender notices of it; and the lanes that do not sleep.
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
-use crate::util::lane_talk::{endpoint, first, pair, peers};
+use crate::util::lane_talk::{clean, endpoint, pair, peers};
 use crate::util::needs::SPARE_CPU;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, process, route};
 use rtcore::message::Reject;
 use rtcore::sys::cpus;
@@ -41,9 +42,10 @@ fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> a
     assert_eq!(b.take_numbers(contents.len())?, contents);
     let last = contents.last().copied().unwrap_or(0) + 1;
     let missed = last - contents.len() as u64;
+    let c = b.counters()?;
     assert_eq!(
-        first(&b.tell("lane counters i")?)?,
-        format!("{} 0 {missed} 0", contents.len())
+        (c.received, c.duplicates, c.missed, c.corrupt),
+        (contents.len() as u64, 0, missed, 0)
     );
     let queued = ends
         .iter()
@@ -113,11 +115,15 @@ fn block_fills_the_senders_ring_and_loses_nothing() -> anyhow::Result<()> {
     instance.ledger_is("a.out->b.in", 7, &[(Delivered, 4), (Queued, 3)])?;
     assert_eq!(a.burst("a.out", 10, 3)?, (0, 3));
     // The eleventh waits, and goes in when the receiver reads.
-    a.ask("lane send a.out 0a00000000000000")?;
+    a.ask(order::Send::Timed {
+        endpoint: "a.out",
+        bytes: 10_u64.to_ne_bytes().to_vec(),
+        intended_ns: None,
+    })?;
     assert_eq!(b.take_numbers(11)?, (0..=10).collect::<Vec<_>>());
     a.answer()?;
     instance.ledger_is("a.out->b.in", 11, &[(Delivered, 11)])?;
-    assert_eq!(first(&b.tell("lane counters i")?)?, "11 0 0 0");
+    assert_eq!(b.counters()?, clean(11, 0));
     daemon.stop()?;
     Ok(())
 }
@@ -134,7 +140,7 @@ fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
         daemon.freeze()?;
         assert_eq!(a.burst("a.out", 0, 4)?, (4, 0));
         let (sent, took_ns) = a.timed_send("a.out", b"one too many")?;
-        assert_eq!(sent, Err("full".to_owned()), "{overflow}");
+        assert_eq!(sent, Err(order::Refused::Full), "{overflow}");
         assert!(
             (at_least_ns..at_least_ns + SECONDS_NS).contains(&took_ns),
             "{overflow}: {took_ns} ns"
@@ -159,7 +165,7 @@ fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
         let [mut a, mut b] = peers(&instance)?;
         assert_eq!(a.burst("a.out", 0, 10)?, (4, 6), "try_send never waits");
         let (sent, took_ns) = a.timed_send("a.out", b"")?;
-        assert_eq!(sent, Err("full".to_owned()));
+        assert_eq!(sent, Err(order::Refused::Full));
         assert!(overflow == "reject" || took_ns >= 100_000_000, "{took_ns}");
         instance.ledger_is(
             "a.out->b.in",
@@ -229,7 +235,7 @@ fn a_ring_above_its_rate_is_left_unread() -> anyhow::Result<()> {
         let all = usize::try_from(sent + 20)?;
         assert_eq!(b.take_numbers(all)?.len(), all);
         instance.ledger_is("a.out->b.in", sent + 20, &[(Delivered, sent + 20)])?;
-        assert_eq!(first(&b.tell("lane counters i")?)?, format!("{all} 0 0 0"));
+        assert_eq!(b.counters()?, clean(all as u64, 0));
         daemon.stop()?;
     }
     Ok(())
@@ -305,7 +311,11 @@ fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&pair(&instance, [64, 4], "capacity = 30000"))?;
     let [mut a, mut b] = peers(&instance)?;
-    a.ask(&format!("lane stream a.out 0 {COUNT}"))?;
+    a.ask(order::Send::Stream {
+        endpoint: "a.out",
+        from: 0,
+        count: COUNT,
+    })?;
     assert_eq!(
         b.take_numbers(usize::try_from(COUNT)?)?,
         (0..COUNT).collect::<Vec<_>>()
@@ -346,8 +356,12 @@ fn from_three(instance: &Instance, rest: impl Fn() -> anyhow::Result<()>) -> any
         sender.reach(&format!("{name}.out"))?;
         senders.push(sender);
     }
-    for (n, (sender, name)) in senders.iter_mut().zip(["x", "y", "z"]).enumerate() {
-        sender.ask(&format!("lane stream {name}.out {} {EACH}", 1_000_000 * n))?;
+    for (n, (sender, name)) in (0_u64..).zip(senders.iter_mut().zip(["x", "y", "z"])) {
+        sender.ask(order::Send::Stream {
+            endpoint: &format!("{name}.out"),
+            from: 1_000_000 * n,
+            count: EACH,
+        })?;
     }
     let got = b.take_numbers(3 * usize::try_from(EACH)?)?;
     for (n, (sender, name)) in (0_u64..).zip(senders.iter_mut().zip(["x", "y", "z"])) {

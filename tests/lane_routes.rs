@@ -3,7 +3,8 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::book::targets;
-use crate::util::lane_talk::{Got, endpoint, first};
+use crate::util::lane_talk::{Got, clean, endpoint};
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, lane, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -57,7 +58,7 @@ fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
     let mut b = Peer::with_inbox(&instance, "b")?;
     let mut a = Peer::start()?;
     a.expect(&instance, "a", &[])?;
-    a.tell(&format!("open send {}", instance.queue("q")))?;
+    a.open_to_send(&instance.queue("q"))?;
     let before = monotonic_ns();
     a.send(5, b"hello")?;
     let got = b.take(1)?;
@@ -85,7 +86,7 @@ fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
         "{got:?}"
     );
     // Whoever may write this one may have sent it.
-    a.tell(&format!("open send {}", instance.queue("open")))?;
+    a.open_to_send(&instance.queue("open"))?;
     a.send(0, b"")?;
     let got = b.take(1)?;
     assert_eq!(
@@ -122,7 +123,7 @@ fn a_lane_reaches_a_process_and_a_thread_by_signal() -> anyhow::Result<()> {
         + &route("a.out", &["old.any", "old.one"], "truncate = true");
     let daemon = Daemon::start(&config)?;
     let mut old = Peer::start()?;
-    let tid: i32 = first(&old.tell("tid")?)?.parse()?;
+    let tid = i32::try_from(old.tid()?)?;
     old.expect(&instance, "old", &[rt(2), rt(3)])?;
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
@@ -167,7 +168,10 @@ fn a_lane_reaches_a_queue_with_the_routes_priority() -> anyhow::Result<()> {
     for bytes in &all {
         assert!(a.lane_send("a.out", bytes)?.is_ok());
     }
-    assert_eq!(a.lane_send("a.out", &[0; 65])?, Err("too-large".to_owned()));
+    assert_eq!(
+        a.lane_send("a.out", &[0; 65])?,
+        Err(order::Refused::TooLarge)
+    );
     for (queue, priority) in [("plain", 0), ("urgent", 7)] {
         let want: Vec<_> = all.iter().map(|bytes| (priority, bytes.clone())).collect();
         assert_eq!(
@@ -189,7 +193,11 @@ fn origin_number_and_stamps_pass_unchanged() -> anyhow::Result<()> {
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     let before = monotonic_ns();
-    a.tell("lane send a.out 0102 12345")?;
+    a.tell(order::Send::Timed {
+        endpoint: "a.out",
+        bytes: vec![0x01, 0x02],
+        intended_ns: Some(12_345),
+    })?;
     a.lane_send("a.out", b"now")?.map_err(anyhow::Error::msg)?;
     let got = b.take(2)?;
     let after = monotonic_ns();
@@ -228,14 +236,14 @@ fn a_client_that_writes_another_origin_is_who_it_is() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&pair(&instance, ""))?;
     let mut b = Peer::with_inbox(&instance, "b")?;
     let mut liar = Peer::start()?;
-    liar.tell(&format!("liar connect {}", instance.socket()))?;
-    liar.tell("liar open a")?;
+    liar.liar(&format!("connect {}", instance.socket()))?;
+    liar.liar("open a")?;
     for claim in [
         "1 0 1",
         &format!("{} {} 2", b.pid(), own_uid()),
         "4294967295 4294967295 3",
     ] {
-        liar.tell(&format!("liar put a.out 00 {claim}"))?;
+        liar.liar(&format!("put a.out 00 {claim}"))?;
     }
     for (n, message) in b.take(3)?.iter().enumerate() {
         assert_eq!(
@@ -261,7 +269,7 @@ fn what_was_rejected_shows_as_a_gap() -> anyhow::Result<()> {
     }
     let got: Vec<_> = b.take(4)?.iter().map(|m| (m.sequence, m.missed)).collect();
     assert_eq!(got, [(1, 0), (4, 2), (6, 1), (7, 0)]);
-    assert_eq!(first(&b.tell("lane counters i")?)?, "4 0 3 0");
+    assert_eq!(b.counters()?, clean(4, 3));
     instance.ledger_is(
         "a.out->b.in",
         7,
@@ -434,9 +442,9 @@ fn equal_lanes_take_turns_in_an_inbox() -> anyhow::Result<()> {
     }
     let _daemon = Daemon::start(&config)?;
     let mut b = Peer::with_inbox(&instance, "b")?;
-    let mut a = Peer::in_session(&instance, "a")?;
+    let mut a = Peer::session(&instance, "a")?;
     for (n, name) in ["x", "y", "z"].into_iter().enumerate() {
-        a.tell(&format!("lane claim {name}"))?;
+        a.claim(name)?;
         a.reach(name)?;
         a.burst(name, 100 * n as u64, 3)?;
         instance.ledger_is(&format!("{name}->b.in"), 3, &[(Delivered, 3)])?;
@@ -476,11 +484,11 @@ fn a_receiver_returns_often_before_a_silent_sender() -> anyhow::Result<()> {
     };
     for _ in 0..30 {
         b.connect(&instance, "b")?;
-        b.tell("lane close")?;
+        b.close_all()?;
     }
     eventually(|| (rings()? == 0).then_some(()))?;
     b.connect(&instance, "b")?;
-    b.tell("lane inbox i")?;
+    b.open_inbox()?;
     a.reach("a.out")?;
     a.lane_send("a.out", b"stop")?.map_err(anyhow::Error::msg)?;
     assert_eq!(b.take(1)?[0].bytes, b"stop");

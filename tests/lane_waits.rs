@@ -2,7 +2,8 @@
 //! and for several things at once.
 
 use crate::util::book::End::Delivered;
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::endpoint;
+use crate::util::order::{self, Strategy};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, lane, process, route, rt};
 use std::time::{Duration, Instant};
 
@@ -33,13 +34,14 @@ fn three_ways(instance: &Instance) -> String {
     config
 }
 
+const NONE: [u64; 0] = [];
 const WAYS: [&str; 3] = ["a.low", "a.high", "a.direct"];
 
 fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
     let b = Peer::with_inbox(instance, "b")?;
-    let mut a = Peer::in_session(instance, "a")?;
+    let mut a = Peer::session(instance, "a")?;
     for way in WAYS {
-        a.tell(&format!("lane claim {way}"))?;
+        a.claim(way)?;
         a.reach(way)?;
     }
     Ok([a, b])
@@ -53,19 +55,27 @@ fn every_strategy_receives_what_comes_by_every_way() -> anyhow::Result<()> {
     let daemon = Daemon::start(&three_ways(&instance))?;
     let [mut a, mut b] = peers(&instance)?;
     let mut from = 0;
-    for strategy in ["block", "spin:50000", "spin:5000000", "poll"] {
-        b.tell(&format!("lane strategy i {strategy}"))?;
+    for strategy in [
+        Strategy::Block,
+        Strategy::Spin { spin_ns: 50_000 },
+        Strategy::Spin { spin_ns: 5_000_000 },
+        Strategy::Poll,
+    ] {
+        b.tell(order::Receive::Strategy {
+            key: "i",
+            wait: strategy,
+        })?;
         for way in WAYS {
             b.ask_numbers(usize::try_from(EACH)? + 1)?;
             a.lane_stream(way, from, EACH)?;
-            if strategy == "block" {
+            if matches!(strategy, Strategy::Block) {
                 eventually(|| (kernel::thread(b.pid(), b.pid()).ok()?.state == 'S').then_some(()))?;
             }
             a.lane_stream(way, from + EACH, 1)?;
             assert_eq!(
                 b.taken_numbers()?,
                 (from..=from + EACH).collect::<Vec<_>>(),
-                "{strategy} {way}"
+                "{strategy:?} {way}"
             );
             from += EACH + 1;
         }
@@ -88,29 +98,36 @@ fn a_deadline_ends_a_wait_and_a_message_ends_it_sooner() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&three_ways(&instance))?;
     let [mut a, mut b] = peers(&instance)?;
-    for strategy in ["block", "spin:50000", "poll"] {
-        b.tell(&format!("lane strategy i {strategy}"))?;
+    for strategy in [
+        Strategy::Block,
+        Strategy::Spin { spin_ns: 50_000 },
+        Strategy::Poll,
+    ] {
+        b.tell(order::Receive::Strategy {
+            key: "i",
+            wait: strategy,
+        })?;
         let began = Instant::now();
-        assert_eq!(b.tell("lane numbers i 1 150")?, Vec::<String>::new());
+        assert_eq!(b.numbers_within(1, 150)?, NONE);
         assert!(
             began.elapsed() >= Duration::from_millis(150),
-            "{strategy}: {:?}",
+            "{strategy:?}: {:?}",
             began.elapsed()
         );
-        assert_eq!(b.tell("lane numbers i 1 0")?, Vec::<String>::new());
+        assert_eq!(b.numbers_within(1, 0)?, NONE);
         a.lane_stream("a.direct", 7, 1)?;
-        assert_eq!(
-            b.tell("lane numbers i 1 0")?,
-            ["7"],
-            "a past deadline looks"
-        );
+        assert_eq!(b.numbers_within(1, 0)?, [7], "a past deadline looks");
         let began = Instant::now();
-        b.ask("lane numbers i 1 60000")?;
+        b.ask(order::Receive::Numbers {
+            key: "i",
+            count: 1,
+            ms: 60_000,
+        })?;
         a.lane_stream("a.low", 8, 1)?;
         assert_eq!(b.taken_numbers()?, [8]);
         assert!(
             began.elapsed() < Duration::from_secs(20),
-            "{strategy}: {:?}",
+            "{strategy:?}: {:?}",
             began.elapsed()
         );
     }
@@ -127,23 +144,23 @@ fn a_foreign_event_loop_misses_no_message() -> anyhow::Result<()> {
     let daemon = Daemon::start(&three_ways(&instance))?;
     let [mut a, mut b] = peers(&instance)?;
     for way in WAYS {
-        b.ask(&format!("lane epoll i {COUNT}"))?;
+        b.ask(order::Receive::Epoll {
+            key: "i",
+            count: COUNT,
+        })?;
         a.lane_stream(way, 0, COUNT)?;
-        let woke = b.answer()?;
-        let (woke, _idle) = first(&woke)?.split_once(' ').unwrap_or_default();
-        assert!(
-            woke.parse::<u64>()? <= COUNT + 8,
-            "{way}: woke {woke} times"
-        );
+        let woke = b.answer()?.epoll()?.woke;
+        assert!(woke <= COUNT + 8, "{way}: woke {woke} times");
         // Each finds it asleep.
-        b.ask(&format!("lane epoll i {SINGLE}"))?;
+        b.ask(order::Receive::Epoll {
+            key: "i",
+            count: SINGLE,
+        })?;
         for n in 0..SINGLE {
             eventually(|| (kernel::thread(b.pid(), b.pid()).ok()?.state == 'S').then_some(()))?;
             a.lane_stream(way, n, 1)?;
         }
-        let woke = b.answer()?;
-        let (woke, idle) = first(&woke)?.split_once(' ').unwrap_or_default();
-        let (woke, idle): (u64, u64) = (woke.parse()?, idle.parse()?);
+        let order::Woke { woke, idle } = b.answer()?.epoll()?;
         assert!(
             woke - idle <= SINGLE && idle <= SINGLE,
             "{way}: woke {woke} times, {idle} for nothing"
@@ -179,27 +196,34 @@ pub fn one_wait_of(mut b: Peer) -> anyhow::Result<()> {
         + &route("a.out", &["b.in", "b.sig"], "truncate = true");
     let daemon = Daemon::start(&config)?;
     // Before the session, whose thread inherits it.
-    b.tell(&format!("block {}", rt(4)))?;
+    b.block(rt(4))?;
     b.connect(&instance, "b")?;
-    b.tell("lane inbox i")?;
+    b.open_inbox()?;
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     for n in 1..=20_u64 {
         // Half of them when it waits already.
-        let (asked, told) = (format!("lane waiter i {}", rt(4)), "[3, 2, 1]");
+        let waiter = || order::Receive::Waiter {
+            key: "i",
+            signo: rt(4),
+        };
         if n % 2 == 0 {
-            b.ask(&asked)?;
+            b.ask(waiter())?;
         }
         a.lane_send("a.out", &n.to_ne_bytes())?
             .map_err(anyhow::Error::msg)?;
         if n % 2 == 1 {
             instance.ledger_is("a.out->b.in", 2 * n, &[(Delivered, 2 * n)])?;
-            b.ask(&asked)?;
+            b.ask(waiter())?;
         }
-        assert_eq!(
-            first(&b.answer()?)?,
-            format!("{told}|Some({n})|1|[Some({n})]|0")
-        );
+        let all_three = order::OneWait {
+            keys: vec![3, 2, 1],
+            signal: Some(n),
+            expirations: 1,
+            numbers: vec![Some(n)],
+            rest: 0,
+        };
+        assert_eq!(b.answer()?.one_wait()?, all_three);
     }
     daemon.stop()?;
     Ok(())

@@ -4,6 +4,7 @@ use crate::util::book::End::{Delivered, Queued};
 use crate::util::kernel::{self, FIFO};
 use crate::util::lane_talk::endpoint;
 use crate::util::needs::{ROOT, SPARE_CPU, TWO_CPUS};
+use crate::util::order;
 use crate::util::{
     Daemon, Instance, Peer, eventually, first_cpu, held, lane, process, route, rt, signal,
 };
@@ -123,21 +124,20 @@ fn a_high_lane_overtakes_in_the_middle_of_a_fan_out() -> anyhow::Result<()> {
     config += &route("in.high", &["common"], "lane = \"high\"");
     let _daemon = Daemon::start(&config)?;
     let mut relay = Peer::start()?;
-    relay.tell(&format!("pin {}", first_cpu()))?;
-    relay.tell("fifo 40")?;
+    relay.tell(order::Process::Pin(first_cpu()))?;
+    relay.tell(order::Process::Fifo(40))?;
     let queue = |name: &str| instance.queue(name);
     for round in 1..=20_u64 {
-        relay.ask(&format!(
-            "relay {} {} {}",
-            queue("wakes"),
-            queue("in.high"),
-            queue("common")
-        ))?;
+        relay.ask(order::Queue::Relay {
+            from: &queue("wakes"),
+            to: &queue("in.high"),
+            watch: &queue("common"),
+        })?;
         relay_waits(&relay)?;
         Peer::sender(&queue("in"))?.send(0, b"low")?;
         assert_eq!(
-            relay.answer()?,
-            ["1"],
+            relay.answer()?.number()?,
+            1,
             "the high lane did not preempt the sender"
         );
         let got = Peer::receiver(&queue("common"))?.receive(2)?;
@@ -298,7 +298,7 @@ fn a_polling_lane_scans_its_sources() -> anyhow::Result<()> {
 /// One source of a lane is flooded from another CPU, so that its thread never sleeps. The lane's
 /// other source has its turn after a burst all the same: worst time there and back of a message
 /// every 2 ms, in microseconds.
-fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
+fn worst_beside_a_flood(flooded: &str, flood: order::Order<'_>) -> anyhow::Result<u64> {
     const MESSAGES: u64 = 500;
     let instance = Instance::new()?;
     let mut config = instance.head() + &process("ping") + &process("flood");
@@ -310,27 +310,28 @@ fn worst_beside_a_flood(flood: &str) -> anyhow::Result<u64> {
     config += &route("flood.q", &["sink"], "");
     let daemon = Daemon::start(&config)?;
     let mut ping = Peer::with_inbox(&instance, "ping")?;
-    ping.tell("lane claim ping.out")?;
+    ping.claim("ping.out")?;
     ping.reach("ping.out")?;
-    let mut flooder = Peer::in_session(&instance, "flood")?;
-    flooder.tell("lane claim flood.out")?;
-    flooder.tell(&format!("open send {}", instance.queue("flood.q")))?;
+    let mut flooder = Peer::session(&instance, "flood")?;
+    flooder.claim("flood.out")?;
+    flooder.open_to_send(&instance.queue("flood.q"))?;
     for peer in [&mut ping, &mut flooder] {
-        peer.tell(&format!("lane pin {}", last_cpu()))?;
+        peer.tell(order::Process::Pin(last_cpu()))?;
     }
     flooder.ask(flood)?;
-    let route = if flood.starts_with("lane") {
-        "flood.out->sink"
-    } else {
-        "flood.q->sink"
-    };
     instance.until("the flood flows", |s| {
         s.routes
             .iter()
-            .any(|r| r.name == route && r.ledger.accepted > 1000)
+            .any(|r| r.name == flooded && r.ledger.accepted > 1000)
     })?;
-    let lines = ping.tell(&format!("lane ping i ping.out {MESSAGES} 2000"))?;
-    let worst_us = crate::util::lane_talk::first(&lines)?.parse()?;
+    let worst_us = ping
+        .tell(order::Receive::Ping {
+            key: "i",
+            endpoint: "ping.out",
+            count: MESSAGES,
+            pause_us: 2000,
+        })?
+        .number()?;
     flooder.kill()?;
     daemon.stop()?;
     Ok(worst_us)
@@ -340,8 +341,19 @@ fn a_flooded_source_leaves_its_lane_s_others_their_turn() -> anyhow::Result<()> 
     // Above what the kernel takes from real-time threads in each second (50 ms), far below what a
     // starved thread waits.
     const WORST_US: u64 = 200_000;
-    for flood in ["lane hammer flood.out 60000", "stream 0 1000000000"] {
-        let worst_us = worst_beside_a_flood(flood)?;
+    let hammer = order::Send::Hammer {
+        endpoint: "flood.out",
+        ms: 60_000,
+    };
+    let stream = order::Queue::Stream {
+        from: 0,
+        count: 1_000_000_000,
+    };
+    for (flood, order) in [
+        ("flood.out->sink", order::Order::from(hammer)),
+        ("flood.q->sink", stream.into()),
+    ] {
+        let worst_us = worst_beside_a_flood(flood, order)?;
         println!("{flood}: worst there and back {worst_us} us");
         anyhow::ensure!(worst_us < WORST_US, "{flood}: {worst_us} us");
     }

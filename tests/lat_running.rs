@@ -261,12 +261,12 @@ fn an_end_that_somebody_has_is_left_to_them() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let daemon = Daemon::start(&config(&instance))?;
     let mut owner = Peer::start()?;
-    owner.open(&instance, "lane-lane.out.owner")?;
+    owner.connect(&instance, "lane-lane.out.owner")?;
     tries(&instance, "lane-lane.in", "lane-lane.out", &["-l", "9"])?
         .refused(&["lane-lane.out.owner"])?;
     owner.kill()?;
     let mut owner = Peer::start()?;
-    owner.open(&instance, "mq-mq.out.owner")?;
+    owner.connect(&instance, "mq-mq.out.owner")?;
     let said = tries(&instance, "mq-mq.in", "mq-mq.out", &["-l", "9"])?;
     said.refused(&["mq-mq.out is read by a registered process"])?;
     owner.kill()?;

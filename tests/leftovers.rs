@@ -2,7 +2,8 @@
 //! arrives, is refused, or is counted by the stop or by the next start.
 
 use crate::util::book::End::{Delivered, Rejected};
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::endpoint;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, book, eventually, kernel, process, route};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
@@ -96,7 +97,7 @@ fn end_stop(daemon: Daemon) -> anyhow::Result<String> {
 
 /// Messages in the ring of `a` that no lane takes any more.
 fn pending(a: &mut Peer) -> anyhow::Result<u64> {
-    let count = first(&a.tell("lane pending a.out")?)?.parse()?;
+    let count = a.tell(order::Send::Pending("a.out"))?.number()?;
     ensure!(0 < count && count < SENT, "{count}");
     Ok(count)
 }
@@ -121,7 +122,7 @@ fn what_is_sent_after_a_lane_has_stopped_is_refused_and_counted() -> anyhow::Res
     let left = pending(&mut a)?;
     for n in 0..5 {
         ensure!(
-            a.lane_send("a.out", &[n; 8])? == Err("disconnected".to_owned()),
+            a.lane_send("a.out", &[n; 8])? == Err(order::Refused::Disconnected),
             "message {n} was accepted"
         );
     }
@@ -170,7 +171,7 @@ fn what_a_sender_leaves_to_an_ended_lane_is_counted_by_the_stop() -> anyhow::Res
         begin_stop(&i, &daemon)?;
         let (pid, left) = (a.pid(), pending(&mut a)?);
         if in_order {
-            a.tell("lane close")?;
+            a.close_all()?;
             daemon.logged(&format!("a: pid {pid} closed its session"))?;
         } else {
             a.kill()?;
@@ -239,7 +240,7 @@ fn what_a_closed_session_had_is_counted_when_that_is_certain() -> anyhow::Result
         begin_stop(&i, &daemon)?;
         end_stop(daemon)?;
         let left = pending(&mut a)?;
-        a.tell("lane close")?;
+        a.close_all()?;
         let daemon = Daemon::start(&fast(&i))?;
         ensure!(lost(&i.snapshot()?) == 0);
         daemon.kill()?;
@@ -264,15 +265,29 @@ fn a_flush_says_what_rtd_has_not_taken() -> anyhow::Result<()> {
         mut a,
         mut receivers,
     } = stage()?;
-    let flush = |a: &mut Peer| anyhow::Ok(first(&a.tell("lane flush a.out 50")?)?.to_owned());
-    ensure!(flush(&mut a)?.ends_with(" slow"));
+    let flush = |a: &mut Peer| {
+        a.tell(order::Send::Flush {
+            endpoint: "a.out",
+            ms: 50,
+        })?
+        .flushed()
+    };
+    ensure!(matches!(
+        flush(&mut a)?,
+        Err(order::Unflushed { why: None, .. })
+    ));
     begin_stop(&i, &daemon)?;
     end_stop(daemon)?;
     let left = pending(&mut a)?;
-    ensure!(flush(&mut a)? == format!("{left} disconnected"));
-    a.ask("lane flush a.out 60000")?;
+    let why = Some(order::Refused::Disconnected);
+    let messages = left;
+    ensure!(flush(&mut a)? == Err(order::Unflushed { messages, why }));
+    a.ask(order::Send::Flush {
+        endpoint: "a.out",
+        ms: 60_000,
+    })?;
     let daemon = Daemon::start(&fast(&i))?;
-    ensure!(first(&a.answer()?)? == "flushed");
+    ensure!(a.answer()?.flushed()? == Ok(()));
     // Taken means that rtd answers for it, whatever becomes of the sender.
     a.kill()?;
     for receiver in &mut receivers {

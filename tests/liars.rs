@@ -6,6 +6,7 @@
 use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
 use crate::util::needs::ROOT;
+use crate::util::order::{Counters, Refused};
 use crate::util::{Peer, eventually, kernel};
 
 tests![
@@ -58,12 +59,12 @@ fn lie_to_the_lane_after(
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     for _ in 0..messages {
-        liar.tell("liar put liar.routed 0000000000000000")?;
+        liar.liar("put liar.routed 0000000000000000")?;
     }
     assert_eq!(arena.victim.take(messages)?.len(), messages);
     lie(&mut liar)?;
-    liar.tell("liar ring liar.routed")?;
-    liar.tell("liar gone")?;
+    liar.liar("ring liar.routed")?;
+    liar.liar("gone")?;
     arena
         .daemon
         .logged("broke the ring of endpoint liar.routed")?;
@@ -76,7 +77,7 @@ fn poke(
     offset: usize,
     value: impl std::fmt::Display,
 ) -> anyhow::Result<()> {
-    liar.tell(&format!("liar poke {endpoint} {offset} {value}"))?;
+    liar.liar(&format!("poke {endpoint} {offset} {value}"))?;
     Ok(())
 }
 
@@ -145,7 +146,7 @@ fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     for sequence in [1, 2, 2, 1, 2, 3] {
-        liar.tell(&format!("liar put liar.routed 00 1 1 {sequence}"))?;
+        liar.liar(&format!("put liar.routed 00 1 1 {sequence}"))?;
     }
     let got: Vec<_> = arena
         .victim
@@ -154,7 +155,15 @@ fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
         .map(|m| (m.sequence, m.pid == liar.pid()))
         .collect();
     assert_eq!(got, [(1, true), (2, true), (3, true)]);
-    assert_eq!(arena.victim.tell("lane counters i")?, ["3 3 0 0"]);
+    let counters = arena.victim.counters()?;
+    assert_eq!(
+        counters,
+        Counters {
+            received: 3,
+            duplicates: 3,
+            ..Counters::default()
+        }
+    );
     arena
         .instance
         .ledger_is("liar.routed->victim.routed.in", 6, &[(Delivered, 6)])?;
@@ -177,7 +186,7 @@ fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
                 .any(|r| r.name == "victim.routed->liar.routed.in" && r.ledger.delivered == 8)
         })?;
         arena.victim.burst("victim.routed", 8, 1)?;
-        liar.tell("liar gone")?;
+        liar.liar("gone")?;
         arena
             .daemon
             .logged("broke the ring of endpoint liar.routed.in")?;
@@ -192,10 +201,8 @@ fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
-    liar.tell("liar ring liar.direct")?;
-    arena
-        .victim
-        .event("corrupt the_ring's_indices_are_100_and_0")?;
+    liar.liar("ring liar.direct")?;
+    arena.victim.event("the ring's indices are 100 and 0")?;
     arena
         .daemon
         .logged("route liar.direct->victim.direct.in: the indices of 1 ring(s) cannot be")?;
@@ -209,8 +216,8 @@ fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 1)?;
-    liar.tell("liar ring liar.direct")?;
-    arena.victim.event("corrupt slot_0_is_announced")?;
+    liar.liar("ring liar.direct")?;
+    arena.victim.event("slot 0 is announced")?;
     // Its receiver cannot be made to believe in room, or in messages taken, that there are not.
     arena.victim.reach("victim.direct")?;
     assert_eq!(arena.victim.burst("victim.direct", 0, 9)?, (8, 1));
@@ -218,7 +225,7 @@ fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
     // Who looks first: the sender, or the daemon, which takes the ring away.
     let refused = arena.victim.lane_send("victim.direct", b"x")?;
     assert!(
-        refused == Err("corrupt".to_owned()) || refused == Err("dead".to_owned()),
+        refused == Err(Refused::Corrupt) || refused == Err(Refused::PeerDead),
         "{refused:?}"
     );
     liar.kill()?;
@@ -232,10 +239,7 @@ fn a_slot_of_nonsense_in_a_direct_ring_harms_nobody() -> anyhow::Result<()> {
 fn sessions_opened_and_closed_in_a_loop_leave_nothing() -> anyhow::Result<()> {
     let arena = Arena::new()?;
     let mut liar = Peer::start()?;
-    liar.tell(&format!(
-        "liar sessions {} liar 100",
-        arena.instance.socket()
-    ))?;
+    liar.liar(&format!("sessions {} liar 100", arena.instance.socket()))?;
     arena.unharmed()
 }
 
@@ -245,9 +249,9 @@ fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     let before = held(arena.daemon.pid())?.descriptors;
-    liar.ask("liar hoard 2000")?;
+    liar.ask_liar("hoard 2000")?;
     arena.pairs_pass()?;
-    assert_eq!(liar.answer()?, ["sent"]);
+    assert_eq!(liar.answer()?.lines()?, ["sent"]);
     arena.pairs_pass()?;
     eventually(|| (held(arena.daemon.pid()).ok()?.descriptors <= before).then_some(()))?;
     liar.kill()?;
@@ -258,7 +262,7 @@ fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
 fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = Peer::start()?;
-    liar.tell(&format!("liar connections {} 500", arena.instance.socket()))?;
+    liar.liar(&format!("connections {} 500", arena.instance.socket()))?;
     arena.pairs_pass()?;
     liar.kill()?;
     arena.unharmed()
@@ -268,9 +272,9 @@ fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
 fn a_session_that_never_reads_is_closed() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
-    liar.ask("liar deaf 100000")?;
+    liar.ask_liar("deaf 100000")?;
     arena.pairs_pass()?;
-    assert_eq!(liar.answer()?, ["closed"]);
+    assert_eq!(liar.answer()?.lines()?, ["closed"]);
     arena.cut_off(liar, "it does not read")
 }
 
@@ -309,12 +313,8 @@ fn frames_that_no_client_sends_end_the_session() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     for order in orders {
         let mut liar = arena.liar()?;
-        assert_eq!(
-            liar.tell(&format!("liar {order}"))?,
-            ["BadFrame"],
-            "{order}"
-        );
-        liar.tell("liar gone")?;
+        assert_eq!(liar.liar(&order)?, ["BadFrame"], "{order}");
+        liar.liar("gone")?;
         arena.settled()?;
     }
     // The log has a budget for so many lines a second; the first is in it.
@@ -336,7 +336,7 @@ fn nothing_makes_a_writer_of_a_reader() -> anyhow::Result<()> {
         "liar.direct",
         "liar.direct.in",
     ] {
-        let worked = liar.tell(&format!("liar attack {endpoint}"))?;
+        let worked = liar.liar(&format!("attack {endpoint}"))?;
         assert!(worked.is_empty(), "{endpoint}: {worked:?}");
     }
     liar.kill()?;
@@ -350,7 +350,7 @@ fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
     let mut liar = arena.liar()?;
     // 64 slots of 128 bytes: behind the first page there are slots that the lane reads in every
     // round.
-    let first = liar.tell("liar holes liar.many")?;
+    let first = liar.liar("holes liar.many")?;
     anyhow::ensure!(
         first.is_empty(),
         "taken away while the lane reads: {first:?}"
@@ -367,8 +367,8 @@ fn a_client_cannot_make_the_lane_fault() -> anyhow::Result<()> {
     let faults = || Ok::<_, anyhow::Error>(kernel::thread(arena.daemon.pid(), tid)?.minor_faults);
     let mut round = |messages: usize| -> anyhow::Result<()> {
         for _ in 0..messages {
-            liar.tell("liar put liar.many 0000000000000000")?;
-            anyhow::ensure!(liar.tell("liar holes liar.many")?.is_empty(), "a hole");
+            liar.liar("put liar.many 0000000000000000")?;
+            anyhow::ensure!(liar.liar("holes liar.many")?.is_empty(), "a hole");
             anyhow::ensure!(arena.victim.take(1)?.len() == 1);
         }
         Ok(())
@@ -387,10 +387,10 @@ fn bells_that_are_rung_for_nothing_wake_and_harm_nobody() -> anyhow::Result<()> 
     let mut liar = arena.liar()?;
     arena.victim.reach("victim.direct")?;
     for round in 0..20_u64 {
-        liar.ask("liar scribble")?;
+        liar.ask_liar("scribble")?;
         // Into its full eventfd as well: nobody who rings waits.
         arena.victim.lane_send("victim.direct", b"x")?.ok();
-        liar.tell("liar put liar.routed 0000000000000000").ok();
+        liar.liar("put liar.routed 0000000000000000").ok();
         liar.answer().ok();
         if round % 10 == 0 {
             arena.pairs_pass()?;
@@ -412,8 +412,8 @@ fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
     }
     arena.pairs_pass()?;
     liar.thaw()?;
-    liar.tell("liar put liar.routed 00")?;
-    liar.ask("liar scribble")?;
+    liar.liar("put liar.routed 00")?;
+    liar.ask_liar("scribble")?;
     liar.freeze()?;
     arena.pairs_pass()?;
     liar.kill()?;
@@ -424,11 +424,11 @@ fn one_that_is_stopped_holds_up_nobody() -> anyhow::Result<()> {
 fn one_that_changes_its_user_speaks_for_neither() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = Peer::start()?;
-    liar.tell(&format!("liar connect {}", arena.instance.socket()))?;
-    liar.tell("liar setuid 65534")?;
+    liar.liar(&format!("connect {}", arena.instance.socket()))?;
+    liar.liar("setuid 65534")?;
     // Anybody may be `liar` here: what it is now is what its messages say.
-    liar.tell("liar open liar")?;
-    liar.tell("liar put liar.routed 00 1 0 1")?;
+    liar.liar("open liar")?;
+    liar.liar("put liar.routed 00 1 0 1")?;
     let got = arena.victim.take(1)?;
     assert_eq!(
         (got[0].pid, got[0].uid, got[0].verified),

@@ -1,5 +1,6 @@
 //! `rtctl listen` by hand.
 
+use crate::util::talk::unhex;
 use crate::util::terminal::Terminal;
 use crate::util::tool::{RTCTL, Tool, run};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
@@ -41,7 +42,7 @@ fn config(i: &Instance) -> String {
 /// A process that opened a queue for sending.
 fn sender(i: &Instance, queue: &str) -> anyhow::Result<Peer> {
     let mut peer = Peer::start()?;
-    peer.tell(&format!("open send {}", i.queue(queue)))?;
+    peer.open_to_send(&i.queue(queue))?;
     Ok(peer)
 }
 
@@ -50,14 +51,14 @@ fn a_queue_is_shown_as_text_or_hex_with_its_priority() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i))?;
     let tool = Tool::start(i.rtctl_command(&["listen", "out", "--count", "3"]))?;
     let mut sender = sender(&i, "in")?;
-    sender.tell("send 7 676f")?;
+    sender.send(7, &[0x67, 0x6f])?;
     ensure!(tool.line()? == "out: \"go\" (2 B, priority 7)\n");
-    sender.tell("send 0 1b5b324a")?;
+    sender.send(0, &[0x1b, 0x5b, 0x32, 0x4a])?;
     ensure!(
         tool.line()? == "out: hex 1b5b324a (4 B, priority 0)\n",
         "escape codes reach the terminal"
     );
-    sender.tell("send 0 -")?;
+    sender.send(0, b"")?;
     ensure!(tool.line()? == "out: \"\" (0 B, priority 0)\n");
     tool.end()?.well()?;
     Ok(())
@@ -69,7 +70,7 @@ fn a_queue_is_shown_as_json() -> anyhow::Result<()> {
     let tool = Tool::start(i.rtctl_command(&["listen", "out", "--json", "--count", "2"]))?;
     let mut sender = sender(&i, "in")?;
     let mut one = |hex: &str, text: Value, len: usize| -> anyhow::Result<()> {
-        sender.tell(&format!("send 3 {hex}"))?;
+        sender.send(3, &unhex(hex)?)?;
         let mut got: Value = serde_json::from_str(&tool.line()?)?;
         let at = got
             .as_object_mut()
@@ -99,7 +100,7 @@ fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
         i.until("it is arm", |s| {
             s.processes[0].pid == tool.pid() && s.processes[0].state == PeerState::Alive
         })?;
-        bell.tell("send 0 1001000000000000")?;
+        bell.send(0, &272_u64.to_ne_bytes())?;
         let line = tool.line()?;
         if json {
             let got: Value = serde_json::from_str(&line)?;
@@ -145,12 +146,12 @@ fn it_steals_only_when_told() -> anyhow::Result<()> {
     let mut arm = Peer::run_as(&i, "arm")?;
     let says = format!("owned is read by arm (pid {})", arm.pid());
     listen(&["owned", "--count", "1"])?.refused(&[&says, "--steal"])?;
-    sender(&i, "orders")?.tell("send 0 01")?;
-    arm.tell(&format!("open receive {}", i.queue("owned")))?;
-    ensure!(arm.tell("recv 1 10000")? == ["0 01"]);
+    sender(&i, "orders")?.send(0, &[0x01])?;
+    arm.open_to_receive(&i.queue("owned"))?;
+    ensure!(arm.receive_for(1, 10_000)? == [(0, vec![1])]);
 
     let thief = Tool::start(i.rtctl_command(&["listen", "owned", "--steal", "--count", "1"]))?;
-    sender(&i, "orders")?.tell("send 0 6d79")?;
+    sender(&i, "orders")?.send(0, &[0x6d, 0x79])?;
     ensure!(thief.line()? == "owned: \"my\" (2 B, priority 0)\n");
     thief.end()?.well()?;
     daemon.stop()?;
@@ -164,18 +165,18 @@ fn a_program_that_has_the_queue_open_keeps_its_messages() -> anyhow::Result<()> 
     let daemon = Daemon::start(&config(&i))?;
     let _writer = sender(&i, "out")?;
     let mut reader = Peer::start()?;
-    reader.tell(&format!("open receive {}", i.queue("out")))?;
+    reader.open_to_receive(&i.queue("out"))?;
     let says = [
         "out is open for reading in",
         &format!("(pid {})", reader.pid()),
         "--steal",
     ];
     run(i.rtctl_command(&["listen", "out", "--count", "1"]))?.refused(&says)?;
-    sender(&i, "in")?.tell("send 0 01")?;
-    ensure!(reader.tell("recv 1 10000")? == ["0 01"]);
+    sender(&i, "in")?.send(0, &[0x01])?;
+    ensure!(reader.receive_for(1, 10_000)? == [(0, vec![1])]);
     drop(reader);
     let tool = Tool::start(i.rtctl_command(&["listen", "out", "--count", "1"]))?;
-    sender(&i, "in")?.tell("send 0 676f")?;
+    sender(&i, "in")?.send(0, &[0x67, 0x6f])?;
     ensure!(tool.line()? == "out: \"go\" (2 B, priority 0)\n");
     tool.end()?.well()?;
     daemon.stop()?;
@@ -191,13 +192,13 @@ fn a_closed_pipe_loses_no_message() -> anyhow::Result<()> {
     shell.arg("-c").arg(script).args([RTCTL, &i.name]);
     let shell = Tool::start(shell)?;
     let mut sender = sender(&i, "in")?;
-    sender.tell("send 0 6f6e65")?;
+    sender.send(0, &[0x6f, 0x6e, 0x65])?;
     ensure!(shell.line()? == "out: \"one\" (3 B, priority 0)\n");
     // The tool notices when it has more to say; head may take a moment to go.
     let mut end = None;
     let shell = std::cell::RefCell::new(Some(shell));
     crate::util::eventually(|| {
-        sender.tell("send 0 6d6f7265").ok()?;
+        sender.send(0, &[0x6d, 0x6f, 0x72, 0x65]).ok()?;
         let mut running = shell.borrow_mut();
         if running.as_mut()?.runs() {
             return None;
@@ -219,7 +220,7 @@ fn ctrl_c_ends_a_listener() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut terminal = Terminal::start(i.rtctl_command(&["listen", "out"]))?;
-    sender(&i, "in")?.tell("send 0 676f")?;
+    sender(&i, "in")?.send(0, &[0x67, 0x6f])?;
     terminal.until("the message", |shown| shown.contains("out: \"go\""))?;
     terminal.signal(nix::sys::signal::Signal::SIGINT)?;
     let (status, shown) = terminal.end()?;

@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::lane_talk::{endpoint, pair, peers};
+use crate::util::order::Refused;
 use crate::util::{Daemon, Instance, Peer, book, patience, patience_ns, process, route};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -228,9 +229,9 @@ fn a_direct_ring_whose_receiver_dies_without_rtd_is_accounted_by_the_next() -> a
         loop {
             tried += 1;
             match a.lane_send("a.out", b"x")? {
-                Err(refused) if refused == "full" => full += 1,
+                Err(Refused::Full) => full += 1,
                 Err(refused) => {
-                    ensure!(refused == "dead", "{refused}");
+                    ensure!(refused == Refused::PeerDead, "{refused}");
                     break;
                 }
                 Ok(_) => {}

@@ -1,8 +1,7 @@
 //! The workspace's integration tests: real processes against the real daemon.
 //!
-//! One binary. Started with `--peer` it is a participant instead (`util/peer.rs`): an unprivileged,
-//! dumb program that knows `mq_open`, `sigqueue` and `sigwaitinfo` and does what it is told on
-//! standard input.
+//! One binary. Started with `--peer` it is a participant instead (`util/peer`): a program that obeys
+//! the orders it reads from standard input (`util/order.rs`).
 //!
 //! Each module has the table of its tests ([`util::needs`]), and [`MODULES`] lists the modules. A
 //! test without a row and a module that is not listed are dead code, which does not compile;
@@ -220,19 +219,13 @@ static MODULES: &[(&str, &[Test])] = modules![
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|a| a == "--peer") {
-        return util::peer::main();
+        return util::peer::main(args.get(2).map(String::as_str));
     }
     if args.get(1).is_some_and(|a| a == "--breach") {
         return confined::breach();
     }
     if args.get(1).is_some_and(|a| a == "--fault") {
         return confined::fault();
-    }
-    if args.get(1).is_some_and(|a| a == "--signal-peer") {
-        return util::signal_peer::main();
-    }
-    if let (Some("--cobalt-peer"), Some(library)) = (args.get(1).map(String::as_str), args.get(2)) {
-        return util::cobalt_peer::main(library);
     }
     let tests = MODULES.iter().flat_map(|(_, tests)| tests.iter());
     let trials = tests.map(Test::trial).collect();

@@ -2,6 +2,7 @@
 //! with exact counts and exact contents, in order.
 
 use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, book, eventually, held, route};
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
@@ -288,7 +289,10 @@ fn order_holds_while_a_slow_receiver_reads() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config)?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
-    sender.ask(&format!("stream 0 {COUNT}"))?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: COUNT,
+    })?;
     assert_eq!(
         receiver.numbers(usize::try_from(COUNT)?)?,
         (0..COUNT).collect::<Vec<_>>()

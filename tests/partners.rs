@@ -2,6 +2,8 @@
 //! on by itself.
 
 use crate::util::book::End::{Delivered, PeerDead};
+use crate::util::order;
+use crate::util::session::send_number;
 use crate::util::session::{Got, events, lane_end, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route};
 use anyhow::{Context as _, ensure};
@@ -27,8 +29,8 @@ fn config(i: &Instance, path: &str) -> String {
 }
 
 fn planner(i: &Instance) -> anyhow::Result<Peer> {
-    let mut planner = Peer::session_sender(i, "planner", "cmd")?;
-    planner.tell("session inbox")?;
+    let mut planner = Peer::from_endpoint(i, "planner", "cmd")?;
+    planner.open_inbox()?;
     Ok(planner)
 }
 
@@ -46,24 +48,24 @@ fn goes_and_comes_back(path: &str) -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i, path))?;
     let mut planner = planner(&i)?;
     let mut number = 0;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     for (end, cause) in [
-        ("kill", "Signal(9)"),
-        ("exit 3", "Exit(3)"),
-        ("session close", "unknown"),
+        (None, "Signal(9)"),
+        (Some(order::Process::Exit(3).into()), "Exit(3)"),
+        (Some(order::Order::from(order::Session::Close)), "unknown"),
     ] {
         only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
         // The sender does nothing but send.
-        planner.tell("session wait cmd")?;
+        planner.reach("cmd")?;
         number += 1;
         planner.number("cmd", number)?;
         unbroken(&arm.got_until(&format!("number {number}"))?, number, 1)?;
         match end {
-            "kill" => arm.signal(Signal::SIGKILL)?,
-            order => arm.ask(order)?,
+            None => arm.signal(Signal::SIGKILL)?,
+            Some(order) => arm.ask(order)?,
         }
         only(&planner.got(1)?, &format!("lost arm {} {cause}", arm.pid()))?;
-        arm = Peer::session_inbox(&i, "arm")?;
+        arm = Peer::with_inbox(&i, "arm")?;
     }
     Ok(())
 }
@@ -81,11 +83,11 @@ fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
     for path in ["routed", "direct"] {
         let i = Instance::new()?;
         let _daemon = Daemon::start(&config(&i, path))?;
-        let mut arm = Peer::session_inbox(&i, "arm")?;
+        let mut arm = Peer::with_inbox(&i, "arm")?;
         for number in 1..=3 {
             let mut planner = planner(&i)?;
             only(&arm.got(1)?, &format!("back planner {}", planner.pid()))?;
-            planner.tell("session wait cmd")?;
+            planner.reach("cmd")?;
             planner.number("cmd", number)?;
             let got = arm.got(1)?;
             unbroken(&got, number, 1).context(path)?;
@@ -108,23 +110,23 @@ fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
 fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 1)?;
     arm.got_until("number 1")?;
-    planner.tell("exec")?;
-    planner.open(&i, "planner")?;
-    planner.tell("session sender cmd")?;
-    planner.tell("session inbox")?;
-    planner.tell("session wait cmd")?;
+    planner.tell(order::Process::Exec)?;
+    planner.connect(&i, "planner")?;
+    planner.claim("cmd")?;
+    planner.open_inbox()?;
+    planner.reach("cmd")?;
     planner.number("cmd", 2)?;
     arm.got_until("number 2")?;
     // Nobody reads the third any more.
     planner.number("cmd", 3)?;
-    arm.tell("exec")?;
-    arm.open(&i, "arm")?;
-    arm.tell("session inbox")?;
+    arm.tell(order::Process::Exec)?;
+    arm.connect(&i, "arm")?;
+    arm.open_inbox()?;
     planner.got_until("event messages cmd 1")?;
     planner.number("cmd", 4)?;
     unbroken(&arm.got_until("number 4")?, 4, 1)?;
@@ -139,9 +141,9 @@ fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()
     let text = config(&i, "direct");
     let daemon = Daemon::start(&text)?;
     let mut planner = planner(&i)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     daemon.kill()?;
     only(&planner.got(1)?, "down")?;
     planner.number("cmd", 1)?;
@@ -156,12 +158,12 @@ fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()
         "Signal(9)",
         "process `arm` ended (killed by SIGKILL); start it again",
     ];
-    planner.refused("session number cmd 2", &says)?;
+    planner.refused(send_number("cmd", 2), &says)?;
     let _daemon = Daemon::start(&text)?;
     only(&planner.got(1)?, "up")?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 3)?;
     unbroken(&arm.got_until("number 3")?, 3, 1)?;
     Ok(())
@@ -172,9 +174,9 @@ fn what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender() -> anyhow::
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
     let mut planner = planner(&i)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     only(&planner.got(1)?, &format!("back arm {}", arm.pid()))?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     for number in 1..=5 {
         planner.number("cmd", number)?;
     }

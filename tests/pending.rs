@@ -6,6 +6,7 @@
 
 use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::stranger::Stranger;
 use crate::util::{Daemon, Instance, Peer, kernel, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
@@ -42,11 +43,11 @@ fn receiver(
 ) -> anyhow::Result<Peer> {
     let mut peer = user.peer()?;
     if let Bound::Share = bound {
-        peer.tell(&format!("sigpending {}", ROOM * 2))?;
+        peer.tell(order::Process::LimitSigpending(ROOM * 2))?;
     }
     peer.expect(instance, name, &[rt(1)])?;
     if let Bound::Kernel = bound {
-        peer.tell(&format!("sigpending {ROOM}"))?;
+        peer.tell(order::Process::LimitSigpending(ROOM))?;
     }
     Ok(peer)
 }

@@ -4,6 +4,7 @@
 use crate::grants::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
 use crate::util::needs::{MOUNT, ROOT, SECOND_USER, SETCAP, USER_NAMESPACES};
+use crate::util::order;
 use crate::util::stranger::Stranger;
 use crate::util::tool::{NOBODY, RTD, Tool, copy_program, rtd, run_on};
 use crate::util::{Daemon, Instance, Peer, exists, process, route, rt, signal, status};
@@ -112,7 +113,7 @@ fn owner(path: impl AsRef<Path>) -> anyhow::Result<(u32, u32)> {
 
 /// A message of this user's own program goes through.
 fn passes(i: &Instance, sender: &mut Peer) -> anyhow::Result<()> {
-    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.open_to_send(&i.queue("in"))?;
     sender.stream(7, 1)?;
     ensure!(Peer::receiver(&i.queue("out"))?.numbers(1)? == [7]);
     Ok(())
@@ -164,7 +165,7 @@ fn started_by_root_it_is_the_configured_user_in_every_respect() -> anyhow::Resul
     for mut peer in [own.peer()?, other.peer()?, Peer::start()?] {
         passes(&i, &mut peer)?;
         peer.expect(&i, "arm", &[rt(5)])?;
-        peer.tell(&format!("open send {}", i.queue("ring")))?;
+        peer.open_to_send(&i.queue("ring"))?;
         peer.stream(3, 1)?;
         let got = peer.signals(rt(5), 1)?;
         ensure!(got.len() == 1 && got[0].value == 3, "{got:?}");
@@ -603,16 +604,19 @@ fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()>
     let daemon = become_user(&i, own.uid, &text)?;
     let (mut ours, mut theirs) = (own.peer()?, other.peer()?);
     for (access, queue) in [("send", "in"), ("receive", "in"), ("receive", "out")] {
-        let open = format!("open {access} {}", i.queue(queue));
-        let refused = theirs
-            .tell(&open)
+        let queue = i.queue(queue);
+        let open = |peer: &mut Peer| match access {
+            "send" => peer.open_to_send(&queue),
+            _ => peer.open_to_receive(&queue),
+        };
+        let refused = open(&mut theirs)
             .err()
-            .with_context(|| format!("{open} was let in"))?;
+            .with_context(|| format!("{access} {queue} was let in"))?;
         ensure!(
             format!("{refused:#}").contains("Permission denied"),
             "{refused:#}"
         );
-        ours.tell(&open)?;
+        open(&mut ours)?;
     }
     let refused = theirs
         .ring(daemon.pid(), rt(7), 1)
@@ -620,7 +624,10 @@ fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()>
         .context("it was sent")?;
     ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");
     let refused = theirs
-        .tell(&format!("kill {} 15", daemon.pid()))
+        .tell(order::Signal::Kill {
+            pid: daemon.pid(),
+            signo: 15,
+        })
         .err()
         .context("it was sent")?;
     ensure!(format!("{refused:#}").contains("EPERM"), "{refused:#}");

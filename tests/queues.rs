@@ -1,6 +1,7 @@
 //! Message queues in and out, between programs that know mq_open and nothing of ours.
 
 use crate::util::book::End::{Delivered, Queued, Rejected};
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, held, lane, process, route, signal};
 use rtcore::message::Reject;
 
@@ -135,7 +136,10 @@ fn routes_chain_through_a_queue() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config)?;
     let mut sender = Peer::sender(&instance.queue("a"))?;
     let mut receiver = Peer::receiver(&instance.queue("c"))?;
-    sender.ask("stream 0 500")?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 500,
+    })?;
     let got = receiver.receive(500)?;
     sender.answer()?;
     assert!(got.iter().all(|(priority, _)| *priority == 3));
@@ -230,7 +234,7 @@ fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
         (2, sensor.pid(), uid)
     );
     // The group may write this one: it could be anybody in it.
-    sensor.tell(&format!("open send {}", instance.queue("shared")))?;
+    sensor.open_to_send(&instance.queue("shared"))?;
     sensor.stream(3, 1)?;
     let shared = arm.signals(crate::util::rt(4), 1)?;
     assert_eq!(

@@ -2,9 +2,10 @@
 //! client after connect, no heap and no page fault in the lane thread, over every path of rings.
 
 use crate::util::book::End::Delivered;
-use crate::util::lane_talk::{endpoint, first};
+use crate::util::lane_talk::endpoint;
 use crate::util::needs::Need;
 use crate::util::needs::{PTRACE, SPARE_CPU};
+use crate::util::order::{self, Strategy};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, lane, process, route, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::sys::cpus;
@@ -109,7 +110,7 @@ fn polling() -> anyhow::Result<String> {
 /// A thousand messages into a ring that somebody polls: not one system call. Into one whose reader
 /// sleeps: the one that wakes it. A tracer that is attached may still let the first calls go by
 /// unseen on a loaded machine: then once more. What it has seen decides at once.
-fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
+fn no_call(more: &str, strategy: Strategy) -> anyhow::Result<()> {
     let unseen = |e: &anyhow::Error| e.to_string().starts_with("no end of");
     for _ in 0..4 {
         match no_call_once(more, strategy) {
@@ -120,7 +121,7 @@ fn no_call(more: &str, strategy: &str) -> anyhow::Result<()> {
     no_call_once(more, strategy)
 }
 
-fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
+fn no_call_once(more: &str, strategy: Strategy) -> anyhow::Result<()> {
     const COUNT: u64 = 1000;
     let awake = polling()?;
     let instance = Instance::new()?;
@@ -139,7 +140,10 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
         + &route("a.out", &["b.in"], more);
     let daemon = Daemon::start(&config)?;
     let mut b = Peer::with_inbox(&instance, "b")?;
-    b.tell(&format!("lane strategy i {strategy}"))?;
+    b.tell(order::Receive::Strategy {
+        key: "i",
+        wait: strategy,
+    })?;
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
     a.reach("a.out")?;
     // Once before: whatever the first send does, it does not count.
@@ -148,15 +152,15 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
     b.taken_numbers()?;
     let trace = Trace::attach(&instance, a.pid())?;
     // The call that it was attached in is behind it.
-    a.tell("tid")?;
+    a.tid()?;
     b.ask_numbers(usize::try_from(COUNT)?)?;
-    if strategy == "block" {
+    if strategy == Strategy::Block {
         eventually(|| (kernel::thread(b.pid(), b.pid()).ok()?.state == 'S').then_some(()))?;
     }
     assert_eq!(a.burst("a.out", 10, COUNT)?, (COUNT, 0));
     assert_eq!(b.taken_numbers()?, (10..10 + COUNT).collect::<Vec<_>>());
-    let calls = trace.calls(a.pid(), "lane burst a.out 10")?;
-    if strategy == "block" {
+    let calls = trace.calls(a.pid(), "Burst")?;
+    if strategy == Strategy::Block {
         assert!(
             !calls.is_empty() && calls.iter().all(|call| call.contains("FUTEX_WAKE")),
             "{calls:?}"
@@ -170,16 +174,16 @@ fn no_call_once(more: &str, strategy: &str) -> anyhow::Result<()> {
 }
 
 fn a_send_into_a_polling_lane_makes_no_system_call() -> anyhow::Result<()> {
-    no_call("lane = \"awake\"", "poll")
+    no_call("lane = \"awake\"", Strategy::Poll)
 }
 
 fn a_direct_send_to_a_polling_receiver_makes_no_system_call() -> anyhow::Result<()> {
-    no_call("path = \"direct\"", "poll")
+    no_call("path = \"direct\"", Strategy::Poll)
 }
 
 /// The reverse, which shows that the two above would see a call.
 fn a_send_to_a_sleeper_makes_the_call_that_wakes_it() -> anyhow::Result<()> {
-    no_call("path = \"direct\"", "block")
+    no_call("path = \"direct\"", Strategy::Block)
 }
 
 /// Every way of sending and receiving, thousands of times, in a thread that has forsworn the heap.
@@ -193,16 +197,31 @@ fn a_client_allocates_nothing_after_connect() -> anyhow::Result<()> {
         + &route("a.out", &["a.in"], "");
     let daemon = Daemon::start(&config)?;
     let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
-    a.tell("lane inbox i")?;
+    a.open_inbox()?;
     a.reach("a.out")?;
-    let leaked: u64 = first(&a.tell("lane leak")?)?.parse()?;
+    let leaked = a.tell(order::Receive::Leak)?.number()?;
     assert!(leaked > 0, "nothing counts");
-    for strategy in ["block", "spin:50000", "poll"] {
-        a.tell(&format!("lane strategy i {strategy}"))?;
+    for strategy in [
+        Strategy::Block,
+        Strategy::Spin { spin_ns: 50_000 },
+        Strategy::Poll,
+    ] {
+        a.tell(order::Receive::Strategy {
+            key: "i",
+            wait: strategy,
+        })?;
         assert_eq!(
-            a.tell(&format!("lane sealed i a.out {COUNT}"))?,
-            [format!("0 {COUNT}")],
-            "{strategy}"
+            a.tell(order::Receive::Sealed {
+                key: "i",
+                endpoint: "a.out",
+                count: COUNT
+            })?
+            .sealed()?,
+            order::Sealed {
+                breaches: 0,
+                came: COUNT
+            },
+            "{strategy:?}"
         );
     }
     instance.ledger_is("a.out->a.in", 3 * COUNT, &[(Delivered, 3 * COUNT)])?;
@@ -240,16 +259,16 @@ fn a_lane_thread_over_rings_touches_no_heap_and_faults_nothing() -> anyhow::Resu
         )
         + &route("q", &["b.tiny"], "overflow = \"conflate\"");
     let daemon = Daemon::start(&config)?;
-    let mut a = Peer::in_session(&instance, "a")?;
+    let mut a = Peer::session(&instance, "a")?;
     for endpoint in ["a.out", "a.spin", "a.full"] {
-        a.tell(&format!("lane claim {endpoint}"))?;
+        a.claim(endpoint)?;
     }
     let mut queue = Peer::sender(&instance.queue("q"))?;
     // Three lives of the receiver: one that reads, one that is killed in the middle, one that reads
     // again.
     for life in 0..3 {
-        let mut b = Peer::in_session(&instance, "b")?;
-        b.tell("lane inbox i b.in")?;
+        let mut b = Peer::session(&instance, "b")?;
+        b.open_inbox_of(&["b.in"])?;
         for endpoint in ["a.out", "a.spin"] {
             a.reach(endpoint)?;
             let count = if life == 1 { 10 } else { COUNT };

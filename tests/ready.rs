@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, Expired, PeerDead, Queued, Rejected};
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::stranger::Stranger;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
@@ -58,8 +59,8 @@ fn register(i: &Instance, more: &[&str]) -> anyhow::Result<()> {
 }
 
 fn handled(arm: &mut Peer, count: u64) -> anyhow::Result<()> {
-    eventually(|| (arm.tell("handled").ok()? == [count.to_string()]).then_some(()))
-        .with_context(|| format!("handled {:?}", arm.tell("handled")))
+    eventually(|| (arm.tell(order::Signal::Counted).ok()?.number().ok()? == count).then_some(()))
+        .with_context(|| format!("handled {:?}", arm.tell(order::Signal::Counted)))
 }
 
 /// Everybody says so while it lasts: page, `ls`, `stats`, JSON, log, `rtctl send`.
@@ -94,7 +95,7 @@ fn a_program_with_a_handler_gets_what_was_held_for_it() -> anyhow::Result<()> {
     }
     run(i.rtctl_command(&["send", "arm.go", "--value", "1"]))?.refused(&["nothing is sent"])?;
 
-    arm.tell(&format!("handler {}", rt(5)))?;
+    arm.tell(order::Signal::Count(rt(5)))?;
     i.ledger_is(ROUTE, 3, &[(Delivered, 3)])?;
     handled(&mut arm, 3)?;
     i.reception("arm.go", Reception::Takes)?;
@@ -157,8 +158,11 @@ fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
         } else {
             Peer::start()?
         };
-        arm.tell(&format!("block {}", rt(5)))?;
-        arm.ask(&format!("waitinfo {} 4", rt(5)))?;
+        arm.block(rt(5))?;
+        arm.ask(order::Signal::Wait {
+            signo: rt(5),
+            count: 4,
+        })?;
         let sleeps = || {
             kernel::blocked(arm.pid(), arm.pid())
                 .ok()
@@ -174,11 +178,8 @@ fn a_program_in_sigwaitinfo_gets_its_signals() -> anyhow::Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(1500));
         i.reception("arm.go", Reception::Takes)?;
         sender.stream(3, 2)?;
-        let values: Vec<String> = arm.answer()?;
-        ensure!(
-            values.len() == 4 && values[3].starts_with("4 "),
-            "{values:?}"
-        );
+        let rang = arm.answer()?.rang()?;
+        ensure!(rang.len() == 4 && rang[3].value == 4, "{rang:?}");
         arm.kill()?;
         i.until("dead", |s| s.processes[0].state == PeerState::Dead)?;
     }
@@ -195,7 +196,7 @@ fn a_program_with_a_signalfd_gets_its_signals() -> anyhow::Result<()> {
     let mut arm = arm(&i)?;
     sender(&i)?.stream(1, 3)?;
     i.ledger_is(ROUTE, 3, &[(Queued, 3)])?;
-    arm.tell(&format!("block {}", rt(5)))?;
+    arm.block(rt(5))?;
     ensure!(
         arm.signals(rt(5), 3)?
             .iter()
@@ -210,7 +211,7 @@ fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
-    arm.tell(&format!("ignore {}", rt(5)))?;
+    arm.tell(order::Signal::Ignore(rt(5)))?;
     i.reception("arm.go", Reception::Ignores)?;
     let mut sender = sender(&i)?;
     sender.stream(1, 5)?;
@@ -225,7 +226,7 @@ fn a_program_that_ignores_the_signal_is_refused() -> anyhow::Result<()> {
     ensure!(json["routes"][0]["rejected_by"]["ignored"] == 5, "{json:#}");
     ensure!(json["endpoints"][1]["waiting"] == "ignored", "{json:#}");
     // It may change its mind.
-    arm.tell(&format!("handler {}", rt(5)))?;
+    arm.tell(order::Signal::Count(rt(5)))?;
     i.reception("arm.go", Reception::Takes)?;
     sender.stream(6, 1)?;
     handled(&mut arm, 1)?;
@@ -285,17 +286,18 @@ fn a_program_that_becomes_another_one_must_get_ready_again() -> anyhow::Result<(
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
     let mut arm = arm(&i)?;
-    arm.tell(&format!("handler {}", rt(5)))?;
+    arm.tell(order::Signal::Count(rt(5)))?;
     i.reception("arm.go", Reception::Takes)?;
     let mut sender = sender(&i)?;
     sender.stream(1, 1)?;
     handled(&mut arm, 1)?;
-    arm.ask("exec")?;
+    arm.ask(order::Process::Exec)?;
     i.reception("arm.go", Reception::NotReady)?;
     sender.stream(2, 2)?;
     i.ledger_is(ROUTE, 3, &[(Delivered, 1), (Queued, 2)])?;
+    arm.answer()?;
     handled(&mut arm, 0)?;
-    arm.tell(&format!("handler {}", rt(5)))?;
+    arm.tell(order::Signal::Count(rt(5)))?;
     handled(&mut arm, 2)?;
     Ok(())
 }
@@ -313,9 +315,9 @@ fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()> {
         + &route("other", &["arm.all"], "");
     let _daemon = Daemon::start(&config)?;
     let mut arm = Peer::start()?;
-    let tid = arm.tell("second tid")?.join("");
+    let tid = arm.second_tid()?.to_string();
     for signo in [rt(5), rt(6)] {
-        arm.tell(&format!("second block {signo}"))?;
+        arm.tell(order::Second::Block(signo))?;
     }
     register(&i, &[&arm.pid().to_string(), "--tid", &tid])?;
     i.reception("arm.go", Reception::Takes)?;
@@ -330,7 +332,7 @@ fn a_thread_is_ready_when_it_blocks_the_signal_itself() -> anyhow::Result<()> {
         "{got:?}"
     );
     i.ledger_is("other->arm.all", 2, &[(Queued, 2)])?;
-    arm.tell(&format!("block {}", rt(6)))?;
+    arm.block(rt(6))?;
     ensure!(arm.signals(rt(6), 2)?.len() == 2);
     Ok(())
 }
@@ -346,13 +348,13 @@ fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyho
         + &route("in", &["arm.go"], "");
     let daemon = Daemon::start(&config)?;
     let mut arm = Peer::start()?;
-    let tid = arm.tell("second tid")?.join("");
-    arm.tell(&format!("second block {}", rt(5)))?;
+    let tid = arm.second_tid()?.to_string();
+    arm.tell(order::Second::Block(rt(5)))?;
     let pid = arm.pid();
     register(&i, &[&pid.to_string(), "--tid", &tid])?;
     sender(&i)?.stream(1, 1)?;
     ensure!(arm.second_signals(rt(5), 1)?.len() == 1);
-    arm.tell("second end")?;
+    arm.tell(order::Second::End)?;
     daemon.logged(&format!(
         "arm: thread {tid} of pid {pid}, to which its signals go, has ended and the process lives"
     ))?;
@@ -363,7 +365,7 @@ fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyho
         "lost (peer-dead): nobody receives at arm.go: process arm is not registered, or it has ended, or its",
     )?;
     // Another thread takes over.
-    arm.tell(&format!("block {}", rt(5)))?;
+    arm.block(rt(5))?;
     register(&i, &[&pid.to_string()])?;
     sender(&i)?.stream(5, 1)?;
     ensure!(arm.signals(rt(5), 1)?.iter().map(|got| got.value).eq([5]));
@@ -380,14 +382,14 @@ fn a_registered_thread_that_has_ended_is_named_and_held_for_no_longer() -> anyho
 fn a_session_gets_its_signals_when_its_dispatcher_is_there() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, ""))?;
-    let mut arm = Peer::with_signals(|_| {})?;
-    arm.tell(&format!("session {} arm", i.socket()))?;
+    let mut arm = Peer::start()?;
+    arm.connect(&i, "arm")?;
     sender(&i)?.stream(1, 2)?;
     i.ledger_is(ROUTE, 2, &[(Queued, 2)])?;
     i.reception("arm.go", Reception::NotReady)?;
-    arm.tell(&format!("block {}", rt(5)))?;
-    arm.tell(&format!("handle {}", rt(5)))?;
-    ensure!(arm.tell("notices 2")?.len() == 2);
+    arm.block_for_handlers(rt(5))?;
+    arm.handle(rt(5))?;
+    ensure!(arm.noticed(2)?.len() == 2);
     i.ledger_is(ROUTE, 2, &[(Delivered, 2)])?;
     Ok(())
 }
@@ -404,7 +406,7 @@ fn where_sigwaitinfo_cannot_be_seen_the_log_says_so_once() -> anyhow::Result<()>
     let mut arm = other.peer()?;
     register(&i, &[&arm.pid().to_string()])?;
     i.reception("arm.go", Reception::NotReady)?;
-    arm.tell(&format!("handler {}", rt(5)))?;
+    arm.tell(order::Signal::Count(rt(5)))?;
     let mut sender = sender(&i)?;
     sender.stream(1, 1)?;
     handled(&mut arm, 1)?;
@@ -412,23 +414,29 @@ fn where_sigwaitinfo_cannot_be_seen_the_log_says_so_once() -> anyhow::Result<()>
     i.until("dead", |s| s.processes[0].state == PeerState::Dead)?;
     // Blocked when it registers: known for good.
     let mut arm = other.peer()?;
-    arm.tell(&format!("block {}", rt(5)))?;
+    arm.block(rt(5))?;
     register(&i, &[&arm.pid().to_string()])?;
-    arm.ask(&format!("waitinfo {} 1", rt(5)))?;
+    arm.ask(order::Signal::Wait {
+        signo: rt(5),
+        count: 1,
+    })?;
     std::thread::sleep(std::time::Duration::from_millis(2500));
     sender.stream(2, 1)?;
-    ensure!(arm.answer()?[0].starts_with("2 "));
+    ensure!(arm.answer()?.rang()?[0].value == 2);
     ensure!(!daemon.log().contains("cannot see"), "{}", daemon.log());
     arm.kill()?;
     i.until("dead", |s| s.processes[0].state == PeerState::Dead)?;
     // Asleep in sigwaitinfo(2) before it registers: taken for ready, with a warning.
     let mut arm = other.peer()?;
-    arm.tell(&format!("block {}", rt(5)))?;
-    arm.ask(&format!("waitinfo {} 1", rt(5)))?;
+    arm.block(rt(5))?;
+    arm.ask(order::Signal::Wait {
+        signo: rt(5),
+        count: 1,
+    })?;
     eventually(|| (kernel::thread(arm.pid(), arm.pid()).ok()?.state == 'S').then_some(()))?;
     register(&i, &[&arm.pid().to_string()])?;
     sender.stream(3, 1)?;
-    ensure!(arm.answer()?[0].starts_with("3 "));
+    ensure!(arm.answer()?.rang()?[0].value == 3);
     let warning = format!(
         "cannot see whether pid {} (uid {}) waits for SIGRTMIN+5",
         arm.pid(),

@@ -2,8 +2,9 @@
 //! count what is late; and how rtd shows what the library reports.
 
 use crate::util::book::End::{Delivered, Expired};
-use crate::util::lane_talk::{endpoint, first, pair, peers};
+use crate::util::lane_talk::{endpoint, pair, peers};
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::ensure;
 use rtcore::ring::Claims;
@@ -38,9 +39,8 @@ fn of<'s>(snapshot: &'s Snapshot, name: &str) -> &'s Route {
 
 /// Received, expired, superseded, late: what the inbox says of itself.
 fn discarded(peer: &mut Peer) -> anyhow::Result<[u64; 4]> {
-    let words = first(&peer.tell("lane discarded i")?)?.to_owned();
-    let words: Vec<u64> = words.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    Ok([words[0], words[1], words[2], words[3]])
+    let c = peer.counters()?;
+    Ok([c.received, c.expired, c.superseded, c.late])
 }
 
 /// Waits until the page shows what the receivers of a route report, and that all that was delivered
@@ -97,7 +97,7 @@ fn a_conflating_ring_hands_out_the_latest_message_only() -> anyhow::Result<()> {
         // In place, where it is a copy as the slot is not the reader's.
         a.lane_stream("a.out", 31, 30)?;
         instance.ledger_is(ROUTE, 60, &[(Delivered, 60)])?;
-        assert_eq!(b.tell("lane in-place i 2")?, ["60"]);
+        assert_eq!(b.in_place(2)?, [60]);
         reported(
             &instance,
             ROUTE,
@@ -124,9 +124,10 @@ fn a_displacing_ring_hands_out_the_newest_it_holds() -> anyhow::Result<()> {
     assert_eq!(b.take_numbers(8)?, (23..=30).collect::<Vec<_>>());
     assert_eq!(b.left()?, []);
     assert_eq!(discarded(&mut b)?, [10, 0, 20, 0]);
+    let c = b.counters()?;
     assert_eq!(
-        first(&b.tell("lane counters i")?)?,
-        "10 0 20 0",
+        (c.received, c.duplicates, c.missed, c.corrupt),
+        (10, 0, 20, 0),
         "the gap is what was superseded"
     );
     reported(
@@ -161,7 +162,7 @@ fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<()> 
     instance.ledger_is(ROUTE, 20, &[(Delivered, 20)])?;
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!(b.left()?, []);
-    assert_eq!(b.tell("lane in-place i 9")?, [] as [&str; 0]);
+    assert!(b.in_place(9)?.is_empty());
     a.lane_stream("a.out", 21, 1)?;
     let fresh = b.take(1)?.remove(0);
     assert_eq!((fresh.number(), fresh.missed), (Some(21), 20));
@@ -184,7 +185,7 @@ fn what_is_older_than_its_ttl_is_discarded_by_the_inbox() -> anyhow::Result<()> 
     a.lane_stream("a.out", 22, 10)?;
     instance.ledger_is(ROUTE, 31, &[(Delivered, 31)])?;
     std::thread::sleep(Duration::from_millis(150));
-    assert_eq!(b.tell("lane in-place i 9")?, [] as [&str; 0]);
+    assert!(b.in_place(9)?.is_empty());
     reported(
         &instance,
         ROUTE,
@@ -224,8 +225,8 @@ fn a_descriptor_is_quiet_when_all_that_came_has_expired() -> anyhow::Result<()> 
     std::thread::sleep(Duration::from_millis(50));
     // The twenty expire at the first look; those that follow come one by one, waited for by
     // descriptor.
-    b.tell("lane in-place i 1")?;
-    b.ask("lane epoll i 5")?;
+    b.in_place(1)?;
+    b.ask(order::Receive::Epoll { key: "i", count: 5 })?;
     for n in 0..5 {
         a.lane_stream("a.out", n, 1)?;
     }
@@ -271,24 +272,24 @@ fn a_signals_payloads_are_conflated_and_expire() -> anyhow::Result<()> {
             + &signal("b.go", "b", "SIGRTMIN+3", "msgsize = 64\nmaxmsg = 64")
             + &route("a.out", &["b.go"], more);
         let daemon = Daemon::start(&config)?;
-        let mut b = Peer::with_signals(|_| {})?;
-        b.tell(&format!("block {}", rt(3)))?;
-        b.tell(&format!("session {} b", instance.socket()))?;
-        b.tell(&format!("handle {}", rt(3)))?;
+        let mut b = Peer::start()?;
+        b.block_for_handlers(rt(3))?;
+        b.connect(&instance, "b")?;
+        b.handle(rt(3))?;
         let mut a = Peer::from_endpoint(&instance, "a", "a.out")?;
         a.reach("a.out")?;
         // The first one is in the handler when the others come.
-        b.tell("hold")?;
+        b.hold()?;
         a.lane_stream("a.out", 0, 1)?;
-        eventually(|| (b.tell("counters").ok()?.concat().split(' ').next()? == "1").then_some(()))?;
+        eventually(|| (b.dispatched().ok()?.received == 1).then_some(()))?;
         a.lane_stream("a.out", 1, 9)?;
         instance.ledger_is(name, 10, &[(Delivered, 10)])?;
         std::thread::sleep(Duration::from_millis(100));
-        b.tell("release")?;
+        b.release()?;
         let received = 1 + handled.len() as u64;
         reported(&instance, name, received, claims)?;
-        let counters = b.tell("counters")?.concat();
-        ensure!(counters.starts_with(&format!("{received} ")), "{counters}");
+        let counters = b.dispatched()?;
+        ensure!(counters.received == received, "{counters:?}");
         daemon.stop()?;
     }
     Ok(())
@@ -406,10 +407,11 @@ fn latency_and_deadline_of_a_ring_count_from_the_send() -> anyhow::Result<()> {
     )?;
     // From the intended time: a message that is sent too late is late at once.
     let now_ns = rtcore::sys::clock::monotonic_ns();
-    a.tell(&format!(
-        "lane send a.out 0500000000000000 {}",
-        now_ns - 50_000_000
-    ))?;
+    a.tell(order::Send::Timed {
+        endpoint: "a.out",
+        bytes: 5_u64.to_ne_bytes().to_vec(),
+        intended_ns: Some(now_ns - 50_000_000),
+    })?;
     assert_eq!(b.take_numbers(1)?, [5]);
     reported(
         &instance,
@@ -470,9 +472,16 @@ fn a_receiver_that_discards_allocates_nothing() -> anyhow::Result<()> {
             + &route("a.out", &["a.in"], &more.replace("1ns", "1us"));
         let daemon = Daemon::start(&config)?;
         let mut a = Peer::with_inbox(&instance, "a")?;
-        a.tell("lane claim a.out")?;
+        a.claim("a.out")?;
         a.reach("a.out")?;
-        assert_eq!(a.tell("lane sealed i a.out 1000")?, ["0 1000"], "{more}");
+        let sealed = a
+            .tell(order::Receive::Sealed {
+                key: "i",
+                endpoint: "a.out",
+                count: 1000,
+            })?
+            .sealed()?;
+        assert_eq!((sealed.breaches, sealed.came), (0, 1000), "{more}");
         daemon.stop()?;
     }
     Ok(())

@@ -54,7 +54,7 @@ fn a_daemon_that_is_back_before_the_end_is_seen_is_found_within_100_ms() -> anyh
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut took_us = Vec::new();
     for _ in 0..5 {
         arm.freeze()?;
@@ -81,7 +81,7 @@ fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let (mut took_us, mut starts_us) = (Vec::new(), Vec::new());
     let mut delay_us = 0;
     for round in 0..rounds(20) {
@@ -99,7 +99,7 @@ fn a_restarted_daemon_has_its_session_back_soon() -> anyhow::Result<()> {
         daemon = Daemon::start(&text)?;
         let from_ns = monotonic_ns();
         starts_us.push((from_ns - start_ns) / 1000);
-        eventually(|| (arm.tell("session state").ok()? == ["Up"]).then_some(()))?;
+        eventually(|| (arm.state().ok()? == "Up").then_some(()))?;
         took_us.push((monotonic_ns() - from_ns) / 1000);
     }
     // Where others load the machine, the start took longer too: then a session may.
@@ -135,7 +135,7 @@ fn a_client_watches_no_directory() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     daemon.kill()?;
     arm.got_until("event down")?;
     ensure!(watches(arm.pid())? == 0, "while it waits for rtd");
@@ -149,13 +149,13 @@ fn a_client_watches_no_directory() -> anyhow::Result<()> {
 fn the_end_of_a_partner_is_noticed_at_once() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let mut planner = Peer::session_sender(&i, "planner", "fast")?;
-    planner.tell("session inbox")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "fast")?;
+    planner.open_inbox()?;
     let mut took_us = Vec::new();
     let count = rounds(20);
     for round in 1..=count {
-        let arm = Peer::session_inbox(&i, "arm")?;
-        planner.tell("session wait fast")?;
+        let arm = Peer::with_inbox(&i, "arm")?;
+        planner.reach("fast")?;
         planner.ask_until("event lost arm")?;
         if round == count {
             // The kernel says it, not the daemon.

@@ -3,6 +3,7 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::lane_talk::{pair, peers};
+use crate::util::order::Refused as Met;
 use crate::util::tool::run;
 use crate::util::{Daemon, Instance, Peer, eventually};
 use anyhow::{Context as _, ensure};
@@ -40,10 +41,10 @@ fn refused_are(i: &Instance, expected: &[(Refused, u64)]) -> anyhow::Result<Snap
 }
 
 /// Sends so often; each time the refusal is this.
-fn refusals(a: &mut Peer, times: u64, bytes: &[u8], word: &str) -> anyhow::Result<()> {
+fn refusals(a: &mut Peer, times: u64, bytes: &[u8], refusal: Met) -> anyhow::Result<()> {
     for _ in 0..times {
         let sent = a.lane_send("a.out", bytes)?;
-        ensure!(sent == Err(word.to_owned()), "{sent:?}, not {word}");
+        ensure!(sent == Err(refusal), "{sent:?}, not {refusal}");
     }
     Ok(())
 }
@@ -57,11 +58,11 @@ fn sends_until_dead(a: &mut Peer) -> anyhow::Result<(u64, u64)> {
             accepted += 1;
             None
         }
-        Ok(Err(refused)) if refused == "full" => {
+        Ok(Err(Met::Full)) => {
             full += 1;
             None
         }
-        Ok(Err(refused)) => Some(if refused == "dead" {
+        Ok(Err(refused)) => Some(if refused == Met::PeerDead {
             Ok(())
         } else {
             Err(anyhow::anyhow!("{refused}, not dead"))
@@ -77,12 +78,12 @@ fn before_the_receiver_of_a_direct_route_connects() -> anyhow::Result<()> {
     let text = pair(&i, [64, 4], DIRECT);
     let daemon = Daemon::start(&text)?;
     let mut a = Peer::from_endpoint(&i, "a", "a.out")?;
-    refusals(&mut a, 3, b"x", "dead")?;
+    refusals(&mut a, 3, b"x", Met::PeerDead)?;
     i.ledger_is(ROUTE, 3, &[(PeerDead, 3)])?;
     daemon.logged(&format!("route {ROUTE}: "))?;
     daemon.logged("nobody receives at b.in: process b has no session")?;
     daemon.stop()?;
-    refusals(&mut a, 2, b"x", "disconnected")?;
+    refusals(&mut a, 2, b"x", Met::Disconnected)?;
     let daemon = Daemon::start(&text)?;
     i.ledger_is(ROUTE, 2, &[(Rejected(Reject::Stopped), 2)])?;
     let b = Peer::with_inbox(&i, "b")?;
@@ -100,7 +101,7 @@ fn what_does_not_fit_into_a_direct_ring() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&pair(&i, [64, 4], DIRECT))?;
     let [mut a, b] = peers(&i)?;
-    refusals(&mut a, 2, &[0; 65], "too-large")?;
+    refusals(&mut a, 2, &[0; 65], Met::TooLarge)?;
     ensure!(a.burst("a.out", 0, 10)? == (4, 6));
     let full = (Rejected(Reject::Full), 6);
     i.ledger_is(
@@ -145,12 +146,12 @@ fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
         if dies {
             b.kill()?;
         } else {
-            b.tell("lane close")?;
+            b.close_all()?;
             other = Some(b);
         }
         // What goes in before the sender learns of the end is lost with the ring.
         let (before, full) = sends_until_dead(&mut a)?;
-        refusals(&mut a, 4, b"x", "dead")?;
+        refusals(&mut a, 4, b"x", Met::PeerDead)?;
         let lost = before + 5;
         // What a receiver that lives has left waits for its next session.
         i.until("all is accounted for", |page| {
@@ -164,7 +165,7 @@ fn after_the_receiver_of_a_direct_route_has_gone() -> anyhow::Result<()> {
             (ledger.accepted, ends) == (1 + lost + full, (1, lost, full))
         })?;
         ensure!(refused(&i.snapshot()?)[Refused::PeerDead as usize] <= 5);
-        refusals(&mut a, 7, b"x", "dead")?;
+        refusals(&mut a, 7, b"x", Met::PeerDead)?;
         a.kill()?;
         let ends = [
             (Delivered, 1),
@@ -209,10 +210,10 @@ fn of_a_routed_route_are_counted_at_its_endpoint() -> anyhow::Result<()> {
     let text = pair(&i, [4, 4], "");
     let daemon = Daemon::start(&text)?;
     let mut a = Peer::from_endpoint(&i, "a", "a.out")?;
-    refusals(&mut a, 3, b"x", "dead")?;
+    refusals(&mut a, 3, b"x", Met::PeerDead)?;
     let b = Peer::with_inbox(&i, "b")?;
     a.reach("a.out")?;
-    refusals(&mut a, 1, &[0; 65], "too-large")?;
+    refusals(&mut a, 1, &[0; 65], Met::TooLarge)?;
     daemon.freeze()?;
     ensure!(a.burst("a.out", 0, 6)? == (4, 2));
     daemon.signal(Signal::SIGCONT)?;
@@ -226,7 +227,7 @@ fn of_a_routed_route_are_counted_at_its_endpoint() -> anyhow::Result<()> {
         ],
     )?;
     daemon.stop()?;
-    refusals(&mut a, 2, b"x", "disconnected")?;
+    refusals(&mut a, 2, b"x", Met::Disconnected)?;
     let daemon = Daemon::start(&text)?;
     refused_are(&i, &[(Refused::Away, 2)])?;
     i.ledger_is(ROUTE, 0, &[])?;

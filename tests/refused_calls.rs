@@ -61,9 +61,9 @@ fn a_lane_of_several_rings_sleeps_without_futex_waitv() -> anyhow::Result<()> {
         })?;
         refused?;
         daemon.logged("futex_waitv(2) is refused")?;
-        let mut drive = Peer::session_inbox(&i, "drive")?;
-        let mut arm = Peer::session_sender(&i, "arm", "arm.one")?;
-        arm.tell("session sender arm.two")?;
+        let mut drive = Peer::with_inbox(&i, "drive")?;
+        let mut arm = Peer::from_endpoint(&i, "arm", "arm.one")?;
+        arm.claim("arm.two")?;
         for (number, end) in [
             (0, "arm.one"),
             (1, "arm.two"),
@@ -109,10 +109,10 @@ fn an_inbox_of_several_partners_sleeps_without_futex_waitv() -> anyhow::Result<(
         let mut drive =
             Peer::start_with(|command| refused = refuse(command, &[FUTEX_WAITV], errno))?;
         refused?;
-        drive.open(&i, "drive")?;
-        drive.tell("session inbox")?;
-        let mut one = Peer::session_sender(&i, "p1", "p1.out")?;
-        let mut two = Peer::session_sender(&i, "p2", "p2.out")?;
+        drive.connect(&i, "drive")?;
+        drive.open_inbox()?;
+        let mut one = Peer::from_endpoint(&i, "p1", "p1.out")?;
+        let mut two = Peer::from_endpoint(&i, "p2", "p2.out")?;
         drive.ask_until("number 9")?;
         let share = idle_share(drive.pid())?;
         println!(

@@ -1,5 +1,6 @@
 //! Names for unmodified programs: `rtctl run`, `rtctl register`, `rtctl unregister`.
 
+use crate::util::order;
 use crate::util::tool::{Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
@@ -39,7 +40,7 @@ fn state(s: &Snapshot, name: &str) -> Option<(PeerState, u32)> {
 /// A process that opened the queue `in`.
 fn sender(i: &Instance) -> anyhow::Result<Peer> {
     let mut peer = Peer::start()?;
-    peer.tell(&format!("open send {}", i.queue("in")))?;
+    peer.open_to_send(&i.queue("in"))?;
     Ok(peer)
 }
 
@@ -115,7 +116,7 @@ fn a_name_that_a_live_process_holds_is_refused() -> anyhow::Result<()> {
     ensure!(
         state(&i.snapshot()?, "arm").is_some_and(|(state, _)| state == PeerState::Unregistered)
     );
-    holder.tell("tid").context("it goes on")?;
+    holder.tid().context("it goes on")?;
     run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
     ensure!(state(&i.snapshot()?, "arm") == Some((PeerState::Alive, other.pid())));
     Ok(())
@@ -141,16 +142,16 @@ fn a_running_program_is_registered_by_its_pid_and_gets_its_signals() -> anyhow::
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut arm = Peer::start()?;
-    arm.tell(&format!("block {}", rt(5)))?;
+    arm.block(rt(5))?;
     let pid = arm.pid().to_string();
     let out = run(i.rtctl_command(&["register", "--as", "arm", "--pid", &pid]))?.well()?;
     ensure!(
         out == format!("registered as arm (pid {pid}, generation 1, signals SIGRTMIN+5)\n"),
         "{out}"
     );
-    sender(&i)?.tell("send 0 2a00000000000000")?;
-    let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
-    ensure!(got.len() == 1 && got[0].starts_with("42 "), "{got:?}");
+    sender(&i)?.send(0, &42_u64.to_ne_bytes())?;
+    let got = arm.values_for(rt(5), 1, 10_000)?;
+    ensure!(got == [42], "{got:?}");
     daemon.stop()?;
     Ok(())
 }
@@ -204,24 +205,24 @@ fn no_signal_kills_between_registration_and_sigwait() -> anyhow::Result<()> {
     let mut received = 0;
     for n in 0..STARTS {
         // Asked before the start, answered after it: the daemon sends while the program comes up.
-        sender.ask(&format!("stream {sent} 500"))?;
+        sender.ask(order::Queue::Stream {
+            from: sent,
+            count: 500,
+        })?;
         sent += 500;
         let mut arm = Peer::run_as(&i, "arm").with_context(|| format!("start {n}"))?;
-        arm.tell(&format!("block {}", rt(5)))?;
+        arm.block(rt(5))?;
         sender.answer()?;
-        sender.tell(&format!("stream {sent} 1"))?;
+        sender.stream(sent, 1)?;
         sent += 1;
         i.until("all accepted", |s| {
             s.routes[0].ledger.accepted == sent && s.routes[0].ledger.queued == 0
         })?;
-        let got = arm.tell(&format!("sigwait {} 1000 0", rt(5)))?;
+        let got = arm.values_for(rt(5), 1000, 0)?;
         let last = got
             .last()
             .with_context(|| format!("start {n}: nothing came"))?;
-        ensure!(
-            last.starts_with(&format!("{} ", sent - 1)),
-            "start {n}: {last}, sent {sent}"
-        );
+        ensure!(*last == sent - 1, "start {n}: {last}, sent {sent}");
         received += got.len() as u64;
         arm.kill()?;
         i.until("dead", |s| {
@@ -245,8 +246,8 @@ fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> {
     let mut sender = sender(&i)?;
     // One that links nothing, is registered from outside and dies.
     let mut arm = Peer::start()?;
-    arm.tell("name 61ff292053")?;
-    arm.tell(&format!("block {}", rt(5)))?;
+    arm.tell(order::Process::Name(vec![0x61, 0xff, 0x29, 0x20, 0x53]))?;
+    arm.block(rt(5))?;
     let said = i.rtctl(&["register", "--as", "arm", "--pid", &arm.pid().to_string()])?;
     ensure!(said.status.success(), "{said:?}");
     sender.stream(7, 1)?;
@@ -256,15 +257,15 @@ fn a_thread_name_that_is_not_utf_8_hides_no_process() -> anyhow::Result<()> {
         state(s, "arm").is_some_and(|(state, _)| state == PeerState::Dead)
     })?;
     // One with a session, whose library looks at the masks of all its threads.
-    let mut arm = Peer::with_signals(|_| {})?;
-    arm.tell("name c328")?;
-    arm.tell(&format!("block {}", rt(5)))?;
-    arm.tell(&format!("session {} arm", i.socket()))?;
-    arm.tell(&format!("handle {}", rt(5)))?;
+    let mut arm = Peer::start()?;
+    arm.tell(order::Process::Name(vec![0xc3, 0x28]))?;
+    arm.block_for_handlers(rt(5))?;
+    arm.connect(&i, "arm")?;
+    arm.handle(rt(5))?;
     sender.stream(8, 1)?;
-    let notices = arm.tell("notices 1")?;
+    let notices = arm.noticed(1)?;
     ensure!(
-        notices[0].starts_with(&format!("{} 8 ", rt(5))),
+        (notices[0].signo, notices[0].value) == (rt(5), 8),
         "{notices:?}"
     );
     Ok(())

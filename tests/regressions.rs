@@ -21,8 +21,8 @@ fn a_lane_that_drains_sooner_than_others_is_no_defect() -> anyhow::Result<()> {
         + &route("in", &["out"], "name = \"stuck\"\ncapacity = 20");
     let daemon = Daemon::start(&config)?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 0 25")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(0, 25)?;
     i.until("15 wait", |s| s.routes[1].ledger.queued == 15)?;
     let log = daemon.stop()?;
     let ledger = "accepted 25 = delivered 10 + expired 0 + displaced 0 + rejected 15 + peer-dead 0 + queued 0";

@@ -3,6 +3,8 @@
 
 use crate::restart::nothing_lost;
 use crate::util::needs::ROOT;
+use crate::util::order;
+use crate::util::session::send_number;
 use crate::util::session::{events, lane_end, unbroken};
 use crate::util::tool::{RTD, run};
 use crate::util::trace::Traced;
@@ -45,12 +47,12 @@ fn queue_to_lane(i: &Instance, rejoin: &str) -> String {
 /// Ten messages in the queue, `leg` frozen since the last rtd, and a new rtd that waits for it.
 fn waiting(i: &Instance, text: &str) -> anyhow::Result<(Daemon, Peer)> {
     let daemon = Daemon::start(text)?;
-    let leg = Peer::session_inbox(i, "leg")?;
+    let leg = Peer::with_inbox(i, "leg")?;
     leg.freeze()?;
     daemon.kill()?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 1 10")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(1, 10)?;
     let daemon = Daemon::start(text)?;
     daemon.logged(&format!(
         "leg: pid {} had a session: routes wait up to",
@@ -89,9 +91,9 @@ fn each_receiver_of_a_fan_out_gets_every_message_over_five_kills() -> anyhow::Re
         + &lane_end("leg.cmd", "leg", large)
         + &route("cmd", &["arm.cmd", "leg.cmd"], "rejoin = \"60s\"");
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut leg = Peer::session_inbox(&i, "leg")?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut leg = Peer::with_inbox(&i, "leg")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
     arm.ask_until(&format!("number {}", u64::MAX))?;
     leg.ask_until(&format!("number {}", u64::MAX))?;
     planner.flood("cmd", 200)?;
@@ -157,17 +159,13 @@ fn signals_to_rtd_wait_for_the_receiver_as_well() -> anyhow::Result<()> {
             "capacity = 4\nrejoin = \"60s\"\naccept_claimed = true",
         );
     let daemon = Daemon::start(&text)?;
-    let mut leg = Peer::session_inbox(&i, "leg")?;
+    let mut leg = Peer::with_inbox(&i, "leg")?;
     leg.freeze()?;
     daemon.kill()?;
     let daemon = Daemon::start(&text)?;
     let mut sender = Peer::start()?;
     for value in 1..=10 {
-        sender.tell(&format!(
-            "sigqueue {} {} {value}",
-            daemon.pid(),
-            crate::util::rt(1)
-        ))?;
+        sender.ring(daemon.pid(), crate::util::rt(1), value)?;
     }
     let page = i.until("four signals wait for leg", |page| {
         page.routes[0].ledger.queued == 4
@@ -201,20 +199,20 @@ fn a_receiver_that_stays_away_is_named_and_its_messages_are_accounted() -> anyho
         page.processes[0].state == PeerState::Alive
     })?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 11 1")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(11, 1)?;
     leg.got_until("number 11")?;
     // Without a wait they are accounted at once, as those of a receiver that was never there.
     let i = Instance::new()?;
     let (_daemon, _leg) = (|| {
         let text = queue_to_lane(&i, "0s");
         let daemon = Daemon::start(&text)?;
-        let leg = Peer::session_inbox(&i, "leg")?;
+        let leg = Peer::with_inbox(&i, "leg")?;
         leg.freeze()?;
         daemon.kill()?;
         let mut sender = Peer::start()?;
-        sender.tell(&format!("open send {}", i.queue("in")))?;
-        sender.tell("stream 1 10")?;
+        sender.open_to_send(&i.queue("in"))?;
+        sender.stream(1, 10)?;
         anyhow::Ok((Daemon::start(&text)?, leg))
     })()?;
     i.until("all of them are peer-dead", |page| {
@@ -274,15 +272,15 @@ fn two_lanes(i: &Instance, control: u8) -> String {
 fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let mut daemon = Daemon::start(&two_lanes(&i, 70))?;
-    let mut panel = Peer::session_sender(&i, "panel", "panel.cmd")?;
-    let mut drive = Peer::session_inbox(&i, "drive")?;
-    drive.tell("session sender drive.say")?;
-    ensure!(drive.tell("session promote control")? == ["69"]);
+    let mut panel = Peer::from_endpoint(&i, "panel", "panel.cmd")?;
+    let mut drive = Peer::with_inbox(&i, "drive")?;
+    drive.claim("drive.say")?;
+    ensure!(drive.promote("control")? == 69);
     for number in 1..=3 {
         daemon.kill()?;
         daemon = Daemon::start(&two_lanes(&i, 70))?;
         drive.got_until("event up")?;
-        panel.tell("session wait panel.cmd")?;
+        panel.reach("panel.cmd")?;
         panel.number("panel.cmd", number)?;
         drive.got_until(&format!("number {number}"))?;
     }
@@ -298,7 +296,7 @@ fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
     let told = events(&got).last().copied().unwrap_or_default().to_owned();
     ensure!(says.iter().all(|says| told.contains(says)), "{told}");
     let refused = drive.refused(
-        "session number drive.say 1",
+        send_number("drive.say", 1),
         &["Disconnected", "rtd refuses the session: thread"],
     )?;
     ensure!(
@@ -306,7 +304,7 @@ fn a_thread_is_judged_by_the_lane_that_it_entered_for() -> anyhow::Result<()> {
         "{refused}"
     );
     let unknown = drive.refused(
-        "session sender other",
+        order::Send::Claim("other"),
         &["no connection to rtd", "rtd refuses"],
     )?;
     ensure!(!unknown.contains("rtd is away"), "{unknown}");
@@ -318,14 +316,20 @@ fn a_thread_that_declares_no_lane_is_below_the_highest_of_its_process() -> anyho
     let i = Instance::new()?;
     let daemon = Daemon::start(&two_lanes(&i, 70))?;
     let mut drive = Peer::start()?;
-    drive.tell("fifo 70")?;
+    drive.tell(order::Process::Fifo(70))?;
     let says = [
         "priority 70, not below lane \"control\" with 70",
         "chrt -f -p 69",
     ];
-    drive.refused(&format!("session open {} drive", i.socket()), &says)?;
-    drive.tell("fifo 69")?;
-    drive.open(&i, "drive")?;
+    drive.refused(
+        order::Session::Connect {
+            socket: &i.socket(),
+            name: "drive",
+        },
+        &says,
+    )?;
+    drive.tell(order::Process::Fifo(69))?;
+    drive.connect(&i, "drive")?;
     daemon.logged("has real-time priority 69: it must not send or receive in lane \"talk\" with 20")
 }
 
@@ -336,8 +340,8 @@ fn what_a_killed_rtd_had_queued_is_accounted_by_the_next_one() -> anyhow::Result
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = Daemon::start(&text)?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 1 15")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(1, 15)?;
     i.until("five wait for room", |page| {
         page.routes[0].ledger.queued == 5
     })?;
@@ -416,8 +420,8 @@ fn a_start_that_was_killed_passes_on_what_the_life_before_it_lost() -> anyhow::R
     let text = i.head() + &i.mqueue("in", "") + &i.mqueue("out", "") + &route("in", &["out"], "");
     let daemon = Daemon::start(&text)?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 1 15")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(1, 15)?;
     i.until("five wait for room", |page| {
         page.routes[0].ledger.queued == 5
     })?;

@@ -1,6 +1,8 @@
 //! The daemon goes, by kill -9 or by SIGTERM, and another comes, while messages flow: what is lost,
 //! what comes twice, how long it takes.
 
+use crate::util::order;
+use crate::util::session::send_number;
 use crate::util::session::{Got, Run, Tried, events, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::{Daemon, Instance, Peer, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
@@ -81,7 +83,7 @@ fn came(got: &[Got]) -> anyhow::Result<BTreeMap<u64, u64>> {
 /// daemon came: the one that was refused in the very instant.
 pub fn nothing_lost(tried: &[Tried], got: &[Got], ends: u64) -> anyhow::Result<()> {
     let mut came = came(got)?;
-    for t in tried.iter().filter(|t| t.answer == "ok") {
+    for t in tried.iter().filter(|t| t.refused.is_none()) {
         for n in 0..t.count {
             let there = came.remove(&(t.number + n)) == Some(t.sequence + n);
             ensure!(
@@ -106,8 +108,8 @@ fn routed(how: End, name: &str) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
     arm.ask_until(&format!("number {LAST}"))?;
     planner.flood("cmd", PAUSE_US)?;
     let flows = || i.until("traffic", |page| page.routes[0].ledger.delivered > 100);
@@ -120,11 +122,11 @@ fn routed(how: End, name: &str) -> anyhow::Result<()> {
     }
     flows()?;
     let tried = planner.flooded()?;
-    let refused: Vec<_> = tried.iter().filter(|t| t.answer != "ok").collect();
+    let refused: Vec<_> = tried.iter().filter(|t| t.refused.is_some()).collect();
     ensure!(
         refused
             .iter()
-            .all(|t| t.answer == "down" && t.longest_ns < AT_ONCE_NS),
+            .all(|t| t.refused == Some(order::Refused::Disconnected) && t.longest_ns < AT_ONCE_NS),
         "{refused:?}"
     );
     ensure!(
@@ -181,9 +183,9 @@ fn direct(how: End) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i);
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "fast")?;
-    planner.tell("session wait fast")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "fast")?;
+    planner.reach("fast")?;
     planner.flood("fast", PAUSE_US)?;
     let mut got = arm.got(500)?;
     for round in 0..3 {
@@ -208,7 +210,7 @@ fn direct(how: End) -> anyhow::Result<()> {
     // No send was refused, and every number came with the sequence that is its own.
     let [
         Tried {
-            answer,
+            refused: None,
             number: 1,
             sequence: 1,
             count,
@@ -219,7 +221,6 @@ fn direct(how: End) -> anyhow::Result<()> {
         anyhow::bail!("interrupted: {tried:?}")
     };
     let count = *count;
-    ensure!(answer == "ok", "{tried:?}");
     ensure!(
         came(&got)?.into_iter().eq((1..=count).map(|n| (n, n))),
         "{count} were sent: {got:?}"
@@ -256,9 +257,9 @@ fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Result<()
     let text = config(&i);
     for how in [End::Kill, End::Terminate] {
         let daemon = Daemon::start(&text)?;
-        let mut arm = Peer::session_inbox(&i, "arm")?;
-        let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-        planner.tell("session inbox")?;
+        let mut arm = Peer::with_inbox(&i, "arm")?;
+        let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
+        planner.open_inbox()?;
         ensure!(planner.number("cmd", 1)? == 1);
         arm.got_until("number 1")?;
         end(daemon, how)?;
@@ -268,18 +269,27 @@ fn without_a_daemon_a_routed_send_is_disconnected_at_once() -> anyhow::Result<()
             "Down",
             "rtd is away; the session connects again by itself",
         ];
-        planner.refused("session number cmd 2", &says)?;
-        planner.refused("session loan cmd 8", &says)?;
-        planner.refused("session sender arm.cmd", &["Away", "no connection to rtd"])?;
+        planner.refused(send_number("cmd", 2), &says)?;
+        planner.refused(
+            order::Send::Loan {
+                endpoint: "cmd",
+                len: 8,
+            },
+            &says,
+        )?;
+        planner.refused(
+            order::Send::Claim("arm.cmd"),
+            &["Away", "no connection to rtd"],
+        )?;
         // Known from the first attempt to connect again on.
         crate::util::eventually(|| {
-            let state = planner.tell("session state").ok()?.concat();
+            let state = planner.state().ok()?;
             (state.starts_with("Down(") && state.contains("rtd is not running there")).then_some(())
         })?;
         let _daemon = Daemon::start(&text)?;
         planner.got_until("event up")?;
-        ensure!(planner.tell("session state")? == ["Up"]);
-        planner.tell("session wait cmd")?;
+        ensure!(planner.state()? == "Up");
+        planner.reach("cmd")?;
         // Nothing was sent meanwhile, so there is no gap.
         ensure!(planner.number("cmd", 3)? == 2);
         let got = arm.got_until("number 3")?;
@@ -306,15 +316,15 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
         + &route("cmd", &["arm.cmd"], "")
         + &route("new", &["arm.new"], "");
     let daemon = Daemon::start(&before)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-    planner.tell("session sender fast")?;
-    planner.tell("session inbox")?;
-    planner.tell("session wait fast")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
+    planner.claim("fast")?;
+    planner.open_inbox()?;
+    planner.reach("fast")?;
     planner.number("fast", 1)?;
     arm.got_until("number 1")?;
     planner.refused(
-        "session sender new",
+        order::Send::Claim("new"),
         &["Unknown", "no endpoint is called `new`"],
     )?;
     end(daemon, End::Terminate)?;
@@ -327,14 +337,14 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
         "Removed",
         "the new configuration has no [[route]] from it",
     ];
-    planner.refused("session number fast 2", &says)?;
+    planner.refused(send_number("fast", 2), &says)?;
     planner.refused(
-        "session sender fast",
+        order::Send::Claim("fast"),
         &["Unknown", "no endpoint is called `fast`"],
     )?;
-    planner.tell("session sender new")?;
+    planner.claim("new")?;
     for (endpoint, number) in [("cmd", 3), ("new", 4)] {
-        planner.tell(&format!("session wait {endpoint}"))?;
+        planner.reach(endpoint)?;
         planner.number(endpoint, number)?;
         let got = arm.got_until(&format!("number {number}"))?;
         ensure!(
@@ -347,7 +357,7 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
     planner.got_until("event down")?;
     let daemon = Daemon::start(&before)?;
     planner.got_until("event up")?;
-    planner.tell("session wait fast")?;
+    planner.reach("fast")?;
     ensure!(planner.number("fast", 5)? == 2);
     arm.got_until("number 5")?;
     // A configuration without the process keeps its session out, which tries on.
@@ -361,15 +371,15 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
     let daemon = Daemon::start(&other)?;
     let refused = || {
         planner
-            .tell("session state")
+            .state()
             .ok()
-            .filter(|s| s.concat().contains("no process is called"))
+            .filter(|s| s.contains("no process is called"))
     };
     crate::util::eventually(refused).context("never told that there is no such process")?;
     end(daemon, End::Kill)?;
     let _daemon = Daemon::start(&before)?;
     planner.got_until("event up")?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 6)?;
     arm.got_until("number 6")?;
     Ok(())
@@ -396,11 +406,11 @@ fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Resul
         + &route("rang", &["arm.rang"], "accept_claimed = true")
         + &route("to-signal", &["drive.go"], "");
     let mut daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("session {} drive", i.socket()))?;
-    drive.tell(&format!("handle {}", rt(3)))?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut drive = Peer::start()?;
+    drive.block_for_handlers(rt(3))?;
+    drive.connect(&i, "drive")?;
+    drive.handle(rt(3))?;
     let mut senders = [
         Peer::sender(&i.queue("to-lane"))?,
         Peer::sender(&i.queue("to-signal"))?,
@@ -436,7 +446,7 @@ fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Resul
         }
         handled += count;
         drive
-            .tell(&format!("counted 0 {handled}"))
+            .counts_up(0, handled)
             .with_context(|| format!("round {round}, {how:?}"))?;
         first += count;
         // A lane publishes its ledger after the delivery.
@@ -445,11 +455,11 @@ fn what_comes_from_queues_and_signals_arrives_after_a_restart() -> anyhow::Resul
         })?;
         ensure!(i.snapshot()?.routes.iter().all(|r| r.ledger.balances()));
     }
-    let counters = arm.tell("session counters")?.concat();
-    ensure!(counters.contains("duplicates: 0, missed: 0"), "{counters}");
+    let counters = arm.counters()?;
     ensure!(
-        drive.tell("counters")?.concat().ends_with(" 0"),
-        "duplicates"
+        (counters.duplicates, counters.missed) == (0, 0),
+        "{counters:?}"
     );
+    ensure!(drive.dispatched()?.duplicates == 0, "duplicates");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::session::{lane_end, runs};
 use crate::util::{Daemon, Instance, Peer, eventually, held, kernel, process, route};
 use anyhow::{Context as _, ensure};
@@ -31,8 +32,7 @@ fn unregister(i: &Instance, name: &str) -> anyhow::Result<()> {
 }
 
 fn is_up(peer: &mut Peer) -> anyhow::Result<()> {
-    eventually(|| (peer.tell("session state").ok()? == ["Up"]).then_some(()))
-        .context("never up again")
+    eventually(|| (peer.state().ok()? == "Up").then_some(())).context("never up again")
 }
 
 /// Sends bytes that are no frame over the connection of its session, as if its library did: rtd
@@ -89,7 +89,7 @@ fn closed_with_a_backlog(
         + &i.mqueue("q", "")
         + &route("out", &["q"], "overflow = \"block:10s\"\ncapacity = 1");
     let daemon = Daemon::start(&config)?;
-    let mut planner = Peer::session_sender(&i, "planner", "out")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "out")?;
     for number in 1..=40 {
         planner.number("out", number)?;
     }
@@ -125,9 +125,12 @@ fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result<()>
         + &i.mqueue("q", "")
         + &route("out", &["q"], "overflow = \"block:10s\"");
     let _daemon = Daemon::start(&config)?;
-    let mut planner = Peer::session_sender(&i, "planner", "out")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "out")?;
     let mut reader = Peer::receiver(&i.queue("q"))?;
-    reader.ask("recv 1000000 3000")?;
+    reader.ask(order::Queue::Receive {
+        count: 1_000_000,
+        quiet_ms: 3000,
+    })?;
     planner.flood("out", 20)?;
     let mut accepted = 0;
     for _ in 0..ROUNDS {
@@ -142,7 +145,7 @@ fn sessions_closed_under_a_flood_lose_and_repeat_nothing() -> anyhow::Result<()>
     let came = reader.answered_numbers()?;
     ensure!(came.is_sorted_by(|a, b| a < b), "out of order or twice");
     let mut came: BTreeSet<u64> = came.into_iter().collect();
-    for t in tried.iter().filter(|t| t.answer == "ok") {
+    for t in tried.iter().filter(|t| t.refused.is_none()) {
         let lost = (t.number..t.number + t.count).find(|number| !came.remove(number));
         let ledger = i.snapshot()?.routes[0].ledger;
         ensure!(
@@ -171,9 +174,9 @@ fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::Resul
         + &lane_end("arm.cmd", "arm", large)
         + &route("cmd", &["arm.cmd"], "overflow = \"block:10s\"");
     let _daemon = Daemon::start(&config)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-    planner.tell("session wait cmd")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
+    planner.reach("cmd")?;
     planner.flood("cmd", 20)?;
     let mut got = Vec::new();
     for _ in 0..ROUNDS {
@@ -182,7 +185,7 @@ fn what_was_delivered_before_a_session_was_closed_is_received() -> anyhow::Resul
         got.extend(arm.got_until("event up")?);
     }
     planner.flooded()?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     planner.number("cmd", LAST)?;
     got.extend(arm.got_until(&format!("number {LAST}"))?);
     let received: u64 = runs(&got).iter().map(|run| run.count).sum();
@@ -210,7 +213,7 @@ fn a_process_that_closes_its_session_and_ends_has_not_died() -> anyhow::Result<(
         + &route("mail", &["log"], "");
     let daemon = Daemon::start(&config)?;
     let mut arm = Peer::start()?;
-    arm.tell(&format!("session open {} arm", i.socket()))?;
+    arm.connect(&i, "arm")?;
     let pid = arm.pid();
     daemon.signal(Signal::SIGSTOP)?;
     eventually(|| {
@@ -218,12 +221,12 @@ fn a_process_that_closes_its_session_and_ends_has_not_died() -> anyhow::Result<(
             .ok()
             .filter(|stopped| *stopped)
     })?;
-    arm.tell("session close")?;
+    arm.close()?;
     arm.kill()?;
     daemon.signal(Signal::SIGCONT)?;
     daemon.logged(&format!("arm: pid {pid} closed its session"))?;
     let mut mail = Peer::sender(&i.queue("mail"))?;
-    mail.tell("send 0 2a")?;
+    mail.send(0, &[0x2a])?;
     i.ledger_is("mail->log", 1, &[(Delivered, 1)])?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! count of faults say it once more.
 
 use crate::util::book::End::{Delivered, Displaced, Expired, Queued, Rejected};
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, kernel, lane, process, route, rt, signal};
 use rtcore::lane::peer::PeerState;
 use rtcore::message::Reject;
@@ -80,7 +81,10 @@ fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
     let mut readers = Vec::new();
     for queue in ["out", "out.spin", "log"] {
         let mut reader = Peer::receiver(&instance.queue(queue))?;
-        reader.ask(&format!("recv {COUNT} 10000"))?;
+        reader.ask(order::Queue::Receive {
+            count: COUNT,
+            quiet_ms: 10_000,
+        })?;
         readers.push(reader);
     }
     Peer::sender(&instance.queue("in"))?.stream(0, COUNT)?;
@@ -90,7 +94,7 @@ fn the_straight_paths_touch_no_heap() -> anyhow::Result<()> {
         button.ring(daemon.pid(), rt(1), n)?;
     }
     for reader in &mut readers {
-        assert_eq!(reader.answer()?.len() as u64, COUNT);
+        assert_eq!(reader.answer()?.mail()?.len() as u64, COUNT);
     }
     let count = usize::try_from(COUNT)?;
     assert_eq!(drive.signals(rt(2), count)?.len(), count);

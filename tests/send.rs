@@ -1,5 +1,7 @@
 //! `rtctl send` by hand: every form of payload, its schedule, and what it refuses.
 
+use crate::util::order;
+use crate::util::talk::Mail;
 use crate::util::tool::{Said, Tool, run};
 use crate::util::{Daemon, Instance, Peer, eventually, held, process, route, rt, signal};
 use anyhow::ensure;
@@ -51,7 +53,7 @@ fn send(i: &Instance, arguments: &[&str]) -> anyhow::Result<Said> {
 /// A peer that reads a queue of the instance.
 fn reader(i: &Instance, queue: &str) -> anyhow::Result<Peer> {
     let mut peer = Peer::start()?;
-    peer.tell(&format!("open receive {}", i.queue(queue)))?;
+    peer.open_to_receive(&i.queue(queue))?;
     Ok(peer)
 }
 
@@ -61,28 +63,25 @@ fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
     let mut out = reader(&i, "out")?;
     std::fs::write(i.file("payload"), [0, 1, 0xfe, b'\n'])?;
     let file = i.file("payload").display().to_string();
-    let forms: [(&[&str], String); 6] = [
-        (&["--text", "go ü"], "0 676f20c3bc".into()),
-        (&["--text", ""], "0 ".into()),
-        (&["--hex", "de ad BE ef"], "0 deadbeef".into()),
-        (&["--file", &file], "0 0001fe0a".into()),
+    let forms: [(&[&str], Mail); 6] = [
+        (&["--text", "go ü"], (0, "go ü".into())),
+        (&["--text", ""], (0, vec![])),
+        (&["--hex", "de ad BE ef"], (0, vec![0xde, 0xad, 0xbe, 0xef])),
+        (&["--file", &file], (0, vec![0, 1, 0xfe, b'\n'])),
         (
             &["--value", "0x1234"],
-            format!("0 {}", hex(&0x1234u64.to_ne_bytes())),
+            (0, 0x1234u64.to_ne_bytes().to_vec()),
         ),
         (
             &["--text", "first", "--priority", "31"],
-            format!("31 {}", hex(b"first")),
+            (31, b"first".to_vec()),
         ),
     ];
     for (form, expected) in &forms {
         let said = send(&i, &[&["in"], *form].concat())?.well()?;
         ensure!(said == "sent 1 to in\n", "{said}");
-        let got = out.tell("recv 1 10000")?;
-        ensure!(
-            got.iter().map(|l| l.trim_end()).eq([expected.trim_end()]),
-            "{form:?}: {got:?}"
-        );
+        let got = out.receive_for(1, 10_000)?;
+        ensure!(got == [expected.clone()], "{form:?}: {got:?}");
     }
     let end = i.snapshot()?.routes[0].ledger;
     ensure!(
@@ -93,24 +92,20 @@ fn every_form_of_payload_arrives_unchanged() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut record = reader(&i, "record")?;
     send(&i, &["press", "--value", "258"])?.well()?;
-    let got = record.tell("recv 1 10000")?;
+    let got = record.receive_for(1, 10_000)?;
     ensure!(
-        got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(&258u64.to_ne_bytes()))),
+        got.len() == 1 && got[0].0 == 0 && got[0].1.starts_with(&258u64.to_ne_bytes()),
         "{got:?}"
     );
     send(&i, &["press", "--text", "now!"])?.well()?;
-    let got = record.tell("recv 1 10000")?;
+    let got = record.receive_for(1, 10_000)?;
     ensure!(
-        got.len() == 1 && got[0].starts_with("0 6e6f772100000000"),
+        got.len() == 1 && got[0].0 == 0 && got[0].1.starts_with(b"now!\0\0\0\0"),
         "{got:?}"
     );
 
@@ -119,9 +114,9 @@ fn a_signal_goes_to_the_daemon_or_to_the_owner() -> anyhow::Result<()> {
     let tool = Tool::start(i.rtctl_command(&["send", "arm.go", "--value", "77"]))?;
     let pid = tool.pid();
     tool.end()?.well()?;
-    let got = arm.tell(&format!("sigwait {} 1 10000", rt(5)))?;
+    let got = arm.signals_for(rt(5), 1, 10_000)?;
     ensure!(
-        got.len() == 1 && got[0].starts_with(&format!("77 {pid} ")),
+        got.len() == 1 && (got[0].value, got[0].pid) == (77, pid),
         "{got:?}"
     );
     daemon.stop()?;
@@ -132,7 +127,10 @@ fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let mut out = reader(&i, "out")?;
-    out.ask("recv 1100 10000")?;
+    out.ask(order::Queue::Receive {
+        count: 1100,
+        quiet_ms: 10_000,
+    })?;
     let said = send(&i, &["in", "--text", "x", "--count", "1000"])?.well()?;
     ensure!(said == "sent 1000 to in\n", "{said}");
     let start = Instant::now();
@@ -148,8 +146,9 @@ fn count_is_exact_and_rate_is_a_schedule() -> anyhow::Result<()> {
         "{:?}",
         start.elapsed()
     );
-    let got = out.answer()?;
-    ensure!(got[..1000].iter().all(|l| l == "0 78") && got[1000..].iter().all(|l| l == "0 79"));
+    let got = out.answer()?.mail()?;
+    let all_are = |got: &[Mail], byte| got.iter().all(|mail| *mail == (0, vec![byte]));
+    ensure!(all_are(&got[..1000], b'x') && all_are(&got[1000..], b'y'));
     let end = i.until("all delivered", |s| s.routes[0].ledger.delivered == 1100)?;
     ensure!(
         end.routes[0].ledger.accepted == 1100,
@@ -292,11 +291,8 @@ fn a_message_for_a_daemon_that_is_gone_waits_only_if_asked_for() -> anyhow::Resu
     ensure!(held(&i.queue("in"))? == 0, "a refused message was sent");
     ensure!(send(&i, &["in", "--text", "late", "--queue-anyway"])?.well()? == "sent 1 to in\n");
     let daemon = Daemon::start(&config(&i))?;
-    let got = reader(&i, "out")?.tell("recv 1 10000")?;
-    ensure!(
-        got.len() == 1 && got[0].starts_with(&format!("0 {}", hex(b"late"))),
-        "{got:?}"
-    );
+    let got = reader(&i, "out")?.receive_for(1, 10_000)?;
+    ensure!(got == [(0, b"late".to_vec())], "{got:?}");
     daemon.stop()?;
     Ok(())
 }
@@ -343,7 +339,7 @@ fn a_message_that_is_lost_is_an_error_with_the_reason() -> anyhow::Result<()> {
     // It is alive: the same message is delivered.
     let mut arm = Peer::ready_as(&i, "arm", &[rt(5)])?;
     send(&i, &["bell", "--value", "5"])?.well()?;
-    ensure!(arm.tell(&format!("sigwait {} 1 10000", rt(5)))?[0].starts_with("5 "));
+    ensure!(arm.values_for(rt(5), 1, 10_000)?[0] == 5);
     daemon.stop()?;
     Ok(())
 }
@@ -391,7 +387,7 @@ fn what_is_not_known_is_said() -> anyhow::Result<()> {
     i.until("all taken", |s| s.routes[0].ledger.accepted == 5)?;
     // What is queued is settled when the receiver reads.
     let mut reader = reader(&i, "out")?;
-    reader.tell("recv 3 10000")?;
+    reader.receive_for(3, 10_000)?;
     let says = [
         "of 3 messages that rtd took in the meantime, 1 of them from here",
         "2 full at out",

@@ -2,7 +2,10 @@
 
 use crate::util::book::End::{Delivered, PeerDead, Queued, Rejected};
 use crate::util::book::{self, ledger};
+use crate::util::order;
+use crate::util::session::send_number;
 use crate::util::session::{Got, count, events, planner_and_arm, runs, unbroken};
+use crate::util::talk::unhex;
 use crate::util::{Daemon, Instance, Peer};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -39,8 +42,8 @@ fn patient(i: &Instance) -> String {
 }
 
 fn planner(i: &Instance) -> anyhow::Result<Peer> {
-    let mut planner = Peer::session_sender(i, "planner", "cmd")?;
-    planner.tell("session sender fast")?;
+    let mut planner = Peer::from_endpoint(i, "planner", "cmd")?;
+    planner.claim("fast")?;
     Ok(planner)
 }
 
@@ -49,9 +52,9 @@ fn planner(i: &Instance) -> anyhow::Result<Peer> {
 fn a_direct_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
-    planner.tell("session wait fast")?;
+    planner.reach("fast")?;
     arm.freeze()?;
     let (sent, why) = planner.fill("fast", 1)?;
     ensure!(sent == 8, "{sent} in a ring of 8: {why}");
@@ -82,7 +85,7 @@ fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<(
     let i = Instance::new()?;
     let text = config(&i).replace("capacity = 4", "capacity = 4\noverflow = \"block:10s\"");
     let _daemon = Daemon::start(&text)?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
     arm.freeze()?;
     // Whatever the lane has taken by then, the sender's own ring is full at last: 8 delivered, 4
@@ -111,7 +114,7 @@ fn a_routed_receiver_that_is_stopped_makes_its_sender_full() -> anyhow::Result<(
 fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
     arm.freeze()?;
     for number in 1..=20 {
@@ -139,19 +142,31 @@ fn what_a_lane_rejects_is_missing_at_the_receiver() -> anyhow::Result<()> {
 fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     let mut planner = planner(&i)?;
-    planner.tell("session wait fast")?;
+    planner.reach("fast")?;
     for endpoint in ["cmd", "fast"] {
         let (fits, long) = ("ab".repeat(64), "ab".repeat(65));
         let says = [
             "TooLarge",
             &format!("`{endpoint}` takes 64 bytes, this message has 65"),
         ];
-        planner.refused(&format!("session send {endpoint} {long}"), &says)?;
-        planner.refused(&format!("session loan {endpoint} 65"), &says)?;
+        planner.refused(
+            order::Send::Bytes {
+                endpoint,
+                bytes: unhex(&long)?,
+            },
+            &says,
+        )?;
+        planner.refused(order::Send::Loan { endpoint, len: 65 }, &says)?;
         // It cost no number.
-        ensure!(planner.tell(&format!("session send {endpoint} {fits}"))? == ["1"]);
+        let sequence = planner
+            .tell(order::Send::Bytes {
+                endpoint,
+                bytes: unhex(&fits)?,
+            })?
+            .number()?;
+        ensure!(sequence == 1);
         let got = arm.got_until(&format!("bytes {endpoint}"))?;
         ensure!(
             got.last() == Some(&Got::Other(format!("bytes {endpoint} {fits}"))),
@@ -173,24 +188,19 @@ fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
     let ends = [
-        (
-            "kill",
-            "Signal(9)",
-            "process `arm` ended (killed by SIGKILL)",
-        ),
-        ("exit 7", "Exit(7)", "process `arm` ended (exit status 7)"),
-        ("exit 0", "Exit(0)", "process `arm` ended (exit status 0)"),
+        (None, "Signal(9)", "process `arm` ended (killed by SIGKILL)"),
+        (Some(7), "Exit(7)", "process `arm` ended (exit status 7)"),
+        (Some(0), "Exit(0)", "process `arm` ended (exit status 0)"),
     ];
     // Of an exit with 0 that nobody has waited for yet, the kernel tells root alone.
     let told = if geteuid().is_root() { 3 } else { 2 };
-    for (end, cause, words) in ends.into_iter().take(told) {
-        let mut arm = Peer::session_inbox(&i, "arm")?;
-        planner.tell("session wait fast")?;
-        planner.tell("session wait cmd")?;
-        if end == "kill" {
-            arm.signal(Signal::SIGKILL)?;
-        } else {
-            arm.ask(end)?;
+    for (status, cause, words) in ends.into_iter().take(told) {
+        let mut arm = Peer::with_inbox(&i, "arm")?;
+        planner.reach("fast")?;
+        planner.reach("cmd")?;
+        match status {
+            None => arm.signal(Signal::SIGKILL)?,
+            Some(status) => arm.ask(order::Process::Exit(status))?,
         }
         for endpoint in ["cmd", "fast"] {
             let why = crate::util::eventually(|| match planner.fill(endpoint, 1) {
@@ -231,7 +241,7 @@ fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
             "ending: None",
             "process `arm` is not there; start it",
         ];
-        planner.refused(&format!("session number {endpoint} 1"), &says)?;
+        planner.refused(send_number(endpoint, 1), &says)?;
     }
     let page = i.snapshot()?;
     ensure!(
@@ -249,23 +259,22 @@ fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Result
     const ROUNDS: u64 = 5;
     let i = Instance::new()?;
     let _daemon = Daemon::start(&patient(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
     for (endpoint, name) in [("cmd", ROUTED), ("fast", DIRECT)] {
         let mut total = 0;
         for round in 0..ROUNDS {
             let mut planner = planner_with(&i, endpoint)?;
             let pid = planner.pid();
-            planner.ask(&format!("session report {endpoint}"))?;
+            planner.ask(order::Send::Report(endpoint))?;
             arm.ask_until(&format!("number {}", u64::MAX))?;
             let mut said = 0;
             while said < 200 + 37 * round {
-                said = planner.line()?.parse()?;
+                said = planner.answer()?.number()?;
             }
             planner.signal(Signal::SIGKILL)?;
-            said = planner
-                .last_words()?
-                .last()
-                .map_or(Ok(said), |last| last.parse())?;
+            if let Some(last) = planner.last_answers()?.pop() {
+                said = last.number()?;
+            }
             // What its successor sends comes behind all that it has sent.
             planner_with(&i, endpoint)?.number(endpoint, u64::MAX)?;
             let got = arm.answered_until(&format!("number {}", u64::MAX))?;
@@ -303,7 +312,7 @@ fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Result
 
 fn planner_with(i: &Instance, endpoint: &str) -> anyhow::Result<Peer> {
     let mut planner = planner(i)?;
-    planner.tell(&format!("session wait {endpoint}"))?;
+    planner.reach(endpoint)?;
     Ok(planner)
 }
 
@@ -311,11 +320,11 @@ fn planner_with(i: &Instance, endpoint: &str) -> anyhow::Result<Peer> {
 fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    for (round, endpoint) in ["cmd", "fast"].into_iter().enumerate() {
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    for (round, endpoint) in (0..).zip(["cmd", "fast"]) {
         let mut first = planner_with(&i, endpoint)?;
         first.number(endpoint, 1)?;
-        first.tell(&format!("session loan {endpoint} 64"))?;
+        first.tell(order::Send::Loan { endpoint, len: 64 })?;
         first.signal(Signal::SIGKILL)?;
         let killed = format!("event lost planner {} Signal(9)", first.pid());
         let mut got = arm.got_until(&killed)?;
@@ -337,11 +346,10 @@ fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::Resu
                 .all(|event| !event.starts_with("corrupt")),
             "{got:?}"
         );
-        let torn = format!("torn: {round}");
-        let counters = arm.tell("session counters")?.concat();
+        let counters = arm.counters()?;
         ensure!(
-            counters.contains(&torn) && counters.contains("corrupt: 0"),
-            "{counters}"
+            (counters.torn, counters.corrupt) == (round, 0),
+            "{counters:?}"
         );
         next.signal(Signal::SIGKILL)?;
         arm.got_until(&format!("event lost planner {}", next.pid()))?;

@@ -4,6 +4,8 @@
 use crate::util::book::End::Delivered;
 use crate::util::kernel;
 use crate::util::needs::ROOT;
+use crate::util::order;
+use crate::util::session::inbox_of;
 use crate::util::session::{count, lane_end, planner_and_arm, runs, unbroken};
 use crate::util::tool::run;
 use crate::util::{Daemon, Instance, Peer, process, route, signal};
@@ -57,17 +59,33 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     }
     let _daemon = Daemon::start(&text)?;
     let mut peer = Peer::start()?;
-    let open = |name: &str| format!("session open {} {name}", i.socket());
+    let socket = i.socket();
+    let socket = socket.as_str();
     let (pid, other) = (peer.pid(), uid + 1);
     let is_uid = format!("pid {pid} is uid {uid}, [[process]] \"user\" demands uid {other}");
-    peer.refused(&open("user"), &["Denied", &is_uid, "correct user ="])?;
+    peer.refused(
+        order::Session::Connect {
+            socket,
+            name: "user",
+        },
+        &["Denied", &is_uid, "correct user ="],
+    )?;
     let no_gid = format!(
         "not in gid {}, which [[process]] \"group\" demands",
         gid + 54_321
     );
-    peer.refused(&open("group"), &["Denied", &no_gid, "correct group ="])?;
     peer.refused(
-        &open("shell"),
+        order::Session::Connect {
+            socket,
+            name: "group",
+        },
+        &["Denied", &no_gid, "correct group ="],
+    )?;
+    peer.refused(
+        order::Session::Connect {
+            socket,
+            name: "shell",
+        },
         &["Denied", "\"shell\" demands exe /", "correct exe ="],
     )?;
     let says = [
@@ -75,11 +93,23 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
         "no process is called nobody: add [[process]] name = \"nobody\"",
         "arm, own",
     ];
-    peer.refused(&open("nobody"), &says)?;
+    peer.refused(
+        order::Session::Connect {
+            socket,
+            name: "nobody",
+        },
+        &says,
+    )?;
     let too_long = "n".repeat(32);
-    peer.refused(&open(&too_long), &["is no process name", "1..=31 bytes"])?;
+    peer.refused(
+        order::Session::Connect {
+            socket,
+            name: &too_long,
+        },
+        &["is no process name", "1..=31 bytes"],
+    )?;
     // None of it was in the way of the one that it may have.
-    peer.open(&i, "own")?;
+    peer.connect(&i, "own")?;
     // The page has it once its rings are on their way, a moment after the session is open.
     i.until("own is registered", |page| {
         let alive: Vec<_> = page.processes.iter().filter(|p| p.pid != 0).collect();
@@ -91,11 +121,15 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
 fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    let again = format!("session again {} arm", i.socket());
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    let socket = &i.socket();
+    let again = || order::Session::ConnectAgain {
+        socket,
+        name: "arm",
+    };
     let pid = arm.pid();
     arm.refused(
-        &again,
+        again(),
         &[
             "Held",
             &format!("held by a session of the same pid {pid}"),
@@ -103,22 +137,24 @@ fn a_process_has_one_session_of_a_name() -> anyhow::Result<()> {
         ],
     )?;
     // Another name is another matter, and the refusal cost the first one nothing.
-    arm.tell(&format!("session again {} planner", i.socket()))?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    arm.tell(order::Session::ConnectAgain {
+        socket: &i.socket(),
+        name: "planner",
+    })?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
     planner.number("cmd", 7)?;
     unbroken(&arm.got_until("number 7")?, 7, 1)?;
-    arm.tell("session close")?;
-    arm.tell(&again)?;
+    arm.close()?;
+    arm.tell(again())?;
     Ok(())
 }
 
 fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-    let mut sender = |endpoint: &str, says: &[&str]| {
-        planner.refused(&format!("session sender {endpoint}"), says)
-    };
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
+    let mut sender =
+        |endpoint: &str, says: &[&str]| planner.refused(order::Send::Claim(endpoint), says);
     sender(
         "arm.cmd",
         &[
@@ -151,8 +187,7 @@ fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
         ],
     )?;
     // The receiving side has the same rules.
-    let mut inbox =
-        |endpoint: &str, says: &[&str]| planner.refused(&format!("session inbox {endpoint}"), says);
+    let mut inbox = |endpoint: &str, says: &[&str]| planner.refused(inbox_of(&[endpoint]), says);
     inbox("arm.cmd", &["Denied", "belongs to process `arm`"])?;
     inbox(
         "cmd",
@@ -162,8 +197,8 @@ fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
         ],
     )?;
     // After all these refusals the session is what it was.
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    planner.tell("session wait cmd")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    planner.reach("cmd")?;
     planner.number("cmd", 1)?;
     unbroken(&arm.got_until("number 1")?, 1, 1)?;
     Ok(())
@@ -172,13 +207,17 @@ fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
 fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     let mut peer = Peer::start()?;
-    let open = format!("session open {} arm", i.socket());
+    let socket = &i.socket();
+    let open = || order::Session::Connect {
+        socket,
+        name: "arm",
+    };
     let says = [
         "NoDaemon",
         &i.socket(),
         "rtd is not running there: start it",
     ];
-    peer.refused(&open, &says)?;
+    peer.refused(open(), &says)?;
     // Of another instance, which has no such process, and whose socket is not the one that is
     // meant.
     let text = other.head()
@@ -187,22 +226,31 @@ fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
         + &other.mqueue("b", "")
         + &route("a", &["b"], "");
     let _other = Daemon::start(&text)?;
-    peer.refused(&open, &says)?;
+    peer.refused(open(), &says)?;
     peer.refused(
-        &format!("session open-instance {} arm", i.name),
+        order::Session::ConnectInstance {
+            instance: &i.name,
+            name: "arm",
+        },
         &["NoDaemon"],
     )?;
     let unknown = ["UnknownName", "no process is called arm", "use one of: leg"];
     peer.refused(
-        &format!("session open-instance {} arm", other.name),
+        order::Session::ConnectInstance {
+            instance: &other.name,
+            name: "arm",
+        },
         &unknown,
     )?;
     // One that was killed leaves its socket's file, behind which nobody listens.
     Daemon::start(&config(&i))?.kill()?;
     ensure!(std::path::Path::new(&i.socket()).exists());
-    peer.refused(&open, &says)?;
+    peer.refused(open(), &says)?;
     let _daemon = Daemon::start(&config(&i))?;
-    peer.tell(&format!("session open-instance {} arm", i.name))?;
+    peer.tell(order::Session::ConnectInstance {
+        instance: &i.name,
+        name: "arm",
+    })?;
     Ok(())
 }
 
@@ -214,24 +262,33 @@ fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
     let text = config(&i) + &ends + "above_ceiling = \"warn\"\n";
     let daemon = Daemon::start(&text)?;
     let mut peer = Peer::start()?;
-    peer.tell("fifo 51")?;
+    peer.tell(order::Process::Fifo(51))?;
     let says = [
         "Denied",
         "has real-time priority 51, not below lane \"lane\" with 50",
         "above_ceiling = \"warn\" in [[process]] \"arm\"",
     ];
-    peer.refused(&format!("session open {} arm", i.socket()), &says)?;
-    peer.open(&i, "leg")?;
-    daemon.logged("of leg has real-time priority 51, not below lane \"lane\" with 50")?;
-    peer.tell("session close")?;
-    // The lane must be able to preempt it.
-    peer.tell("fifo 50")?;
     peer.refused(
-        &format!("session open {} arm", i.socket()),
+        order::Session::Connect {
+            socket: &i.socket(),
+            name: "arm",
+        },
+        &says,
+    )?;
+    peer.connect(&i, "leg")?;
+    daemon.logged("of leg has real-time priority 51, not below lane \"lane\" with 50")?;
+    peer.close()?;
+    // The lane must be able to preempt it.
+    peer.tell(order::Process::Fifo(50))?;
+    peer.refused(
+        order::Session::Connect {
+            socket: &i.socket(),
+            name: "arm",
+        },
         &["priority 50, not below", "chrt -f -p 49"],
     )?;
-    peer.tell("fifo 49")?;
-    peer.open(&i, "arm")?;
+    peer.tell(order::Process::Fifo(49))?;
+    peer.connect(&i, "arm")?;
     ensure!(kernel::thread(peer.pid(), peer.pid())?.priority == 49);
     Ok(())
 }
@@ -241,10 +298,10 @@ fn a_thread_above_its_lane_is_refused_or_warned_of() -> anyhow::Result<()> {
 fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
-    planner.tell("session sender fast")?;
-    let mut arm = Peer::session_inbox(&i, "arm")?;
-    planner.tell("session wait fast")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
+    planner.claim("fast")?;
+    let mut arm = Peer::with_inbox(&i, "arm")?;
+    planner.reach("fast")?;
     let listing = run(i.rtctl_command(&["ls"]))?.well()?;
     let row = |name: &str| -> anyhow::Result<Vec<&str>> {
         let line = listing
@@ -296,12 +353,12 @@ fn rtctl_shows_sessions_and_balanced_ledgers_of_both_paths() -> anyhow::Result<(
     let tried = planner.flooded()?;
     let sent: u64 = tried
         .iter()
-        .filter(|t| t.answer == "ok")
+        .filter(|t| t.refused.is_none())
         .map(|t| t.count)
         .sum();
     let full: u64 = tried
         .iter()
-        .filter(|t| t.answer == "full")
+        .filter(|t| t.refused == Some(order::Refused::Full))
         .map(|t| t.count)
         .sum();
     ensure!(
@@ -355,10 +412,10 @@ fn a_real_time_thread_with_limited_cpu_time_is_warned_of_once() -> anyhow::Resul
             // SAFETY: between fork and exec the closure makes one system call.
             unsafe { command.stderr(stderr).pre_exec(limit) };
         })?;
-        planner.open(&i, "planner")?;
-        planner.tell("session sender cmd")?;
-        planner.tell("session promote lane")?;
-        planner.tell("session promote lane")?;
+        planner.connect(&i, "planner")?;
+        planner.claim("cmd")?;
+        planner.promote("lane")?;
+        planner.promote("lane")?;
         let said = std::fs::read_to_string(said)?;
         let warned = said
             .matches("rtd client: warning: RLIMIT_RTTIME is 10000000 us")

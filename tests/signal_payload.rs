@@ -4,6 +4,7 @@
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
 use crate::util::halt::Halted;
 use crate::util::needs::{PTRACE, ROOT};
+use crate::util::order::{self, Noticed};
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, process, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use rtcore::lane::peer::PeerState;
@@ -50,26 +51,26 @@ const ROUTE: &str = "controller.out->drive.go";
 
 /// With a session, and a handler for each of these.
 fn receiver(instance: &Instance, name: &str, signals: &[i32]) -> anyhow::Result<Peer> {
-    let mut peer = Peer::with_signals(|_| {})?;
+    let mut peer = Peer::start()?;
     open(&mut peer, instance, name, signals)?;
     Ok(peer)
 }
 
 fn open(peer: &mut Peer, instance: &Instance, name: &str, signals: &[i32]) -> anyhow::Result<()> {
     for signo in signals {
-        peer.tell(&format!("block {signo}"))?;
+        peer.block_for_handlers(*signo)?;
     }
-    peer.tell(&format!("session {} {name}", instance.socket()))?;
+    peer.connect(instance, name)?;
     for signo in signals {
-        peer.tell(&format!("handle {signo}"))?;
+        peer.handle(*signo)?;
     }
     Ok(())
 }
 
 fn sender(instance: &Instance, name: &str, endpoint: &str) -> anyhow::Result<Peer> {
-    let mut peer = Peer::with_signals(|_| {})?;
-    peer.tell(&format!("session {} {name}", instance.socket()))?;
-    peer.tell(&format!("sender {endpoint}"))?;
+    let mut peer = Peer::start()?;
+    peer.connect(instance, name)?;
+    peer.claim(endpoint)?;
     Ok(peer)
 }
 
@@ -93,16 +94,8 @@ fn sleeps(peer: &Peer) -> anyhow::Result<()> {
 
 /// Received, unhandled, doorbells, duplicates.
 fn counters(peer: &mut Peer) -> anyhow::Result<Vec<u64>> {
-    let line = peer.tell("counters")?.concat();
-    line.split(' ').map(|word| Ok(word.parse()?)).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        "-".to_owned()
-    } else {
-        rtd::ctl::payload::hex(bytes)
-    }
+    let c = peer.dispatched()?;
+    Ok(vec![c.received, c.unhandled, c.doorbells, c.duplicates])
 }
 
 /// Nothing to a whole slot; each handler call says who sent it, verified, and only one sender is
@@ -114,34 +107,49 @@ fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Result<()
         + &lane_endpoint("stranger.out", "stranger")
         + &route("stranger.out", &["drive.go"], "");
     let _daemon = Daemon::start(&config)?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("session {} drive", instance.socket()))?;
-    drive.tell(&format!("handle {} controller", rt(3)))?;
+    let mut drive = Peer::start()?;
+    drive.block_for_handlers(rt(3))?;
+    drive.connect(&instance, "drive")?;
+    drive.tell(order::Handlers::Handle {
+        signo: rt(3),
+        from: Some("controller"),
+    })?;
     let mut controller = controller(&instance)?;
     let mut stranger = sender(&instance, "stranger", "stranger.out")?;
     let bytes: Vec<u8> = (1..=129).collect();
     let mut want = Vec::new();
-    for (sequence, len) in [0, 1, 7, 8, 9, 64, 127, 128].into_iter().enumerate() {
-        stranger.tell("send ff")?;
-        controller.tell(&format!("send {}", hex(&bytes[..len])))?;
+    for (sequence, len) in (1..).zip([0, 1, 7, 8, 9, 64, 127, 128]) {
+        stranger.tell(order::Send::Bytes {
+            endpoint: "stranger.out",
+            bytes: vec![0xff],
+        })?;
+        controller.tell(order::Send::Bytes {
+            endpoint: "controller.out",
+            bytes: bytes[..len].to_vec(),
+        })?;
         let mut value = [0; 8];
         value[..len.min(8)].copy_from_slice(&bytes[..len.min(8)]);
         let (signo, pid, value) = (rt(3), controller.pid(), u64::from_ne_bytes(value));
-        let payload = hex(&bytes[..len]);
-        want.push(format!(
-            "{signo} {value} {pid} 1 controller.out {} {payload}",
-            sequence + 1
-        ));
+        want.push(Noticed {
+            signo,
+            value,
+            pid,
+            verified: true,
+            head: Some(("controller.out".to_owned(), sequence)),
+            payload: bytes[..len].to_vec(),
+        });
     }
     let refused = controller
-        .tell(&format!("send {}", hex(&bytes)))
+        .tell(order::Send::Bytes {
+            endpoint: "controller.out",
+            bytes: bytes.to_vec(),
+        })
         .unwrap_err();
     ensure!(format!("{refused:#}").contains("129"), "{refused:#}");
     ensure!(
-        drive.tell("notices 8")? == want,
+        drive.noticed(8)? == want,
         "{:#?}\n not {want:#?}",
-        drive.tell("notices 8")?
+        drive.noticed(8)?
     );
     instance.ledger_is(ROUTE, 8, &[(Delivered, 8)])?;
     instance.ledger_is("stranger.out->drive.go", 8, &[(Delivered, 8)])?;
@@ -153,10 +161,13 @@ fn payloads_of_every_size_come_with_their_verified_origin() -> anyhow::Result<()
 fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("session {} drive", instance.socket()))?;
-    drive.tell(&format!("handle {} controller", rt(3)))?;
+    let mut drive = Peer::start()?;
+    drive.block_for_handlers(rt(3))?;
+    drive.connect(&instance, "drive")?;
+    drive.tell(order::Handlers::Handle {
+        signo: rt(3),
+        from: Some("controller"),
+    })?;
     let is_session =
         |tid: &u32| kernel::thread(drive.pid(), *tid).is_ok_and(|t| t.name == "rtd-session");
     let session = kernel::threads(drive.pid())?
@@ -165,12 +176,15 @@ fn a_handler_gets_what_its_sender_sends_as_soon_as_it_is_there() -> anyhow::Resu
         .context("no session thread")?;
     let halted = Halted::thread(session)?;
     let mut controller = controller(&instance)?;
-    controller.tell("send 01")?;
+    controller.tell(order::Send::Bytes {
+        endpoint: "controller.out",
+        bytes: vec![0x01],
+    })?;
     instance.ledger_is(ROUTE, 1, &[(Delivered, 1)])?;
     eventually(|| (counters(&mut drive).ok()?[0] == 1).then_some(()))?;
     sleeps(&drive)?;
     drop(halted);
-    drive.tell("notices 1")?;
+    drive.noticed(1)?;
     ensure!(counters(&mut drive)?[..2] == [1, 0], "received, unhandled");
     Ok(())
 }
@@ -181,8 +195,8 @@ fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Result<
     let _daemon = Daemon::start(&one_way(&instance, 16384))?;
     let mut drive = receiver(&instance, "drive", &[rt(3)])?;
     let mut controller = controller(&instance)?;
-    drive.tell("hold")?;
-    controller.tell(&format!("stream 0 {MESSAGES} 100"))?;
+    drive.hold()?;
+    controller.press("controller.out", 0, MESSAGES, 100)?;
     instance.ledger_is(ROUTE, MESSAGES, &[(Delivered, MESSAGES)])?;
     let held = counters(&mut drive)?;
     ensure!(
@@ -190,15 +204,20 @@ fn a_burst_past_a_slow_handler_is_lossless_with_few_signals() -> anyhow::Result<
         "{} signals for one handler that has not returned",
         held[2]
     );
-    drive.tell("release")?;
-    drive.tell(&format!("counted 0 {MESSAGES}"))?;
+    drive.release()?;
+    drive.counts_up(0, MESSAGES)?;
     // And past the ring: what finds no room waits in the daemon.
-    drive.tell("hold")?;
-    controller.ask(&format!("stream {MESSAGES} {} 8", 2 * MESSAGES))?;
+    drive.hold()?;
+    controller.ask(order::Send::Press {
+        endpoint: "controller.out",
+        from: MESSAGES,
+        count: 2 * MESSAGES,
+        len: 8,
+    })?;
     instance.until("the ring is full", |s| s.routes[0].ledger.queued > 0)?;
-    drive.tell("release")?;
+    drive.release()?;
     controller.answer()?;
-    drive.tell(&format!("counted 0 {}", 3 * MESSAGES))?;
+    drive.counts_up(0, 3 * MESSAGES)?;
     instance.ledger_is(ROUTE, 3 * MESSAGES, &[(Delivered, 3 * MESSAGES)])?;
     let all = counters(&mut drive)?;
     ensure!(all[0] == 3 * MESSAGES && all[3] == 0, "{all:?}");
@@ -218,27 +237,21 @@ fn the_lowest_number_comes_first_between_rings_and_plain_signals() -> anyhow::Re
     let _daemon = Daemon::start(&config)?;
     let mut drive = receiver(&instance, "drive", &[rt(2), rt(3), rt(4), rt(5), rt(6)])?;
     let mut controller = controller(&instance)?;
-    drive.tell("hold")?;
-    drive.tell(&format!("queue {} 6", rt(6)))?;
+    drive.hold()?;
+    drive.queue_to_self(rt(6), 6)?;
     eventually(|| (counters(&mut drive).ok()?[0] == 1).then_some(()))?;
-    controller.tell("stream 40 3 8")?;
-    controller.tell("sender controller.low")?;
-    controller.tell("stream 30 3 8")?;
+    controller.press("controller.out", 40, 3, 8)?;
+    controller.claim("controller.low")?;
+    controller.press("controller.low", 30, 3, 8)?;
     instance.ledger_is("controller.out->drive.four", 3, &[(Delivered, 3)])?;
     instance.ledger_is("controller.low->drive.three", 3, &[(Delivered, 3)])?;
     for n in [5, 2] {
-        drive.tell(&format!("queue {} {n}", rt(n)))?;
+        drive.queue_to_self(rt(n), n.try_into()?)?;
     }
-    drive.tell("release")?;
-    let lines = drive.tell("notices 9")?;
-    let values: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line.split(' ').nth(1))
-        .collect();
-    ensure!(
-        values == ["6", "2", "30", "31", "32", "40", "41", "42", "5"],
-        "{values:?}"
-    );
+    drive.release()?;
+    let noticed = drive.noticed(9)?;
+    let values: Vec<u64> = noticed.iter().map(|notice| notice.value).collect();
+    ensure!(values == [6, 2, 30, 31, 32, 40, 41, 42, 5], "{values:?}");
     Ok(())
 }
 
@@ -254,13 +267,16 @@ fn a_signal_that_is_passed_on_keeps_its_value() -> anyhow::Result<()> {
     let mut button = Peer::start()?;
     let value = 0x1234_5678_9abc_def0_u64;
     button.ring(daemon.pid(), rt(1), value)?;
-    let payload = hex(&value.to_ne_bytes());
-    let want = format!("{} {value} {} 0 in 1 {payload}", rt(3), button.pid());
-    ensure!(
-        drive.tell("notices 1")? == [want.as_str()],
-        "{:?}",
-        drive.tell("notices 1")?
-    );
+    let want = Noticed {
+        signo: rt(3),
+        value,
+        pid: button.pid(),
+        verified: false,
+        head: Some(("in".to_owned(), 1)),
+        payload: value.to_ne_bytes().to_vec(),
+    };
+    let noticed = drive.noticed(1)?;
+    ensure!(noticed == [want], "{noticed:?}");
     Ok(())
 }
 
@@ -273,8 +289,8 @@ fn a_thread_as_target_reaches_the_dispatcher() -> anyhow::Result<()> {
     let mut controller = controller(&instance)?;
     for n in 0..20 {
         // Each is waited for, so that each needs its signal.
-        controller.tell(&format!("stream {n} 1 8"))?;
-        drive.tell(&format!("counted 0 {}", n + 1))?;
+        controller.press("controller.out", n, 1, 8)?;
+        drive.counts_up(0, n + 1)?;
     }
     Ok(())
 }
@@ -285,10 +301,10 @@ fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Result
     // A user that nobody else is.
     let uid = 500_000 + std::process::id() % 100_000;
     let start = || {
-        let mut peer = Peer::with_signals(|command| {
+        let mut peer = Peer::start_with(|command| {
             command.uid(uid);
         })?;
-        peer.tell(&format!("sigpending {LIMIT}"))?;
+        peer.tell(order::Process::LimitSigpending(LIMIT))?;
         anyhow::Ok(peer)
     };
     let instance = Instance::new()?;
@@ -296,25 +312,20 @@ fn a_full_signal_queue_delays_the_doorbell_and_loses_nothing() -> anyhow::Result
     let mut drive = start()?;
     open(&mut drive, &instance, "drive", &[rt(3)])?;
     let mut hog = start()?;
-    hog.tell(&format!("block {}", rt(9)))?;
+    hog.block_for_handlers(rt(9))?;
     let mut controller = controller(&instance)?;
     let mut sent = 0;
     let mut owed = 0;
     for _ in 0..10 {
-        ensure!(
-            hog.tell(&format!("spend {}", rt(9)))?
-                .concat()
-                .parse::<u64>()?
-                >= LIMIT - 2
-        );
+        ensure!(hog.tell(order::Signal::Spend(rt(9)))?.number()? >= LIMIT - 2);
         sleeps(&drive)?;
-        controller.tell(&format!("stream {sent} 5 64"))?;
+        controller.press("controller.out", sent, 5, 64)?;
         sent += 5;
         instance.ledger_is(ROUTE, sent, &[(Delivered, sent)])?;
         // One that slept for another reason than for want of signals looks once more by itself.
         owed += u32::from(counters(&mut drive)?[0] == sent - 5);
-        hog.tell(&format!("take-all {}", rt(9)))?;
-        drive.tell(&format!("counted 0 {sent}"))?;
+        hog.tell(order::Signal::TakeAll(rt(9)))?;
+        drive.counts_up(0, sent)?;
     }
     ensure!(owed >= 5, "{owed} of 10 times it waited for its signal");
     Ok(())
@@ -329,8 +340,17 @@ fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
     let mut controller = controller(&instance)?;
     for life in 0..4 {
         // In some of its lives the dispatcher is busy with the ring of the one before.
-        drive.tell(if life % 2 == 0 { "hold" } else { "release" })?;
-        controller.ask(&format!("stream {} {MESSAGES} 32", life * MESSAGES))?;
+        if life % 2 == 0 {
+            drive.hold()?;
+        } else {
+            drive.release()?;
+        }
+        controller.ask(order::Send::Press {
+            endpoint: "controller.out",
+            from: life * MESSAGES,
+            count: MESSAGES,
+            len: 32,
+        })?;
         instance.until("some have passed", |s| {
             s.routes[0].ledger.delivered > MESSAGES / 4
         })?;
@@ -340,14 +360,14 @@ fn a_killed_daemon_loses_and_repeats_nothing() -> anyhow::Result<()> {
             .answer()
             .with_context(|| format!("life {life}"))?;
     }
-    drive.tell("release")?;
-    drive.tell(&format!("counted 0 {}", 4 * MESSAGES))?;
+    drive.release()?;
+    drive.counts_up(0, 4 * MESSAGES)?;
     // A quiet ring after a restart wakes the dispatcher, too.
     drop(daemon);
     let _daemon = Daemon::start(&config)?;
     for n in 0..10 {
-        controller.tell(&format!("stream {} 1 32", 4 * MESSAGES + n))?;
-        drive.tell(&format!("counted 0 {}", 4 * MESSAGES + n + 1))?;
+        controller.press("controller.out", 4 * MESSAGES + n, 1, 32)?;
+        drive.counts_up(0, 4 * MESSAGES + n + 1)?;
     }
     Ok(())
 }
@@ -357,8 +377,8 @@ fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Result
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = receiver(&instance, "drive", &[rt(3)])?;
     let mut controller = controller(&instance)?;
-    drive.tell("hold")?;
-    controller.tell("stream 0 10 8")?;
+    drive.hold()?;
+    controller.press("controller.out", 0, 10, 8)?;
     instance.ledger_is(ROUTE, 10, &[(Delivered, 10)])?;
     drive.kill()?;
     instance.until("its end was seen", |s| {
@@ -368,12 +388,17 @@ fn a_killed_receiver_is_accounted_and_its_successor_receives() -> anyhow::Result
     })?;
     // Nobody can be told a number that nobody receives: the sender is refused, or the message is
     // peer-dead.
-    let refused = controller.tell("send 01").map(drop);
+    let refused = controller
+        .tell(order::Send::Bytes {
+            endpoint: "controller.out",
+            bytes: vec![0x01],
+        })
+        .map(drop);
     let dead = u64::from(refused.is_ok());
     instance.ledger_is(ROUTE, 10 + dead, &[(Delivered, 10), (PeerDead, dead)])?;
     let mut drive = receiver(&instance, "drive", &[rt(3)])?;
-    controller.tell("stream 11 5 8")?;
-    drive.tell("counted 11 5")?;
+    controller.press("controller.out", 11, 5, 8)?;
+    drive.counts_up(11, 5)?;
     instance.ledger_is(ROUTE, 15 + dead, &[(Delivered, 15), (PeerDead, dead)])?;
     Ok(())
 }
@@ -382,10 +407,13 @@ fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<()> 
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
     let mut drive = Peer::run_as(&instance, "drive")?;
-    drive.tell(&format!("block {}", rt(3)))?;
+    drive.block(rt(3))?;
     let mut controller = controller(&instance)?;
     for bytes in [&[1_u8; 8][..], &[1; 9], &[7; 2]] {
-        controller.tell(&format!("send {}", hex(bytes)))?;
+        controller.tell(order::Send::Bytes {
+            endpoint: "controller.out",
+            bytes: bytes.to_vec(),
+        })?;
     }
     let got = drive.signals(rt(3), 2)?;
     let values: Vec<u64> = got.iter().map(|rang| rang.value).collect();
@@ -404,20 +432,24 @@ fn a_receiver_without_a_session_gets_values_and_no_more() -> anyhow::Result<()> 
 fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("register {} drive", instance.socket()))?;
+    let mut drive = Peer::start()?;
+    drive.block_for_handlers(rt(3))?;
+    drive.register(&instance, "drive")?;
     let mut controller = controller(&instance)?;
-    controller.tell("stream 1 3 8")?;
+    controller.press("controller.out", 1, 3, 8)?;
     instance.ledger_is(ROUTE, 3, &[(Delivered, 3)])?;
     open(&mut drive, &instance, "drive", &[rt(3)])?;
-    drive.tell("counted 1 3")?;
-    controller.tell("stream 4 3 64")?;
-    drive.tell("counted 1 6")?;
-    let lines = drive.tell("notices 6")?;
+    drive.counts_up(1, 3)?;
+    controller.press("controller.out", 4, 3, 64)?;
+    drive.counts_up(1, 6)?;
+    let noticed = drive.noticed(6)?;
     ensure!(
-        lines[2].ends_with(" - 0 -") && lines[3].contains(" controller.out 4 "),
-        "{lines:?}"
+        noticed[2].head.is_none() && noticed[2].payload.is_empty(),
+        "{noticed:?}"
+    );
+    ensure!(
+        noticed[3].head == Some(("controller.out".to_owned(), 4)),
+        "{noticed:?}"
     );
     Ok(())
 }
@@ -426,42 +458,42 @@ fn plain_signals_from_before_the_session_are_no_doorbells() -> anyhow::Result<()
 fn nobody_is_signalled_before_a_handler_is_there() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
-    let mut drive = Peer::with_signals(|_| {})?;
-    drive.tell(&format!("session {} drive", instance.socket()))?;
+    let mut drive = Peer::start()?;
+    drive.connect(&instance, "drive")?;
     let mut controller = controller(&instance)?;
-    controller.tell("stream 0 20 64")?;
+    controller.press("controller.out", 0, 20, 64)?;
     instance.ledger_is(ROUTE, 20, &[(Delivered, 20)])?;
     ensure!(kernel::pending(drive.pid())? == 0);
-    drive.tell(&format!("block {}", rt(3)))?;
-    drive.tell(&format!("handle {}", rt(3)))?;
-    drive.tell("counted 0 20")?;
+    drive.block_for_handlers(rt(3))?;
+    drive.handle(rt(3))?;
+    drive.counts_up(0, 20)?;
     Ok(())
 }
 
 fn after_the_session_plain_signals_go_on_and_nothing_is_left() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let _daemon = Daemon::start(&one_way(&instance, 64))?;
-    let mut drive = Peer::with_signals(|_| {})?;
+    let mut drive = Peer::start()?;
     let descriptors = |peer: &Peer| {
         Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{}/fd", peer.pid()))?.count())
     };
     let before = descriptors(&drive)?;
-    for round in 0..5_usize {
+    for round in 0..5_u64 {
         open(&mut drive, &instance, "drive", &[rt(3)])?;
         let mut controller = controller(&instance)?;
         let start = 4 * round;
-        drive.tell("hold")?;
-        controller.tell(&format!("stream {start} 3 64"))?;
+        drive.hold()?;
+        controller.press("controller.out", start, 3, 64)?;
         instance.until("all is in the ring", |s| {
-            s.routes[0].ledger.delivered == 3 * (round as u64 + 1)
+            s.routes[0].ledger.delivered == 3 * (round + 1)
         })?;
-        drive.tell("session-end")?;
-        drive.tell("release")?;
+        drive.close()?;
+        drive.release()?;
         // What had come is handed out; and this one nobody but ourselves sends.
-        drive.tell(&format!("counted 0 {}", start + 3))?;
-        drive.tell(&format!("queue {} {}", rt(3), start + 3))?;
-        drive.tell(&format!("counted 0 {}", start + 4))?;
-        drive.tell("dispatcher-end")?;
+        drive.counts_up(0, start + 3)?;
+        drive.queue_to_self(rt(3), start + 3)?;
+        drive.counts_up(0, start + 4)?;
+        drive.tell(order::Handlers::End)?;
         // A thread that was joined may take a moment to be gone in the kernel.
         eventually(|| (kernel::threads(drive.pid()).ok()?.len() == 1).then_some(()))
             .with_context(|| format!("threads are left in round {round}"))?;

@@ -1,6 +1,7 @@
 //! Signals in and out: values, origins, who may send, and which thread gets them.
 
 use crate::util::book::End::{Delivered, PeerDead, Rejected};
+use crate::util::order;
 use crate::util::talk::shell_kill;
 use crate::util::{
     Daemon, Instance, Peer, eventually, first_cpu, kernel, process, route, rt, signal,
@@ -115,8 +116,15 @@ fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     let mut button = Peer::start()?;
     button.expect(&instance, "button", &[])?;
     let mut liar = Peer::start()?;
-    let mut forge =
-        |signo: i32, pid: u32| liar.tell(&format!("forge {} {signo} 5 {pid} 4242", daemon.pid()));
+    let mut forge = |signo: i32, pid: u32| {
+        liar.tell(order::Signal::Forge {
+            pid: daemon.pid(),
+            signo,
+            value: 5,
+            as_pid: pid,
+            as_uid: 4242,
+        })
+    };
     forge(rt(1), button.pid())?;
     let taken = record(&Peer::receiver(&instance.queue("a"))?.receive(1)?)?;
     assert_eq!(
@@ -133,7 +141,10 @@ fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     forge(Signal::SIGUSR1 as i32, button.pid())?;
     instance.ledger_is("kernels->b", 1, &[(Rejected(Reject::Origin), 1)])?;
     // The owner's own kill(2).
-    button.tell(&format!("kill {} {}", daemon.pid(), Signal::SIGUSR1 as i32))?;
+    button.tell(order::Signal::Kill {
+        pid: daemon.pid(),
+        signo: Signal::SIGUSR1 as i32,
+    })?;
     let taken = record(&Peer::receiver(&instance.queue("b"))?.receive(1)?)?;
     assert_eq!(
         (taken.pid, taken.uid, taken.verified),
@@ -216,10 +227,10 @@ fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
         + &route("in", &["to.thread", "to.process"], "");
     let _daemon = Daemon::start(&config)?;
     let mut drive = Peer::start()?;
-    drive.tell(&format!("block {}", rt(1)))?;
-    drive.tell(&format!("block {}", rt(2)))?;
+    drive.block(rt(1))?;
+    drive.block(rt(2))?;
     // Inherits the mask.
-    let second = drive.tell("second tid")?.concat();
+    let second = drive.second_tid()?.to_string();
     let (pid, tid) = (drive.pid().to_string(), second.clone());
     let registered =
         instance.rtctl(&["register", "--as", "drive", "--pid", &pid, "--tid", &tid])?;

@@ -3,6 +3,7 @@
 
 use crate::util::book::End::Delivered;
 use crate::util::needs::ROOT;
+use crate::util::order;
 use crate::util::{Daemon, Instance, Peer, eventually, kernel, route, rt, signal};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -50,7 +51,10 @@ fn a_signal_to_a_starting_daemon_is_routed() -> anyhow::Result<()> {
             Signal::SIGALRM,
             Signal::SIGIO,
         ] {
-            button.tell(&format!("kill {pid} {}", doorbell as i32))?;
+            button.tell(order::Signal::Kill {
+                pid,
+                signo: doorbell as i32,
+            })?;
         }
         kernel_pid = pid;
         Ok(())

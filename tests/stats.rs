@@ -1,6 +1,7 @@
 //! `rtctl ls` and `rtctl stats`: correct figures, also of a daemon that hangs or is gone.
 
 use crate::util::needs::{ORDINARY_USER, SECOND_USER};
+use crate::util::order;
 use crate::util::tool::{NOBODY, as_nobody, run};
 use crate::util::{
     Daemon, Instance, Peer, eventually, first_cpu, lane, privileged, process, route, signal,
@@ -86,8 +87,8 @@ const OUTCOMES: [&str; 7] = [
 fn after_traffic(i: &Instance) -> anyhow::Result<Daemon> {
     let daemon = Daemon::start(&config(i))?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.tell("stream 0 25")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.stream(0, 25)?;
     let settled = |s: &rtcore::stats::reader::Snapshot| s.routes[1].ledger.expired == 15;
     i.until("settled", |s| {
         settled(s) && s.routes.iter().take(4).all(|r| r.ledger.accepted == 25)
@@ -312,9 +313,12 @@ fn every_snapshot_of_a_flood_balances() -> anyhow::Result<()> {
     let ghost = process("ghost") + &signal("s", "ghost", "SIGRTMIN+5", "");
     let daemon = Daemon::start(&(i.head() + &queues + &ghost + &both))?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
+    sender.open_to_send(&i.queue("in"))?;
     // More than there is time for: the flood outlasts the snapshots, and ends with its process.
-    sender.ask("stream 0 1000000000")?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 1_000_000_000,
+    })?;
     i.until("it flows", |s| s.routes[0].ledger.accepted > 100)?;
     let reader = rtcore::stats::reader::Reader::open(&i.name)?;
     let mut last = 0;

@@ -1,7 +1,8 @@
 //! The way down: drain and account, cut short, keep or remove; and signals that mean no stop.
 
 use crate::util::book::End::{Delivered, Queued, Rejected};
-use crate::util::lane_talk::{endpoint, first, pair, peers};
+use crate::util::lane_talk::{clean, endpoint, pair, peers};
+use crate::util::order;
 use crate::util::{
     Daemon, Instance, Peer, book, eventually, exists, held, kernel, process, route, rt, signal,
 };
@@ -170,7 +171,7 @@ fn a_stop_leaves_a_held_senders_ring_to_the_next_daemon() -> anyhow::Result<()> 
         let want: Vec<u64> = (0..4).chain(6..40).collect();
         assert_eq!(b.take_numbers(want.len())?, want, "{wait}");
         instance.ledger_is("a.out->b.in", 34, &[(Delivered, 34)])?;
-        assert_eq!(first(&b.tell("lane counters i")?)?, "38 0 2 0");
+        assert_eq!(b.counters()?, clean(38, 2));
         daemon.stop()?;
     }
     Ok(())
@@ -229,12 +230,8 @@ fn a_stop_gives_no_receiver_of_a_fan_out_a_message_twice() -> anyhow::Result<()>
         assert_eq!(stuck.take_numbers(want.len())?, want);
         instance.ledger_is("fan", 2 * again, &[(Delivered, 2 * again)])?;
         for peer in [&mut stuck, &mut fine] {
-            let counters = first(&peer.tell("lane counters i")?)?.to_owned();
-            assert_eq!(
-                counters.split(' ').nth(1),
-                Some("0"),
-                "duplicates: {counters}"
-            );
+            let counters = peer.counters()?;
+            assert_eq!(counters.duplicates, 0, "{counters:?}");
         }
         daemon.stop()?;
     }
@@ -366,8 +363,14 @@ fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
     let mut receiver = Peer::receiver(&instance.queue("out"))?;
     let mut sender = Peer::sender(&instance.queue("in"))?;
     let mut stranger = Peer::start()?;
-    receiver.ask("recv 2000 10000")?;
-    sender.ask("stream 0 2000")?;
+    receiver.ask(order::Queue::Receive {
+        count: 2000,
+        quiet_ms: 10_000,
+    })?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 2000,
+    })?;
     let standard = [
         Signal::SIGURG,
         Signal::SIGUSR1,
@@ -387,14 +390,17 @@ fn signals_of_strangers_leave_no_trace() -> anyhow::Result<()> {
     let (_, last) = rtcore::sys::rtsignal::rt_range();
     for _ in 0..EACH {
         for signal in standard {
-            stranger.tell(&format!("kill {} {}", daemon.pid(), signal as i32))?;
+            stranger.tell(order::Signal::Kill {
+                pid: daemon.pid(),
+                signo: signal as i32,
+            })?;
         }
         for signo in rt(0)..=last {
             stranger.ring(daemon.pid(), signo, 1)?;
         }
     }
     sender.answer()?;
-    assert_eq!(receiver.answer()?.len(), 2000);
+    assert_eq!(receiver.answer()?.mail()?.len(), 2000);
     instance.ledger_is("in->out", 2000, &[(Delivered, 2000)])?;
     eventually(|| (kernel::pending(daemon.pid()).ok()? == 0).then_some(()))?;
     daemon.stop()?;

@@ -1,8 +1,10 @@
 //! A storm of short-lived senders while rtd is stopped and started: what each of them sent is
 //! received, or is in the ledgers of the lives of rtd, message by message.
 
-use crate::util::lane_talk::{endpoint, first};
-use crate::util::{Daemon, Instance, Peer, eventually, patience, process, route};
+use crate::util::lane_talk::endpoint;
+use crate::util::order;
+use crate::util::talk::patience_ms;
+use crate::util::{Daemon, Instance, Peer, eventually, process, route};
 use anyhow::{Context as _, ensure};
 use rtcore::stats::reader::Reader;
 use rtcore::stats::snapshot::{Route, Snapshot};
@@ -64,7 +66,7 @@ fn config(i: &Instance) -> String {
 fn connect(socket: &str, name: &str) -> anyhow::Result<Peer> {
     let mut peer = Peer::start()?;
     // No rtd may run now.
-    eventually(|| peer.tell(&format!("lane connect {socket} {name}")).ok())?;
+    eventually(|| peer.tell(order::Session::Connect { socket, name }).ok())?;
     Ok(peer)
 }
 
@@ -82,17 +84,21 @@ fn send(
     let mut from = 1;
     while !over.load(Ordering::Acquire) {
         let mut peer = connect(socket, way)?;
-        peer.tell(&format!("lane claim {out}"))?;
+        peer.claim(&out)?;
         if rng.below(2) == 0 {
             peer.reach(&out)?;
         }
         for _ in 0..1 + rng.below(3) {
-            let lines = peer.tell(&format!("lane outcomes {out} {from} {BURST}"))?;
-            for (n, outcome) in (from..).zip(first(&lines)?.split(' ')) {
+            let outcomes = peer.tell(order::Send::Outcomes {
+                endpoint: &out,
+                from,
+                count: BURST,
+            })?;
+            for (n, outcome) in (from..).zip(outcomes.outcomes()?) {
                 match outcome {
-                    "sent" => _ = accepted.insert(n),
+                    None => _ = accepted.insert(n),
                     // Refused, and may arrive.
-                    "disconnected" => _ = doubtful.insert(n),
+                    Some(order::Refused::Disconnected) => _ = doubtful.insert(n),
                     _ => {}
                 }
             }
@@ -101,11 +107,14 @@ fn send(
         match rng.below(3) {
             0 => peer.kill()?,
             1 => {
-                peer.tell("lane close")?;
+                peer.close_all()?;
                 peer.kill()?;
             }
             _ => {
-                peer.tell(&format!("lane flush {out} {}", patience().as_millis()))?;
+                peer.tell(order::Send::Flush {
+                    endpoint: &out,
+                    ms: patience_ms(),
+                })?;
                 peer.kill()?;
             }
         }
@@ -144,15 +153,21 @@ fn add(sums: &mut [Sum; 3], page: &Snapshot) -> anyhow::Result<()> {
 fn receive(socket: &str, name: &str, quiet: &AtomicBool) -> anyhow::Result<[Vec<u64>; 3]> {
     let mut peer = connect(socket, name)?;
     for (way, _) in WAYS {
-        peer.tell(&format!("lane inbox {way} {name}.{way}"))?;
+        peer.tell(order::Receive::Inbox {
+            key: way,
+            of: Some(vec![&format!("{name}.{way}")]),
+        })?;
     }
     let mut got: [Vec<u64>; 3] = Default::default();
     loop {
         let last = quiet.load(Ordering::Acquire);
         for ((way, _), got) in WAYS.iter().zip(&mut got) {
-            for line in peer.tell(&format!("lane numbers {way} 1000000 1"))? {
-                got.push(line.parse()?);
-            }
+            let numbers = order::Receive::Numbers {
+                key: way,
+                count: 1_000_000,
+                ms: 1,
+            };
+            got.extend(peer.tell(numbers)?.numbers()?);
         }
         if last {
             return Ok(got);

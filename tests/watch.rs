@@ -1,5 +1,6 @@
 //! `rtctl stats --watch`: into a pipe, into JSON, on a terminal, and its end.
 
+use crate::util::order;
 use crate::util::terminal::Terminal;
 use crate::util::tool::{RTCTL, Tool, run};
 use crate::util::{Daemon, Instance, Peer, route};
@@ -24,8 +25,11 @@ fn config(i: &Instance) -> String {
 fn flowing(i: &Instance) -> anyhow::Result<(Daemon, Peer)> {
     let daemon = Daemon::start(&config(i))?;
     let mut sender = Peer::start()?;
-    sender.tell(&format!("open send {}", i.queue("in")))?;
-    sender.ask("stream 0 1000000000")?;
+    sender.open_to_send(&i.queue("in"))?;
+    sender.ask(order::Queue::Stream {
+        from: 0,
+        count: 1_000_000_000,
+    })?;
     i.until("it flows", |s| s.routes[0].ledger.accepted > 0)?;
     Ok((daemon, sender))
 }

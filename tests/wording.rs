@@ -162,11 +162,11 @@ fn a_restart_says_nothing_of_direct_routes() -> anyhow::Result<()> {
         + &lane_end("arm.cmd", "arm", "")
         + &route("cmd", &["arm.cmd"], "path = \"direct\"");
     let daemon = Daemon::start(&text)?;
-    let _arm = Peer::session_inbox(&i, "arm")?;
-    let mut planner = Peer::session_sender(&i, "planner", "cmd")?;
+    let _arm = Peer::with_inbox(&i, "arm")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "cmd")?;
     daemon.stop()?;
     let daemon = Daemon::start(&text)?;
-    planner.tell("session wait cmd")?;
+    planner.reach("cmd")?;
     let log = daemon.stop()?;
     ensure!(
         !log.contains("had a session") && !log.contains("rejoin"),

@@ -1,7 +1,6 @@
 //! Datagrams between Cobalt lanes and plain Linux programs, on the stand-in: a port's other end is
 //! opened by this process, which is such a program.
 
-use super::cobalt::counters;
 use super::util::cobalt_bench::{Bench, balanced, lacks_stand_in};
 use super::util::{patience, route};
 use crate::util::needs::ROOT;
@@ -52,13 +51,13 @@ fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> a
         + &route("in", &["hmi"], "capacity = 512")
         + &route("hmi", &["out"], "capacity = 512");
     let daemon = bench.daemon(&config)?;
-    let (mut sender, mut receiver) = (bench.at("send", "in")?, bench.at("recv", "out")?);
+    let (mut sender, mut receiver) = (bench.sends_to("in")?, bench.receives_from("out")?);
     // What is sent while nobody is there waits.
-    sender.tell("stream 0 3")?;
+    sender.stream(0, 3)?;
     at.until("sent", |s| s.routes[0].ledger.delivered == 3)?;
     let hmi = bench.open_device(1)?;
     ensure!([number(&hmi)?, number(&hmi)?, number(&hmi)?] == [0, 1, 2]);
-    sender.tell("stream 3 200")?;
+    sender.stream(3, 200)?;
     for n in 3..203 {
         ensure!(number(&hmi)? == n);
     }
@@ -66,7 +65,7 @@ fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> a
     for n in 0..200_u64 {
         hmi.write(&n.to_ne_bytes())?;
     }
-    ensure!(counters(&receiver.tell("recv 200 2000")?) == (0..200).collect::<Vec<_>>());
+    ensure!(receiver.numbers_for(200, 2000)? == (0..200).collect::<Vec<_>>());
     let read = at.until("all delivered", |s| {
         s.routes.iter().all(|r| r.ledger.delivered >= 200)
     })?;
@@ -122,8 +121,8 @@ fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Resul
             )
             + &route("in", &["side"], "capacity = 512");
         let daemon = bench.daemon(&config)?;
-        let mut sender = bench.at("send", "in")?;
-        sender.tell(&format!("stream 0 {MESSAGES}"))?;
+        let mut sender = bench.sends_to("in")?;
+        sender.stream(0, MESSAGES)?;
         let full = at.until("all accepted", |s| {
             s.routes.iter().all(|r| r.ledger.accepted == MESSAGES)
         })?;
@@ -133,9 +132,9 @@ fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Resul
         // and a header.
         ensure!((ledger.delivered, ledger.queued) == (POOL, 5), "{ledger:?}");
         // A device that nobody reads holds up no other receiver.
-        let mut side = bench.at("recv", "side")?;
+        let mut side = bench.receives_from("side")?;
         ensure!(
-            side.tell(&format!("recv {MESSAGES} 2000"))?.len() == usize::try_from(MESSAGES)?,
+            side.receive_for(MESSAGES, 2000)?.len() == usize::try_from(MESSAGES)?,
             "{policy}"
         );
         let hmi = bench.open_device(0)?;
@@ -162,12 +161,12 @@ fn a_datagram_that_is_too_long_is_rejected_and_counted() -> anyhow::Result<()> {
         + &port("hmi", 0, "msgsize = 64\nmaxmsg = 100")
         + &route("hmi", &["out"], "");
     let daemon = bench.daemon(&config)?;
-    let (hmi, mut receiver) = (bench.open_device(0)?, bench.at("recv", "out")?);
+    let (hmi, mut receiver) = (bench.open_device(0)?, bench.receives_from("out")?);
     hmi.write(&[1; 65])?;
     // As long as the pool admits: still seen whole, and not received as something shorter.
     hmi.write(&[2; 8000])?;
     hmi.write(&[3; 64])?;
-    ensure!(receiver.tell("recv 2 500")? == [format!("0 {}", "03".repeat(64))]);
+    ensure!(receiver.receive_for(2, 500)? == [(0, vec![3; 64])]);
     let read = at.until("accounted", |s| s.routes[0].ledger.accepted == 3)?;
     balanced(&read)?;
     let ledger = &read.routes[0].ledger;
@@ -186,11 +185,11 @@ fn a_program_that_closes_the_device_disturbs_nobody() -> anyhow::Result<()> {
     let config =
         bench.head() + &at.mqueue("out", "") + &port("hmi", 2, "") + &route("hmi", &["out"], "");
     let daemon = bench.daemon(&config)?;
-    let mut receiver = bench.at("recv", "out")?;
+    let mut receiver = bench.receives_from("out")?;
     for n in 0..20_u64 {
         let hmi = bench.open_device(2)?;
         hmi.write(&n.to_ne_bytes())?;
-        ensure!(counters(&receiver.tell("recv 1 5000")?) == [n]);
+        ensure!(receiver.numbers_for(1, 5000)? == [n]);
         let second = Device::open_now(&bench.device(2))
             .map(drop)
             .map_err(|e| e.kind());
@@ -222,7 +221,7 @@ fn a_program_that_opens_the_device_before_rtd_starts_waits_for_it() -> anyhow::R
     let opened = hmi
         .join()
         .map_err(|_| anyhow::anyhow!("the program panicked"))??;
-    ensure!(counters(&bench.at("recv", "out")?.tell("recv 1 5000")?) == [5]);
+    ensure!(bench.receives_from("out")?.numbers_for(1, 5000)? == [5]);
     daemon.stop()?;
     drop(opened);
     Ok(())
@@ -264,13 +263,13 @@ fn a_stop_takes_what_is_in_the_port_and_frees_it() -> anyhow::Result<()> {
         .map_err(|e| e.kind());
     ensure!(waits == Err(io::ErrorKind::WouldBlock), "{waits:?}");
     // The next one finds the port free, also after one that could not clean up.
-    let mut receiver = bench.at("recv", "out")?;
-    ensure!(counters(&receiver.tell("recv 14 200")?) == (0..10).collect::<Vec<_>>());
+    let mut receiver = bench.receives_from("out")?;
+    ensure!(receiver.numbers_for(14, 200)? == (0..10).collect::<Vec<_>>());
     bench.daemon(&config)?.kill()?;
     let daemon = bench.daemon(&config)?;
     let hmi = bench.open_device(0)?;
     hmi.write(&77_u64.to_ne_bytes())?;
-    ensure!(counters(&receiver.tell("recv 1 5000")?) == [77]);
+    ensure!(receiver.numbers_for(1, 5000)? == [77]);
     daemon.stop()?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::book::End::Delivered;
 use super::lane_talk::endpoint;
+use super::order;
 use super::{Daemon, Instance, Peer, book, eventually, lane, process, route};
 use anyhow::Context as _;
 use rtcore::stats::reader::Snapshot;
@@ -81,7 +82,7 @@ fn config(instance: &Instance) -> String {
 fn victim(instance: &Instance) -> anyhow::Result<Peer> {
     let mut victim = Peer::with_inbox(instance, "victim")?;
     for endpoint in ["victim.routed", "victim.direct"] {
-        victim.tell(&format!("lane claim {endpoint}"))?;
+        victim.claim(endpoint)?;
     }
     Ok(victim)
 }
@@ -127,10 +128,10 @@ impl Arena {
     /// A liar with a session, whose rings are joined.
     pub fn liar(&mut self) -> anyhow::Result<Peer> {
         let mut liar = Peer::start()?;
-        liar.tell(&format!("liar connect {}", self.instance.socket()))?;
-        liar.tell("liar open liar")?;
+        liar.liar(&format!("connect {}", self.instance.socket()))?;
+        liar.liar("open liar")?;
         for endpoint in ["liar.direct", "liar.direct.in"] {
-            liar.tell(&format!("liar join {endpoint}"))?;
+            liar.liar(&format!("join {endpoint}"))?;
         }
         Ok(liar)
     }
@@ -155,7 +156,11 @@ impl Arena {
     pub fn pairs_pass(&mut self) -> anyhow::Result<()> {
         for ((sender, receiver), [from, _]) in self.pairs.iter_mut().zip(PAIRS) {
             receiver.ask_numbers(usize::try_from(EACH)?)?;
-            sender.ask(&format!("lane stream {from}.out {} {EACH}", self.passed))?;
+            sender.ask(order::Send::Stream {
+                endpoint: &format!("{from}.out"),
+                from: self.passed,
+                count: EACH,
+            })?;
         }
         let want: Vec<u64> = (self.passed..self.passed + EACH).collect();
         self.passed += EACH;
@@ -181,7 +186,7 @@ impl Arena {
         self.pairs_pass()?;
         // The one it talked to is still there, and another by its name is heard.
         let mut next = self.liar()?;
-        next.tell("liar put liar.routed 0102030405060708")?;
+        next.liar("put liar.routed 0102030405060708")?;
         let route = "liar.routed->victim.routed.in";
         // Behind what is left of the one before.
         eventually(|| {

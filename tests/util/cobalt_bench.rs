@@ -177,22 +177,22 @@ impl Bench {
                 command.env(FOLLOW, "1");
             }
         })?;
-        peer.tell(&format!("session open {} {name}", self.instance.socket()))?;
-        ensure!(peer.tell("session promote lane")? == ["49"]);
+        peer.connect(&self.instance, name)?;
+        ensure!(peer.promote("lane")? == 49);
         Ok(peer)
     }
 
     /// One that sends from this endpoint.
     pub fn sender(&self, name: &str, endpoint: &str) -> anyhow::Result<Peer> {
         let mut peer = self.session(name)?;
-        peer.tell(&format!("session sender {endpoint}"))?;
+        peer.claim(endpoint)?;
         Ok(peer)
     }
 
     /// One that receives all that there is.
     pub fn inbox(&self, name: &str) -> anyhow::Result<Peer> {
         let mut peer = self.session(name)?;
-        peer.tell("session inbox")?;
+        peer.open_inbox()?;
         Ok(peer)
     }
 
@@ -209,14 +209,21 @@ impl Bench {
     /// A peer that has taken this name.
     pub fn registered(&self, name: &str) -> anyhow::Result<Peer> {
         let mut peer = self.peer()?;
-        peer.tell(&format!("register {} {name}", self.instance.socket()))?;
+        peer.register(&self.instance, name)?;
         Ok(peer)
     }
 
-    /// A peer that has this queue of the instance open.
-    pub fn at(&self, access: &str, queue: &str) -> anyhow::Result<Peer> {
+    /// A peer that has this queue of the instance open for sending.
+    pub fn sends_to(&self, queue: &str) -> anyhow::Result<Peer> {
         let mut peer = self.peer()?;
-        peer.tell(&format!("open {access} {}", self.instance.queue(queue)))?;
+        peer.open_to_send(&self.instance.queue(queue))?;
+        Ok(peer)
+    }
+
+    /// One that has it open for receiving.
+    pub fn receives_from(&self, queue: &str) -> anyhow::Result<Peer> {
+        let mut peer = self.peer()?;
+        peer.open_to_receive(&self.instance.queue(queue))?;
         Ok(peer)
     }
 

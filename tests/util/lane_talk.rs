@@ -1,28 +1,12 @@
-//! What tests say to a participant that has a session, and what it answers, as values.
+//! What tests say to a participant with a session about single messages, and what it answers.
 
-use super::{Instance, Peer, eventually, patience, process, route};
-use anyhow::Context as _;
+use super::order::{Answer, Counters, Item, Receive, Refused, Send, Sent};
+use super::talk::{answers, patience_ms};
+use super::{Instance, Peer, eventually, process, route};
+use anyhow::{Context as _, bail};
 
 /// A message as it came out of an inbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Got {
-    pub endpoint: String,
-    pub from: String,
-    pub lane: String,
-    pub route: String,
-    pub sequence: u64,
-    pub missed: u64,
-    pub intended_ns: u64,
-    pub sent_ns: u64,
-    pub correlation: u64,
-    pub pid: u32,
-    pub uid: u32,
-    pub verified: bool,
-    pub mq_priority: u32,
-    /// Number and value, where it was a signal.
-    pub signal: (i32, u64),
-    pub bytes: Vec<u8>,
-}
+pub use super::order::Received as Got;
 
 impl Got {
     /// The payload as a number.
@@ -60,46 +44,33 @@ pub fn peers(instance: &Instance) -> anyhow::Result<[Peer; 2]> {
     Ok([a, b])
 }
 
+answers! {
+    items: Items -> Vec<Item>,
+    counters: Counters -> Counters,
+}
+
+/// With the session's participant (`session`).
 impl Peer {
-    /// A participant with a session as `name`.
-    pub fn in_session(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
-        let mut peer = Peer::start()?;
-        peer.connect(instance, name)?;
-        Ok(peer)
-    }
-
-    /// Opens a session as `name`.
-    pub fn connect(&mut self, instance: &Instance, name: &str) -> anyhow::Result<()> {
-        self.tell(&format!("lane connect {} {name}", instance.socket()))?;
-        Ok(())
-    }
-
     /// One that sends from `endpoint`, whose receiver may come later.
     pub fn from_endpoint(instance: &Instance, name: &str, endpoint: &str) -> anyhow::Result<Peer> {
-        let mut peer = Peer::in_session(instance, name)?;
-        peer.tell(&format!("lane claim {endpoint}"))?;
+        let mut peer = Peer::session(instance, name)?;
+        peer.claim(endpoint)?;
         Ok(peer)
     }
 
     /// One that receives everything in the inbox `i`.
     pub fn with_inbox(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
-        let mut peer = Peer::in_session(instance, name)?;
-        peer.tell("lane inbox i")?;
+        let mut peer = Peer::session(instance, name)?;
+        peer.open_inbox()?;
         Ok(peer)
     }
 
-    /// Waits until somebody receives from the endpoint.
-    pub fn reach(&mut self, endpoint: &str) -> anyhow::Result<()> {
-        self.tell(&format!("lane reach {endpoint}"))?;
-        Ok(())
-    }
-
-    /// Sends bytes; their sequence number, or the refusal in a word.
+    /// Sends bytes; their sequence number, or the refusal.
     pub fn lane_send(
         &mut self,
         endpoint: &str,
         bytes: &[u8],
-    ) -> anyhow::Result<Result<u64, String>> {
+    ) -> anyhow::Result<Result<u64, Refused>> {
         Ok(self.timed_send(endpoint, bytes)?.0)
     }
 
@@ -108,36 +79,38 @@ impl Peer {
         &mut self,
         endpoint: &str,
         bytes: &[u8],
-    ) -> anyhow::Result<(Result<u64, String>, u64)> {
-        let hex = if bytes.is_empty() {
-            "-".to_owned()
-        } else {
-            rtd::ctl::payload::hex(bytes)
+    ) -> anyhow::Result<(Result<u64, Refused>, u64)> {
+        let order = Send::Timed {
+            endpoint,
+            bytes: bytes.to_vec(),
+            intended_ns: None,
         };
-        let lines = self.tell(&format!("lane send {endpoint} {hex}"))?;
-        let (word, took) = first(&lines)?.split_once(' ').context("no time")?;
-        Ok((word.parse().map_err(|_| word.to_owned()), took.parse()?))
+        let Sent { sent, took_ns } = self.tell(order)?.sent()?;
+        Ok((sent, took_ns))
     }
 
     /// Sends numbers, each at once or not at all: how many went in, and how many found it full.
     pub fn burst(&mut self, endpoint: &str, from: u64, count: u64) -> anyhow::Result<(u64, u64)> {
-        let lines = self.tell(&format!("lane burst {endpoint} {from} {count}"))?;
-        let words: Vec<u64> = first(&lines)?
-            .split(' ')
-            .map(str::parse)
-            .collect::<Result<_, _>>()?;
-        anyhow::ensure!(
-            words[2] == 0,
-            "{} were refused for another reason",
-            words[2]
-        );
-        Ok((words[0], words[1]))
+        let order = Send::Burst {
+            endpoint,
+            from,
+            count,
+        };
+        let Answer::Burst { sent, full, other } = self.tell(order)? else {
+            bail!("not Burst")
+        };
+        anyhow::ensure!(other == 0, "{other} were refused for another reason");
+        Ok((sent, full))
     }
 
     /// Sends numbers, waiting for room.
     pub fn lane_stream(&mut self, endpoint: &str, from: u64, count: u64) -> anyhow::Result<()> {
-        self.tell(&format!("lane stream {endpoint} {from} {count}"))?;
-        Ok(())
+        let order = Send::Stream {
+            endpoint,
+            from,
+            count,
+        };
+        self.tell(order).map(drop)
     }
 
     /// Waits for `count` messages in inbox `i`; fewer when no more come.
@@ -147,41 +120,26 @@ impl Peer {
 
     /// The same from another inbox.
     pub fn take_from(&mut self, key: &str, count: usize) -> anyhow::Result<Vec<Got>> {
-        let lines = self.tell(&format!(
-            "lane recv {key} {count} {}",
-            patience().as_millis()
-        ))?;
-        lines
-            .iter()
-            .filter(|line| line.starts_with("m "))
-            .map(|line| parse(line))
-            .collect()
+        let (count, ms) = (count as u64, patience_ms());
+        messages(self.tell(Receive::Items { key, count, ms })?)
     }
 
-    /// What is there now, messages and events, as lines.
-    pub fn now(&mut self) -> anyhow::Result<Vec<String>> {
-        self.tell("lane recv i 1000000 0")
+    /// What is there now, messages and events.
+    pub fn now(&mut self) -> anyhow::Result<Vec<Item>> {
+        let (key, count, ms) = ("i", 1_000_000, 0);
+        self.tell(Receive::Items { key, count, ms })?.items()
     }
 
     /// Messages that are there now.
     pub fn left(&mut self) -> anyhow::Result<Vec<Got>> {
-        self.now()?
-            .iter()
-            .filter(|line| line.starts_with("m "))
-            .map(|line| parse(line))
-            .collect()
+        messages(Answer::Items(self.now()?))
     }
 
-    /// Waits for an event that begins so.
-    pub fn event(&mut self, begins: &str) -> anyhow::Result<String> {
-        let begins = format!("e {begins}");
-        eventually(|| {
-            self.now()
-                .ok()?
-                .into_iter()
-                .find(|line| line.starts_with(&begins))
-        })
-        .with_context(|| format!("no event {begins}"))
+    /// Waits for an event that says this.
+    pub fn event(&mut self, says: &str) -> anyhow::Result<()> {
+        let says_so = |item: &Item| matches!(item, Item::Event(text) if text.contains(says));
+        eventually(|| self.now().ok()?.iter().any(says_so).then_some(()))
+            .with_context(|| format!("no event {says}"))
     }
 
     /// As `take`, the payloads as numbers.
@@ -192,50 +150,47 @@ impl Peer {
 
     /// Begins to wait for numbers; `taken_numbers` has them.
     pub fn ask_numbers(&mut self, count: usize) -> anyhow::Result<()> {
-        self.ask(&format!(
-            "lane numbers i {count} {}",
-            patience().as_millis()
-        ))
+        let (key, count, ms) = ("i", count as u64, patience_ms());
+        self.ask(Receive::Numbers { key, count, ms })
     }
 
     /// The answer to `ask_numbers`.
     pub fn taken_numbers(&mut self) -> anyhow::Result<Vec<u64>> {
-        Ok(self
-            .answer()?
-            .iter()
-            .map(|line| line.parse())
-            .collect::<Result<_, _>>()?)
+        self.answer()?.numbers()
+    }
+
+    /// Numbers that come within this time.
+    pub fn numbers_within(&mut self, count: u64, ms: u64) -> anyhow::Result<Vec<u64>> {
+        let key = "i";
+        self.tell(Receive::Numbers { key, count, ms })?.numbers()
+    }
+
+    /// Numbers that are there, read in place.
+    pub fn in_place(&mut self, count: u64) -> anyhow::Result<Vec<u64>> {
+        let key = "i";
+        self.tell(Receive::InPlace { key, count })?.numbers()
+    }
+
+    /// Those of the inbox `i`.
+    pub fn counters(&mut self) -> anyhow::Result<Counters> {
+        self.tell(Receive::Counters("i"))?.counters()
     }
 }
 
-/// The one line of an answer.
-pub fn first(lines: &[String]) -> anyhow::Result<&str> {
-    lines.first().map(String::as_str).context("no answer")
+/// Counters of an inbox that got so many messages, of which so many are missing, and nothing else.
+pub fn clean(received: u64, missed: u64) -> Counters {
+    Counters {
+        received,
+        missed,
+        ..Counters::default()
+    }
 }
 
-fn parse(line: &str) -> anyhow::Result<Got> {
-    let mut words = line.split(' ').skip(1);
-    let mut next = || {
-        words
-            .next()
-            .map(str::to_owned)
-            .with_context(|| format!("short: {line}"))
+/// The messages of these items.
+fn messages(answer: Answer) -> anyhow::Result<Vec<Got>> {
+    let message = |item| match item {
+        Item::Message(message) => Some(message),
+        Item::Event(_) => None,
     };
-    Ok(Got {
-        endpoint: next()?,
-        from: next()?,
-        lane: next()?,
-        route: next()?,
-        sequence: next()?.parse()?,
-        missed: next()?.parse()?,
-        intended_ns: next()?.parse()?,
-        sent_ns: next()?.parse()?,
-        correlation: next()?.parse()?,
-        pid: next()?.parse()?,
-        uid: next()?.parse()?,
-        verified: next()? == "1",
-        mq_priority: next()?.parse()?,
-        signal: (next()?.parse()?, next()?.parse()?),
-        bytes: super::peer::unhex(&next()?)?,
-    })
+    Ok(answer.items()?.into_iter().filter_map(message).collect())
 }

@@ -1,4 +1,5 @@
-//! A participant that speaks the session protocol by hand and means harm (`liar ...`, see `peer`).
+//! A participant that speaks the session protocol by hand and means harm. Its orders are words
+//! (`Order::Liar`), because the fault campaign includes this file alone.
 //!
 //! It keeps every descriptor it ever got, and writes whatever it is told into the memory it may
 //! write.

@@ -1,25 +1,22 @@
 //! Daemons, participants and their surroundings, shared by all tests. Everything here cleans up
 //! after itself, also when a test fails.
 
+pub mod answer;
 pub mod arena;
 pub mod book;
 pub mod cobalt_bench;
-pub mod cobalt_peer;
-pub mod fork_peer;
 pub mod halt;
 pub mod kernel;
-pub mod lane_peer;
 pub mod lane_talk;
 pub mod lat;
 pub mod liar_peer;
 #[macro_use]
 pub mod needs;
+pub mod notices;
+pub mod order;
 pub mod peer;
 pub mod refuse;
 pub mod session;
-pub mod session_peer;
-pub mod signal_peer;
-pub mod signal_ways;
 pub mod stranger;
 pub mod talk;
 pub mod terminal;
@@ -29,6 +26,7 @@ pub mod trace;
 pub use needs::skip;
 
 use anyhow::{Context as _, bail};
+use order::Answer;
 use rtcore::lane::peer::Reception;
 use rtcore::stats::reader::{Reader, Snapshot};
 use rtcore::sys::mqueue::Queue;
@@ -491,19 +489,10 @@ impl Peer {
         Peer::spawn(command, change)
     }
 
-    /// One that takes signals and their payloads by a session (`signal_peer.rs`), with the command
-    /// changed first.
-    pub fn with_signals(change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--signal-peer");
-        Peer::spawn(command, change)
-    }
-
-    /// One that makes Cobalt's calls out of this library (`cobalt_peer.rs`), with the command
-    /// changed first.
+    /// One that makes Cobalt's calls out of this library, with the command changed first.
     pub fn on_cobalt(library: &str, change: impl FnOnce(&mut Command)) -> anyhow::Result<Peer> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--cobalt-peer", library]);
+        command.args(["--peer", library]);
         Peer::spawn(command, change)
     }
 
@@ -519,7 +508,7 @@ impl Peer {
     pub fn ready_as(instance: &Instance, name: &str, signals: &[i32]) -> anyhow::Result<Peer> {
         let mut peer = Peer::run_as(instance, name)?;
         for signo in signals {
-            peer.tell(&format!("block {signo}"))?;
+            peer.block(*signo)?;
         }
         Ok(peer)
     }
@@ -536,42 +525,13 @@ impl Peer {
             stdin,
             stdout,
         };
-        peer.tell("tid")?;
+        peer.tid()?;
         Ok(peer)
     }
 
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// One command; the data lines of its answer.
-    pub fn tell(&mut self, command: &str) -> anyhow::Result<Vec<String>> {
-        self.ask(command)?;
-        self.answer()
-            .with_context(|| format!("peer, told {command:?}"))
-    }
-
-    /// One command whose answer is fetched later.
-    pub fn ask(&mut self, command: &str) -> anyhow::Result<()> {
-        writeln!(self.stdin, "{command}")?;
-        Ok(())
-    }
-
-    /// The data lines of the next answer.
-    pub fn answer(&mut self) -> anyhow::Result<Vec<String>> {
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if self.stdout.read_line(&mut line)? == 0 {
-                bail!("the peer is gone: {:?}", self.child.wait());
-            }
-            match line.trim_end().split_once(' ') {
-                Some(("err", text)) => bail!("{text}"),
-                _ if line.trim_end() == "ok" => return Ok(lines),
-                _ => lines.push(line.trim_end().to_owned()),
-            }
-        }
     }
 
     /// kill -9.
@@ -593,8 +553,7 @@ impl Peer {
         Ok(nix::sys::signal::kill(pid, signal)?)
     }
 
-    /// A line of an answer that is not complete yet.
-    pub fn line(&mut self) -> anyhow::Result<String> {
+    fn line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? == 0 {
             bail!("the peer is gone: {:?}", self.child.wait());
@@ -602,12 +561,16 @@ impl Peer {
         Ok(line.trim_end().to_owned())
     }
 
-    /// All whole lines that it has said, when it has ended.
-    pub fn last_words(&mut self) -> anyhow::Result<Vec<String>> {
+    /// All whole answers that are left when it has ended.
+    pub fn last_answers(&mut self) -> anyhow::Result<Vec<Answer>> {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
         let whole = rest.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        Ok(whole.lines().map(str::to_owned).collect())
+        let parse = |line| serde_json::from_str::<Result<Answer, String>>(line);
+        let answers = whole
+            .lines()
+            .map(|line| parse(line)?.map_err(anyhow::Error::msg));
+        answers.collect()
     }
 }
 

@@ -1,53 +1,11 @@
-//! What tests say to a participant with a session, and what it answers, as values.
+//! What tests say to a participant with a session about streams of numbers, and what it answers.
 
-use super::{Instance, Peer, kernel, patience, process, route};
-use anyhow::{Context as _, bail, ensure};
+use super::order::{Answer, Receive, Send, Session};
+pub use super::order::{Got, Run, Tried};
+use super::talk::{answers, patience_ms};
+use super::{Instance, Peer, kernel, process, route};
+use anyhow::{bail, ensure};
 use nix::sys::signal::Signal;
-
-/// Consecutive numbers with consecutive sequences from one sender, as they were received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The sender's endpoint.
-    pub from: String,
-    /// Of the first.
-    pub sequence: u64,
-    /// The first.
-    pub number: u64,
-    /// How many.
-    pub count: u64,
-    /// Sequences that are missing in front of it.
-    pub missed: u64,
-    /// When the first came.
-    pub received_ns: u64,
-    /// Who sent them.
-    pub pid: u32,
-    /// Whether that is sure.
-    pub verified: bool,
-}
-
-/// What an inbox gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
-    /// Numbers.
-    Run(Run),
-    /// Anything else, in the words of the participant.
-    Other(String),
-}
-
-/// What became of consecutive numbers that a flood tried to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
-    /// `ok`, or what was wrong.
-    pub answer: String,
-    /// The first.
-    pub number: u64,
-    /// Its sequence, where it was sent.
-    pub sequence: u64,
-    /// How many.
-    pub count: u64,
-    /// The longest call.
-    pub longest_ns: u64,
-}
 
 /// A lane endpoint.
 pub fn lane_end(name: &str, owner: &str, more: &str) -> String {
@@ -113,69 +71,104 @@ pub fn unbroken(got: &[Got], from: u64, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+answers! {
+    runs: Runs -> Vec<Got>,
+    tried: Tried -> Vec<Tried>,
+}
+
 impl Peer {
     /// One with a session of this name.
     pub fn session(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
         let mut peer = Peer::start()?;
-        peer.open(instance, name)?;
-        Ok(peer)
-    }
-
-    /// One that sends from this endpoint.
-    pub fn session_sender(instance: &Instance, name: &str, endpoint: &str) -> anyhow::Result<Peer> {
-        let mut peer = Peer::session(instance, name)?;
-        peer.tell(&format!("session sender {endpoint}"))?;
-        Ok(peer)
-    }
-
-    /// One that receives all that there is.
-    pub fn session_inbox(instance: &Instance, name: &str) -> anyhow::Result<Peer> {
-        let mut peer = Peer::session(instance, name)?;
-        peer.tell("session inbox")?;
+        peer.connect(instance, name)?;
         Ok(peer)
     }
 
     /// Opens a session.
-    pub fn open(&mut self, instance: &Instance, name: &str) -> anyhow::Result<()> {
-        self.tell(&format!("session open {} {name}", instance.socket()))?;
-        Ok(())
+    pub fn connect(&mut self, instance: &Instance, name: &str) -> anyhow::Result<()> {
+        let socket = &instance.socket();
+        self.tell(Session::Connect { socket, name }).map(drop)
     }
 
-    /// The error of a command that has to fail, which says all these things.
-    pub fn refused(&mut self, command: &str, says: &[&str]) -> anyhow::Result<String> {
-        self.ask(command)?;
-        match self.answer() {
-            Ok(data) => bail!("{command:?} was not refused: {data:?}"),
-            Err(e) => {
-                let text = e.to_string();
-                let silent: Vec<_> = says.iter().filter(|says| !text.contains(*says)).collect();
-                ensure!(
-                    silent.is_empty(),
-                    "{command:?} does not say {silent:?}: {text}"
-                );
-                Ok(text)
-            }
-        }
+    /// Drops the session alone.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.tell(Session::Close).map(drop)
+    }
+
+    /// Drops all that it has of the library.
+    pub fn close_all(&mut self) -> anyhow::Result<()> {
+        self.tell(Session::CloseAll).map(drop)
+    }
+
+    /// The session's state.
+    pub fn state(&mut self) -> anyhow::Result<String> {
+        self.tell(Session::State)?.text()
+    }
+
+    /// Gets a sender for this endpoint.
+    pub fn claim(&mut self, endpoint: &str) -> anyhow::Result<()> {
+        self.tell(Send::Claim(endpoint)).map(drop)
+    }
+
+    /// Waits until somebody receives from the endpoint.
+    pub fn reach(&mut self, endpoint: &str) -> anyhow::Result<()> {
+        self.tell(Send::Reach(endpoint)).map(drop)
+    }
+
+    /// Opens the inbox `i` of all endpoints of the process.
+    pub fn open_inbox(&mut self) -> anyhow::Result<()> {
+        self.tell(Receive::Inbox { key: "i", of: None }).map(drop)
+    }
+
+    /// Opens the inbox `i` of these endpoints.
+    pub fn open_inbox_of(&mut self, endpoints: &[&str]) -> anyhow::Result<()> {
+        self.tell(inbox_of(endpoints)).map(drop)
+    }
+
+    /// Drops the inbox `i`.
+    pub fn drop_inbox(&mut self) -> anyhow::Result<()> {
+        self.tell(Receive::Drop("i")).map(drop)
     }
 
     /// Sends a number; its sequence.
     pub fn number(&mut self, endpoint: &str, number: u64) -> anyhow::Result<u64> {
-        let said = self.tell(&format!("session number {endpoint} {number}"))?;
-        Ok(said.first().context("no sequence")?.parse()?)
+        self.tell(send_number(endpoint, number))?.number()
+    }
+
+    /// Sends numbers with a pause after each.
+    pub fn pace(
+        &mut self,
+        endpoint: &str,
+        from: u64,
+        count: u64,
+        pause_us: u64,
+    ) -> anyhow::Result<()> {
+        let order = Send::Pace {
+            endpoint,
+            from,
+            count,
+            pause_us,
+        };
+        self.tell(order).map(drop)
     }
 
     /// Sends until it is refused: how many went, and why no more.
     pub fn fill(&mut self, endpoint: &str, from: u64) -> anyhow::Result<(u64, String)> {
-        let said = self.tell(&format!("session fill {endpoint} {from}"))?;
-        let [count, why] = said.as_slice() else {
-            bail!("{said:?}")
-        };
-        Ok((count.parse()?, why.clone()))
+        match self.tell(Send::Fill { endpoint, from })? {
+            Answer::Filled { sent, why } => Ok((sent, why)),
+            other => bail!("not Filled: {other:?}"),
+        }
+    }
+
+    /// Makes its thread real-time below the lane; its priority.
+    pub fn promote(&mut self, lane: &str) -> anyhow::Result<u64> {
+        self.tell(Session::Promote(lane))?.number()
     }
 
     /// So many messages and events; fewer when none comes.
     pub fn got(&mut self, count: usize) -> anyhow::Result<Vec<Got>> {
-        parse(&self.tell(&format!("session recv {count} {}", patience().as_millis()))?)
+        let (count, quiet_ms) = (count as u64, patience_ms());
+        self.tell(Receive::Runs { count, quiet_ms })?.runs()
     }
 
     /// Everything up to this event or number (`event up`, `number 7`), which has to come.
@@ -186,15 +179,13 @@ impl Peer {
 
     /// The same, asked now and answered later.
     pub fn ask_until(&mut self, wanted: &str) -> anyhow::Result<()> {
-        self.ask(&format!(
-            "session until {} {wanted}",
-            patience().as_millis()
-        ))
+        let quiet_ms = patience_ms();
+        self.ask(Receive::RunsUntil { wanted, quiet_ms })
     }
 
     /// The answer.
     pub fn answered_until(&mut self, wanted: &str) -> anyhow::Result<Vec<Got>> {
-        let got = parse(&self.answer()?)?;
+        let got = self.answer()?.runs()?;
         let came = match got.last() {
             Some(Got::Other(text)) => text == wanted || text.starts_with(&format!("{wanted} ")),
             Some(Got::Run(run)) => wanted == format!("number {}", run.number + (run.count - 1)),
@@ -206,26 +197,12 @@ impl Peer {
 
     /// Sends numbers from 1 on in a thread of its own, with this pause after each.
     pub fn flood(&mut self, endpoint: &str, pause_us: u64) -> anyhow::Result<()> {
-        self.tell(&format!("session flood {endpoint} {pause_us}"))?;
-        Ok(())
+        self.tell(Send::Flood { endpoint, pause_us }).map(drop)
     }
 
     /// Ends that: what became of each number.
     pub fn flooded(&mut self) -> anyhow::Result<Vec<Tried>> {
-        let parse = |line: &String| {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [answer, number, sequence, count, longest] = words.as_slice() else {
-                bail!("{line}")
-            };
-            Ok(Tried {
-                answer: (*answer).to_owned(),
-                number: number.parse()?,
-                sequence: sequence.parse()?,
-                count: count.parse()?,
-                longest_ns: longest.parse()?,
-            })
-        };
-        self.tell("session flooded")?.iter().map(parse).collect()
+        self.tell(Send::Flooded)?.tried()
     }
 
     /// SIGSTOP, until every thread stands still.
@@ -240,36 +217,14 @@ impl Peer {
     }
 }
 
-/// What an inbox gave, from the lines of a participant.
-pub fn parse(lines: &[String]) -> anyhow::Result<Vec<Got>> {
-    let parse = |line: &String| {
-        let Some(rest) = line.strip_prefix("run ") else {
-            return Ok(Got::Other(line.clone()));
-        };
-        let words: Vec<&str> = rest.split(' ').collect();
-        let [
-            from,
-            sequence,
-            number,
-            count,
-            missed,
-            received,
-            pid,
-            verified,
-        ] = words.as_slice()
-        else {
-            bail!("{line}")
-        };
-        Ok(Got::Run(Run {
-            from: (*from).to_owned(),
-            sequence: sequence.parse()?,
-            number: number.parse()?,
-            count: count.parse()?,
-            missed: missed.parse()?,
-            received_ns: received.parse()?,
-            pid: pid.parse()?,
-            verified: verified.parse()?,
-        }))
-    };
-    lines.iter().map(parse).collect()
+/// The order to open the inbox `i` of these endpoints.
+pub fn inbox_of<'a>(endpoints: &[&'a str]) -> Receive<'a> {
+    let (key, of) = ("i", Some(endpoints.to_vec()));
+    Receive::Inbox { key, of }
+}
+
+/// The order to send a number.
+pub fn send_number(endpoint: &str, number: u64) -> Send<'_> {
+    let bytes = number.to_ne_bytes().to_vec();
+    Send::Bytes { endpoint, bytes }
 }

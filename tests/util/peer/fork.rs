@@ -1,7 +1,9 @@
 //! What a forked child of a participant with a session meets there.
 
-use super::patience;
-use super::session_peer::Links;
+use super::super::order::{Answer, Fork as Order};
+use super::super::patience;
+use super::receive::ONLY;
+use super::session::Client;
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -176,20 +178,21 @@ impl Inherited {
     }
 }
 
-impl Links {
-    /// The commands that begin with `fork`.
-    pub fn fork(&mut self, words: &[&str]) -> anyhow::Result<String> {
-        match words {
-            // Every call of one child, while another thread of this process uses the session.
-            ["touch", endpoint, rounds] => self.touch(endpoint, rounds.parse()?),
-            ["loan", endpoint] => self.across_a_loan(endpoint),
-            ["in-place"] => self.across_a_message(),
-            // A child that connects as another process and sends a number.
-            ["connect", socket, name, endpoint, number] => in_child(|| {
-                let number = number.parse::<u64>().unwrap_or_default();
+impl Client {
+    pub fn fork_order(&mut self, order: Order<'_>) -> anyhow::Result<Answer> {
+        let said = match order {
+            Order::Touch { endpoint, rounds } => self.touch(endpoint, rounds)?,
+            Order::Loan(endpoint) => self.across_a_loan(endpoint)?,
+            Order::InPlace => self.across_a_message()?,
+            Order::Connect {
+                socket,
+                name,
+                endpoint,
+                number,
+            } => in_child(|| {
                 let sent = self
                     .builder(name)
-                    .socket(*socket)
+                    .socket(socket)
                     .connect()
                     .map_err(|e| e.to_string())
                     .and_then(|session| {
@@ -199,23 +202,22 @@ impl Links {
                             .map_err(|e| e.to_string())
                     });
                 format!("{sent:?}\n")
-            }),
-            // A child that lives on and does nothing: its pid.
-            ["idle"] => Ok(format!("{}\n", idle()?)),
-            other => bail!("what is {other:?}?"),
-        }
+            })?,
+            Order::Idle => return Ok(Answer::Number(idle()?.as_raw().try_into()?)),
+        };
+        Ok(Answer::Lines(said.lines().map(str::to_owned).collect()))
     }
 
-    fn touch(&mut self, endpoint: &str, rounds: usize) -> anyhow::Result<String> {
+    fn touch(&mut self, endpoint: &str, rounds: u64) -> anyhow::Result<String> {
         let session = self.session.take().context("no session")?;
         let sender = self.senders.remove(endpoint).context("no sender")?;
-        let inbox = self.inbox.take().context("no inbox")?;
+        let inbox = self.inboxes.remove(ONLY).context("no inbox")?;
         let signals = session.signals()?;
         let mut waiter = Waiter::with_capacity(1)?;
         waiter.add(&inbox, 0, 0, Interest::Readable)?;
         let (is_arm, parent) = (session.is("arm"), std::process::id());
         // Holds the session's locks most of the time.
-        let (session, stop) = (Arc::new(session), Arc::new(AtomicBool::new(false)));
+        let stop = Arc::new(AtomicBool::new(false));
         let (used, stopped) = (Arc::clone(&session), Arc::clone(&stop));
         let user = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
@@ -251,7 +253,8 @@ impl Links {
         } = all.context("the parent's are gone")?;
         waiter.remove(0)?;
         self.senders.insert(endpoint.to_owned(), sender);
-        (self.session, self.inbox) = (Arc::into_inner(session), Some(inbox));
+        self.inboxes.insert(ONLY.to_owned(), inbox);
+        self.session = Some(session);
         said.dedup();
         ensure!(said.len() == 1, "not always the same: {said:?}");
         Ok(said.remove(0))
@@ -280,7 +283,7 @@ impl Links {
 
     /// A message that is read in place during the fork: the parent reads it on.
     fn across_a_message(&mut self) -> anyhow::Result<String> {
-        let inbox = self.inbox.as_mut().context("no inbox")?;
+        let inbox = self.inbox(ONLY)?;
         let message = loop {
             if let Some(message) = inbox.recv_in_place()?.message() {
                 break message;
