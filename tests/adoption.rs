@@ -258,13 +258,13 @@ fn who_cannot_be_restored_is_named_with_the_reason() -> anyhow::Result<()> {
         "exe = \"/bin/true\"\n",
         "arm",
         false,
-        &["demands exe", "/sleep", "correct exe ="],
+        &["requires exe", "/sleep", "correct exe ="],
     )?;
     not_restored(
         "",
         "hand",
         false,
-        &["no process is called arm", "[[process]] name = \"arm\""],
+        &["no process is named arm", "[[process]] name = \"arm\""],
     )
 }
 
@@ -274,7 +274,7 @@ fn another_users_process_is_not_restored() -> anyhow::Result<()> {
         "user = 4242\n",
         "arm",
         false,
-        &["is uid", "demands uid 4242"],
+        &["is uid", "requires uid 4242"],
     )
 }
 

@@ -133,7 +133,7 @@ const FAULTS: [Fault; 16] = [
         "name = \"two words\"",
         "\"two words\"",
         "daemon.name",
-        "cannot stand in a name",
+        "is not allowed in a name",
         "name = \"two",
     ),
     Fault(
@@ -211,7 +211,7 @@ const FAULTS: [Fault; 16] = [
         "to = [\"c\"]",
         "\"c\"",
         "route[3].to[0]",
-        "round for ever: c -> d -> c",
+        "circulate for ever: c -> d -> c",
         "remove this route",
     ),
     Fault(

@@ -245,7 +245,7 @@ fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()
             "xenomai_init ended the process that tried it (exit status: 1)",
         ),
         (Kind::Stock, "enosys", "Cobalt core not enabled in kernel"),
-        (Kind::Stock, "eperm", "without having bound the process"),
+        (Kind::Stock, "eperm", "returned without binding the process"),
         (Kind::RefusesDlopen, "", "--enable-dlopen-libs"),
         (missing, "", "does not export __cobalt_mq_send"),
     ];
@@ -277,7 +277,7 @@ fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()
             "{out}"
         );
         ensure!(
-            said.contains("warning: Cobalt is not available, this would run on posix"),
+            said.contains("warning: Cobalt is not available, so the lanes would run on posix"),
             "{said}"
         );
     }
@@ -361,7 +361,7 @@ fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<()> {
         + &route("in", &["ring"], "truncate = true");
     let said = String::from_utf8(bench.check(&warned, &[], &[])?.stderr)?;
     ensure!(
-        said.contains("target = \"thread\"") && said.contains("`mode` is not heeded"),
+        said.contains("target = \"thread\"") && said.contains("`mode` has no effect"),
         "{said}"
     );
     let long = warned.replacen(&at.queue("in"), &format!("/{long}"), 1);

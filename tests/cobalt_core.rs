@@ -197,7 +197,7 @@ fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow:
         "{out}{said}"
     );
     ensure!(
-        said.matches("Cobalt is not available, this would run on posix: ")
+        said.matches("Cobalt is not available, so the lanes would run on posix: ")
             .count()
             == 1,
         "{said}"
@@ -207,8 +207,9 @@ fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow:
         command.args(["--skin", "auto"]);
     })?;
     ensure!(at.snapshot()?.skin == "posix");
-    daemon
-        .logged("this would run on posix: xenomai_init ended the process that tried it as uid ")?;
+    daemon.logged(
+        "so the lanes would run on posix: xenomai_init ended the process that tried it as uid ",
+    )?;
     daemon.stop()?;
     // Root's own check has nothing against it, and with the device's permissions that user's has
     // not either.

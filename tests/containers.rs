@@ -351,7 +351,7 @@ fn a_check_in_a_user_namespace_tries_what_it_says() -> anyhow::Result<()> {
         "set [daemon] socket to another place",
     ])?;
     for (map, rtprio) in [
-        ("--map-root-user", "refuses SCHED_FIFO all the same"),
+        ("--map-root-user", "refuses SCHED_FIFO"),
         (
             "--map-current-user",
             "no capability lifts this limit in a user namespace",

@@ -50,10 +50,13 @@ fn a_user_and_a_group_are_demanded() -> anyhow::Result<()> {
     let _daemon = Daemon::start(&config(&i, &keys))?;
     let take = |name: &str| run(i.rtctl_command(&["run", "--as", name, "--", "true"]));
     take("own")?.well()?;
-    let user = format!("is uid {uid}, [[process]] \"user\" demands uid {}", uid + 1);
+    let user = format!(
+        "is uid {uid}, [[process]] \"user\" requires uid {}",
+        uid + 1
+    );
     take("user")?.refused(&[&user, "correct user ="])?;
     let group = format!(
-        "not in gid {}, which [[process]] \"group\" demands",
+        "not in gid {}, which [[process]] \"group\" requires",
         gid + 54_321
     );
     take("group")?.refused(&[&group, "correct group ="])?;
@@ -78,7 +81,7 @@ fn an_executable_is_demanded_of_a_running_program() -> anyhow::Result<()> {
     let peer = Peer::start()?;
     let pid = peer.pid().to_string();
     let register = |name: &str| run(i.rtctl_command(&["register", "--as", name, "--pid", &pid]));
-    register("shell")?.refused(&["\"shell\" demands exe /", "correct exe ="])?;
+    register("shell")?.refused(&["\"shell\" requires exe /", "correct exe ="])?;
     register("peer")?.well()?;
     ensure!(
         state(&i, "shell")? == PeerState::Unregistered && state(&i, "peer")? == PeerState::Alive
@@ -140,7 +143,7 @@ fn a_wrong_program_loses_the_name_and_lives() -> anyhow::Result<()> {
     wrong.tid().context("the wrong program does not live")?;
     let log = daemon.stop()?;
     ensure!(
-        log.contains("registration ended: \"shell\" demands exe /"),
+        log.contains("registration ended: \"shell\" requires exe /"),
         "{log}"
     );
     Ok(())
@@ -179,9 +182,9 @@ fn another_user_takes_what_is_meant_for_it_and_nothing_else() -> anyhow::Result<
         as_nobody(&mut command);
         command
     };
-    run(nobody(&["run", "--as", "roots", "--", "true"]))?.refused(&["demands uid 0"])?;
+    run(nobody(&["run", "--as", "roots", "--", "true"]))?.refused(&["requires uid 0"])?;
     run(i.rtctl_command(&["run", "--as", "nobodys", "--", "true"]))?
-        .refused(&["demands uid 65534"])?;
+        .refused(&["requires uid 65534"])?;
     run(nobody(&["run", "--as", "anybodys", "--", "true"]))?.well()?;
     let sleep = Tool::start(nobody(&["run", "--as", "nobodys", "--", "sleep", "1000"]))?;
     let page = i.until("it has it", |s| s.processes[1].pid == sleep.pid())?;
@@ -217,7 +220,7 @@ fn a_hand_made_request_is_judged_by_the_sockets_credentials() -> anyhow::Result<
     conn.receive_within(&mut frame, util::patience())?;
     let reply = Reply::decode(&frame)?;
     ensure!(
-        reply.status == Status::Denied && reply.text.contains("demands uid"),
+        reply.status == Status::Denied && reply.text.contains("requires uid"),
         "{reply:?}"
     );
     Ok(())

@@ -154,7 +154,7 @@ fn a_lane_that_stands_still_stops_the_daemon() -> anyhow::Result<()> {
         "stall = \"40ms\"",
     ))?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
-    daemon.logged("thread in of lane lane does not end; leaving it behind")?;
+    daemon.logged("thread in of lane lane does not end; rtd ends without waiting for it")?;
     halted.ended()?;
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(EXIT_RUNAWAY), "{status}\n{log}");
@@ -539,7 +539,7 @@ fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
-    daemon.logged("1 of 2 lane threads gave no account of what they held")?;
+    daemon.logged("1 of 2 lane threads did not report what they held")?;
     drop(halted);
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(1), "{status}\n{log}");
@@ -554,12 +554,12 @@ fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> anyh
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
-    daemon.logged("1 of 2 lane threads gave no account of what they held")?;
+    daemon.logged("1 of 2 lane threads did not report what they held")?;
     drop(halted);
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(1), "{status}\n{log}");
     ensure!(
-        log.contains("route in->out: its thread gave no account"),
+        log.contains("route in->out: its thread did not report its final ledger"),
         "{log}"
     );
     ensure!(

@@ -50,7 +50,7 @@ fn run(instance: &Instance, more: &[&str]) -> anyhow::Result<(Said, Value)> {
 fn own_reasons(path: &Value) -> Vec<&str> {
     reasons(path)
         .into_iter()
-        .filter(|reason| !reason.contains("no part of the run"))
+        .filter(|reason| !reason.contains("not part of the run"))
         .collect()
 }
 
@@ -216,7 +216,7 @@ fn another_daemon_that_takes_the_cpu_is_named() -> anyhow::Result<()> {
         ran
     })?;
     let wanted = format!(
-        "of rtd \"{name}\" (pid {}), which is no part of the run",
+        "of rtd \"{name}\" (pid {}), which is not part of the run",
         daemon.pid()
     );
     let reasons = reasons(&json["paths"][0]);

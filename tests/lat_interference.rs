@@ -25,7 +25,7 @@ const CONDITIONS: [(&str, Option<&str>); 6] = [
     ("telemetry lane saturated", Some("/s messages")),
     ("memory and system calls", None),
     ("a client stopped", Some("/s messages to it")),
-    ("a client dying, again and again", Some("/s deaths")),
+    ("a client that ends again and again", Some("/s deaths")),
     ("watched", Some("/s reads")),
 ];
 

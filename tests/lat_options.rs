@@ -36,7 +36,7 @@ fn slips_exit_with_2_and_name_the_option() -> anyhow::Result<()> {
         (&["timer", "-f"], "-f"),
         (&["timer", "--round-trip"], "--round-trip"),
         (&["timer", "--sync"], "--sync"),
-        (&["route"], "<WAY>"),
+        (&["route"], "<PATH>"),
         (&["route", "mq-tcp"], "mq-tcp"),
         (&["route", "mq-mq", "--from", "a", "--to", "b"], "--from"),
         (&["compare", "--only", "mqq"], "--only mqq"),

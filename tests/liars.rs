@@ -205,7 +205,7 @@ fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow
     arena.victim.event("the ring's indices are 100 and 0")?;
     arena
         .daemon
-        .logged("route liar.direct->victim.direct.in: the indices of 1 ring(s) cannot be")?;
+        .logged("route liar.direct->victim.direct.in: impossible indices in 1 ring(s)")?;
     liar.kill()?;
     arena.unharmed()
 }

@@ -353,7 +353,7 @@ fn memory_that_is_no_ring_is_not_carried_on() -> anyhow::Result<()> {
     unsafe { AtomicU64::from_ptr(map.start().as_ptr().cast()) }.store(1 << 50, Ordering::SeqCst);
     carried(
         [producer.as_fd(), consumer.as_fd(), page.as_fd()],
-        "its indices cannot be",
+        "its indices are impossible",
     )?;
     let page = i.snapshot()?;
     ensure!(book::of(&page, ROUTE)? == Ledger::default(), "{page:?}");

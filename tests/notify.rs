@@ -243,7 +243,7 @@ fn a_standard_output_that_takes_nothing_holds_up_no_start() -> anyhow::Result<()
     );
     asked?;
     ensure!(
-        ended?.success() && log.contains("READY is not said on standard output"),
+        ended?.success() && log.contains("cannot write READY: standard output is blocked"),
         "{log}"
     );
     Ok(())

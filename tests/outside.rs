@@ -228,13 +228,13 @@ fn stands_still(
         thaw(&daemon)?;
         Peer::receiver(&i.queue("out"))?.numbers(4)?;
     }
-    eventually(|| (daemon.log().matches("rtd stood still for ").count() == 2).then_some(()))
+    eventually(|| (daemon.log().matches("rtd did not run for ").count() == 2).then_some(()))
         .with_context(|| daemon.log())?;
     let stood = daemon
         .log()
         .lines()
         .filter_map(|line| {
-            line.split_once("rtd stood still for ")?
+            line.split_once("rtd did not run for ")?
                 .1
                 .split_once(" s (SIGSTOP")?
                 .0

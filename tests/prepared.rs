@@ -111,7 +111,7 @@ fn check_and_start_say_in_one_line_each_what_adds_to_latencies() -> anyhow::Resu
     let takes = throttle::of_cpus(&[first_cpu()]).is_some();
     let lines = [
         ("is not held by rtd", true),
-        ("from lanes beside a busy CPU", takes),
+        ("from lanes on a busy CPU", takes),
         ("lane `lane` on CPU", shared),
     ];
     for (line, expected) in lines {

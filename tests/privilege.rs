@@ -304,7 +304,7 @@ fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = refused(&i, Granted::default())?;
     ensure!(
-        text.contains("would become uid 65534 gid 65534")
+        text.contains("cannot become uid 65534 gid 65534")
             && text.contains("CAP_SETUID and CAP_SETGID"),
         "{text}"
     );
@@ -473,7 +473,7 @@ fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
     let refusals = [
         (
             "mkdir /run/rtd && touch /run/rtd/other.sock",
-            "/run/rtd belongs to uid 0 and has more in it",
+            "/run/rtd belongs to uid 0 and contains more",
         ),
         (
             "mkdir /run/rtd && chown 77777 /run/rtd",
@@ -485,7 +485,7 @@ fn the_directory_of_the_socket_is_made_for_the_user() -> anyhow::Result<()> {
         ),
         (
             "mount -o remount,ro /run",
-            "/run/rtd, where the socket is to lie, cannot be made",
+            "/run/rtd, the directory of the socket, cannot be created",
         ),
     ];
     for (before, says) in [("true", ""), ("mkdir /run/rtd", "")]
@@ -562,9 +562,9 @@ fn an_account_that_is_none_is_refused_by_the_check() -> anyhow::Result<()> {
         ),
         (
             "user = 4000000000",
-            "uid 4000000000 has no account that would say its group",
+            "uid 4000000000 has no account, so its group is not known",
         ),
-        ("group = 65534", "`group` says in which group `user` is"),
+        ("group = 65534", "`group` has no effect without `user`"),
     ] {
         let text = config(&i, keys, "");
         run_on(rtd(&["check", "-"]), text.as_bytes())?.refused(&[says])?;

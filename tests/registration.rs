@@ -126,7 +126,7 @@ fn a_name_that_does_not_exist_is_refused_with_those_that_do() -> anyhow::Result<
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let says = [
-        "no process is called hand",
+        "no process is named hand",
         "[[process]] name = \"hand\"",
         "arm, leg",
     ];

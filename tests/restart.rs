@@ -325,7 +325,7 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
     arm.got_until("number 1")?;
     planner.refused(
         order::Send::Claim("new"),
-        &["Unknown", "no endpoint is called `new`"],
+        &["Unknown", "no endpoint is named `new`"],
     )?;
     end(daemon, End::Terminate)?;
     planner.got_until("event down")?;
@@ -340,7 +340,7 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
     planner.refused(send_number("fast", 2), &says)?;
     planner.refused(
         order::Send::Claim("fast"),
-        &["Unknown", "no endpoint is called `fast`"],
+        &["Unknown", "no endpoint is named `fast`"],
     )?;
     planner.claim("new")?;
     for (endpoint, number) in [("cmd", 3), ("new", 4)] {
@@ -373,7 +373,7 @@ fn a_changed_configuration_takes_ends_and_brings_others() -> anyhow::Result<()> 
         planner
             .state()
             .ok()
-            .filter(|s| s.contains("no process is called"))
+            .filter(|s| s.contains("no process is named"))
     };
     crate::util::eventually(refused).context("never told that there is no such process")?;
     end(daemon, End::Kill)?;

@@ -97,7 +97,7 @@ fn closed_with_a_backlog(
         .context("the queue is not full")?;
     close(&i, &daemon, &planner)?;
     // It asks for its next session, which has to wait for the message in hand.
-    daemon.logged("has not let go of the earlier session's ring")?;
+    daemon.logged("has not released the earlier session's ring")?;
     let mut reader = Peer::receiver(&i.queue("q"))?;
     let came = reader.numbers(40)?;
     ensure!(came == (1..=40).collect::<Vec<_>>(), "{came:?}");

@@ -355,10 +355,10 @@ fn a_sender_killed_half_way_through_a_slot_sends_nothing_of_it() -> anyhow::Resu
         arm.got_until(&format!("event lost planner {}", next.pid()))?;
     }
     let torn =
-        "route cmd->arm.cmd: the sender went while it was writing a message, which was never sent";
+        "route cmd->arm.cmd: the sender ended while it wrote a message; the message was never sent";
     daemon.logged(torn)?;
     ensure!(
-        daemon.log().matches("which was never sent").count() == 1,
+        daemon.log().matches("the message was never sent").count() == 1,
         "{}",
         daemon.log()
     );

@@ -62,7 +62,7 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
     let socket = i.socket();
     let socket = socket.as_str();
     let (pid, other) = (peer.pid(), uid + 1);
-    let is_uid = format!("pid {pid} is uid {uid}, [[process]] \"user\" demands uid {other}");
+    let is_uid = format!("pid {pid} is uid {uid}, [[process]] \"user\" requires uid {other}");
     peer.refused(
         order::Session::Connect {
             socket,
@@ -71,7 +71,7 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
         &["Denied", &is_uid, "correct user ="],
     )?;
     let no_gid = format!(
-        "not in gid {}, which [[process]] \"group\" demands",
+        "not in gid {}, which [[process]] \"group\" requires",
         gid + 54_321
     );
     peer.refused(
@@ -86,11 +86,11 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
             socket,
             name: "shell",
         },
-        &["Denied", "\"shell\" demands exe /", "correct exe ="],
+        &["Denied", "\"shell\" requires exe /", "correct exe ="],
     )?;
     let says = [
         "UnknownName",
-        "no process is called nobody: add [[process]] name = \"nobody\"",
+        "no process is named nobody: add [[process]] name = \"nobody\"",
         "arm, own",
     ];
     peer.refused(
@@ -175,7 +175,7 @@ fn an_endpoint_that_is_not_to_be_had_names_the_rule() -> anyhow::Result<()> {
         "nowhere",
         &[
             "Unknown",
-            "no endpoint is called `nowhere`: add [[endpoint]] name = \"nowhere\"",
+            "no endpoint is named `nowhere`: add [[endpoint]] name = \"nowhere\"",
         ],
     )?;
     sender(
@@ -234,7 +234,7 @@ fn without_its_daemon_there_is_no_session() -> anyhow::Result<()> {
         },
         &["NoDaemon"],
     )?;
-    let unknown = ["UnknownName", "no process is called arm", "use one of: leg"];
+    let unknown = ["UnknownName", "no process is named arm", "use one of: leg"];
     peer.refused(
         order::Session::ConnectInstance {
             instance: &other.name,

@@ -101,7 +101,7 @@ fn a_second_signal_cuts_a_stop_short() -> anyhow::Result<()> {
     daemon.signal(Signal::SIGTERM)?;
     let (status, log) = daemon.end()?;
     assert!(
-        status.success() && log.contains("asked again"),
+        status.success() && log.contains("second request to stop"),
         "{status}\n{log}"
     );
     book::check(

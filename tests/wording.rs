@@ -67,7 +67,7 @@ fn an_empty_list_is_not_offered() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let says = [
-        "no process is called arm",
+        "no process is named arm",
         "the configuration has no [[process]]",
     ];
     let error = run(i.rtctl_command(&["run", "--as", "arm", "--", "true"]))?.refused(&says)?;

@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::error::ForkedText;
 use crate::sys::forked::Forked;
-use crate::sys::grants::Grant;
+use crate::sys::permission_hints::PermissionHint;
 use crate::sys::{limits, memory, sched};
 use crate::wire::{Channel, Name};
 use std::io::{self, Write as _};
@@ -203,14 +203,19 @@ impl RealTimeBuilder {
         if self.lock {
             memory::lock_all().map_err(refused(
                 "locking memory (mlockall)".to_owned(),
-                Grant::Memory,
+                PermissionHint::Memory,
             ))?;
         }
         if let Some(cpu) = self.cpu {
-            sched::pin(cpu).map_err(refused(format!("pinning to CPU {cpu}"), Grant::Pinning))?;
+            sched::pin(cpu).map_err(refused(
+                format!("pinning to CPU {cpu}"),
+                PermissionHint::Pinning,
+            ))?;
         }
-        (self.core.skin.setup.promote)(priority)
-            .map_err(refused(format!("SCHED_FIFO {priority}"), Grant::Fifo))?;
+        (self.core.skin.setup.promote)(priority).map_err(refused(
+            format!("SCHED_FIFO {priority}"),
+            PermissionHint::Fifo,
+        ))?;
         self.core.entered(lane);
         warn_of_cpu_time();
         Ok(RealTime {
@@ -266,12 +271,12 @@ fn warn_of_cpu_time() {
     }
 }
 
-fn refused(what: String, grant: Grant) -> impl FnOnce(io::Error) -> RealTimeError {
+fn refused(what: String, hint: PermissionHint) -> impl FnOnce(io::Error) -> RealTimeError {
     let program =
         std::env::current_exe().map_or("PROGRAM".to_owned(), |path| path.display().to_string());
     move |source| RealTimeError::Refused {
         what,
         source,
-        fix: grant.fix(&program),
+        fix: hint.fix(&program),
     }
 }

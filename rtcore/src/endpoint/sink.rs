@@ -90,7 +90,7 @@ pub struct Sink {
     /// Who owns it; none = anybody who opens the queue.
     pub peer: Option<Arc<Peer>>,
     /// The errno reported last, so that a failing signal is reported once.
-    pub told: Option<Errno>,
+    pub last_reported: Option<Errno>,
     /// An expected owner counts as a full receiver; afterwards as a dead one.
     pub rejoins: bool,
     /// Messages wait because the owner was expected when they came. The lane clears it only after
@@ -105,7 +105,7 @@ impl Sink {
         Sink {
             kind,
             peer,
-            told: None,
+            last_reported: None,
             rejoins: false,
             awaits: false,
         }

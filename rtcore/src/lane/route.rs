@@ -615,7 +615,7 @@ impl Route {
         let sink = &mut self.sinks[end];
         self.owes_signal |= sink.owes_signal();
         match sink.signal_error() {
-            None => sink.told = None,
+            None => sink.last_reported = None,
             Some(errno) => self.report_signal(end, errno, ctx),
         }
     }
@@ -623,7 +623,7 @@ impl Route {
     /// Reports a failing signal once until something else happens at that end.
     #[cold]
     fn report_signal(&mut self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
-        if self.sinks[end].told.replace(errno) != Some(errno) {
+        if self.sinks[end].last_reported.replace(errno) != Some(errno) {
             ctx.emit(EventKind::SignalFailed {
                 route: self.rules.index,
                 sink: number(end),

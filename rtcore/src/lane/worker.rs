@@ -237,7 +237,7 @@ impl Worker {
             counters: WorkerCounters::default(),
             cell: self.cell,
             progress: self.progress,
-            told: None,
+            last_reported: None,
             draining: false,
         };
         let now_ns = (run.skin.now_ns)();
@@ -280,7 +280,7 @@ struct Running<'a> {
     counters: WorkerCounters,
     cell: WorkerCell,
     progress: ProgressCell,
-    told: Option<Errno>,
+    last_reported: Option<Errno>,
     /// On the way down.
     draining: bool,
 }
@@ -398,7 +398,7 @@ impl Running<'_> {
                 let dequeued_ns = message.dequeued_ns;
                 crate::fault_point!("after_dequeue_before_dispatch");
                 self.progress.work();
-                self.told = None;
+                self.last_reported = None;
                 let mut ctx = Context {
                     skin: self.skin,
                     events: &mut self.events,
@@ -470,8 +470,8 @@ impl Running<'_> {
                 return self.publish();
             }
         };
-        if self.told != Some(errno) {
-            self.told = Some(errno);
+        if self.last_reported != Some(errno) {
+            self.last_reported = Some(errno);
             self.events.emit(
                 (self.skin.now_ns)(),
                 EventKind::ReceiveFailed { route, errno },
@@ -688,11 +688,11 @@ impl Running<'_> {
 
     #[cold]
     fn refused(&mut self, refused: seal::Refused) {
-        let told = self.counters.refused_calls;
+        let reported = self.counters.refused_calls;
         self.counters.refused_calls = refused.calls;
         self.counters.set_refused_call(refused.last);
         // The first time, and then ever more rarely: the counter has them all.
-        if refused.calls.next_power_of_two() > told.next_power_of_two() || told == 0 {
+        if refused.calls.next_power_of_two() > reported.next_power_of_two() || reported == 0 {
             let kind = EventKind::Refused {
                 call: refused.last,
                 times: refused.calls,

@@ -65,7 +65,8 @@ pub(super) fn choose() -> io::Result<PathBuf> {
         }
     }
     let text = format!(
-        "no place for the statistics page, which takes a directory on a tmpfs that only uid {uid} can write: {}; as root, \
+        "no directory for the statistics page, which needs a directory on a tmpfs that only uid \
+         {uid} can write: {}; as root, \
          mount a tmpfs on {RUN_DIR} and give it to uid {uid}",
         reasons.join("; "),
     );

@@ -76,7 +76,7 @@ impl Patience {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No such name can exist.
-    #[error("instance name {0:?}: wanted 1 to 31 of A-Z a-z 0-9 . _ -")]
+    #[error("instance name {0:?}: expected 1 to 31 of A-Z a-z 0-9 . _ -")]
     Name(String),
     /// No daemon of this name has run since the machine started, or it ended properly.
     #[error("no statistics page of instance \"{instance}\" in {places}")]
@@ -493,7 +493,7 @@ impl Reader {
         let end = section.offset.checked_add(bytes);
         if section.offset < size_of::<Header>() as u64 || end.is_none_or(|end| end > file_bytes) {
             return Err(self.invalid(format!(
-                "section {name} lies at {} with {bytes} bytes, outside the file's {file_bytes}",
+                "section {name} starts at {} with {bytes} bytes, outside the file's {file_bytes}",
                 section.offset
             )));
         }

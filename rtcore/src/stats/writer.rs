@@ -55,7 +55,7 @@ impl Page {
     pub fn create(spec: &PageSpec) -> io::Result<Page> {
         if !layout::instance_name_ok(&spec.name) {
             return Err(invalid(format!(
-                "instance name {:?}: wanted 1 to 31 of A-Z a-z 0-9 . _ -; set `name` in [daemon]",
+                "instance name {:?}: expected 1 to 31 of A-Z a-z 0-9 . _ -; set `name` in [daemon]",
                 spec.name
             )));
         }

@@ -97,7 +97,7 @@ fn read_list(path: &str) -> io::Result<Vec<usize>> {
     parse_list(&text).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{path}: `{}` is no list of CPUs", text.trim()),
+            format!("{path}: `{}` is not a list of CPUs", text.trim()),
         )
     })
 }

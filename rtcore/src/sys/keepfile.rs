@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Reads the file; `None` if there is none.
 ///
-/// Errors: it is no regular file, belongs to neither root nor our effective user, may be written by
+/// Errors: it is not a regular file, belongs to neither root nor our effective user, may be written by
 /// others, lies in a directory of a stranger, or has more than `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     // NONBLOCK: a FIFO in its place must not block the open.
@@ -77,7 +77,7 @@ fn trusted(path: &Path, file: &File) -> io::Result<()> {
     let ours = |uid: u32| uid == 0 || uid == effective_uid();
     let meta = file.metadata().map_err(|e| named(path.display(), e))?;
     if !meta.is_file() {
-        return Err(not_ours(path, "is no regular file".to_owned()));
+        return Err(not_ours(path, "is not a regular file".to_owned()));
     }
     if !ours(meta.uid()) {
         let text = format!(
@@ -102,7 +102,7 @@ fn trusted(path: &Path, file: &File) -> io::Result<()> {
     if !dir_meta.is_dir() || !ours(dir_meta.uid()) || open_to_all {
         return Err(not_ours(
             path,
-            format!("lies in {}, which strangers may change", dir.display()),
+            format!("is in {}, which other users may change", dir.display()),
         ));
     }
     Ok(())
@@ -170,11 +170,11 @@ mod tests {
         refused("kept");
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::from_raw_mode(0o600)).unwrap();
-        refused("no regular file");
+        refused("not a regular file");
         std::fs::remove_file(&path).unwrap();
         write(&path, "text").unwrap();
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
-        refused("strangers may change");
+        refused("other users may change");
         if effective_uid() == 0 {
             std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
             chown(&path, Some(12_345), None).unwrap();

@@ -142,9 +142,8 @@ impl Map {
         let size = File::from(fd.try_clone_to_owned()?).metadata()?.len();
         let sealed = rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK);
         if size != len as u64 || !sealed {
-            let text = format!(
-                "memory of {size} bytes (sealed: {sealed}) where {len} sealed bytes were promised"
-            );
+            let text =
+                format!("memory of {size} bytes (sealed: {sealed}), expected {len} sealed bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Map::new(fd, len, writable)

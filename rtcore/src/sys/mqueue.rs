@@ -142,8 +142,8 @@ impl Queue {
         let euid = super::procfs::effective_uid();
         if found.uid != euid && found.uid != 0 {
             return Err(io::Error::other(format!(
-                "message queue {name} exists and belongs to uid {}, who may change its mode and read and write it at \
-                 will; rtd (uid {euid}) adopts its own and root's only: stop its users and remove it \
+                "message queue {name} exists and belongs to uid {}, who may change its mode and \
+                 read and write it at will; rtd (uid {euid}) adopts only queues of its own user and of root: stop its users and remove it \
                  (rtctl queue rm {name})",
                 found.uid
             )));

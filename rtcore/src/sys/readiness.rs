@@ -234,13 +234,13 @@ mod tests {
         first: impl FnOnce() + Send + 'static,
         then: impl FnOnce() + Send + 'static,
     ) -> i32 {
-        let (tell, told) = mpsc::channel();
+        let (tx, rx) = mpsc::channel();
         std::thread::spawn(move || {
             first();
-            tell.send(sched::gettid()).unwrap();
+            tx.send(sched::gettid()).unwrap();
             then();
         });
-        told.recv().unwrap()
+        rx.recv().unwrap()
     }
 
     fn own_thread(tid: i32, wanted: u64) -> Readiness {

@@ -261,7 +261,7 @@ pub fn make_parent(path: &Path) -> io::Result<bool> {
                 .map_err(|e| {
                     let fix = "make it, for this user, or set [daemon] socket to another place";
                     named(
-                        format!("{dir}, where the socket is to lie, cannot be made ({fix})"),
+                        format!("{dir}, the directory of the socket, cannot be created ({fix})"),
                         e,
                     )
                 })?;
@@ -327,7 +327,7 @@ fn remove_stale(path: &Path, at: &SocketAddrUnix) -> io::Result<()> {
         Ok(meta) => meta,
     };
     if !meta.file_type().is_socket() {
-        let text = format!("{name} is in the way and no socket: remove it, or set [daemon] socket");
+        let text = format!("{name} exists and is not a socket: remove it, or set [daemon] socket");
         return refuse(io::ErrorKind::AlreadyExists, text);
     }
     if is_listened_to(path, at)? {
@@ -386,7 +386,7 @@ fn cannot_bind(path: &Path, e: Errno) -> io::Error {
 
 fn listened_to(path: &Path) -> io::Error {
     let text = format!(
-        "{}: somebody listens there already: stop that daemon, or give this one another [daemon] name",
+        "{}: another daemon listens there already: stop it, or give this one another [daemon] name",
         path.display()
     );
     io::Error::new(io::ErrorKind::AddrInUse, text)
@@ -533,7 +533,7 @@ impl Conn {
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::Error::other(format!(
-                "{} descriptors, at most {FDS_MAX} travel",
+                "{} descriptors, at most {FDS_MAX} are allowed",
                 fds.len()
             )));
         }

@@ -203,13 +203,13 @@ fn a_place_of_another_user_is_refused_with_what_fixes_it() {
 }
 
 #[test]
-fn a_place_that_cannot_be_made_is_named_with_what_mends_it() {
+fn a_place_that_cannot_be_made_is_named_with_a_hint() {
     let base = dir("nowhere");
     let err = Listener::bind(&base.join("no/such/s"))
         .unwrap_err()
         .to_string();
     assert!(
-        err.contains("no/such, where the socket is to lie, cannot be made"),
+        err.contains("no/such, the directory of the socket, cannot be created"),
         "{err}"
     );
     assert!(err.contains("set [daemon] socket"), "{err}");

@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_and_one_that_runs_are_told_apart_until_they_end() {
-        let (tell, told) = mpsc::channel();
+        let (tx, rx) = mpsc::channel();
         let (go, gate) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            tell.send((sched::gettid(), CpuClock::of_this_thread().unwrap()))
+            tx.send((sched::gettid(), CpuClock::of_this_thread().unwrap()))
                 .unwrap();
             gate.recv()
         });
-        let (tid, clock) = told.recv().unwrap();
+        let (tid, clock) = rx.recv().unwrap();
         let task = TaskState::open(tid).unwrap();
         while task.waits() != Some(true) {
             std::thread::yield_now();

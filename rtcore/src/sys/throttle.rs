@@ -49,7 +49,7 @@ pub fn of_cpus(cpus: &[usize]) -> Option<Throttle> {
             .ok()
     });
     let runtimes: Option<Vec<u64>> = runtimes.collect();
-    judge(
+    of_values(
         &std::fs::read_to_string(RELEASE).ok()?,
         number(RT_RUNTIME),
         number(RT_PERIOD),
@@ -57,7 +57,7 @@ pub fn of_cpus(cpus: &[usize]) -> Option<Throttle> {
     )
 }
 
-fn judge(
+fn of_values(
     release: &str,
     runtime_us: Option<i64>,
     period_us: Option<i64>,
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn throttling_is_what_an_older_kernel_has() {
-        let of = |runtime| judge("6.1.0-13-rt-amd64\n", Some(runtime), Some(1_000_000), None);
+        let of = |runtime| of_values("6.1.0-13-rt-amd64\n", Some(runtime), Some(1_000_000), None);
         assert_eq!(
             of(950_000),
             Some(Throttle::RealTime {
@@ -103,16 +103,16 @@ mod tests {
         );
         assert_eq!(of(-1), None);
         assert_eq!(of(1_000_000), None);
-        assert_eq!(judge("6.1.0", None, None, None), None);
+        assert_eq!(of_values("6.1.0", None, None, None), None);
         assert_eq!(
-            judge("no release", Some(950_000), Some(1_000_000), None),
+            of_values("no release", Some(950_000), Some(1_000_000), None),
             None
         );
     }
 
     #[test]
     fn the_fair_server_is_read_and_else_expected_from_6_12_on() {
-        let of = |release: &str, fair| judge(release, Some(950_000), Some(1_000_000), fair);
+        let of = |release: &str, fair| of_values(release, Some(950_000), Some(1_000_000), fair);
         assert_eq!(
             of("6.12.1", Some(vec![0, 50_000_000])),
             Some(Throttle::FairServer { taken_us: 50_000 })

@@ -313,13 +313,13 @@ impl Notice {
                     ..Layout::of(REACH)
                 };
             }
-            Notice::Peer(news) => {
-                let (how, number) = match news.ending {
+            Notice::Peer(status) => {
+                let (how, number) = match status.ending {
                     None => (0, 0),
                     Some(Ending::Exit(status)) => (1, status),
                     Some(Ending::Signal(signo)) => (2, signo),
                 };
-                let (flags, serial) = (news.state as u32, news.pid);
+                let (flags, serial) = (status.state as u32, status.pid);
                 layout = Layout {
                     flags,
                     serial,
@@ -327,7 +327,7 @@ impl Notice {
                     signo: number,
                     ..Layout::of(PEER)
                 };
-                layout.names[0] = news.process.bytes();
+                layout.names[0] = status.process.bytes();
             }
         }
         zerocopy::transmute!(layout)

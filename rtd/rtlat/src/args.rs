@@ -5,7 +5,7 @@
 use super::mech::Mechanism;
 use super::out::Format;
 use super::pair::Work;
-use super::party::Seat;
+use super::role_loops::ThreadPlacement;
 use super::rt_tests::{Policy, RtTestsArgs};
 use anyhow::{Context as _, bail};
 use rtcore::sys::cpus;
@@ -92,7 +92,7 @@ pub struct MeasureArgs {
     /// first activity after an idle gap
     #[arg(long, conflicts_with = "round_trip")]
     pub sync: bool,
-    /// Bytes of a message, where the path carries any [default: 64, or the msgsize of a running
+    /// Bytes of a message, if the path carries a payload [default: 64, or the msgsize of a running
     /// daemon's endpoints if that is smaller; below 24 bytes a message carries a number only, and
     /// its times are kept in shared memory]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(24..=16 << 20))]
@@ -134,7 +134,7 @@ pub struct ReportArgs {
     /// Write one HTML file with pictures, tables and facts about the machine
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Run this load beside the measurement: cpu, memory, syscall or ipc, with :N workers (default:
+    /// Run this load during the measurement: cpu, memory, syscall or ipc, with :N workers (default:
     /// one per CPU). stress-ng generates it if it is installed, unless the name begins with own:
     #[arg(long, value_name = "KIND[:N]", value_delimiter = ',')]
     pub load: Vec<String>,
@@ -172,9 +172,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Who sends.
-    pub sender: Seat,
+    pub sender: ThreadPlacement,
     /// Who receives.
-    pub receiver: Seat,
+    pub receiver: ThreadPlacement,
     /// Schedule.
     pub interval_ns: u64,
 }
@@ -187,7 +187,7 @@ impl MeasureArgs {
     }
 
     /// Ways that each pair needs: there, and perhaps back.
-    pub fn ways(&self) -> usize {
+    pub fn directions(&self) -> usize {
         if self.round_trip || self.sync { 2 } else { 1 }
     }
 
@@ -207,7 +207,7 @@ impl MeasureArgs {
 
 /// How many threads of its own each pair has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parties {
+pub enum Roles {
     /// A timer.
     One,
     /// Sender and receiver.
@@ -249,7 +249,7 @@ impl MeasureArgs {
     }
 
     /// The pairs: where each runs, and when.
-    pub fn places(&self, parties: Parties, default_priority: u8) -> anyhow::Result<Vec<Place>> {
+    pub fn places(&self, roles: Roles, default_priority: u8) -> anyhow::Result<Vec<Place>> {
         let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
         let given = cpus::given().context("cannot read which CPUs this process was given")?;
         let count = if self.smp || self.threads == 0 {
@@ -260,7 +260,7 @@ impl MeasureArgs {
         if count > PAIRS_MAX {
             bail!(BadOption(format!("-t {count}: at most {PAIRS_MAX}")));
         }
-        if self.interval == 0 && parties == Parties::One {
+        if self.interval == 0 && roles == Roles::One {
             bail!(BadOption("-i 0: a timer needs an interval".to_owned()));
         }
         let affinity = if self.smp {
@@ -277,7 +277,7 @@ impl MeasureArgs {
         });
         let list = list.transpose()?;
         // cyclictest 2.x spreads priorities when asked to; its family always does.
-        let is_spread = parties == Parties::Two || self.rt_tests.priospread;
+        let is_spread = roles == Roles::Two || self.rt_tests.priospread;
         let same_priority = self.smp || self.bins() > 0 || !is_spread;
         let distance_us = if self.bins() > 0 {
             0
@@ -285,7 +285,7 @@ impl MeasureArgs {
             self.distance.unwrap_or(DISTANCE_US)
         };
         let first = self.first_priority(count, default_priority);
-        let is_alone = parties == Parties::Two && self.ways() == 1;
+        let is_alone = roles == Roles::Two && self.directions() == 1;
         let place = |n: usize| {
             let lower = if same_priority {
                 0
@@ -298,13 +298,13 @@ impl MeasureArgs {
                 first.saturating_sub(lower).max(1)
             };
             // `all`: pair N as a whole on CPU N, as rt-tests have it.
-            let step = if parties == Parties::Two && affinity != Some("all") {
+            let step = if roles == Roles::Two && affinity != Some("all") {
                 2
             } else {
                 1
             };
             let cpu = |n: usize| list.as_ref().map(|list| list[n % list.len()]);
-            let seat = |n, priority| Seat {
+            let placement = |n, priority| ThreadPlacement {
                 cpu: cpu(n),
                 priority,
             };
@@ -315,8 +315,8 @@ impl MeasureArgs {
                     distance_us * n as u64
                 };
             Place {
-                sender: seat(n * step, if is_alone { below(priority) } else { priority }),
-                receiver: seat(n * step + usize::from(step == 2), priority),
+                sender: placement(n * step, if is_alone { below(priority) } else { priority }),
+                receiver: placement(n * step + usize::from(step == 2), priority),
                 interval_ns: interval_us * 1000,
             }
         };
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn further_pairs_are_later_and_lower_unless_they_are_all_alike() {
-        let of = |text: &str| parse(text).places(Parties::Two, 0).unwrap();
+        let of = |text: &str| parse(text).places(Roles::Two, 0).unwrap();
         let seen: Vec<(u8, u64)> = of("-t 3 -p 80")
             .iter()
             .map(|p| (p.sender.priority, p.interval_ns))
@@ -410,7 +410,7 @@ mod tests {
         assert!(of("-p 80 --sync").iter().all(|p| p.sender.priority == 80));
         assert!(
             parse("-p 80")
-                .places(Parties::One, 0)
+                .places(Roles::One, 0)
                 .unwrap()
                 .iter()
                 .all(|p| p.sender.priority == 80)
@@ -425,7 +425,7 @@ mod tests {
                 .iter()
                 .all(|p| p.interval_ns == 1_000_000)
         );
-        let timers = |text: &str| parse(text).places(Parties::One, 0).unwrap();
+        let timers = |text: &str| parse(text).places(Roles::One, 0).unwrap();
         assert!(timers("-t 3 -p 80").iter().all(|p| p.sender.priority == 80));
         assert_eq!(timers("-t 3 -p 80 --priospread")[2].sender.priority, 78);
         assert_eq!(timers("-t 3 --policy=fifo")[0].sender.priority, 4);
@@ -442,8 +442,8 @@ mod tests {
     fn cpus_are_given_out_in_turn() {
         let allowed = cpus::allowed().unwrap();
         let (a, b) = (allowed[0], allowed[allowed.len() - 1]);
-        let of = |text: &str, parties| {
-            let places = parse(text).places(parties, 0).unwrap();
+        let of = |text: &str, roles| {
+            let places = parse(text).places(roles, 0).unwrap();
             places
                 .iter()
                 .map(|p| (p.sender.cpu.unwrap(), p.receiver.cpu.unwrap()))
@@ -451,19 +451,19 @@ mod tests {
         };
         let list = format!("-a {a},{b} -t 2");
         if a != b {
-            assert_eq!(of(&list, Parties::Two), [(a, b), (a, b)]);
-            assert_eq!(of(&list, Parties::One), [(a, a), (b, b)]);
+            assert_eq!(of(&list, Roles::Two), [(a, b), (a, b)]);
+            assert_eq!(of(&list, Roles::One), [(a, a), (b, b)]);
         }
-        assert_eq!(of(&format!("-a {a} -t 2"), Parties::Two), [(a, a), (a, a)]);
+        assert_eq!(of(&format!("-a {a} -t 2"), Roles::Two), [(a, a), (a, a)]);
         let whole: Vec<(usize, usize)> = allowed.iter().map(|cpu| (*cpu, *cpu)).collect();
-        assert_eq!(of("-S", Parties::Two), whole);
-        assert_eq!(of("-a -t", Parties::Two), whole);
+        assert_eq!(of("-S", Roles::Two), whole);
+        assert_eq!(of("-a -t", Roles::Two), whole);
         let text = parse("-a 1023")
-            .places(Parties::One, 0)
+            .places(Roles::One, 0)
             .unwrap_err()
             .to_string();
         assert!(text.contains("may not run on CPU 1023"), "{text}");
-        assert!(parse("-a x").places(Parties::One, 0).is_err());
+        assert!(parse("-a x").places(Roles::One, 0).is_err());
     }
 
     #[test]
@@ -527,7 +527,7 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(parse("-i 0").places(Parties::One, 0).is_err());
-        assert!(parse("-t 1000").places(Parties::Two, 0).is_err());
+        assert!(parse("-i 0").places(Roles::One, 0).is_err());
+        assert!(parse("-t 1000").places(Roles::Two, 0).is_err());
     }
 }

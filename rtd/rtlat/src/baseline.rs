@@ -8,7 +8,7 @@
 //! together (Holm), and the medians differ by [`EFFECT_MIN`] or more.
 //!
 //! Constraint: turns of one run are taken as independent of each other. What is constant within a
-//! run and differs between two (where memory lies, say) is told from a change of the path by
+//! run and differs between two (where memory is placed, say) is distinguished from a change of the path by
 //! [`EFFECT_MIN`] alone. Invariant: a turn without a sample counts as infinitely slow; a path that
 //! delivers nothing is never the better one.
 
@@ -189,18 +189,18 @@ impl Figure {
     }
 }
 
-/// Judges a comparison by the baseline in the file. `machine` is the one of this run; where it
+/// Compares a comparison by the baseline in the file. `machine` is the one of this run; where it
 /// differs from that of the baseline in what matters, a note says so.
 ///
 /// An error, which names the file: it cannot be read, is no baseline, has another format, or was
 /// measured with another schedule, payload, priority or load, or one of the two has no row `mq`.
 pub fn against(comparison: &Comparison, machine: &Machine, path: &Path) -> anyhow::Result<Verdict> {
     let baseline = file::load(path)?;
-    judge(comparison, machine, &baseline)
+    assess(comparison, machine, &baseline)
         .with_context(|| format!("{}: not comparable", path.display()))
 }
 
-fn judge(
+fn assess(
     comparison: &Comparison,
     machine: &Machine,
     baseline: &Baseline,

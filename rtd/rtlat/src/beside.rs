@@ -63,7 +63,7 @@ impl Condition {
             Condition::Telemetry => "telemetry lane saturated",
             Condition::Load => "memory and system calls",
             Condition::Stopped => "a client stopped",
-            Condition::Dying => "a client dying, again and again",
+            Condition::Dying => "a client that ends again and again",
             Condition::Watched => "watched",
         }
     }
@@ -146,8 +146,8 @@ fn rtctl() -> anyhow::Result<std::path::PathBuf> {
         .with_file_name("rtctl");
     ensure!(
         path.exists(),
-        "{} is not there, whose `stats --watch` is part of `watched`: install it beside rtlat, or leave that out with \
-         --only",
+        "{} is missing; `watched` runs its `stats --watch`: install it beside rtlat, or omit \
+         `watched` with --only",
         path.display()
     );
     Ok(path)
@@ -232,7 +232,7 @@ impl Beside {
             .transpose()?;
         if line.as_deref() != Some("ready") {
             bail!(
-                "`{}` did not come about: {role:?} ended before it was ready",
+                "`{}` did not start: {role:?} ended before it was ready",
                 self.condition.title()
             );
         }
@@ -283,7 +283,7 @@ impl Beside {
             let line = interferer.line()?;
             let count: u64 = line
                 .parse()
-                .with_context(|| format!("an interferer said {line:?}"))?;
+                .with_context(|| format!("an interferer wrote {line:?}"))?;
             extent.count += count;
             wait(&mut interferer.child)?;
         }
@@ -304,7 +304,7 @@ impl Interferer {
         let mut line = String::new();
         if let Some(out) = &mut self.out {
             out.read_line(&mut line)
-                .context("cannot read what an interferer says")?;
+                .context("cannot read the output of an interferer")?;
         }
         Ok(line.trim_end().to_owned())
     }

@@ -4,10 +4,10 @@
 
 pub use super::compare::{CompareArgs, compare};
 
-use super::args::{BadOption, MeasureArgs, Parties, Place};
+use super::args::{BadOption, MeasureArgs, Place, Roles};
 use super::mech::{self, Kind, Mechanism};
 use super::pair::Work;
-use super::route::{LaneArgs, OwnRoute, Way, config, find};
+use super::route::{LaneArgs, OwnRoute, RoutePath, config, find};
 use super::rt_tests::forced_timeout;
 use super::run::{Conditions, single};
 use anyhow::{Context as _, bail};
@@ -18,18 +18,16 @@ pub const ROUTE_PRIORITY: u8 = 70;
 
 /// `rtlat timer`.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
-    if args.ways() > 1 {
+    if args.directions() > 1 {
         bail!(BadOption(
-            "--round-trip, --sync: a timer has nobody to answer".to_owned()
+            "--round-trip, --sync: a timer has no partner that answers".to_owned()
         ));
     }
     if args.fork.is_some() {
         bail!(BadOption("-f: a timer has no second process".to_owned()));
     }
     let conditions = Conditions::of(args)?;
-    single(args, Parties::One, 0, conditions, &mut |_, _| {
-        Ok(Work::Timer)
-    })
+    single(args, Roles::One, 0, conditions, &mut |_, _| Ok(Work::Timer))
 }
 
 /// `rtlat mq` and the other mechanisms.
@@ -47,8 +45,8 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     }
     let conditions = Conditions::of(args)?;
     let bytes = args.payload_bytes()?;
-    single(args, Parties::Two, 0, conditions, &mut |number, _| {
-        args.work(|way| mech::of(kind, bytes, args.ways() * number + way))
+    single(args, Roles::Two, 0, conditions, &mut |number, _| {
+        args.work(|direction| mech::of(kind, bytes, args.directions() * number + direction))
     })
 }
 
@@ -57,7 +55,7 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
 pub struct RouteArgs {
     /// Measure a route of this kind, in a daemon that is started for it
     #[arg(value_enum, conflicts_with = "from")]
-    way: Option<Way>,
+    path: Option<RoutePath>,
     /// Send into this endpoint of a running daemon; rtlat registers as the process that owns it
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     from: Option<String>,
@@ -79,7 +77,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let mut conditions = Conditions::of(&args.measure)?;
     let bytes = args.measure.payload_bytes()?;
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
-        if args.measure.ways() > 1 || args.measure.smp || args.measure.threads != 1 {
+        if args.measure.directions() > 1 || args.measure.smp || args.measure.threads != 1 {
             let slip = "--round-trip, --sync, -S and -t: through a running daemon one pair is measured, one way";
             bail!(BadOption(slip.to_owned()));
         }
@@ -89,7 +87,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
             .map_or_else(rtd::ctl::page::default_instance, Ok)?;
         return single(
             &args.measure,
-            Parties::Two,
+            Roles::Two,
             ROUTE_PRIORITY,
             conditions,
             &mut |_, _| {
@@ -102,7 +100,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
             },
         );
     }
-    let Some(way) = args.way else {
+    let Some(path) = args.path else {
         // `-f lane` has taken it for the value of -f.
         let taken = args
             .measure
@@ -110,26 +108,29 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
             .as_deref()
             .filter(|value| !value.is_empty());
         let taken = taken.map_or_else(String::new, |word| format!("; write {word} in front of -f"));
-        let ways = "mq-mq, mq-signal, signal-signal, lane, direct, or --from and --to";
-        bail!(BadOption(format!("<WAY> is missing: {ways}{taken}")));
+        let paths = "mq-mq, mq-signal, signal-signal, lane, direct, or --from and --to";
+        bail!(BadOption(format!("<PATH> is missing: {paths}{taken}")));
     };
-    let places = args.measure.places(Parties::Two, ROUTE_PRIORITY)?;
-    let ways = args.measure.ways();
-    let routes = (0..places.len() * ways)
-        .map(|number| OwnRoute::new(way, number, bytes))
+    let places = args.measure.places(Roles::Two, ROUTE_PRIORITY)?;
+    let directions = args.measure.directions();
+    let routes = (0..places.len() * directions)
+        .map(|number| OwnRoute::new(path, number, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
     conditions
         .daemons
         .push(start(&args.lane, &places, &routes)?);
     single(
         &args.measure,
-        Parties::Two,
+        Roles::Two,
         ROUTE_PRIORITY,
         conditions,
         &mut |number, daemon| {
             let daemon = daemon.context("a route without a daemon")?;
-            args.measure.work(|way| {
-                Ok(Box::new(routes[ways * number + way].mechanism(daemon)?) as Box<dyn Mechanism>)
+            args.measure.work(|direction| {
+                Ok(
+                    Box::new(routes[directions * number + direction].mechanism(daemon)?)
+                        as Box<dyn Mechanism>,
+                )
             })
         },
     )

@@ -8,16 +8,16 @@
 use super::args::{BadOption, ReportArgs};
 use super::baseline;
 use super::beside::Condition;
-use super::board::Block;
+use super::control_block::Block;
 use super::experiment::{Experiment, Measured, Outcome, Results, Subject};
 use super::mech::{self, Kind};
 use super::out::{Figure, Run, Unit, host::Host, json};
 use super::pair::{Pair, PairSpec, Work};
-use super::party::Seat;
 use super::preset::{self, Preset};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine, table};
-use super::route::{LaneArgs, OwnRoute, Way};
+use super::role_loops::ThreadPlacement;
+use super::route::{LaneArgs, OwnRoute, RoutePath};
 use super::run::{Conditions, WORSE, command_line, head, must_be_writable, to_file};
 use super::series::{Comparison, Placement, Row, Series, Turn};
 use super::time::wall_ns;
@@ -73,7 +73,7 @@ pub struct CompareArgs {
     /// Make each sender a process instead of a thread
     #[arg(short = 'f', long)]
     fork: bool,
-    /// Bytes of a message, where the path carries any
+    /// Bytes of a message, if the path carries a payload
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=1 << 20))]
     size: u32,
     /// Show no progress bar
@@ -105,7 +105,7 @@ enum WhereArg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Raw(Kind),
-    Route(Way),
+    Route(RoutePath),
 }
 
 impl Path {
@@ -113,14 +113,14 @@ impl Path {
         Kind::all()
             .into_iter()
             .map(Path::Raw)
-            .chain(Way::ALL.into_iter().map(Path::Route))
+            .chain(RoutePath::ALL.into_iter().map(Path::Route))
     }
 
     /// As it stands in the table.
     fn title(self) -> &'static str {
         match self {
             Path::Raw(kind) => kind.name(),
-            Path::Route(way) => way.title(),
+            Path::Route(path) => path.title(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Path {
     fn key(self) -> String {
         match self {
             Path::Raw(kind) => kind.name().to_owned(),
-            Path::Route(way) => clap::ValueEnum::to_possible_value(&way)
+            Path::Route(path) => clap::ValueEnum::to_possible_value(&path)
                 .map_or_else(String::new, |v| v.get_name().to_owned()),
         }
     }
@@ -251,7 +251,7 @@ fn finish(
     if let Some(verdict) = &verdict {
         rtd::ctl::page::print(&verdict.text(columns))?;
         if verdict.is_empty() {
-            bail!("nothing could be judged: see above, and take more --turns");
+            bail!("no path could be compared: see above, and use more --turns");
         }
     }
     Ok(code)
@@ -354,24 +354,24 @@ fn prepare(
         _ => {}
     }
     // Those that need signals come first: they have the low numbers, of which there are enough.
-    let mut ways: Vec<(Way, Placement)> = Vec::new();
-    for way in Way::ALL
+    let mut routes_of: Vec<(RoutePath, Placement)> = Vec::new();
+    for path in RoutePath::ALL
         .into_iter()
-        .filter(|way| paths.contains(&Path::Route(*way)))
+        .filter(|path| paths.contains(&Path::Route(*path)))
     {
-        ways.extend(placements.iter().map(|(placement, _)| (way, *placement)));
+        routes_of.extend(placements.iter().map(|(placement, _)| (path, *placement)));
     }
-    ways.sort_by_key(|(way, _)| !way.leaves_by_signal());
-    let numbered = ways.iter().enumerate();
+    routes_of.sort_by_key(|(path, _)| !path.leaves_by_signal());
+    let numbered = routes_of.iter().enumerate();
     let routes = numbered
-        .map(|(n, (way, _))| OwnRoute::new(*way, n, bytes))
+        .map(|(n, (path, _))| OwnRoute::new(*path, n, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let place = super::args::Place {
-        sender: Seat {
+        sender: ThreadPlacement {
             cpu: Some(first),
             priority: args.priority,
         },
-        receiver: Seat::default(),
+        receiver: ThreadPlacement::default(),
         interval_ns: 0,
     };
     if !routes.is_empty() {
@@ -386,8 +386,10 @@ fn prepare(
                 (Path::Raw(kind), _) => {
                     mech::of(kind, bytes, usize::from(placement == Placement::Other))?
                 }
-                (Path::Route(way), Some(daemon)) => {
-                    let at = ways.iter().position(|known| *known == (way, placement));
+                (Path::Route(path), Some(daemon)) => {
+                    let at = routes_of
+                        .iter()
+                        .position(|known| *known == (path, placement));
                     let route = at
                         .and_then(|at| routes.get(at))
                         .context("a route that was not planned")?;
@@ -397,11 +399,11 @@ fn prepare(
             };
             let spec = PairSpec {
                 work: Work::OneWay(mechanism),
-                sender: Seat {
+                sender: ThreadPlacement {
                     cpu: Some(first),
                     priority: super::args::below(args.priority),
                 },
-                receiver: Seat {
+                receiver: ThreadPlacement {
                     cpu: Some(receiver),
                     priority: args.priority,
                 },

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::beside::{Beside, Condition, Extent};
-use super::board::Block;
+use super::control_block::Block;
 use super::pair::Pair;
 use super::report::raw_at;
 use super::run::{Conditions, lock_memory};
@@ -82,7 +82,7 @@ pub struct Results {
 impl Experiment<'_> {
     /// Launches the pairs, measures, and ends the pairs and the daemons they talked to.
     ///
-    /// Errors: it was interrupted before the first turn was through; a party, a condition or a
+    /// Errors: it was interrupted before the first turn was through; a role, a condition or a
     /// daemon failed.
     pub fn run(
         &self,

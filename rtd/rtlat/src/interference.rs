@@ -10,14 +10,14 @@ mod table;
 
 use super::args::{ReportArgs, below};
 use super::beside::{self, Condition, Extent};
-use super::board::Block;
+use super::control_block::Block;
 use super::experiment::{Experiment, Outcome, Results, Subject};
 use super::out::{Figure, Run, Unit};
 use super::pair::{Pair, PairSpec, Work};
-use super::party::Seat;
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
-use super::route::{self, LaneArgs, OwnRoute, Way};
+use super::role_loops::ThreadPlacement;
+use super::route::{self, LaneArgs, OwnRoute, RoutePath};
 use super::run::{Conditions, command_line, head, to_file};
 use super::series::Series;
 use super::time::wall_ns;
@@ -41,7 +41,7 @@ pub struct InterferenceArgs {
         value_delimiter = ',',
         default_value = "mq-mq,lane"
     )]
-    path: Vec<Way>,
+    path: Vec<RoutePath>,
     /// Measure only under these conditions, and alone
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<Condition>,
@@ -57,7 +57,7 @@ pub struct InterferenceArgs {
     /// SCHED_FIFO priority of the receiver; the sender is one below. 0: SCHED_OTHER
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = super::command::ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..=98))]
     priority: u8,
-    /// Bytes of a message, where the path carries any
+    /// Bytes of a message, if the path carries a payload
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(24..=1 << 20))]
     size: u32,
     /// Show no progress bar
@@ -96,9 +96,9 @@ pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
     let cpu = cpu_of(args)?;
     let started = wall_ns();
     // Each once, however often it was named.
-    let paths: Vec<Way> = Way::ALL
+    let paths: Vec<RoutePath> = RoutePath::ALL
         .into_iter()
-        .filter(|way| args.path.contains(way))
+        .filter(|path| args.path.contains(path))
         .collect();
     let subjects = prepare(args, &paths, &mut conditions, cpu)?;
     let block = Block {
@@ -185,7 +185,7 @@ fn cpu_of(args: &InterferenceArgs) -> anyhow::Result<usize> {
 }
 
 /// The row of a path under a condition; none without its block.
-fn row(path: Way, outcome: Outcome) -> Option<Row> {
+fn row(path: RoutePath, outcome: Outcome) -> Option<Row> {
     let Outcome {
         condition,
         blocks,
@@ -205,14 +205,14 @@ fn row(path: Way, outcome: Outcome) -> Option<Row> {
 /// The daemon, and a pair for every path; no thread is started yet.
 fn prepare(
     args: &InterferenceArgs,
-    paths: &[Way],
+    paths: &[RoutePath],
     conditions: &mut Conditions,
     cpu: usize,
 ) -> anyhow::Result<Vec<Subject>> {
     let bytes = usize::try_from(args.size)?;
     let numbered = paths.iter().enumerate();
     let routes = numbered
-        .map(|(n, way)| OwnRoute::new(*way, n, bytes))
+        .map(|(n, path)| OwnRoute::new(*path, n, bytes))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let (instance, socket) = own::names("rtlat");
     let text = route::config(&instance, &socket, &args.lane, cpu, &routes)
@@ -223,14 +223,14 @@ fn prepare(
     }
     let daemon = OwnDaemon::start(&text, &instance, socket, queues)?;
     let mut subjects = Vec::new();
-    for (number, (way, route)) in paths.iter().zip(&routes).enumerate() {
+    for (number, (path, route)) in paths.iter().zip(&routes).enumerate() {
         let spec = PairSpec {
             work: Work::OneWay(Box::new(route.mechanism(&daemon)?)),
-            sender: Seat {
+            sender: ThreadPlacement {
                 cpu: Some(cpu),
                 priority: below(args.priority),
             },
-            receiver: Seat {
+            receiver: ThreadPlacement {
                 cpu: Some(cpu),
                 priority: args.priority,
             },
@@ -240,7 +240,7 @@ fn prepare(
             is_verbose: false,
         };
         subjects.push(Subject {
-            title: way.title().to_owned(),
+            title: path.title().to_owned(),
             pair: Pair::prepare(number, spec)?,
         });
     }

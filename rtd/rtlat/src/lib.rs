@@ -6,7 +6,7 @@
 //! of its own. Everything else (live view, files, pictures) reads what the receiver handed over or
 //! publishes in words.
 //!
-//! Way of a run: `args -> pair(mechanism) -> Series -> text, files, report`. `run` measures its
+//! Data flow of a run: `args -> pair(mechanism) -> Series -> text, files, report`. `run` measures its
 //! pairs at the same time; in `compare`, its presets and `interference` pairs take turns, by one
 //! engine (`experiment`). `clean` does not measure: its threads account for what they did since
 //! their seal.
@@ -16,22 +16,22 @@
 pub mod args;
 pub mod baseline;
 pub mod beside;
-pub mod board;
 pub mod breaker;
 pub mod clean;
 pub mod command;
 pub mod compare;
+pub mod control_block;
 pub mod experiment;
 pub mod interference;
 pub mod load;
 pub mod mech;
 pub mod out;
 pub mod pair;
-pub mod party;
 pub mod preempt;
 pub mod preset;
 pub mod recorder;
 pub mod report;
+pub mod role_loops;
 pub mod route;
 pub mod rt_tests;
 pub mod run;

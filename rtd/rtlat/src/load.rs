@@ -288,7 +288,7 @@ impl RunningLoad {
             if !worker.pidfd.is_alive() {
                 bail!(
                     "{}: the figures are of a lesser load, so run it again",
-                    worker.obituary()
+                    worker.exit_report()
                 );
             }
         }
@@ -349,8 +349,8 @@ impl RunningLoad {
                     .announce
                     .is_complete(&String::from_utf8_lossy(&worker.said))
                 {
-                    ensure!(is_open, "{}", worker.obituary());
-                    ensure!(left_ns > 0, "{}", worker.reproach());
+                    ensure!(is_open, "{}", worker.exit_report());
+                    ensure!(left_ns > 0, "{}", worker.start_timeout());
                 }
             }
         }
@@ -368,7 +368,7 @@ impl Worker {
         let n = self
             .output
             .read(&mut part)
-            .context("cannot read what a load worker says")?;
+            .context("cannot read the output of a load worker")?;
         self.said.extend_from_slice(&part[..n]);
         // The end of it is what tells why it ended.
         let excess = self.said.len().saturating_sub(SAID_BYTES);
@@ -376,16 +376,16 @@ impl Worker {
         Ok(n > 0)
     }
 
-    /// The last line it said.
-    fn last_words(&self) -> String {
+    /// The last line of its output, as the end of a message.
+    fn last_line(&self) -> String {
         let said = String::from_utf8_lossy(&self.said);
         match said.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(line) => format!("; its last words: {}", line.trim()),
+            Some(line) => format!("; its last line: {}", line.trim()),
             None => String::new(),
         }
     }
 
-    fn obituary(&mut self) -> String {
+    fn exit_report(&mut self) -> String {
         let pid = self.child.id();
         let ending = self
             .end(END_NS)
@@ -395,11 +395,11 @@ impl Worker {
         format!(
             "load worker `{}` (pid {pid}) ended: {ending}{}",
             self.kind.text(),
-            self.last_words()
+            self.last_line()
         )
     }
 
-    fn reproach(&self) -> String {
+    fn start_timeout(&self) -> String {
         let (kind, pid, seconds) = (self.kind.text(), self.child.id(), READY_NS / 1_000_000_000);
         let fix = match self.announce {
             Announce::StressNg(_) => {
@@ -409,7 +409,7 @@ impl Worker {
         };
         format!(
             "load worker `{kind}` (pid {pid}) is not at work after {seconds} s{}{fix}",
-            self.last_words()
+            self.last_line()
         )
     }
 

@@ -6,12 +6,12 @@
 
 mod roles;
 
-use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
+use super::control_block::{Block, ControlBlock, Role};
 use super::mech::Mechanism;
-use super::party::{Log, Seat};
 use super::recorder::{Recorder, Recording, Tally};
-use super::series::{Packed, Party, Series};
+use super::role_loops::{Log, ThreadPlacement};
+use super::series::{Packed, RoleInfo, Series};
 use super::time::wall_at;
 use crate::sys::fork::{ForkedChild, fork_child};
 use anyhow::{Context as _, bail};
@@ -25,11 +25,11 @@ use std::time::Duration;
 /// Recorders that go round between a pair and the main thread: one at work, the others ready for
 /// the next slices.
 const RECORDERS: usize = 4;
-/// A party that does not stand after this long never will.
-const STAND: Duration = Duration::from_secs(30);
+/// How long a role may take to become ready.
+const START_MAX: Duration = Duration::from_secs(30);
 /// How often a look is taken at a block that nobody watches.
 const LOOK_NS: u64 = 10_000_000;
-/// A party that was told to end and has not after this long never will.
+/// How long a role may take to end after a request.
 const END: Duration = Duration::from_secs(5);
 /// After the last message was sent, its receiver has this long to get it.
 const ARRIVAL: Duration = Duration::from_secs(1);
@@ -54,10 +54,10 @@ pub struct PairSpec {
     /// What it does.
     pub work: Work,
     /// Where its sender runs.
-    pub sender: Seat,
+    pub sender: ThreadPlacement,
     /// Where its receiver runs.
-    pub receiver: Seat,
-    /// The party that does not record is a process.
+    pub receiver: ThreadPlacement,
+    /// The role that does not record is a process.
     pub fork: bool,
     /// How to record.
     pub recording: Recording,
@@ -70,7 +70,7 @@ pub struct PairSpec {
 /// Samples between the thread that records and the main thread.
 const SAMPLES: usize = 1 << 16;
 
-/// The party that does not record.
+/// The role that does not record.
 enum Partner {
     None,
     Thread(JoinHandle<()>),
@@ -81,15 +81,15 @@ enum Partner {
 pub struct Pair {
     number: usize,
     work: Arc<Work>,
-    seats: [Seat; 2],
+    placements: [ThreadPlacement; 2],
     recording: Recording,
-    board: Arc<Board>,
+    control: Arc<ControlBlock>,
     partner: Partner,
     breaker: Option<Breaker>,
     fork: bool,
     is_verbose: bool,
     samples: Option<rtrb::Consumer<(u64, u64)>>,
-    /// News that were looked at.
+    /// Changes that were processed.
     seen: u32,
     /// When the block was found sent.
     sent_ns: Option<u64>,
@@ -129,15 +129,15 @@ impl Pair {
             breaker,
             is_verbose,
         } = spec;
-        let board = Arc::new(Board::new().context("cannot map shared memory")?);
-        let (work, seats) = (Arc::new(work), [sender, receiver]);
+        let control = Arc::new(ControlBlock::new().context("cannot map shared memory")?);
+        let (work, placements) = (Arc::new(work), [sender, receiver]);
         let partner = match &*work {
             Work::Timer if fork => bail!("-f: a timer has no second process"),
-            _ if fork && parties(&work) == 2 => {
-                let (board, work) = (Arc::clone(&board), Arc::clone(&work));
+            _ if fork && roles(&work) == 2 => {
+                let (control, work) = (Arc::clone(&control), Arc::clone(&work));
                 let child = fork_child(move || {
-                    partner(&board, &work, seats);
-                    u8::from(board.failure().is_some())
+                    partner(&control, &work, placements);
+                    u8::from(control.failure().is_some())
                 });
                 Partner::Process(child.context("cannot fork")?)
             }
@@ -146,9 +146,9 @@ impl Pair {
         Ok(Pair {
             number,
             work,
-            seats,
+            placements,
             recording,
-            board,
+            control,
             partner,
             breaker,
             fork,
@@ -168,18 +168,22 @@ impl Pair {
         })
     }
 
-    /// Starts its threads and waits until both parties stand.
+    /// Starts its threads and waits until both roles are ready.
     pub fn launch(&mut self) -> anyhow::Result<()> {
         let (fresh, take_fresh) = rtrb::RingBuffer::new(RECORDERS);
         let (give_done, done) = rtrb::RingBuffer::new(RECORDERS);
         (self.fresh, self.done) = (Some(fresh), Some(done));
-        let (board, work, seats) = (Arc::clone(&self.board), Arc::clone(&self.work), self.seats);
+        let (control, work, placements) = (
+            Arc::clone(&self.control),
+            Arc::clone(&self.work),
+            self.placements,
+        );
         let (breaker, trace) = (self.breaker.take(), Arc::clone(&self.trace));
         let (show, samples) = rtrb::RingBuffer::new(if self.is_verbose { SAMPLES } else { 0 });
         self.samples = self.is_verbose.then_some(samples);
         let show = self.is_verbose.then_some(show);
         let log = Log::new(
-            Arc::clone(&board),
+            Arc::clone(&control),
             take_fresh,
             give_done,
             show,
@@ -190,37 +194,40 @@ impl Pair {
         let thread = std::thread::Builder::new().name(name);
         self.recorder = Some(
             thread
-                .spawn(move || recorder(log, &work, seats))
+                .spawn(move || recorder(log, &work, placements))
                 .context("cannot start a thread")?,
         );
-        let parties = parties(&self.work);
-        if parties == 2 && !self.fork {
-            let (board, work) = (Arc::clone(&self.board), Arc::clone(&self.work));
+        let roles = roles(&self.work);
+        if roles == 2 && !self.fork {
+            let (control, work) = (Arc::clone(&self.control), Arc::clone(&self.work));
             let thread = std::thread::Builder::new().name(format!("rtlat-{}p", self.number));
-            let thread = thread.spawn(move || partner(&board, &work, seats));
+            let thread = thread.spawn(move || partner(&control, &work, placements));
             self.partner = Partner::Thread(thread.context("cannot start a thread")?);
         }
-        self.stand(parties)
+        self.await_ready(roles)
     }
 
-    fn stand(&mut self, parties: u32) -> anyhow::Result<()> {
-        let until_ns = monotonic_ns() + nanos(STAND);
-        let mut seen = self.board.news();
-        while self.board.ready() < parties {
+    fn await_ready(&mut self, roles: u32) -> anyhow::Result<()> {
+        let until_ns = monotonic_ns() + nanos(START_MAX);
+        let mut seen = self.control.changes();
+        while self.control.ready() < roles {
             self.check()?;
             let left_ns = until_ns.saturating_sub(monotonic_ns());
             if left_ns == 0 {
-                bail!("{}: a party did not start within {STAND:?}", self.name());
+                bail!(
+                    "{}: the sender or the receiver did not start within {START_MAX:?}",
+                    self.name()
+                );
             }
             // Bounded: a child that died tells nothing.
-            seen = self.board.wait_news(seen, left_ns.min(100_000_000));
+            seen = self.control.wait_change(seen, left_ns.min(100_000_000));
         }
         Ok(())
     }
 
-    /// An error when a party failed.
+    /// An error when a role failed.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        if let Some(why) = self.board.failure() {
+        if let Some(why) = self.control.failure() {
             bail!("{}: {why}", self.name());
         }
         if let Partner::Process(child) = &mut self.partner
@@ -245,8 +252,8 @@ impl Pair {
     }
 
     /// The words it shares.
-    pub fn board(&self) -> &Board {
-        &self.board
+    pub fn control(&self) -> &ControlBlock {
+        &self.control
     }
 
     /// Starts a block. The one before has ended.
@@ -262,12 +269,12 @@ impl Pair {
                 let _ = fresh.push(Box::new(Recorder::new(self.recording)));
             }
         }
-        self.order = self.board.begin(block);
+        self.order = self.control.begin(block);
     }
 
     /// Collects slices; true when the block has ended.
     fn collect(&mut self) -> bool {
-        let is_closed = self.board.is_closed(self.order);
+        let is_closed = self.control.is_closed(self.order);
         while let Some(full) = self.done.as_mut().and_then(|done| done.pop().ok()) {
             self.whole.append(&full);
             self.slices.push(Slice {
@@ -287,29 +294,29 @@ impl Pair {
 
     /// Whether all of the block is sent.
     pub fn is_sent(&self) -> bool {
-        self.board.is_sent(self.order)
+        self.control.is_sent(self.order)
     }
 
     /// What the live view shows.
     pub fn tally(&self) -> Tally {
-        self.board.tally()
+        self.control.tally()
     }
 
-    /// Ends the block early, or hurries it on: whoever sleeps looks up.
+    /// Ends the block early, or hurries it on: threads that sleep are woken.
     pub fn stop(&self) {
-        self.board.stop();
+        self.control.stop();
         self.wake();
     }
 
     /// The end of the block is not waited for any more.
     fn give_up(&self) {
-        self.board.give_up(self.order);
+        self.control.give_up(self.order);
         self.wake();
     }
 
     fn wake(&self) {
         for role in [Role::Sender, Role::Receiver] {
-            let (tid, _) = self.board.whereabouts(role);
+            let (tid, _) = self.control.whereabouts(role);
             if tid > 0 {
                 // Only one of our own threads is reached by this; a tid that is a child's is none.
                 rtsignal::wake(tid);
@@ -325,7 +332,7 @@ impl Pair {
         self.begin(block);
         let until_ns = monotonic_ns() + nanos(limit);
         while !self.look(until_ns)? {
-            self.wait_news(LOOK_NS);
+            self.wait_change(LOOK_NS);
         }
         Ok(self.series())
     }
@@ -349,7 +356,7 @@ impl Pair {
         } else if now_ns >= until_ns {
             self.stop();
         }
-        if !self.is_sent() && self.board.is_stopped() {
+        if !self.is_sent() && self.control.is_stopped() {
             let since_ns = *self.stopped_ns.get_or_insert(now_ns);
             if now_ns > since_ns + nanos(END) {
                 bail!(
@@ -361,9 +368,9 @@ impl Pair {
         Ok(false)
     }
 
-    /// Waits for news of a party, at most so long.
-    pub fn wait_news(&mut self, timeout_ns: u64) {
-        self.seen = self.board.wait_news(self.seen, timeout_ns);
+    /// Waits at most `timeout_ns` for a change by a role.
+    pub fn wait_change(&mut self, timeout_ns: u64) {
+        self.seen = self.control.wait_change(self.seen, timeout_ns);
     }
 
     /// The next sample to show: its number and its raw latency.
@@ -373,7 +380,7 @@ impl Pair {
 
     /// Thread and CPU of sender and receiver.
     pub fn whereabouts(&self) -> [(i32, usize); 2] {
-        [Role::Sender, Role::Receiver].map(|role| self.board.whereabouts(role))
+        [Role::Sender, Role::Receiver].map(|role| self.control.whereabouts(role))
     }
 
     /// Whether it has no receiver.
@@ -389,14 +396,14 @@ impl Pair {
     /// What the block measured that has ended.
     pub fn series(&mut self) -> Series {
         let whole = &self.whole;
-        let party = |role: Role| {
-            let (tid, last_cpu) = self.board.whereabouts(role);
-            let seat = self.seats[role as usize];
-            Party {
+        let info = |role: Role| {
+            let (tid, last_cpu) = self.control.whereabouts(role);
+            let placement = self.placements[role as usize];
+            RoleInfo {
                 tid,
-                cpu: seat.cpu,
+                cpu: placement.cpu,
                 last_cpu,
-                priority: seat.priority,
+                priority: placement.priority,
             }
         };
         let payload_bytes = match &*self.work {
@@ -406,15 +413,15 @@ impl Pair {
             | Work::Synced(mechanism, _)
             | Work::RoundTrip(mechanism, _) => mechanism.payload_bytes(),
         };
-        let sender = party(Role::Sender);
+        let sender = info(Role::Sender);
         Series {
             name: self.name().to_owned(),
             pair: self.number,
             sender,
-            receiver: if parties(&self.work) == 1 {
+            receiver: if roles(&self.work) == 1 {
                 sender
             } else {
-                party(Role::Receiver)
+                info(Role::Receiver)
             },
             interval_ns: self.interval_ns,
             payload_bytes,
@@ -428,7 +435,7 @@ impl Pair {
             last_ns: whole.tally.last_ns,
             max_ns: whole.tally.max_ns,
             sum_ns: whole.tally.sum_ns,
-            counts: self.board.counts(whole.tally.received),
+            counts: self.control.counts(whole.tally.received),
             start_time_ns: wall_at(whole.first_ns),
             end_time_ns: wall_at(whole.last_ns),
             culprit: whole.culprit(self.trace.get().map_or("", String::as_str)),
@@ -442,7 +449,7 @@ impl Pair {
 }
 
 /// Threads or processes that do it.
-fn parties(work: &Work) -> u32 {
+fn roles(work: &Work) -> u32 {
     if matches!(work, Work::Timer | Work::OneThread(_)) {
         1
     } else {
@@ -452,14 +459,14 @@ fn parties(work: &Work) -> u32 {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        self.board.quit();
+        self.control.quit();
         let is_over = |pair: &Pair| {
             let recorder = pair.recorder.as_ref().is_none_or(JoinHandle::is_finished);
             recorder && !matches!(&pair.partner, Partner::Thread(thread) if !thread.is_finished())
         };
         // A receiver sleeps in its mechanism until somebody wakes it; it may have been just about
         // to.
-        let mut seen = self.board.news();
+        let mut seen = self.control.changes();
         let until_ns = monotonic_ns() + nanos(END);
         while !is_over(self) {
             if monotonic_ns() > until_ns {
@@ -467,7 +474,7 @@ impl Drop for Pair {
                 return;
             }
             self.wake();
-            seen = self.board.wait_news(seen, 1_000_000);
+            seen = self.control.wait_change(seen, 1_000_000);
         }
         if let Some(thread) = self.recorder.take() {
             let _ = thread.join();

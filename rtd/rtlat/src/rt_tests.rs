@@ -113,7 +113,7 @@ pub struct RtTestsArgs {
 pub fn forced_timeout(seconds: &str) -> BadOption {
     BadOption(format!(
         "-f {seconds}: pmqtest's forced timeout delays each message on purpose, which measures nothing; -f without a value \
-         makes the other party a process, -T is accepted"
+         makes the other end a process, -T is accepted"
     ))
 }
 

@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::args::{BadOption, MeasureArgs, Parties, Place, ReportArgs};
-use super::board::Block;
+use super::args::{BadOption, MeasureArgs, Place, ReportArgs, Roles};
 use super::breaker::Breaker;
+use super::control_block::Block;
 use super::load::{Load, RunningLoad};
 use super::mech::signal;
 use super::out::live::{Goal, Live, Progress, is_wanted};
@@ -12,12 +12,12 @@ use super::out::{self, Figure, Interval, Run, Unit, host::Host, text};
 use super::pair::{Pair, PairSpec, Work};
 use super::recorder::Recording;
 use super::report::{self, machine::Machine};
-use super::series::{Party, Series};
+use super::series::{RoleInfo, Series};
 use super::time::wall_ns;
 use anyhow::{Context as _, bail};
 use rtcore::sys::clock::{monotonic_ns, nanos};
 use rtcore::sys::epoll::StopSignals;
-use rtcore::sys::grants::Grant;
+use rtcore::sys::permission_hints::PermissionHint;
 use rtcore::sys::{idle, limits, memory, rtsignal};
 use rtd::ctl::page::{self, Printed};
 use rtd::ctl::sheet::Sheet;
@@ -35,7 +35,7 @@ pub const WORSE: u8 = 4;
 /// Messages were refused or lost, and --allow-loss was not given.
 pub const LOST: u8 = 6;
 
-/// From the start of the parties to the first point of the schedule.
+/// From the start of the roles to the first point of the schedule.
 const LEAD_NS: u64 = 20_000_000;
 /// Messages that are not recorded, before the schedule.
 const WARM: u64 = 10;
@@ -168,13 +168,13 @@ pub fn head(conditions: &Conditions, machine: &Machine, columns: Option<usize>) 
     sheet
 }
 
-/// Locks all memory, or says what grants that.
+/// Locks all memory. The error contains the line that grants it.
 pub fn lock_memory() -> anyhow::Result<()> {
     memory::lock_all().map_err(|e| {
         let program = std::env::current_exe().unwrap_or_default();
         anyhow::anyhow!(
             "memory was not locked: {e}\n{}",
-            Grant::Memory.fix(&program.to_string_lossy())
+            PermissionHint::Memory.fix(&program.to_string_lossy())
         )
     })
 }
@@ -183,13 +183,13 @@ pub fn lock_memory() -> anyhow::Result<()> {
 /// asked for; the exit code.
 pub fn single(
     args: &MeasureArgs,
-    parties: Parties,
+    roles: Roles,
     default_priority: u8,
     conditions: Conditions,
     work: &mut dyn FnMut(usize, Option<&OwnDaemon>) -> anyhow::Result<Work>,
 ) -> anyhow::Result<u8> {
     must_be_writable([&args.histfile])?;
-    let places = args.places(parties, default_priority)?;
+    let places = args.places(roles, default_priority)?;
     let unit = if args.nsecs { Unit::Ns } else { Unit::Us };
     let mut pairs = Vec::new();
     for (number, place) in places.iter().enumerate() {
@@ -249,10 +249,10 @@ pub fn single(
         unit,
     };
     write(args, &run, &conditions, &series, &intervals)?;
-    let hidden: u64 = pairs.iter().map(|pair| pair.board().hidden()).sum();
+    let hidden: u64 = pairs.iter().map(|pair| pair.control().hidden()).sum();
     if hidden > 0 {
         page::print(&format!(
-            "# {hidden} samples are not shown: who reads the lines of -v is too slow\n"
+            "# {hidden} samples are not shown: the reader of the lines of -v is too slow\n"
         ))?;
     }
     // Threads and processes end while the daemon that some talk to still runs.
@@ -304,7 +304,7 @@ impl Measuring<'_> {
         // From when the schedule is followed, an interval before its first point where messages
         // before it took their time.
         let until_ns = |pair: &Pair, place: &Place| {
-            let begun_ns = match pair.board().first_ns() {
+            let begun_ns = match pair.control().first_ns() {
                 0 => first_ns(0) + WARM * SECOND_NS,
                 first_point_ns => first_ns(0).max(first_point_ns.saturating_sub(place.interval_ns)),
             };
@@ -343,7 +343,7 @@ impl Measuring<'_> {
             // behind -v.
             let is_asked = self.conditions.is_stopped() || !is_read;
             let is_sent = !is_common_interval && self.pairs.iter().any(Pair::is_sent);
-            if is_asked || is_sent || self.pairs.iter().any(|p| p.board().is_stopped()) {
+            if is_asked || is_sent || self.pairs.iter().any(|p| p.control().is_stopped()) {
                 self.pairs
                     .iter()
                     .filter(|p| !p.is_sent())
@@ -358,7 +358,7 @@ impl Measuring<'_> {
                     drawn_max_ns = max_ns;
                 }
             }
-            self.pairs[0].wait_news(LOOK_NS);
+            self.pairs[0].wait_change(LOOK_NS);
         }
         live.map_or(Ok(()), Live::finish)?;
         self.conditions.check()
@@ -376,22 +376,23 @@ impl Measuring<'_> {
     }
 
     fn progress(&self) -> Vec<Progress> {
-        let party = |seat: super::party::Seat, (tid, last_cpu): (i32, usize)| Party {
+        let info = |placement: super::role_loops::ThreadPlacement,
+                    (tid, last_cpu): (i32, usize)| RoleInfo {
             tid,
-            cpu: seat.cpu,
+            cpu: placement.cpu,
             last_cpu,
-            priority: seat.priority,
+            priority: placement.priority,
         };
         let of = |(number, (pair, place)): (usize, (&Pair, &Place))| {
             let (tally, [sender, receiver]) = (pair.tally(), pair.whereabouts());
             Progress {
                 pair: number,
                 name: number,
-                sender: party(place.sender, sender),
-                receiver: party(place.receiver, receiver),
+                sender: info(place.sender, sender),
+                receiver: info(place.receiver, receiver),
                 interval_ns: place.interval_ns,
                 is_round_trip: pair.is_round_trip(),
-                scheduled: pair.board().counts(0).scheduled,
+                scheduled: pair.control().counts(0).scheduled,
                 count: tally.received,
                 lost: 0,
                 min_ns: tally.min_ns,

@@ -66,7 +66,7 @@ impl Sample {
 
 /// A thread or process of a pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Party {
+pub struct RoleInfo {
     /// Thread number in the kernel.
     pub tid: i32,
     /// CPU it is pinned to; none: it may run anywhere.
@@ -114,9 +114,9 @@ pub struct Series {
     /// Number of the pair, from 0.
     pub pair: usize,
     /// Who sends; of a timer, who waits.
-    pub sender: Party,
+    pub sender: RoleInfo,
     /// Who receives; of a timer the same as `sender`.
-    pub receiver: Party,
+    pub receiver: RoleInfo,
     /// Schedule; 0: each message follows the arrival of the one before.
     pub interval_ns: u64,
     /// Payload; 0 where the mechanism has none.
@@ -190,7 +190,7 @@ impl Series {
         all.lost += more.lost;
     }
 
-    /// Whether it is a timer's: one party, no message.
+    /// Whether it is a timer's: one role, no message.
     pub fn is_timer(&self) -> bool {
         self.name == "timer"
     }

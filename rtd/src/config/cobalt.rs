@@ -54,7 +54,7 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         // What the library has said may end in the middle of a line.
         std::io::stdout()
             .write_all(format!("\n{line}\n").as_bytes())
-            .context("cannot say what was found")
+            .context("cannot report what the probe found")
     };
     // The check has looked before; but every user who may run this program may run the probe by
     // itself.
@@ -227,7 +227,7 @@ fn allowed_group() -> String {
 }
 
 fn scratch() -> anyhow::Result<std::fs::File> {
-    memfd::scratch("rtd-probe").context("cannot make a place for what the probe says")
+    memfd::scratch("rtd-probe").context("cannot create a file for the output of the probe")
 }
 
 /// A line of somebody else's, for a terminal and a log; its end, where more was written in front of

@@ -42,17 +42,20 @@ fn throttled(throttle: Throttle, on: &[usize]) -> String {
             taken_us,
             period_us,
         } => format!(
-            "real-time throttling can take {} of every {} from lanes beside a busy CPU ({cpus}): sysctl -w \
+            "real-time throttling can take {} of every {} from lanes on a busy CPU ({cpus}): \
+             sysctl -w \
              kernel.sched_rt_runtime_us=-1",
             show_ms(taken_us),
             show_ms(period_us)
         ),
         Throttle::FairServer { taken_us } => format!(
-            "the fair server can take {} a second from lanes beside a busy CPU ({cpus}): write 0 to {files}",
+            "the fair server can take {} a second from lanes on a busy CPU ({cpus}): write 0 to \
+             {files}",
             show_ms(taken_us)
         ),
         Throttle::FairServerUnread => format!(
-            "the fair server (Linux 6.12 and later) can take 50 ms a second from lanes beside a busy CPU ({cpus}), unless 0 \
+            "the fair server (Linux 6.12 and later) can take 50 ms a second from lanes on a busy \
+             CPU ({cpus}), unless 0 \
              was written to {files}, which rtd cannot read here"
         ),
     }

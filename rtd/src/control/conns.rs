@@ -174,7 +174,7 @@ impl Clients {
 pub(super) fn busy(conn: &Conn) {
     let text = format!(
         "the {CONNECTIONS_MAX} connections of rtd, or the {CONNECTIONS_PER_UID_MAX} of your user, are \
-                 taken; the most idle gives way: try again"
+                 in use; rtd closes the one that was silent longest: try again"
     );
     let _ = conn.send(&Reply::plain(Status::Busy, text).encode());
 }

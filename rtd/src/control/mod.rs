@@ -464,7 +464,7 @@ impl<L: Lanes> Control<L> {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
         self.log.warning(format_args!(
-            "{path}: a connection has to wait: {e}{}",
+            "{path}: a connection must wait: {e}{}",
             shortage_hint(e)
         ));
         if self.clients.evict(&self.epoll, None) {

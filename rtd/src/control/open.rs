@@ -68,17 +68,17 @@ pub(super) enum ReceivedFrame {
 pub(super) fn recv_frame(conn: &Conn) -> ReceivedFrame {
     let mut frame = [0; FRAME_BYTES];
     let received = conn.receive(&mut frame);
-    judge(&frame, received)
+    decode(&frame, received)
 }
 
 /// One frame of a session, and the descriptors that came with it.
 pub(super) fn recv_frame_with(conn: &Conn, fds: &mut Vec<OwnedFd>) -> ReceivedFrame {
     let mut frame = [0; FRAME_BYTES];
     let received = conn.receive_with(&mut frame, fds);
-    judge(&frame, received)
+    decode(&frame, received)
 }
 
-fn judge(frame: &Frame, received: io::Result<Received>) -> ReceivedFrame {
+fn decode(frame: &Frame, received: io::Result<Received>) -> ReceivedFrame {
     let bytes = match received {
         Ok(Received::Nothing) => return ReceivedFrame::Nothing,
         Ok(Received::Closed) | Err(_) => return ReceivedFrame::Closed,

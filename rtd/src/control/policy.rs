@@ -106,7 +106,8 @@ pub(super) fn check(
     let name = &plan.name;
     if let Some(uid) = plan.uid.filter(|uid| *uid != status.euid) {
         let text = format!(
-            "pid {pid} is uid {}, [[process]] \"{name}\" demands uid {uid}: start it as that user, or \
+            "pid {pid} is uid {}, [[process]] \"{name}\" requires uid {uid}: start it as that \
+             user, or \
              correct user =",
             status.euid
         );
@@ -117,7 +118,8 @@ pub(super) fn check(
         .filter(|gid| *gid != status.egid && !status.groups.contains(gid))
     {
         let text = format!(
-            "pid {pid} is gid {} and not in gid {gid}, which [[process]] \"{name}\" demands: add its user \
+            "pid {pid} is gid {} and not in gid {gid}, which [[process]] \"{name}\" requires: \
+             add its user \
              to the group, or correct group =",
             status.egid
         );
@@ -134,7 +136,7 @@ pub(super) fn check(
     }
     // The demanded path first: the reply has 228 bytes, the log shows all of it.
     let text = format!(
-        "\"{name}\" demands exe {}, pid {pid} runs {}: start that program, or correct exe =",
+        "\"{name}\" requires exe {}, pid {pid} runs {}: start that program, or correct exe =",
         wanted.display(),
         runs.display()
     );

@@ -373,20 +373,20 @@ impl Registry {
         };
         (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
         holder.looks.exec_seen();
-        let mut all = self.judge(epoll, exec_of.process);
+        let mut all = self.recheck(epoll, exec_of.process);
         all.extend(self.look(exec_of.process));
         all
     }
 
-    /// Reads anew in which groups those are whom some route asks for, and judges again those whose
-    /// exec(2) was told lately.
+    /// Reads the process groups and sessions that a route asks for again, and checks again the holders
+    /// that called exec(2) lately.
     ///
     /// The kernel closes close-on-exec descriptors before it installs the credentials of a
-    /// set-user-id program, so who learns of the exec by the end of file may still read the old
-    /// ones. What would wait for the new ones waits for the process, which may take for ever; so
-    /// time passes instead.
+    /// set-user-id program, so rtd, which learns of the exec by the end of file, may still read the
+    /// old ones. Waiting for the new ones would mean waiting for the process, which may take for
+    /// ever. rtd therefore checks again at the next ticks.
     pub fn tick(&mut self, epoll: &Epoll) -> Vec<Consequence> {
-        // setpgid(2) and setsid(2) tell nobody.
+        // setpgid(2) and setsid(2) notify nobody.
         for entry in &self.entries {
             // What was known stays: a member that cannot be asked right now is still one.
             if let Some(Groups { pgid, sid }) = entry.groups() {
@@ -401,13 +401,13 @@ impl Registry {
                 .filter(|holder| holder.looks_left > 0);
             let Some(holder) = holder else { continue };
             holder.looks_left -= 1;
-            all.extend(self.judge(epoll, process));
+            all.extend(self.recheck(epoll, process));
         }
         all
     }
 
-    /// Looks at a holder that may have become another program. Never waits for it.
-    fn judge(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
+    /// Checks a holder that may have become another program. Never waits for it.
+    fn recheck(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
         let Some(holder) = entry.holder.as_ref() else {
             return Vec::new();
@@ -490,7 +490,7 @@ impl Registry {
                 known => format!(", or use one of: {}", known.join(", ")),
             };
             let text =
-                format!("no process is called {name}: add [[process]] name = \"{name}\"{others}");
+                format!("no process is named {name}: add [[process]] name = \"{name}\"{others}");
             Refusal::new(Status::UnknownName, text)
         })
     }

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_daemon_the_path_and_the_mend_are_told() {
+    fn without_a_daemon_the_path_and_the_hint_are_shown() {
         let text = claim(Path::new("/nonexistent/rtd.sock"), "arm", 0, 0, false).unwrap_err();
         assert!(
             text.contains("/nonexistent/rtd.sock") && text.contains("start it"),

@@ -274,7 +274,8 @@ fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow:
     }
     if ![status.ruid, status.euid].contains(&uid) {
         bail!(
-            "{}: pid {pid} is uid {}, the page says uid {uid}: somebody else has that number now; nothing is sent",
+            "{}: pid {pid} is uid {}, the page says uid {uid}: another process has that number \
+             now; nothing is sent",
             endpoint.name,
             status.ruid
         );
@@ -319,7 +320,7 @@ fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u
     };
     match (i32::try_from(pid), uid) {
         (Ok(pid @ 2..), Some(uid)) => Ok((pid, uid)),
-        _ => bail!("the page names pid {pid}, which is no process, or not its user"),
+        _ => bail!("the page names pid {pid}, which is not a process, or not of its user"),
     }
 }
 
@@ -357,7 +358,7 @@ impl Channel {
 fn wait(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("wanted 0 to 3600 seconds".into()),
+        _ => Err("expected 0 to 3600 seconds".into()),
     }
 }
 

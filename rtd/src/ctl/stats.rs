@@ -54,7 +54,7 @@ pub struct StatsArgs {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if (0.05..=86_400.0).contains(&s) => Ok(s),
-        _ => Err("wanted 0.05 to 86400 seconds".to_owned()),
+        _ => Err("expected 0.05 to 86400 seconds".to_owned()),
     }
 }
 
@@ -361,7 +361,7 @@ impl<'a> Shown<'a> {
         let mut notes = Vec::new();
         if !torn.is_empty() {
             notes.push(format!(
-                "caught in an update, may not add up: {}",
+                "read during an update, may not add up: {}",
                 torn.join(" ")
             ));
         }

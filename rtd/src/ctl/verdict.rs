@@ -107,7 +107,7 @@ impl Watch {
         if settled < 2 && (is_over || !self.page.is_current() || after.pid != self.before.pid) {
             return Ok(Verdict::Restarted);
         }
-        Ok(self.judge(sent, &after, settled >= 2))
+        Ok(self.verdict(sent, &after, settled >= 2))
     }
 
     /// Whether rtd has taken so many messages and none waits for a receiver.
@@ -124,7 +124,7 @@ impl Watch {
         self.before.workers[self.worker].counters.received
     }
 
-    fn judge(&self, sent: u64, after: &Snapshot, is_settled: bool) -> Verdict {
+    fn verdict(&self, sent: u64, after: &Snapshot, is_settled: bool) -> Verdict {
         let diff = after.diff(&self.before);
         let taken = diff.workers[self.worker].counters.received;
         let lost: Vec<String> = self
@@ -149,8 +149,8 @@ impl Watch {
         let lost = lost.join("; ");
         if taken > sent {
             return Verdict::Lost(format!(
-                "of {taken} messages that rtd took in the meantime, {sent} of them from here, were lost: {lost}. Which \
-                 sender's they are is not known"
+                "of {taken} messages that rtd took in the meantime, {sent} of them from here, \
+                 were lost: {lost}. It is not known who sent them"
             ));
         }
         Verdict::Lost(lost)

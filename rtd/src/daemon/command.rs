@@ -159,8 +159,12 @@ fn stay_awake(wanted: DmaLatency) -> Option<File> {
 /// machine adds to latencies.
 fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     let name = args.config.display().to_string();
-    let text = config::command::read(&args.config)
-        .map_err(|e| anyhow::anyhow!("cannot read {name}: {e}; another one: rtd run FILE"))?;
+    let text = config::command::read(&args.config).map_err(|e| {
+        anyhow::anyhow!(
+            "cannot read {name}: {e}; to read another file: rtd run \
+        FILE"
+        )
+    })?;
     let options = CheckOptions {
         allow_degraded: args.allow_degraded,
         skin: args.skin,
@@ -184,7 +188,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
         SkinKind::Posix => Ok(skin::posix()),
         SkinKind::Cobalt => skin::cobalt::load(library.as_deref())
             .and_then(skin::cobalt::Loaded::bind)
-            .context("Cobalt, which was available a moment ago, is not"),
+            .context("Cobalt was available a moment ago and is not available any more"),
     }
 }
 
@@ -232,7 +236,7 @@ fn say_ready() {
         let _ = writeln!(out, "READY").and_then(|()| out.flush());
     } else {
         log::warning(format_args!(
-            "READY is not said on standard output, whose reader does not read"
+            "cannot write READY: standard output is blocked"
         ));
     }
 }
@@ -243,7 +247,9 @@ fn go_down(control: &mut Control<Serving>) -> anyhow::Result<()> {
     // short.
     while !control.lanes().daemon.stopped() && !control.lanes().daemon.overdue() {
         if let Stop::Signal(_) = control.run(Some(Instant::now() + STOP_LOOK))? {
-            log::warning(format_args!("asked again: giving up on what is queued"));
+            log::warning(format_args!(
+                "second request to stop: queued messages are given up"
+            ));
             control.lanes().daemon.request_stop();
         }
     }

@@ -73,7 +73,7 @@ impl LastLife {
         let page = match Reader::open(&plan.daemon.name) {
             Ok(page) => page,
             Err(e @ ReadError::Version { .. }) => {
-                log::info(format_args!("{e}; what that life lost is not known"));
+                log::info(format_args!("{e}; the losses of that life are not known"));
                 return LastLife::default();
             }
             Err(_) => return LastLife::default(),

@@ -33,7 +33,7 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
             ));
         }
         EventKind::Torn { route } => log::warning(format_args!(
-            "route {}: the sender went while it was writing a message, which was never sent",
+            "route {}: the sender ended while it wrote a message; the message was never sent",
             names.route(route)
         )),
         EventKind::Relaxed { times } => log::warning(format_args!(
@@ -111,7 +111,8 @@ pub(super) fn final_ledger(
     for (id, (route, known)) in plan.routes.iter().zip(routes).enumerate() {
         if known.is_none() {
             log::warning(format_args!(
-                "route {}: its thread gave no account; these are the figures that it published last",
+                "route {}: its thread did not report its final ledger; these are the figures \
+                 that it published last",
                 route.name
             ));
         }

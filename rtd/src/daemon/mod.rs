@@ -7,7 +7,6 @@
 
 mod build;
 mod command;
-mod grants;
 mod last_life;
 mod late_signals;
 mod log_events;
@@ -16,6 +15,7 @@ mod names;
 mod notify;
 pub mod own;
 mod pause;
+mod permissions;
 mod privilege;
 pub mod rings;
 mod tampering;
@@ -105,7 +105,7 @@ struct Thread {
     tid: i32,
     handle: JoinHandle<Report>,
     events: rtrb::Consumer<Event>,
-    told_dead: bool,
+    is_death_reported: bool,
 }
 
 /// A lane thread that has not reported yet what it was granted.
@@ -218,21 +218,21 @@ impl Daemon {
         let (watchdog, guarded) =
             watchdog::Running::start(&plan, skin, &page, watched, stop_ns, options.privilege)?;
         let locked = memory::lock_all().map_err(|e| e.to_string());
-        let missing = grants::missing(&plan, &waiting, &guarded, &locked);
+        let missing = permissions::missing(&plan, &waiting, &guarded, &locked);
         let fatal =
             !skin.caps.unpromoted_threads && waiting.iter().any(|w| w.granted.fifo.is_err());
         if !missing.is_empty() && (fatal || !options.allow_degraded) {
-            anyhow::bail!(grants::refusal(&missing, fatal.then_some(skin.name)));
+            anyhow::bail!(permissions::refusal(&missing, fatal.then_some(skin.name)));
         }
         options.privilege.settle()?;
-        for (lane, bits) in grants::degraded_bits(&plan, &waiting, &guarded, &locked)
+        for (lane, bits) in permissions::degraded_bits(&plan, &waiting, &guarded, &locked)
             .into_iter()
             .enumerate()
         {
             page.add_degraded(lane, bits);
         }
         if !missing.is_empty() {
-            grants::degraded_notice(&missing)
+            permissions::degraded_notice(&missing)
                 .iter()
                 .for_each(|l| log::warning(format_args!("{l}")));
         }
@@ -376,8 +376,8 @@ impl Daemon {
         // Asked to stop, each ends when it has drained, and some do before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
-            if thread.handle.is_finished() && !thread.told_dead {
-                thread.told_dead = true;
+            if thread.handle.is_finished() && !thread.is_death_reported {
+                thread.is_death_reported = true;
                 anyhow::bail!(
                     "{} (tid {}) ended by itself: a defect",
                     thread.shown,
@@ -520,7 +520,7 @@ impl Daemon {
         for thread in std::mem::take(&mut self.threads) {
             if !thread.handle.is_finished() {
                 log::error(format_args!(
-                    "{} does not end; leaving it behind",
+                    "{} does not end; rtd ends without waiting for it",
                     thread.shown
                 ));
                 self.left_behind += 1;
@@ -583,7 +583,7 @@ impl Daemon {
         let (lost, lanes) = (self.left_behind, self.left_behind + self.reports.len());
         if lost > 0 {
             anyhow::bail!(
-                "{lost} of {lanes} lane threads gave no account of what they held, see above"
+                "{lost} of {lanes} lane threads did not report what they held, see above"
             );
         }
         Ok(())
@@ -728,7 +728,7 @@ impl Started {
             tid: granted.tid,
             handle,
             events,
-            told_dead: false,
+            is_death_reported: false,
         };
         Ok(Waiting {
             lane,
@@ -751,8 +751,8 @@ fn tell_refused_waits(plan: &Plan) {
         && rings
     {
         log::warning(format_args!(
-            "futex_waitv(2) is refused ({errno:?}): a thread that waits for several rings looks at them every {} ms instead \
-             of being woken; Linux 5.16 has the call, and a container's seccomp profile must allow it",
+            "futex_waitv(2) is refused ({errno:?}): a thread that waits for several rings polls \
+             them every {} ms instead of being woken; Linux 5.16 has the call, and a container's seccomp profile must allow it",
             futex::LOOK_NS / 1_000_000
         ));
     }

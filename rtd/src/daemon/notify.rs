@@ -34,7 +34,7 @@ pub struct Notifier {
     status_ns: u64,
     /// What has to arrive and has not been sent.
     owed: String,
-    told: Option<io::ErrorKind>,
+    last_reported: Option<io::ErrorKind>,
 }
 
 impl Notifier {
@@ -60,7 +60,7 @@ impl Notifier {
         });
         if let Some(bound_ns) = bound_ns.filter(|bound_ns| *bound_ns < PINGS_MIN * look_ns) {
             log::warning(format_args!(
-                "WatchdogSec= gives rtd {}, and whether all is well is known every {}: set at least {}",
+                "WatchdogSec= is {}, but rtd checks its threads every {}: set at least {}",
                 show_time(bound_ns),
                 show_time(look_ns),
                 show_time(PINGS_MIN * look_ns)
@@ -77,7 +77,7 @@ impl Notifier {
             status: String::new(),
             status_ns: 0,
             owed: String::new(),
-            told: None,
+            last_reported: None,
         }
     }
 
@@ -93,25 +93,25 @@ impl Notifier {
         if self.manager.is_none() {
             return;
         }
-        let mut news = String::new();
+        let mut text = String::new();
         let due = |ping_ns| {
             self.pinged_ns
                 .is_none_or(|pinged_ns| now_ns.saturating_sub(pinged_ns) >= ping_ns)
         };
         if well && self.ping_ns.is_some_and(due) {
             self.pinged_ns = Some(now_ns);
-            news.push_str("WATCHDOG=1\n");
+            text.push_str("WATCHDOG=1\n");
         }
         if now_ns.saturating_sub(self.status_ns) >= STATUS_NS {
             self.status_ns = now_ns;
             let status = status();
             if status != self.status {
                 // Writing to a String cannot fail.
-                let _ = writeln!(news, "STATUS={status}");
+                let _ = writeln!(text, "STATUS={status}");
                 self.status = status;
             }
         }
-        self.send(&news);
+        self.send(&text);
     }
 
     /// The daemon ends, for this reason.
@@ -126,25 +126,25 @@ impl Notifier {
         self.owed.push('\n');
     }
 
-    fn send(&mut self, news: &str) {
+    fn send(&mut self, text: &str) {
         let Some((socket, manager)) = &self.manager else {
             return;
         };
-        let text = format!("{}{news}", self.owed);
+        let text = format!("{}{text}", self.owed);
         if text.is_empty() {
             return;
         }
         match socket.send_to_addr(text.as_bytes(), manager) {
             Ok(_) => {
                 self.owed.clear();
-                self.told = None;
+                self.last_reported = None;
             }
             Err(e) => {
                 // As if never sent: the next tick has newer ones.
                 self.pinged_ns = None;
                 self.status.clear();
                 // Once for each reason: the manager may be on its way back.
-                if self.told.replace(e.kind()) != Some(e.kind()) {
+                if self.last_reported.replace(e.kind()) != Some(e.kind()) {
                     log::warning(format_args!("cannot notify the service manager: {e}"));
                 }
             }
@@ -164,7 +164,7 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
         [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "no absolute path and no @name",
+            "neither an absolute path nor an @name",
         )),
     }
 }
@@ -245,7 +245,7 @@ mod tests {
     fn what_has_to_arrive_is_sent_again_and_nothing_waits() {
         let (mut notifier, manager) = pair(Some(MS));
         let mut now_ns = 1000 * MS;
-        while notifier.told.is_none() {
+        while notifier.last_reported.is_none() {
             now_ns += MS;
             notifier.tick(now_ns, true, String::new);
         }
@@ -259,7 +259,7 @@ mod tests {
         // Neither does a sign of life wait for its next turn, nor a status for the next change.
         let mut late = Notifier::new(notifier.manager.take(), Some(30_000 * MS));
         late.ready(now_ns, "fine".into());
-        while late.told.is_none() {
+        while late.last_reported.is_none() {
             late.owe("X=1");
             late.send("");
         }

@@ -62,7 +62,8 @@ impl OwnDaemon {
         socket: PathBuf,
         queues: Vec<CString>,
     ) -> anyhow::Result<OwnDaemon> {
-        let log = memfd::scratch("rtd-log").context("cannot make a place for the daemon's log")?;
+        let log =
+            memfd::scratch("rtd-log").context("cannot create the file of the daemon's log")?;
         let mut command = own_binary()?;
         let parent = std::process::id().to_string();
         command.args([

@@ -1,4 +1,4 @@
-//! Reports, afterwards, that the daemon or the machine stood still: SIGSTOP, a frozen control
+//! Reports, afterwards, that the daemon or the machine did not run: SIGSTOP, a frozen control
 //! group, a debugger, a suspend.
 //!
 //! The control thread compares the time between two ticks with what it should be. CLOCK_MONOTONIC
@@ -97,7 +97,8 @@ fn lines(late: Late, all: bool) -> Vec<String> {
         let gap_s = seconds(late.gap_ns);
         lines.push(if all {
             format!(
-                "rtd stood still for {gap_s:.1} s (SIGSTOP, a frozen control group, a debugger, or no CPU): no lane ran \
+                "rtd did not run for {gap_s:.1} s (SIGSTOP, a frozen control group, a debugger, \
+                 or no CPU): no lane ran \
                  meanwhile"
             )
         } else {
@@ -148,7 +149,7 @@ mod tests {
             (3_400, 3_400, 3_100),
         ]);
         assert!(
-            stopped.len() == 1 && stopped[0].starts_with("rtd stood still for 3.2 s"),
+            stopped.len() == 1 && stopped[0].starts_with("rtd did not run for 3.2 s"),
             "{stopped:?}"
         );
         let suspended = said(&[(0, 0, 0), (100, 60_100, 0), (200, 60_200, 0)]);

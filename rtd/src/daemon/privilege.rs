@@ -11,7 +11,7 @@
 //! Invariant: no client is served before `settle` has seen every thread with no more than it needs.
 
 use super::build::hand_over;
-use super::grants;
+use super::permissions;
 use crate::control::kept_beside;
 use crate::log;
 use crate::plan::needs::{self, Need, Who};
@@ -51,7 +51,7 @@ impl Privilege {
         )?;
         let [main] = threads.as_slice() else {
             bail!(
-                "{} threads where one may be: whose they are could not be changed together",
+                "{} threads exist where one is allowed: their user cannot be changed together",
                 threads.len()
             );
         };
@@ -64,7 +64,7 @@ impl Privilege {
         if let Some(account) = switch {
             prepare(plan, account)?;
             caps::close_exec()?;
-            ids::become_account(account).map_err(|e| grants::cannot_become(account, &e))?;
+            ids::become_account(account).map_err(|e| permissions::cannot_become(account, &e))?;
         }
         if account.uid == 0 {
             if plan.daemon.account.is_none() {
@@ -147,7 +147,7 @@ impl Privilege {
             caps::hold(held.control)?;
         }
         let own = sched::gettid();
-        for thread in ids::threads().context("cannot see what the threads may do")? {
+        for thread in ids::threads().context("cannot read the capabilities of the threads")? {
             let allowed = if thread.tid == own {
                 held.control
             } else {
@@ -157,8 +157,8 @@ impl Privilege {
             let ours = thread.is(held.account);
             if !beyond.is_empty() || !thread.passed_on.is_empty() || !thread.no_new_privs || !ours {
                 bail!(
-                    "thread {} (tid {}) was to be uid {} gid {} with no more than {allowed}, and it is uid {:?} gid {:?} \
-                     with {beyond} besides and {} to pass on (no_new_privs {}): a defect",
+                    "thread {} (tid {}) should be uid {} gid {} with no more than {allowed}, but \
+                     it is uid {:?} gid {:?}, also has {beyond}, and can pass on {} (no_new_privs {}): a defect",
                     thread.comm,
                     thread.tid,
                     held.account.uid,
@@ -251,7 +251,8 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
                 [&kept, &keepfile::draft(&kept)].contains(&&path) || place::is_left_behind(&path);
             if path != socket && !left {
                 bail!(
-                    "{shown} belongs to uid {owner} and has more in it than this socket ({}): stop the rtd that it \
+                    "{shown} belongs to uid {owner} and contains more than this socket ({}): \
+                     stop the rtd that it \
                      belongs to and remove it, or give this one another place ([daemon] socket)",
                     path.display()
                 );

@@ -23,7 +23,7 @@ pub enum Wrong {
     Corrupted,
     /// Never begun, or refused.
     Invented,
-    /// Received after it was judged as lost.
+    /// Received after it was checked as lost.
     Late,
     /// Still queued at the end.
     Stuck,
@@ -119,7 +119,7 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
-/// Copies that were judged as lost and could still come, for each member.
+/// Copies that were checked as lost and could still come, for each member.
 const WRITTEN_OFF_MAX: usize = 4096;
 
 /// The accountant of one stream.
@@ -131,7 +131,7 @@ pub struct Accountant {
     /// Messages that somebody can still receive, with what the sender knows of them; for each
     /// member, or one for all where one of them gets a message.
     open: Vec<BTreeMap<u64, Fate>>,
-    /// Messages that were judged without having been received. One that comes later is received
+    /// Messages that were checked without having been received. One that comes later is received
     /// late.
     written_off: Vec<BTreeMap<u64, Fate>>,
     /// The highest number that each member has received.
@@ -174,8 +174,8 @@ impl Accountant {
         Accountant { outside, ..self }
     }
 
-    /// Judges an interval at whose end nothing is on its way.
-    pub fn judge(&mut self, interval: &Interval<'_>) -> Verdict {
+    /// Checks an interval at whose end nothing is on its way.
+    pub fn check(&mut self, interval: &Interval<'_>) -> Verdict {
         for book in &mut self.open {
             book.extend(interval.sent.iter().copied());
         }

@@ -82,7 +82,7 @@ impl Books {
         Ok(())
     }
 
-    /// A life has ended: its page stays readable through the descriptor, whoever removes the file.
+    /// A life has ended: its page stays readable through the descriptor even if the file is removed.
     pub fn close(&mut self) -> anyhow::Result<()> {
         self.past = self.sums(Life::Ended)?;
         self.page = None;

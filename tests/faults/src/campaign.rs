@@ -26,13 +26,13 @@ pub struct Campaign {
     world: World,
     accountants: Vec<Accountant>,
     /// Of the last judgement: the ledgers, and what the journals held.
-    judged: Vec<Mark>,
+    checked: Vec<Mark>,
     leaks: Leaks,
     /// Of the innocent stream.
     pub latencies: Latencies,
 }
 
-/// Up to where a stream has been judged.
+/// Up to where a stream has been checked.
 #[derive(Clone, Debug, Default)]
 struct Mark {
     begun: u64,
@@ -50,23 +50,23 @@ impl Campaign {
         world.start()?;
         let accountant = |s: &Stream| Accountant::new(s.to.len(), s.share).excluding(s.outside());
         let accountants = world.streams.iter().map(accountant).collect();
-        let judged = world.streams.iter().map(|s| Mark {
+        let checked = world.streams.iter().map(|s| Mark {
             received: vec![0; s.to.len()],
             ..Mark::default()
         });
-        let judged = judged.collect();
+        let checked = checked.collect();
         let (leaks, latencies) = (Leaks::default(), Latencies::default());
         let mut campaign = Campaign {
             world,
             accountants,
-            judged,
+            checked,
             leaks,
             latencies,
         };
         campaign.world.run();
         campaign.flow().context("not even before the first fault")?;
         campaign.world.pause()?;
-        let findings = campaign.judge(&fault::Done::default(), &mut Outcome::default())?;
+        let findings = campaign.check(&fault::Done::default(), &mut Outcome::default())?;
         ensure!(
             findings.is_empty(),
             "wrong before the first fault: {findings:?}"
@@ -76,7 +76,7 @@ impl Campaign {
         Ok(campaign)
     }
 
-    /// Does a fault and judges it.
+    /// Causes a fault and checks its consequences.
     pub fn round(&mut self, fault: Chosen) -> anyhow::Result<(Outcome, Findings)> {
         let mut rng = fastrand::Rng::with_seed(fault.draws);
         self.world.run();
@@ -102,8 +102,8 @@ impl Campaign {
             recovery,
             ..Outcome::default()
         };
-        let before = self.judged.clone();
-        let findings = self.judge(&done, &mut outcome)?;
+        let before = self.checked.clone();
+        let findings = self.check(&done, &mut outcome)?;
         self.measure(fault.kind, &before, fault_ns..done_ns);
         if let Some(rate) = done.rate {
             self.latencies.rate(fault.kind, rate);
@@ -137,7 +137,7 @@ impl Campaign {
                     .find(|number| *number != CORRUPT)
                     .unwrap_or(0)
             });
-        let after = journals.zip(&self.judged[at].received);
+        let after = journals.zip(&self.checked[at].received);
         let after = after.filter_map(|(journal, from)| first_after(journal, *from, *begun));
         let first = before.min().unwrap_or(0) + 1;
         Numbers {
@@ -176,7 +176,7 @@ impl Campaign {
         for (at, stream) in self.world.streams.iter().enumerate() {
             let times = self.world.received[at]
                 .iter()
-                .zip(&self.judged[at].received);
+                .zip(&self.checked[at].received);
             let times: Vec<u64> = times
                 .filter_map(|(journal, from)| Some(first_after(journal, *from, begun[at])?.1))
                 .collect();
@@ -218,7 +218,7 @@ impl Campaign {
     fn measure(&mut self, kind: Kind, before: &[Mark], fault: std::ops::Range<u64>) {
         for at in (0..self.world.streams.len()).filter(|at| self.world.streams[*at].innocent) {
             let (sent, received) = (&self.world.sent[at], &self.world.received[at][0]);
-            for entry in before[at].received[0]..self.judged[at].received[0] {
+            for entry in before[at].received[0]..self.checked[at].received[0] {
                 let (number, received_ns) = received.entry(entry);
                 let begun_ns = sent.begun_ns(number);
                 let during = fault.contains(&begun_ns).then_some(kind);
@@ -275,12 +275,12 @@ impl Campaign {
         }
     }
 
-    /// Judges all streams as soon as nothing is on its way.
-    fn judge(&mut self, done: &fault::Done, outcome: &mut Outcome) -> anyhow::Result<Findings> {
+    /// Checks all streams as soon as nothing is on its way.
+    fn check(&mut self, done: &fault::Done, outcome: &mut Outcome) -> anyhow::Result<Findings> {
         let (mut moved, mut last) = (Instant::now(), Vec::new());
         loop {
             let totals = &self.world.books.now()?[..self.world.streams.len()];
-            // A judgement copies what the accountants know: not while something moves.
+            // A check copies what the accountants know: not while something moves.
             let counts = self.counts(totals);
             if counts != last {
                 (moved, last) = (Instant::now(), counts);
@@ -289,18 +289,18 @@ impl Campaign {
             }
             let waiting = totals.iter().any(|total| total.queued > 0);
             let mut accountants = self.accountants.clone();
-            let mut judged = Vec::new();
+            let mut checked = Vec::new();
             for (at, accountant) in accountants.iter_mut().enumerate() {
-                judged.push(self.judge_stream(at, accountant, &totals[at], done));
+                checked.push(self.check_stream(at, accountant, &totals[at], done));
             }
-            let marks: Vec<Mark> = judged.iter().map(|(_, mark)| mark.clone()).collect();
+            let marks: Vec<Mark> = checked.iter().map(|(_, mark)| mark.clone()).collect();
             let settled = !waiting
-                && judged
+                && checked
                     .iter()
                     .all(|(verdict, _)| verdict.findings.is_empty());
             if settled || moved.elapsed() > STILL {
-                (self.accountants, self.judged) = (accountants, marks);
-                let verdicts = judged.into_iter().map(|(verdict, _)| verdict);
+                (self.accountants, self.checked) = (accountants, marks);
+                let verdicts = checked.into_iter().map(|(verdict, _)| verdict);
                 let named = self.world.streams.iter().map(Stream::name).zip(verdicts);
                 let mut findings = Vec::new();
                 for (name, verdict) in named {
@@ -337,14 +337,14 @@ impl Campaign {
             .collect()
     }
 
-    fn judge_stream(
+    fn check_stream(
         &self,
         at: usize,
         accountant: &mut Accountant,
         total: &Total,
         done: &fault::Done,
     ) -> (Verdict, Mark) {
-        let (world, before) = (&self.world, &self.judged[at]);
+        let (world, before) = (&self.world, &self.checked[at]);
         let begun = world.sent[at].begun.load(Ordering::Acquire);
         let sent: Vec<(u64, Fate)> = (before.begun + 1..=begun)
             .map(|n| (n, world.sent[at].fate(n)))
@@ -365,7 +365,7 @@ impl Campaign {
             .map(|journal| journal.discarded.load(Ordering::Acquire));
         let lost = total.lost + discarded.sum::<u64>();
         let counted = lost.saturating_sub(before.lost);
-        let verdict = accountant.judge(&Interval {
+        let verdict = accountant.check(&Interval {
             sent: &sent,
             got: &got,
             counted,

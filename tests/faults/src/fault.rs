@@ -6,7 +6,7 @@ use crate::account::{Allowance, Numbers, Wrong};
 use crate::allowed::Sentence;
 use crate::hostile;
 use crate::journal::EXEC;
-use crate::plan::{CAPACITY, MAXMSG, Share, Stream, Way};
+use crate::plan::{CAPACITY, EndKind, MAXMSG, Share, Stream};
 use crate::squeeze::{Group, fill, limit};
 use crate::traced::{Killer, kill_after_steps};
 use crate::world::{End, World};
@@ -525,9 +525,9 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             allow(Wrong::Lost, CAPACITY * copies, Sentence::OldFigures);
         }
         match stream.from {
-            Way::Queue => allow(Wrong::Lost, copies, Sentence::QueueMessageInHand),
+            EndKind::Queue => allow(Wrong::Lost, copies, Sentence::QueueMessageInHand),
             from if from.is_lane() => {
-                let no_numbers = stream.to.iter().filter(|way| !way.links()).count();
+                let no_numbers = stream.to.iter().filter(|kind| !kind.links()).count();
                 allow(Wrong::Duplicated, no_numbers, Sentence::Twice);
                 let again = usize::from(stream.share != Share::Each);
                 allow(Wrong::Duplicated, again, Sentence::TwiceInGroup);
@@ -536,7 +536,7 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
             _ => allow(Wrong::Lost, usize::MAX, Sentence::PendingInRtd),
         }
     }
-    if done.rtd_ended && stream.from == Way::Signal {
+    if done.rtd_ended && stream.from == EndKind::Signal {
         allow(Wrong::Lost, usize::MAX, Sentence::LateSignals);
     }
     // What a receiver discards in the ring of an rtd that has ended is in no ledger, nor what it
@@ -555,7 +555,7 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
         match member.map(|m| stream.to[m]) {
             // In the ring or in the kernel's queue of signals, and one between its receipt and the
             // journal.
-            Some(way) if way.links() => {
+            Some(kind) if kind.links() => {
                 // A ring that is never full holds what its receiver has not read of any number of
                 // messages.
                 let most = if stream.keys.contains("conflate")
@@ -567,7 +567,7 @@ pub fn allowed(done: &Done, world: &World, stream: &Stream) -> Vec<Allowance> {
                 };
                 allow(Wrong::Lost, most, Sentence::HandedOver);
             }
-            Some(Way::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
+            Some(EndKind::Queue) => allow(Wrong::Lost, 1, Sentence::HandedOver),
             Some(_) => allow(Wrong::Lost, usize::MAX, Sentence::HandedOver),
             None if stream.from.is_lane() && done.rtd_killed => {
                 allow(Wrong::Lost, MAXMSG * copies, Sentence::RingOfTheDead);

@@ -62,7 +62,7 @@ struct Args {
     /// Do exactly the faults of this record
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "only", "from", "resume"])]
     replay: Option<PathBuf>,
-    /// Go on with the run of this record after its last judged fault, up to --count
+    /// Go on with the run of this record after its last checked fault, up to --count
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "only", "from", "record"])]
     resume: Option<PathBuf>,
     /// Where to write the tables as Markdown

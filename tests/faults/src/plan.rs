@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// How a program takes part at one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum EndKind {
     /// mq_send(3), mq_receive(3).
     Queue,
     /// sigqueue(3), sigwaitinfo(2); links nothing.
@@ -22,30 +22,30 @@ pub enum Way {
     Answer,
 }
 
-impl Way {
+impl EndKind {
     /// As a command-line word.
     pub fn word(self) -> &'static str {
         match self {
-            Way::Queue => "queue",
-            Way::Signal => "signal",
-            Way::Handler => "handler",
-            Way::Payload => "payload",
-            Way::Lane => "lane",
-            Way::Ask => "ask",
-            Way::Answer => "answer",
+            EndKind::Queue => "queue",
+            EndKind::Signal => "signal",
+            EndKind::Handler => "handler",
+            EndKind::Payload => "payload",
+            EndKind::Lane => "lane",
+            EndKind::Ask => "ask",
+            EndKind::Answer => "answer",
         }
     }
 
     /// From that word.
-    pub fn of(word: &str) -> Option<Way> {
+    pub fn of(word: &str) -> Option<EndKind> {
         [
-            Way::Queue,
-            Way::Signal,
-            Way::Handler,
-            Way::Payload,
-            Way::Lane,
-            Way::Ask,
-            Way::Answer,
+            EndKind::Queue,
+            EndKind::Signal,
+            EndKind::Handler,
+            EndKind::Payload,
+            EndKind::Lane,
+            EndKind::Ask,
+            EndKind::Answer,
         ]
         .into_iter()
         .find(|w| w.word() == word)
@@ -53,12 +53,12 @@ impl Way {
 
     /// Whether its endpoint is a lane endpoint.
     pub fn is_lane(self) -> bool {
-        matches!(self, Way::Lane | Way::Ask | Way::Answer)
+        matches!(self, EndKind::Lane | EndKind::Ask | EndKind::Answer)
     }
 
     /// Whether the process connects itself; else `rtctl run` registers it.
     pub fn links(self) -> bool {
-        self == Way::Payload || self.is_lane()
+        self == EndKind::Payload || self.is_lane()
     }
 }
 
@@ -88,9 +88,9 @@ pub struct Stream {
     /// Place in the plan; also its tag in each message.
     pub index: usize,
     /// The sender.
-    pub from: Way,
+    pub from: EndKind,
     /// The receivers.
-    pub to: Vec<Way>,
+    pub to: Vec<EndKind>,
     /// Who gets a message.
     pub share: Share,
     /// The members of the group are filtered. The last receiver is outside and gets nothing.
@@ -125,7 +125,7 @@ pub const CAPACITY: usize = 16;
 impl Stream {
     /// Name of the route.
     pub fn name(&self) -> String {
-        let ends: Vec<&str> = self.to.iter().map(|way| way.word()).collect();
+        let ends: Vec<&str> = self.to.iter().map(|kind| kind.word()).collect();
         let ends = match &ends[..] {
             [first, others @ ..] if !others.is_empty() && others.iter().all(|o| o == first) => {
                 format!("{first}s")
@@ -148,7 +148,7 @@ impl Stream {
     /// Whether its sender and its receiver are those of the stream before: it carries the answers
     /// to the requests there.
     pub fn is_of_answers(&self) -> bool {
-        self.from == Way::Answer
+        self.from == EndKind::Answer
     }
 
     /// Its source.
@@ -198,32 +198,32 @@ impl Stream {
         &self,
         name: &str,
         owner: &str,
-        way: Way,
+        kind: EndKind,
         signal: usize,
         is_source: bool,
     ) -> String {
         let mut text = format!("[[endpoint]]\nname = \"{name}\"\n");
         let owner = format!("owner = \"{owner}\"\n");
-        let _ = match way {
-            Way::Queue => {
+        let _ = match kind {
+            EndKind::Queue => {
                 let queue = Stream::queue(name);
-                let size = if self.from == Way::Signal { 32 } else { 16 };
+                let size = if self.from == EndKind::Signal { 32 } else { 16 };
                 let owner = if is_source { "" } else { owner.as_str() };
                 write!(
                     text,
                     "kind = \"mqueue\"\nqueue = \"{queue}\"\nmode = \"0666\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}"
                 )
             }
-            Way::Lane | Way::Ask | Way::Answer => {
-                let size = if way == Way::Lane { 16 } else { 24 };
+            EndKind::Lane | EndKind::Ask | EndKind::Answer => {
+                let size = if kind == EndKind::Lane { 16 } else { 24 };
                 write!(
                     text,
                     "kind = \"lane\"\nmaxmsg = {MAXMSG}\nmsgsize = {size}\n{owner}"
                 )
             }
-            Way::Signal | Way::Handler | Way::Payload => {
+            EndKind::Signal | EndKind::Handler | EndKind::Payload => {
                 let owner = if is_source { "" } else { owner.as_str() };
-                let size = if way == Way::Payload {
+                let size = if kind == EndKind::Payload {
                     "msgsize = 32\nmaxmsg = 8\n"
                 } else {
                     ""
@@ -245,12 +245,12 @@ impl Stream {
         }
         text += &self.endpoint(&source, &sender, self.from, self.source_signal(), true);
         let mut sinks = Vec::new();
-        for (member, &way) in self.to.iter().enumerate() {
+        for (member, &kind) in self.to.iter().enumerate() {
             let (name, receiver) = (self.sink(member), self.receiver(member));
             if !self.is_of_answers() {
                 let _ = write!(text, "[[process]]\nname = \"{receiver}\"\n");
             }
-            text += &self.endpoint(&name, &receiver, way, SINK_SIGNAL, false);
+            text += &self.endpoint(&name, &receiver, kind, SINK_SIGNAL, false);
             sinks.push(name);
         }
         let mode = match self.share {
@@ -285,11 +285,11 @@ impl Stream {
             let to_value = self
                 .to
                 .iter()
-                .any(|way| matches!(way, Way::Signal | Way::Handler));
-            if to_value && self.from != Way::Signal {
+                .any(|kind| matches!(kind, EndKind::Signal | EndKind::Handler));
+            if to_value && self.from != EndKind::Signal {
                 text += "truncate = true\n";
             }
-            if self.from == Way::Signal {
+            if self.from == EndKind::Signal {
                 text += "accept_claimed = true\n";
             }
         }
@@ -311,8 +311,8 @@ pub const POLLING_NICE: i32 = 10;
 
 /// A row of the table of streams.
 struct Row {
-    from: Way,
-    to: Vec<Way>,
+    from: EndKind,
+    to: Vec<EndKind>,
     share: Share,
     kin: Option<Kin>,
     direct: bool,
@@ -321,7 +321,7 @@ struct Row {
 }
 
 /// A routed stream to each of these receivers.
-fn routed(from: Way, to: &[Way], lane: &'static str) -> Row {
+fn routed(from: EndKind, to: &[EndKind], lane: &'static str) -> Row {
     Row {
         from,
         to: to.to_vec(),
@@ -380,8 +380,8 @@ pub fn streams(few: bool) -> Vec<Stream> {
 }
 
 fn rows() -> Vec<Row> {
-    use Way::{Answer, Ask, Handler, Lane, Payload, Queue, Signal};
-    const EVERY: [Way; 4] = [Queue, Signal, Payload, Lane];
+    use EndKind::{Answer, Ask, Handler, Lane, Payload, Queue, Signal};
+    const EVERY: [EndKind; 4] = [Queue, Signal, Payload, Lane];
     let direct = |keys| Row {
         direct: true,
         keys,
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn every_source_has_a_signal_of_its_own() {
         let all = streams(false);
-        let sources = all.iter().filter(|s| s.from == Way::Signal);
+        let sources = all.iter().filter(|s| s.from == EndKind::Signal);
         assert!(
             sources.clone().all(|s| s.source_signal() < 30),
             "SIGRTMIN+n goes up to 30"
@@ -510,8 +510,13 @@ mod tests {
     #[test]
     fn every_kind_of_sender_meets_every_kind_of_receiver() {
         let all = streams(false);
-        for from in [Way::Queue, Way::Signal, Way::Lane] {
-            for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
+        for from in [EndKind::Queue, EndKind::Signal, EndKind::Lane] {
+            for to in [
+                EndKind::Queue,
+                EndKind::Signal,
+                EndKind::Payload,
+                EndKind::Lane,
+            ] {
                 assert!(
                     all.iter().any(|s| s.from == from && s.to.contains(&to)),
                     "{from:?} to {to:?}"
@@ -530,7 +535,12 @@ mod tests {
             "block",
             "ttl",
         ] {
-            for to in [Way::Queue, Way::Signal, Way::Payload, Way::Lane] {
+            for to in [
+                EndKind::Queue,
+                EndKind::Signal,
+                EndKind::Payload,
+                EndKind::Lane,
+            ] {
                 assert!(
                     all.iter()
                         .any(|s| s.keys.contains(key) && s.to.contains(&to)),
@@ -561,19 +571,25 @@ mod tests {
     #[test]
     fn a_few_streams_have_every_kind_of_end() {
         let few = streams(true);
-        for way in [Way::Queue, Way::Signal, Way::Lane, Way::Ask, Way::Answer] {
-            assert!(few.iter().any(|s| s.from == way), "from {way:?}");
-        }
-        for way in [
-            Way::Queue,
-            Way::Signal,
-            Way::Handler,
-            Way::Payload,
-            Way::Lane,
-            Way::Ask,
-            Way::Answer,
+        for kind in [
+            EndKind::Queue,
+            EndKind::Signal,
+            EndKind::Lane,
+            EndKind::Ask,
+            EndKind::Answer,
         ] {
-            assert!(few.iter().any(|s| s.to.contains(&way)), "to {way:?}");
+            assert!(few.iter().any(|s| s.from == kind), "from {kind:?}");
+        }
+        for kind in [
+            EndKind::Queue,
+            EndKind::Signal,
+            EndKind::Handler,
+            EndKind::Payload,
+            EndKind::Lane,
+            EndKind::Ask,
+            EndKind::Answer,
+        ] {
+            assert!(few.iter().any(|s| s.to.contains(&kind)), "to {kind:?}");
         }
         assert!(few.iter().any(|s| s.direct) && few.iter().any(|s| s.share != Share::Each));
         assert_eq!(few.iter().filter(|s| s.innocent).count(), 1);

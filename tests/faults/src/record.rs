@@ -1,7 +1,7 @@
 //! The record of a run: what it was made from, each fault before it is done, and what came of it. A
 //! file of JSON lines.
 //!
-//! So a run that was interrupted goes on after its last judged fault, and a run that failed can be
+//! So a run that was interrupted goes on after its last checked fault, and a run that failed can be
 //! played again.
 
 use crate::fault::Kind;
@@ -79,8 +79,8 @@ pub struct Past {
     pub run: Run,
     /// The faults that were begun, in order.
     pub begun: Vec<Chosen>,
-    /// Those that were judged.
-    pub judged: Vec<(Kind, Outcome)>,
+    /// Those that were checked.
+    pub checked: Vec<(Kind, Outcome)>,
     /// Number of the first one that was not.
     pub next: u64,
 }
@@ -115,8 +115,8 @@ impl Record {
         self.write(&Line::Fault(fault))
     }
 
-    /// It was judged.
-    pub fn judged(&mut self, n: u64, outcome: &Outcome) -> anyhow::Result<()> {
+    /// It was checked.
+    pub fn checked(&mut self, n: u64, outcome: &Outcome) -> anyhow::Result<()> {
         self.write(&Line::Judged {
             n,
             outcome: outcome.clone(),
@@ -149,15 +149,15 @@ fn parse(text: &str) -> anyhow::Result<Past> {
         "a record of version {}",
         run.version
     );
-    let (mut begun, mut judged, mut next) = (BTreeMap::new(), Vec::new(), 0);
+    let (mut begun, mut checked, mut next) = (BTreeMap::new(), Vec::new(), 0);
     for line in lines {
         match line? {
             Line::Fault(fault) => _ = begun.insert(fault.n, fault),
             Line::Judged { n, outcome } => {
                 let fault = begun
                     .get(&n)
-                    .with_context(|| format!("fault {n} was judged, and not begun"))?;
-                judged.push((fault.kind, outcome));
+                    .with_context(|| format!("fault {n} was checked, and not begun"))?;
+                checked.push((fault.kind, outcome));
                 next = n + 1;
             }
             Line::Run(_) => anyhow::bail!("two runs in one record"),
@@ -166,7 +166,7 @@ fn parse(text: &str) -> anyhow::Result<Past> {
     Ok(Past {
         run,
         begun: begun.into_values().collect(),
-        judged,
+        checked,
         next,
     })
 }
@@ -203,22 +203,22 @@ mod tests {
         };
         for n in 0..3 {
             record.begin(run().choose(n)).unwrap();
-            record.judged(n, &outcome).unwrap();
+            record.checked(n, &outcome).unwrap();
         }
         record.begin(run().choose(3)).unwrap();
         drop(record);
         // As a kill in the middle of a line leaves it.
-        let torn = std::fs::read_to_string(&path).unwrap() + "{\"judged\":{\"n\":3,";
+        let torn = std::fs::read_to_string(&path).unwrap() + "{\"checked\":{\"n\":3,";
         std::fs::write(&path, torn).unwrap();
         let past = read(&path).unwrap();
-        assert_eq!((past.next, past.begun.len(), past.judged.len()), (3, 4, 3));
+        assert_eq!((past.next, past.begun.len(), past.checked.len()), (3, 4, 3));
         assert_eq!(past.run, run());
-        assert_eq!(past.judged[2].1.what, outcome.what);
+        assert_eq!(past.checked[2].1.what, outcome.what);
         let mut record = Record::append(&path).unwrap();
         record.begin(run().choose(3)).unwrap();
-        record.judged(3, &outcome).unwrap();
+        record.checked(3, &outcome).unwrap();
         let past = read(&path).unwrap();
-        assert_eq!((past.next, past.begun.len(), past.judged.len()), (4, 4, 4));
+        assert_eq!((past.next, past.begun.len(), past.checked.len()), (4, 4, 4));
         std::fs::remove_file(&path).unwrap();
         assert!(parse("rubbish\n").is_err() && parse("").is_err());
     }

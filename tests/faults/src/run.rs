@@ -28,7 +28,7 @@ impl Order {
         let mut report = Report::default();
         if let Some(path) = &args.resume {
             let past = record::read(path)?;
-            past.judged
+            past.checked
                 .into_iter()
                 .for_each(|(kind, outcome)| report.fault(kind, outcome));
             let faults = (past.next..args.count)
@@ -149,7 +149,7 @@ fn rounds(
             print_failure(order, fault, &outcome.what, findings);
         }
         let failed = !outcome.wrong.is_empty();
-        order.record.judged(fault.n, &outcome)?;
+        order.record.checked(fault.n, &outcome)?;
         order.report.fault(fault.kind, outcome);
         let last = at == order.faults.len() as u64;
         let grown = if last || at % args.leaks_every == 0 {

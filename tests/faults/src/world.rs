@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::books::Books;
 use crate::journal::{Control, Mapped, Received, Sent};
 use crate::leaks::Process;
-use crate::plan::{self, INSTANCE, Kin, SINK_SIGNAL, Stream, Way};
+use crate::plan::{self, EndKind, INSTANCE, Kin, SINK_SIGNAL, Stream};
 use crate::points;
 use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
@@ -252,13 +252,13 @@ impl World {
     pub fn start_end(&mut self, at: usize) -> anyhow::Result<()> {
         let End { stream, member, .. } = self.ends[at];
         let stream = &self.streams[stream];
-        let (side, way, name, signal) = match member {
+        let (side, kind, name, signal) = match member {
             Some(m) => ("receive", stream.to[m], stream.sink(m), SINK_SIGNAL),
             None => ("send", stream.from, stream.source(), stream.source_signal()),
         };
         let numbers = [stream.index as u64, signal as u64, stream.interval_us];
-        let words = Actor::words(side, way, &name, numbers, &self.root);
-        let mut command = if way.links() || member.is_none() {
+        let words = Actor::words(side, kind, &name, numbers, &self.root);
+        let mut command = if kind.links() || member.is_none() {
             self.command("faults")
         } else {
             let mut command = self.command("rtctl");
@@ -273,7 +273,7 @@ impl World {
             .open(self.root.join("ends.log"))?;
         command.args(words).stderr(log);
         // Only root may signal a daemon of root's.
-        if way == Way::Queue || way.links() || member.is_some() {
+        if kind == EndKind::Queue || kind.links() || member.is_some() {
             let user = USERS[at % USERS.len()];
             command.uid(user).gid(user);
         }

@@ -229,7 +229,7 @@ fn a_library_that_comes_back_without_having_bound_is_found_out() {
     );
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(
-        text(&output).contains("without having bound the process"),
+        text(&output).contains("returned without binding the process"),
         "{}",
         text(&output)
     );

@@ -376,8 +376,8 @@ fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
     const KIND: &str = "message queue";
     match errno.0 {
         libc::ENOSPC | libc::ENOMEM => {
-            let fix = "; the core gets no memory for it: a queue has at most 4 MiB, headers of 32 bytes a message included, and \
-                       the kernel must have as much (vmalloc): smaller maxmsg or msgsize";
+            let fix = "; the core has no memory for it: a queue has at most 4 MiB, including a \
+            header of 32 bytes for each message, and the kernel must have that much (vmalloc): smaller maxmsg or msgsize";
             refused_with(KIND, what, name, errno, fix)
         }
         _ => refused_object(KIND, what, name, errno),

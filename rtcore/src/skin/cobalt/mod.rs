@@ -42,9 +42,7 @@ pub enum Unavailable {
     )]
     Threads(usize),
     /// The library said yes and the core does not answer.
-    #[error(
-        "{library} came back from xenomai_init without having bound the process: {errno} ({errno:?})"
-    )]
+    #[error("{library}: xenomai_init returned without binding the process: {errno} ({errno:?})")]
     Unbound {
         /// As it was asked for.
         library: String,

@@ -122,7 +122,7 @@ fn a_reader_gets_the_marker_in_one_piece_at_once() {
 }
 
 #[test]
-fn a_trace_that_was_off_or_records_little_is_told() {
+fn a_trace_that_was_off_or_records_little_is_reported() {
     let directory = Directory::new("off");
     directory.write("current_tracer", "nop\n");
     let breaker = Breaker::open_at(&directory.0, 1);

@@ -4,8 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::board::Role;
-use super::super::route::Way;
+use super::super::control_block::Role;
+use super::super::route::RoutePath;
 use rtcore::lane::syscalls::{LAST_WORDS, WAY_OUT};
 use rtcore::sys::seccomp::{Allowed, Call, Program, allow};
 
@@ -64,14 +64,14 @@ const LANE_RECEIVER: &[Allowed] = &[
 ];
 
 /// What one end of a path may call, compiled.
-pub fn program(way: Way, role: Role) -> std::io::Result<Program> {
-    let own = match (way, role) {
-        (Way::MqMq | Way::MqSignal, Role::Sender) => MQ_SENDER,
-        (Way::MqMq, Role::Receiver) => MQ_RECEIVER,
-        (Way::SignalSignal, Role::Sender) => SIGNAL_SENDER,
-        (Way::MqSignal | Way::SignalSignal, Role::Receiver) => SIGNAL_RECEIVER,
-        (Way::Lane | Way::Direct, Role::Sender) => LANE_SENDER,
-        (Way::Lane | Way::Direct, Role::Receiver) => LANE_RECEIVER,
+pub fn program(path: RoutePath, role: Role) -> std::io::Result<Program> {
+    let own = match (path, role) {
+        (RoutePath::MqMq | RoutePath::MqSignal, Role::Sender) => MQ_SENDER,
+        (RoutePath::MqMq, Role::Receiver) => MQ_RECEIVER,
+        (RoutePath::SignalSignal, Role::Sender) => SIGNAL_SENDER,
+        (RoutePath::MqSignal | RoutePath::SignalSignal, Role::Receiver) => SIGNAL_RECEIVER,
+        (RoutePath::Lane | RoutePath::Direct, Role::Sender) => LANE_SENDER,
+        (RoutePath::Lane | RoutePath::Direct, Role::Receiver) => LANE_RECEIVER,
     };
     Program::compile([own, HARNESS, WAY_OUT, LAST_WORDS].into_iter().flatten())
 }

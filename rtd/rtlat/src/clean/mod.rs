@@ -3,27 +3,27 @@
 //! not have done.
 //!
 //! All threads of the run are on one CPU, the lane above the receiver above the sender: so a
-//! message has arrived when its sender runs on, and whoever takes the CPU from one of them
+//! message has arrived when its sender runs on, and a thread that takes the CPU from one of them
 //! otherwise is no part of the path. Rules: `verdict`.
 
 #![forbid(unsafe_code)]
 
 mod calls;
-mod party;
 mod preemptions;
+mod role_thread;
 mod show;
 mod verdict;
 
 use super::args::{BadOption, Place, ReportArgs, below};
-use super::board::{Block, Board, Role};
 use super::command::{ROUTE_PRIORITY, start};
+use super::control_block::{Block, ControlBlock, Role};
 use super::mech::{Mechanism, Rx, Tx};
-use super::party::Seat;
-use super::route::{LaneArgs, OwnRoute, Way};
+use super::role_loops::ThreadPlacement;
+use super::route::{LaneArgs, OwnRoute, RoutePath};
 use super::run::{Conditions, lock_memory};
 use anyhow::{Context as _, bail};
-use party::{Account, Party};
 use preemptions::{Trace, Watched};
+use role_thread::{Account, RoleThread};
 use rtcore::seal;
 use rtcore::stats::degraded;
 use rtcore::stats::reader::{Reader, Snapshot, Worker};
@@ -63,7 +63,7 @@ pub struct CleanArgs {
     #[arg(short = 'a', long, value_name = "CPU")]
     affinity: Option<String>,
     /// SCHED_FIFO priority of receivers, below the lane's 80; senders are one below. 0:
-    /// SCHED_OTHER, where preemptions are shown and not judged
+    /// SCHED_OTHER; preemptions are then shown and not checked
     #[arg(short = 'p', long, value_name = "PRIO", default_value_t = ROUTE_PRIORITY, value_parser = clap::value_parser!(u8).range(..80))]
     priority: u8,
     /// Write the results to this file as JSON
@@ -98,12 +98,12 @@ impl PathArg {
         PathArg::LaneDirect,
     ];
 
-    fn way(self) -> Way {
+    fn route_path(self) -> RoutePath {
         match self {
-            PathArg::Mq => Way::MqMq,
-            PathArg::Signal => Way::SignalSignal,
-            PathArg::LaneRouted => Way::Lane,
-            PathArg::LaneDirect => Way::Direct,
+            PathArg::Mq => RoutePath::MqMq,
+            PathArg::Signal => RoutePath::SignalSignal,
+            PathArg::LaneRouted => RoutePath::Lane,
+            PathArg::LaneDirect => RoutePath::Direct,
         }
     }
 
@@ -140,13 +140,13 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     let mut conditions = Conditions::set(&no_more(args.json.clone()))?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
     let cpu = cpu_of(args)?;
-    let seat = |priority| Seat {
+    let placement = |priority| ThreadPlacement {
         cpu: Some(cpu),
         priority,
     };
-    let (sender, receiver) = (seat(below(args.priority)), seat(args.priority));
+    let (sender, receiver) = (placement(below(args.priority)), placement(args.priority));
     let routes = args.path.iter().enumerate();
-    let routes = routes.map(|(n, path)| OwnRoute::new(path.way(), n, PAYLOAD_BYTES));
+    let routes = routes.map(|(n, path)| OwnRoute::new(path.route_path(), n, PAYLOAD_BYTES));
     let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
     let lane = LaneArgs {
         lane_priority: LANE_PRIORITY,
@@ -171,7 +171,7 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     let trace = Trace::open();
     let mut run = Run {
         args,
-        seats: [sender, receiver],
+        placements: [sender, receiver],
         granted: granted(args, &page.snapshot()?, trace.as_ref().err()),
         trace: trace.ok(),
         page,
@@ -183,7 +183,7 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
     }
     let outcomes: Vec<Outcome> = outcomes
         .into_iter()
-        .map(|outcome| outcome.judge(&run.granted))
+        .map(|outcome| outcome.assess(&run.granted))
         .collect();
     run.conditions.end_daemons()?;
     let code = if outcomes.iter().all(|outcome| outcome.reasons.is_empty()) {
@@ -230,7 +230,7 @@ fn granted(args: &CleanArgs, snapshot: &Snapshot, no_trace: Option<&anyhow::Erro
 struct Run<'a> {
     args: &'a CleanArgs,
     /// Sender's, receiver's.
-    seats: [Seat; 2],
+    placements: [ThreadPlacement; 2],
     granted: Granted,
     trace: Option<Trace>,
     page: Reader,
@@ -242,15 +242,15 @@ impl Run<'_> {
     /// named twice runs twice, over routes of its own.
     fn path(&mut self, number: usize, mechanism: Arc<dyn Mechanism>) -> anyhow::Result<Outcome> {
         let path = self.args.path[number];
-        let board = Arc::new(Board::new()?);
+        let control = Arc::new(ControlBlock::new()?);
         // The receiver first: a sender waits for one.
-        let receiver = self.spawn(path, Role::Receiver, &board, &mechanism)?;
-        let sender = self.spawn(path, Role::Sender, &board, &mechanism)?;
+        let receiver = self.spawn(path, Role::Receiver, &control, &mechanism)?;
+        let sender = self.spawn(path, Role::Sender, &control, &mechanism)?;
         let ends = Ends {
-            board,
+            control,
             threads: [sender, receiver],
         };
-        self.wait_until(&ends, |ends| ends.board.ready() == 2)?;
+        self.wait_until(&ends, |ends| ends.control.ready() == 2)?;
         // All stacks and buffers are there now.
         self.granted.memory &= lock_memory().is_ok();
         let lane = self.lane_of(number)?;
@@ -260,8 +260,8 @@ impl Run<'_> {
         let watched = lane
             .map(|lane| anyhow::Ok((procfs::thread_usage(daemon, lane.tid)?, lane)))
             .transpose()?;
-        let intruder = self.intruder(&ends.board)?;
-        ends.board.begin(&Block {
+        let intruder = self.intruder(&ends.control)?;
+        ends.control.begin(&Block {
             count: self.args.loops,
             ..Block::default()
         });
@@ -272,8 +272,8 @@ impl Run<'_> {
         })?;
         ends.quit()?;
         intruder.map(JoinHandle::join);
-        if let Some(failure) = ends.board.failure() {
-            bail!("{}: {failure}", path.way().title());
+        if let Some(failure) = ends.control.failure() {
+            bail!("{}: {failure}", path.route_path().title());
         }
         let joined = ends
             .threads
@@ -288,7 +288,7 @@ impl Run<'_> {
         );
         accounts.extend([sender, receiver]);
         Ok(Outcome {
-            path: path.way().title(),
+            path: path.route_path().title(),
             key: path.key(),
             messages,
             count: self.args.loops,
@@ -302,30 +302,30 @@ impl Run<'_> {
         &self,
         path: PathArg,
         role: Role,
-        board: &Arc<Board>,
+        control: &Arc<ControlBlock>,
         mechanism: &Arc<dyn Mechanism>,
     ) -> anyhow::Result<Thread> {
-        let party = Party {
-            board: Arc::clone(board),
+        let thread = RoleThread {
+            control: Arc::clone(control),
             role,
-            seat: self.seats[role as usize],
+            placement: self.placements[role as usize],
             count: self.args.loops,
-            program: calls::program(path.way(), role)?,
+            program: calls::program(path.route_path(), role)?,
             unclean: self.args.unclean,
         };
         let mechanism = Arc::clone(mechanism);
         let run = move || {
             let done = match role {
                 Role::Sender => mechanism.sender().and_then(|mut tx| {
-                    party.seat.take("rtlat-sender")?;
-                    Ok((party.send(&mut *tx), End::Sending(tx)))
+                    thread.placement.take("rtlat-sender")?;
+                    Ok((thread.send(&mut *tx), End::Sending(tx)))
                 }),
                 Role::Receiver => mechanism.receiver().and_then(|mut rx| {
-                    party.seat.take("rtlat-receiver")?;
-                    Ok((party.receive(&mut *rx), End::Receiving(rx)))
+                    thread.placement.take("rtlat-receiver")?;
+                    Ok((thread.receive(&mut *rx), End::Receiving(rx)))
                 }),
             };
-            done.inspect_err(|e| party.board.fail(&format!("{e:#}")))
+            done.inspect_err(|e| thread.control.fail(&format!("{e:#}")))
                 .ok()
         };
         std::thread::Builder::new()
@@ -333,17 +333,17 @@ impl Run<'_> {
             .context("cannot start a thread")
     }
 
-    /// Looks again and again until it is so; an error when a party, the daemon or the user ends the
+    /// Polls until it is so; an error when a role, the daemon or the user ends the
     /// run.
     fn wait_until(
         &mut self,
         ends: &Ends,
         mut is_so: impl FnMut(&Ends) -> bool,
     ) -> anyhow::Result<()> {
-        let mut seen = ends.board.news();
+        let mut seen = ends.control.changes();
         while !is_so(ends) {
-            seen = ends.board.wait_news(seen, LOOK_NS);
-            if let Some(failure) = ends.board.failure() {
+            seen = ends.control.wait_change(seen, LOOK_NS);
+            if let Some(failure) = ends.control.failure() {
                 bail!(failure);
             }
             self.conditions.check()?;
@@ -477,27 +477,27 @@ impl Run<'_> {
 
     /// The thread of [`Unclean::Preempt`]; it is there when this returns, and until the run is
     /// over.
-    fn intruder(&self, board: &Arc<Board>) -> anyhow::Result<Option<JoinHandle<()>>> {
+    fn intruder(&self, control: &Arc<ControlBlock>) -> anyhow::Result<Option<JoinHandle<()>>> {
         if self.args.unclean != Some(Unclean::Preempt) {
             return Ok(None);
         }
-        let seat = Seat {
-            cpu: self.seats[0].cpu,
+        let placement = ThreadPlacement {
+            cpu: self.placements[0].cpu,
             priority: LANE_PRIORITY + 1,
         };
-        let (board, (stands, stood)) = (Arc::clone(board), std::sync::mpsc::channel());
+        let (control, (ready_tx, ready_rx)) = (Arc::clone(control), std::sync::mpsc::channel());
         let intrude = move || {
-            let taken = seat.take("rtlat-intruder");
+            let taken = placement.take("rtlat-intruder");
             let has_taken = taken.is_ok();
-            let _ = stands.send(taken);
-            while has_taken && !board.is_quit() {
+            let _ = ready_tx.send(taken);
+            while has_taken && !control.is_quit() {
                 sleep_until_or_signal(monotonic_ns() + INTRUSION_NS);
             }
         };
         let thread = std::thread::Builder::new()
             .spawn(intrude)
             .context("cannot start a thread")?;
-        stood.recv().context("the intruder ended")??;
+        ready_rx.recv().context("the intruder ended")??;
         Ok(Some(thread))
     }
 }
@@ -514,19 +514,19 @@ enum End {
 
 /// The two threads of a path.
 struct Ends {
-    board: Arc<Board>,
+    control: Arc<ControlBlock>,
     /// Sender, receiver.
     threads: [Thread; 2],
 }
 
 impl Ends {
     fn tids(&self) -> [u32; 2] {
-        [Role::Sender, Role::Receiver].map(|role| self.board.whereabouts(role).0.unsigned_abs())
+        [Role::Sender, Role::Receiver].map(|role| self.control.whereabouts(role).0.unsigned_abs())
     }
 
     /// Has both end, wherever they wait.
     fn quit(&self) -> anyhow::Result<()> {
-        self.board.quit();
+        self.control.quit();
         let until_ns = monotonic_ns() + END_NS;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if monotonic_ns() > until_ns {
@@ -536,7 +536,7 @@ impl Ends {
             self.tids()
                 .iter()
                 .for_each(|tid| rtsignal::wake(tid.cast_signed()));
-            self.board.wait_news(self.board.news(), WAKE_NS);
+            self.control.wait_change(self.control.changes(), WAKE_NS);
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Trace {
     }
 
     /// What was recorded in a run of this daemon and these threads.
-    pub fn read(&self, daemon_pid: u32, parties: &[u32]) -> anyhow::Result<Vec<Switch>> {
+    pub fn read(&self, daemon_pid: u32, threads: &[u32]) -> anyhow::Result<Vec<Switch>> {
         self.set("events/sched/sched_switch/enable", "0")?;
         let lost = self.lost()?;
         if lost > 0 {
@@ -117,7 +117,7 @@ impl Trace {
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
             .map(|line| {
                 let whose = |tid| {
-                    if parties.contains(&tid) {
+                    if threads.contains(&tid) {
                         By::Below
                     } else {
                         whose(daemon_pid, tid)

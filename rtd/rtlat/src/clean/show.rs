@@ -53,18 +53,22 @@ pub fn print(
     Ok(())
 }
 
-/// What the run could not judge.
+/// What the run could not check.
 fn conditions(granted: &Granted) -> Vec<String> {
     let mut all = Vec::new();
     if !granted.fifo {
-        all.push("not all threads are SCHED_FIFO: preemptions are shown and not judged".to_owned());
+        all.push(
+            "not all threads are SCHED_FIFO: preemptions are shown and not \
+        checked"
+                .to_owned(),
+        );
     }
     if !granted.memory {
-        all.push("memory is not locked: page faults are shown and not judged".to_owned());
+        all.push("memory is not locked: page faults are shown and not checked".to_owned());
     }
     if let Some(why) = &granted.no_trace {
         all.push(format!(
-            "preempted by whom is unknown, and not judged; run as root ({why})"
+            "the threads that preempted others are not known and not checked; run as root ({why})"
         ));
     }
     all

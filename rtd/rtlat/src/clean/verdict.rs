@@ -7,14 +7,14 @@
 //! thread of the run below it that has inherited its priority because it holds a lock of the
 //! kernel's, which is how PREEMPT_RT bounds that wait. It may not be preempted by anybody else.
 //! Where the kernel gave the CPU to ordinary threads, the machine is not set up for real time,
-//! which no path can help: that is told with what fixes it, and no reason. Without the kernel's
+//! which no path can help: that is reported with the line that fixes it, and is no reason. Without the kernel's
 //! trace nobody knows by whom, which is shown and not judged; without SCHED_FIFO being preempted is
 //! what an ordinary thread has to expect.
 
 #![forbid(unsafe_code)]
 
-use super::party::Account;
 use super::preemptions::By;
+use super::role_thread::Account;
 
 /// By whom a thread was preempted.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +67,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Judges a path that has ended.
-    pub fn judge(mut self, granted: &Granted) -> Outcome {
+    /// Assesses a path that has ended.
+    pub fn assess(mut self, granted: &Granted) -> Outcome {
         let [sent, received] = self.messages;
         if received != sent {
             self.reasons.push(format!(
@@ -123,14 +123,15 @@ fn of_thread(
                 By::Daemon | By::Kernel | By::Heir | By::Ordinary => return None,
                 By::Below => "which is below it",
                 By::Stranger => {
-                    "which is no part of the run and above it: end it, or choose another CPU with -a"
+                    "which is not part of the run and is above it: end it, or choose another CPU \
+                     with -a"
                 }
             };
             Some(format!("{who}: preempted {times} times by {name}, {why}"))
         }));
         if granted.no_trace.is_none() && preempted.unknown > 0 {
             all.push(format!(
-                "{who}: preempted {} times by nobody that the kernel's trace shows",
+                "{who}: preempted {} times by a thread that the kernel's trace does not show",
                 preempted.unknown
             ));
         }
@@ -200,7 +201,7 @@ mod tests {
             reasons: Vec::new(),
             machine: Vec::new(),
         };
-        outcome.judge(granted)
+        outcome.assess(granted)
     }
 
     fn reasons(
@@ -246,7 +247,7 @@ mod tests {
             |r| r.preempted.by.push((By::Below, "rtlat-sender".into(), 7)),
             "rtlat-sender, which is below",
         );
-        found([5, 5], |r| r.preempted.unknown = 1, "nobody");
+        found([5, 5], |r| r.preempted.unknown = 1, "does not show");
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn own() -> Command {
     command
 }
 
-/// Does what a child is told. Without a parent it has nothing to do.
+/// Does what the parent asks of a child. Without a parent it has nothing to do.
 #[test]
 fn child_of_a_test() {
     if std::env::var(CHILD).is_err() {
@@ -161,7 +161,7 @@ fn each_kind_works_at_ordinary_priority_and_is_gone_when_dropped() {
 }
 
 #[test]
-fn a_worker_that_dies_is_told() {
+fn a_worker_that_dies_is_reported() {
     let mut load = start("own:cpu:2");
     load.check().unwrap();
     let pid = load.pids().nth(1).unwrap();

@@ -45,7 +45,7 @@ impl Mechanism for Eventfd {
         Ok(Box::new(EventRx {
             incoming,
             counter: self.counter.clone(),
-            told: 0,
+            unreturned: 0,
         }))
     }
 }
@@ -65,17 +65,17 @@ impl Tx for EventTx {
 struct EventRx {
     incoming: Incoming,
     counter: Arc<EventFd>,
-    /// Messages that a read told of and that were not returned yet.
-    told: u64,
+    /// Messages that a read counted and that were not returned yet.
+    unreturned: u64,
 }
 
 impl Rx for EventRx {
     #[inline]
     fn receive(&mut self) -> Result<Stamp, Errno> {
-        if self.told == 0 {
-            self.told = self.counter.wait()?;
+        if self.unreturned == 0 {
+            self.unreturned = self.counter.wait()?;
         }
-        self.told -= 1;
+        self.unreturned -= 1;
         self.incoming.receive()
     }
 }

@@ -1,4 +1,4 @@
-//! The mechanisms: each a way for a message to travel from one thread or process to another.
+//! The mechanisms: each carries messages from one thread or process to another.
 //!
 //! Required of a mechanism: what both ends share exists before either is made, and survives fork(2)
 //! (descriptors, names, shared mappings), so that the sender may be a child process. An end is made
@@ -51,7 +51,7 @@ pub trait Rx: Send {
     fn receive(&mut self) -> Result<Stamp, Errno>;
 }
 
-/// One way for messages to travel.
+/// One mechanism that carries messages.
 pub trait Mechanism: Send + Sync {
     /// `mq`, `signal`, `route lane` ...
     fn name(&self) -> &str;

@@ -36,7 +36,7 @@ impl Mq {
             "message queue",
             payload_bytes,
             bytes_max,
-            "nothing lifts that, take less",
+            "no setting raises that limit: take less",
         )?;
         let maker = sched::getpid();
         let queue = create(maker, pair, usize::try_from(depth)?, payload_bytes)?;

@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 
 use super::{Figure, PERCENTILES};
-use crate::series::{Party, Series};
+use crate::series::{RoleInfo, Series};
 
 const PLACEMENT: &str = "name,pair,round_trip,payload_bytes,interval_ns,\
     sender_tid,sender_cpu,sender_last_cpu,sender_priority,\
     receiver_tid,receiver_cpu,receiver_last_cpu,receiver_priority,\
     scheduled,sent,received,missed,lost";
 
-/// Writes the head and the rows. A CPU is empty where the party was not pinned.
+/// Writes the head and the rows. A CPU is empty if the thread was not pinned.
 pub fn write(out: &mut dyn Write, series: &[Series]) -> io::Result<()> {
     write!(out, "{PLACEMENT}")?;
     for figure in Figure::ALL.map(Figure::text) {
@@ -37,7 +37,7 @@ fn row(out: &mut dyn Write, s: &Series) -> io::Result<()> {
         s.payload_bytes,
         s.interval_ns
     )?;
-    write!(out, "{}{}", party(&s.sender), party(&s.receiver))?;
+    write!(out, "{}{}", info(&s.sender), info(&s.receiver))?;
     write!(
         out,
         ",{},{},{},{},{}",
@@ -52,7 +52,7 @@ fn row(out: &mut dyn Write, s: &Series) -> io::Result<()> {
     writeln!(out)
 }
 
-fn party(p: &Party) -> String {
+fn info(p: &RoleInfo) -> String {
     let cpu = p.cpu.map_or(String::new(), |cpu| cpu.to_string());
     format!(",{},{cpu},{},{}", p.tid, p.last_cpu, p.priority)
 }

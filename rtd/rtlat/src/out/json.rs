@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::host::{Host, node};
 use super::{Figure, PERCENTILES, Run, Unit, date};
-use crate::series::{Comparison, Counts, Culprit, Party, Placement, Row, Sample, Series, Turn};
+use crate::series::{Comparison, Counts, Culprit, Placement, RoleInfo, Row, Sample, Series, Turn};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -365,8 +365,8 @@ fn culprit(culprit: &Culprit) -> CulpritJson<'_> {
     }
 }
 
-fn cpu(party: &Party) -> usize {
-    party.cpu.unwrap_or(party.last_cpu)
+fn cpu(info: &RoleInfo) -> usize {
+    info.cpu.unwrap_or(info.last_cpu)
 }
 
 fn hundredths(value: f64) -> f64 {

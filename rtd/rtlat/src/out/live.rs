@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::date::clock;
 use super::{Unit, text};
-use crate::series::{Party, Series};
+use crate::series::{RoleInfo, Series};
 
 /// What a pair says of itself while it runs. Plain words, so that it can be published without a
 /// lock.
@@ -19,9 +19,9 @@ pub struct Progress {
     /// Which of the run's names.
     pub name: usize,
     /// Who sends.
-    pub sender: Party,
+    pub sender: RoleInfo,
     /// Who receives.
-    pub receiver: Party,
+    pub receiver: RoleInfo,
     /// Schedule; 0: back to back.
     pub interval_ns: u64,
     /// There and back.

@@ -23,7 +23,7 @@ pub fn summary(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
 }
 
 /// One line for a timer (cyclictest) and for a signal there and back (signaltest), two for a pair
-/// (pmqtest, sigwaittest): first all lines that say who, then all that say how long. Parties are
+/// (pmqtest, sigwaittest): first all lines that say who, then all that say how long. Roles are
 /// numbered through: `#0` receives and `#1` sends in the first pair, `#2` and `#3` in the second.
 /// `names`: what [`Progress::name`] counts in.
 pub fn lines(

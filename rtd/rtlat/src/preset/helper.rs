@@ -1,9 +1,9 @@
 //! Processes that a path needs besides its sender and receiver. They are forked before the first
 //! thread, and killed when their handle is dropped.
 
-use crate::board::{Board, Role};
+use crate::control_block::{ControlBlock, Role};
 use crate::mech::{Mechanism, Rx, Tx};
-use crate::party::Seat;
+use crate::role_loops::ThreadPlacement;
 use crate::sys::fork::{ForkedChild, fork_child};
 use anyhow::{Context as _, bail};
 use rtcore::client::Session;
@@ -23,25 +23,25 @@ const LOOK_NS: u64 = 100_000_000;
 pub struct Helper(ForkedChild);
 
 impl Helper {
-    /// Forks one and waits until its work has called [`Board::stand`].
+    /// Forks one and waits until its work has called [`ControlBlock::mark_ready`].
     pub fn start(
         what: &str,
-        work: impl FnOnce(&Board) -> anyhow::Result<()>,
+        work: impl FnOnce(&ControlBlock) -> anyhow::Result<()>,
     ) -> anyhow::Result<Helper> {
-        let board = Board::new().context("cannot map shared memory")?;
+        let control = ControlBlock::new().context("cannot map shared memory")?;
         let child = fork_child(|| {
-            board.fault_in();
+            control.fault_in();
             u8::from(
-                work(&board)
-                    .inspect_err(|e| board.fail(&format!("{e:#}")))
+                work(&control)
+                    .inspect_err(|e| control.fail(&format!("{e:#}")))
                     .is_err(),
             )
         });
         let mut child = child.context("cannot fork")?;
         let until_ns = monotonic_ns() + READY_NS;
-        let mut seen = board.news();
-        while board.ready() == 0 {
-            if let Some(why) = board.failure() {
+        let mut seen = control.changes();
+        while control.ready() == 0 {
+            if let Some(why) = control.failure() {
                 bail!("{what}: {why}");
             }
             if let Some(ending) = child.try_wait()? {
@@ -50,7 +50,7 @@ impl Helper {
             if monotonic_ns() > until_ns {
                 bail!("{what} is not ready after {} s", READY_NS / 1_000_000_000);
             }
-            seen = board.wait_news(seen, LOOK_NS);
+            seen = control.wait_change(seen, LOOK_NS);
         }
         Ok(Helper(child))
     }
@@ -79,14 +79,14 @@ impl Relay {
         name: &'static str,
         first: Arc<dyn Mechanism>,
         second: Arc<dyn Mechanism>,
-        seat: Seat,
+        placement: ThreadPlacement,
     ) -> anyhow::Result<Relay> {
-        let process = Helper::start(name, |board| {
+        let process = Helper::start(name, |control| {
             let mut rx = first.receiver()?;
             // Now, as the sender of the second path waits for a receiver that waits for this.
-            board.stand(Role::Receiver);
+            control.mark_ready(Role::Receiver);
             let mut tx = second.sender()?;
-            seat.take("rtlat-relay")?;
+            placement.take("rtlat-relay")?;
             relay(&mut *rx, &mut *tx)
         })?;
         Ok(Relay {
@@ -128,13 +128,13 @@ impl Mechanism for Relay {
 
 /// A process that takes what comes and does nothing with it.
 pub fn drain(
-    seat: Seat,
+    placement: ThreadPlacement,
     open: impl FnOnce() -> anyhow::Result<Box<dyn Rx>>,
 ) -> anyhow::Result<Helper> {
-    Helper::start("a receiver", |board| {
+    Helper::start("a receiver", |control| {
         let mut rx = open()?;
-        seat.take("rtlat-drain")?;
-        board.stand(Role::Receiver);
+        placement.take("rtlat-drain")?;
+        control.mark_ready(Role::Receiver);
         loop {
             match rx.receive() {
                 Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
@@ -146,10 +146,10 @@ pub fn drain(
 
 /// A process that is registered under all these names and does nothing.
 pub fn idle(socket: &Path, names: &[String]) -> anyhow::Result<Helper> {
-    Helper::start("idle sessions", |board| {
+    Helper::start("idle sessions", |control| {
         let open = |name: &String| Session::builder(name).socket(socket).connect();
         let _sessions = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        board.stand(Role::Receiver);
+        control.mark_ready(Role::Receiver);
         loop {
             sleep_until(u64::MAX);
         }

@@ -6,7 +6,7 @@ use super::table::{Aim, Findings, Line, Row};
 use crate::mech::mq::{Mq, QueueRx};
 use crate::mech::{Kind, Rx};
 use crate::report::raw_at;
-use crate::route::{In, Out, OwnRoute, Route, Way, depth};
+use crate::route::{In, Out, OwnRoute, Route, RoutePath, depth};
 use crate::run::Conditions;
 use anyhow::Context as _;
 use rtd::daemon::own;
@@ -50,25 +50,25 @@ fn one_hop(
     conditions: &mut Conditions,
 ) -> anyhow::Result<Findings> {
     let routes = [
-        OwnRoute::new(Way::MqMq, 0, BYTES)?,
-        OwnRoute::new(Way::MqSignal, 1, BYTES)?,
+        OwnRoute::new(RoutePath::MqMq, 0, BYTES)?,
+        OwnRoute::new(RoutePath::MqSignal, 1, BYTES)?,
     ];
     let daemon = daemon(effort, &routes)?;
     let [queue, signal] = [routes[0].mechanism(&daemon)?, routes[1].mechanism(&daemon)?];
     conditions.daemons.push(daemon);
-    let seat = effort.seat(priority);
+    let placement = effort.placement(priority);
     let router = Relay::start(
         "bare router",
         Arc::new(Mq::new(BYTES, 1)?),
         Arc::new(Mq::new(BYTES, 2)?),
-        effort.seat(LANE_PRIORITY),
+        effort.placement(LANE_PRIORITY),
     )?;
     let paths = vec![
-        Path::raw("mq", Kind::Mq, 0, seat)?,
-        Path::hop("bare router, mq -> mq", None, router, seat),
-        Path::raw("signal", Kind::Signal, 0, seat)?,
-        Path::hop("mq -> mq", to_mq, queue, seat),
-        Path::hop("mq -> signal", to_signal, signal, seat),
+        Path::raw("mq", Kind::Mq, 0, placement)?,
+        Path::hop("bare router, mq -> mq", None, router, placement),
+        Path::raw("signal", Kind::Signal, 0, placement)?,
+        Path::hop("mq -> mq", to_mq, queue, placement),
+        Path::hop("mq -> signal", to_signal, signal, placement),
     ];
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
     Ok(Findings {
@@ -104,8 +104,8 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
     }
     let (cpu, wait) = (effort.cpu, "block");
     let routes = [
-        OwnRoute::new(Way::MqMq, 0, BYTES)?,
-        OwnRoute::new(Way::MqMq, 1, BYTES)?,
+        OwnRoute::new(RoutePath::MqMq, 0, BYTES)?,
+        OwnRoute::new(RoutePath::MqMq, 1, BYTES)?,
     ];
     let (instance, _) = own::names("rtlat-many");
     let (mut more, mut queues) = (String::new(), Vec::new());
@@ -132,14 +132,14 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
     };
     let (one, many) = (one.start()?, many.start()?);
     let (kib, threads) = super::start::resident(many.pid())?;
-    let seat = effort.seat(CLIENT_PRIORITY);
+    let placement = effort.placement(CLIENT_PRIORITY);
     let paths = vec![
-        Path::hop("1 route", None, routes[0].mechanism(&one)?, seat),
+        Path::hop("1 route", None, routes[0].mechanism(&one)?, placement),
         Path::hop(
             "500 routes",
             Some(Aim::Times(1.1)),
             routes[1].mechanism(&many)?,
-            seat,
+            placement,
         ),
     ];
     conditions.daemons.extend([one, many]);
@@ -162,7 +162,7 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
 /// One message to eight receivers: when the last one has it. The last hop is what a route adds to
 /// its first hop, a raw queue: from the daemon to the receiver.
 pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
-    let routes = [OwnRoute::new(Way::MqMq, 0, BYTES)?];
+    let routes = [OwnRoute::new(RoutePath::MqMq, 0, BYTES)?];
     let (instance, socket) = own::names("rtlat");
     let queue = |end: &str| format!("/{instance}-fan-{end}");
     let (mut more, mut members) = (mqueue("fan", &queue("in"), depth()), String::new());
@@ -183,10 +183,10 @@ pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
         queues,
     }
     .start()?;
-    let seat = effort.seat(CLIENT_PRIORITY);
+    let placement = effort.placement(CLIENT_PRIORITY);
     let others = (0..WIDTH - 1).map(|n| {
         let name = CString::new(queue(&n.to_string()))?;
-        drain(seat, move || {
+        drain(placement, move || {
             Ok(Box::new(QueueRx::open(&name)?) as Box<dyn Rx>)
         })
     });
@@ -200,9 +200,9 @@ pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
         socket,
     )?;
     let paths = vec![
-        Path::raw("mq", Kind::Mq, 0, seat)?,
-        Path::hop("mq -> mq", None, routes[0].mechanism(&daemon)?, seat),
-        Path::hop("mq -> 8 mq, the last of them", None, fan, seat),
+        Path::raw("mq", Kind::Mq, 0, placement)?,
+        Path::hop("mq -> mq", None, routes[0].mechanism(&daemon)?, placement),
+        Path::hop("mq -> 8 mq, the last of them", None, fan, placement),
     ];
     conditions.daemons.push(daemon);
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;

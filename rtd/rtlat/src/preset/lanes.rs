@@ -3,11 +3,11 @@
 use super::helper::{Relay, idle};
 use super::setup::{BYTES, Effort, LANE_PRIORITY, Path, Setup, daemon, measure};
 use super::table::{Aim, Findings, Row};
-use crate::board::Block;
+use crate::control_block::Block;
 use crate::mech::{Kind, Mechanism};
 use crate::pair::Work;
-use crate::party::Seat;
-use crate::route::{OwnRoute, Rings, Way};
+use crate::role_loops::ThreadPlacement;
+use crate::route::{OwnRoute, Rings, RoutePath};
 use crate::run::Conditions;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ const IDLE_NS: u64 = 200_000;
 /// Every thread sleeps until it is woken, on one CPU, at one priority.
 pub fn blocking(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let routes = [
-        OwnRoute::new(Way::Lane, 0, BYTES)?,
-        OwnRoute::new(Way::Direct, 1, BYTES)?,
+        OwnRoute::new(RoutePath::Lane, 0, BYTES)?,
+        OwnRoute::new(RoutePath::Direct, 1, BYTES)?,
         // Into the relay, and out of it.
-        OwnRoute::new(Way::Direct, 2, BYTES)?,
-        OwnRoute::new(Way::Direct, 3, BYTES)?,
+        OwnRoute::new(RoutePath::Direct, 2, BYTES)?,
+        OwnRoute::new(RoutePath::Direct, 3, BYTES)?,
         // An inbox with eight rings of the daemon sleeps at one bell.
-        OwnRoute::new(Way::Lane, 4, BYTES)?.with_rings(8),
+        OwnRoute::new(RoutePath::Lane, 4, BYTES)?.with_rings(8),
     ];
     let daemon = daemon(effort, &routes)?;
     let of = |n: usize| routes[n].mechanism(&daemon);
-    let seat = effort.seat(LANE_PRIORITY);
-    let relay = Relay::start("bare relay", Arc::new(of(2)?), Arc::new(of(3)?), seat)?;
+    let placement = effort.placement(LANE_PRIORITY);
+    let relay = Relay::start("bare relay", Arc::new(of(2)?), Arc::new(of(3)?), placement)?;
     let paths = vec![
-        Path::raw("mq", Kind::Mq, 0, seat)?,
-        Path::hop("bare relay, direct -> direct", None, relay, seat),
-        Path::hop("lane routed", Some(Aim::Times(1.6)), of(0)?, seat),
-        Path::hop("lane routed, inbox of 8 rings", None, of(4)?, seat),
-        Path::hop("lane direct", Some(Aim::Times(1.0)), of(1)?, seat),
+        Path::raw("mq", Kind::Mq, 0, placement)?,
+        Path::hop("bare relay, direct -> direct", None, relay, placement),
+        Path::hop("lane routed", Some(Aim::Times(1.6)), of(0)?, placement),
+        Path::hop("lane routed, inbox of 8 rings", None, of(4)?, placement),
+        Path::hop("lane direct", Some(Aim::Times(1.0)), of(1)?, placement),
     ];
     conditions.daemons.push(daemon);
     let rows = measure(effort, conditions, effort.back_to_back(), paths)?;
@@ -64,7 +64,7 @@ pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
         polls: true,
         ..effort.back_to_back()
     };
-    let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?];
+    let routes = [OwnRoute::new(RoutePath::Lane, 0, BYTES)?];
     let daemon = Setup {
         cpu: other,
         ..polled("poll", &routes)
@@ -78,9 +78,9 @@ pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
     );
     conditions.daemons.push(daemon);
     let mut rows = measure(effort, conditions, effort.back_to_back(), vec![routed])?;
-    let routes = [OwnRoute::new(Way::Direct, 0, BYTES)?];
+    let routes = [OwnRoute::new(RoutePath::Direct, 0, BYTES)?];
     let daemon = super::setup::daemon(effort, &routes)?;
-    let receiver = Seat {
+    let receiver = ThreadPlacement {
         cpu: Some(other),
         priority: CLIENT_PRIORITY,
     };
@@ -89,7 +89,7 @@ pub fn polling(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
         "lane direct, both poll",
         Some(Aim::P50Ns(150)),
         mechanism,
-        effort.seat(CLIENT_PRIORITY),
+        effort.placement(CLIENT_PRIORITY),
     );
     conditions.daemons.push(daemon);
     rows.extend(measure(
@@ -118,7 +118,7 @@ pub fn spinning(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<
         ("one message, one ring of 64", 1),
         ("one message of each of 64 rings", RINGS),
     ] {
-        let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?.with_rings(RINGS)];
+        let routes = [OwnRoute::new(RoutePath::Lane, 0, BYTES)?.with_rings(RINGS)];
         let daemon = Setup {
             cpu: other,
             ..polled("spin:20", &routes)
@@ -143,8 +143,8 @@ pub fn spinning(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<
 /// The same hop in a daemon with two sessions and in one with 64.
 pub fn clients(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let routes = [
-        OwnRoute::new(Way::Lane, 0, BYTES)?,
-        OwnRoute::new(Way::Lane, 1, BYTES)?,
+        OwnRoute::new(RoutePath::Lane, 0, BYTES)?,
+        OwnRoute::new(RoutePath::Lane, 1, BYTES)?,
     ];
     let names: Vec<String> = (2..CLIENTS).map(|n| format!("idle{n}")).collect();
     let mut more = String::new();
@@ -183,19 +183,19 @@ pub fn clients(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<F
     };
     let (two, many) = (two.start()?, many.start()?);
     let _idle = idle(many.socket(), &names)?;
-    let seat = effort.seat(LANE_PRIORITY);
+    let placement = effort.placement(LANE_PRIORITY);
     let paths = vec![
         Path::hop(
             "2 registered clients",
             None,
             routes[0].mechanism(&two)?,
-            seat,
+            placement,
         ),
         Path::hop(
             "64 registered clients",
             Some(Aim::Times(1.1)),
             routes[1].mechanism(&many)?,
-            seat,
+            placement,
         ),
     ];
     conditions.daemons.extend([two, many]);
@@ -228,13 +228,13 @@ fn one_thread(
     mechanism: impl Mechanism + 'static,
     effort: &Effort,
 ) -> Path {
-    let seat = effort.seat(CLIENT_PRIORITY);
+    let placement = effort.placement(CLIENT_PRIORITY);
     Path {
         title,
         aim,
         work: Work::OneThread(Box::new(mechanism)),
-        sender: seat,
-        receiver: seat,
+        sender: placement,
+        receiver: placement,
     }
 }
 

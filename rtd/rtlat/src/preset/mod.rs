@@ -19,7 +19,7 @@ use super::compare::CompareArgs;
 use super::out::{Run, Unit};
 use super::run::{Conditions, command_line, to_file};
 use super::time::wall_ns;
-use rtcore::sys::grants::Grant;
+use rtcore::sys::permission_hints::PermissionHint;
 use rtcore::sys::sched;
 use rtd::ctl::sheet::Sheet;
 use setup::Effort;
@@ -85,7 +85,7 @@ fn ensure_fifo() -> anyhow::Result<()> {
     let granted = sched::set_fifo(setup::LANE_PRIORITY);
     granted.map_err(|e| {
         let program = std::env::current_exe().unwrap_or_default();
-        let fix = Grant::Fifo.fix(&program.to_string_lossy());
+        let fix = PermissionHint::Fifo.fix(&program.to_string_lossy());
         anyhow::anyhow!("a preset needs SCHED_FIFO, which was not granted: {e}\n{fix}")
     })?;
     Ok(sched::set_ordinary()?)

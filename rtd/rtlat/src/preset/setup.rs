@@ -2,12 +2,12 @@
 
 use super::table::{Aim, Row};
 use crate::beside::Condition;
-use crate::board::Block;
+use crate::control_block::Block;
 use crate::experiment::{Experiment, Subject};
 use crate::mech::{self, Kind, Mechanism};
 use crate::pair::{Pair, PairSpec, Work};
-use crate::party::Seat;
 use crate::recorder::Recording;
+use crate::role_loops::ThreadPlacement;
 use crate::route::{LaneArgs, OwnRoute, config};
 use crate::run::Conditions;
 use rtd::daemon::own::{self, OwnDaemon};
@@ -36,8 +36,8 @@ pub struct Effort {
 
 impl Effort {
     /// On the shared CPU.
-    pub fn seat(&self, priority: u8) -> Seat {
-        Seat {
+    pub fn placement(&self, priority: u8) -> ThreadPlacement {
+        ThreadPlacement {
             cpu: Some(self.cpu),
             priority,
         }
@@ -113,9 +113,9 @@ pub struct Path {
     /// What its pair does.
     pub work: Work,
     /// Where its sender runs.
-    pub sender: Seat,
+    pub sender: ThreadPlacement,
     /// Where its receiver runs.
-    pub receiver: Seat,
+    pub receiver: ThreadPlacement,
 }
 
 impl Path {
@@ -124,26 +124,31 @@ impl Path {
         title: &'static str,
         aim: Option<Aim>,
         mechanism: impl Mechanism + 'static,
-        seat: Seat,
+        placement: ThreadPlacement,
     ) -> Path {
         Path {
             title,
             aim,
             work: Work::OneWay(Box::new(mechanism)),
-            sender: seat,
-            receiver: seat,
+            sender: placement,
+            receiver: placement,
         }
     }
 
     /// The same over what the kernel has. `number` tells it from others of its kind.
-    pub fn raw(title: &'static str, kind: Kind, number: usize, seat: Seat) -> anyhow::Result<Path> {
+    pub fn raw(
+        title: &'static str,
+        kind: Kind,
+        number: usize,
+        placement: ThreadPlacement,
+    ) -> anyhow::Result<Path> {
         let work = Work::OneWay(mech::of(kind, BYTES, number)?);
         Ok(Path {
             title,
             aim: None,
             work,
-            sender: seat,
-            receiver: seat,
+            sender: placement,
+            receiver: placement,
         })
     }
 }

@@ -5,9 +5,9 @@ use super::helper::Helper;
 use super::lanes::no_second_cpu;
 use super::setup::{BYTES, Effort, Setup};
 use super::table::{Aim, Findings, Rates};
-use crate::board::Role;
-use crate::party::Seat;
-use crate::route::{OwnRoute, Way};
+use crate::control_block::Role;
+use crate::role_loops::ThreadPlacement;
+use crate::route::{OwnRoute, RoutePath};
 use crate::run::Conditions;
 use crate::sys::inherited::Inherited;
 use anyhow::{Context as _, bail};
@@ -96,7 +96,7 @@ fn rate(count: u64, ns: u64) -> f64 {
 
 /// One run from process to process.
 fn direct(effort: &Effort, other: usize, bytes: usize, batch: usize) -> anyhow::Result<f64> {
-    let routes = [OwnRoute::new(Way::Direct, 0, bytes)?.with_slots(SLOTS)];
+    let routes = [OwnRoute::new(RoutePath::Direct, 0, bytes)?.with_slots(SLOTS)];
     let daemon = Setup {
         name: "rtlat",
         cpu: effort.cpu,
@@ -109,16 +109,16 @@ fn direct(effort: &Effort, other: usize, bytes: usize, batch: usize) -> anyhow::
     let count = messages(effort, bytes);
     let socket = daemon.socket().clone();
     let taken_ns = Inherited::<AtomicU64>::new(1)?;
-    let seat = Seat {
+    let placement = ThreadPlacement {
         cpu: Some(other),
         priority: CLIENT_PRIORITY,
     };
-    let sink = Helper::start("the receiver", |board| {
+    let sink = Helper::start("the receiver", |control| {
         let session = Session::builder("rx0").socket(&socket).connect()?;
         let mut inbox = session.inbox_of(&["rx0.msg"])?;
         inbox.set_wait(Wait::Poll);
-        seat.take("rtlat-sink")?;
-        board.stand(Role::Receiver);
+        placement.take("rtlat-sink")?;
+        control.mark_ready(Role::Receiver);
         taken_ns[0].store(sink(&mut inbox, count)?, Ordering::Release);
         Ok(())
     })?;
@@ -170,7 +170,7 @@ fn send(sender: &mut Sender, count: u64, payload: &[u8], batch: usize) -> anyhow
 
 /// One run through a polling lane, and back to the thread that sends.
 fn routed_rate(effort: &Effort, other: usize) -> anyhow::Result<f64> {
-    let routes = [OwnRoute::new(Way::Lane, 0, BYTES)?.with_slots(SLOTS)];
+    let routes = [OwnRoute::new(RoutePath::Lane, 0, BYTES)?.with_slots(SLOTS)];
     let daemon: OwnDaemon = Setup {
         name: "rtlat",
         cpu: other,
@@ -212,10 +212,10 @@ fn on_a_thread<T: Send>(
     effort: &Effort,
     work: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
-    let seat = effort.seat(CLIENT_PRIORITY);
+    let placement = effort.placement(CLIENT_PRIORITY);
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            seat.take("rtlat-rate")?;
+            placement.take("rtlat-rate")?;
             work()
         });
         thread

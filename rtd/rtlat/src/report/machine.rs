@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_governors_siblings_and_limits_are_told() {
+    fn cpus_governors_siblings_and_limits_are_reported() {
         let cpu = "sys/devices/system/cpu";
         let tree = Tree::new(
             "full-tree",

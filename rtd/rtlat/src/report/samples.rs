@@ -1,6 +1,6 @@
 //! Measurements that were never made, for tests.
 
-use crate::series::{Comparison, Counts, Party, Placement, Row, Series, Turn, histogram};
+use crate::series::{Comparison, Counts, Placement, RoleInfo, Row, Series, Turn, histogram};
 
 /// Numbers of a seeded generator (splitmix64).
 pub struct Random(pub u64);
@@ -58,13 +58,13 @@ pub fn series(name: &str, latencies_ns: &[u64]) -> Series {
     Series {
         name: name.to_owned(),
         pair: 0,
-        sender: Party {
+        sender: RoleInfo {
             tid: 100,
             cpu: Some(0),
             last_cpu: 0,
             priority: 80,
         },
-        receiver: Party {
+        receiver: RoleInfo {
             tid: 101,
             cpu: Some(1),
             last_cpu: 1,

@@ -1,4 +1,4 @@
-//! A way through rtd: into one endpoint, out of another.
+//! A path through rtd: into one endpoint, out of another.
 //!
 //! Where both ends take bytes, the stamp travels in the payload. Where one is a signal, or takes
 //! fewer bytes than a stamp has, a key travels, 8 bytes, to the stamp in memory beside ([`Slots`]).
@@ -10,7 +10,7 @@ mod own;
 mod rings;
 
 pub use find::find;
-pub use own::{LaneArgs, OwnRoute, Way, config, depth};
+pub use own::{LaneArgs, OwnRoute, RoutePath, config, depth};
 pub use rings::Rings;
 
 use super::mech::slots::Slots;

@@ -1,4 +1,4 @@
-//! The configuration of a daemon that is started for a measurement: a route of each way.
+//! The configuration of a daemon that is started for a measurement: one route for each path.
 
 use super::{DaemonPid, In, Out, Route};
 use crate::mech::signal;
@@ -13,7 +13,7 @@ const SLOTS: usize = 64;
 
 /// What a route leads from and to.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RoutePath {
     /// Queue to queue
     MqMq,
     /// Queue to signal
@@ -26,41 +26,41 @@ pub enum Way {
     Direct,
 }
 
-impl Way {
+impl RoutePath {
     /// All of them.
-    pub const ALL: [Way; 5] = [
-        Way::MqMq,
-        Way::MqSignal,
-        Way::SignalSignal,
-        Way::Lane,
-        Way::Direct,
+    pub const ALL: [RoutePath; 5] = [
+        RoutePath::MqMq,
+        RoutePath::MqSignal,
+        RoutePath::SignalSignal,
+        RoutePath::Lane,
+        RoutePath::Direct,
     ];
 
     /// As it stands in tables.
     pub fn title(self) -> &'static str {
         match self {
-            Way::MqMq => "mq -> mq",
-            Way::MqSignal => "mq -> signal",
-            Way::SignalSignal => "signal -> signal",
-            Way::Lane => "lane routed",
-            Way::Direct => "lane direct",
+            RoutePath::MqMq => "mq -> mq",
+            RoutePath::MqSignal => "mq -> signal",
+            RoutePath::SignalSignal => "signal -> signal",
+            RoutePath::Lane => "lane routed",
+            RoutePath::Direct => "lane direct",
         }
     }
 
     fn enters_by_signal(self) -> bool {
-        self == Way::SignalSignal
+        self == RoutePath::SignalSignal
     }
 
     /// Whether its receiver gets a signal.
     pub fn leaves_by_signal(self) -> bool {
-        matches!(self, Way::MqSignal | Way::SignalSignal)
+        matches!(self, RoutePath::MqSignal | RoutePath::SignalSignal)
     }
 }
 
 /// One route of that daemon, with processes of its own at both ends.
 #[derive(Clone, Debug)]
 pub struct OwnRoute {
-    way: Way,
+    path: RoutePath,
     number: usize,
     pub(super) payload_bytes: usize,
     /// Signals into the daemon, and out of it.
@@ -74,7 +74,7 @@ pub struct OwnRoute {
 impl OwnRoute {
     /// `number` tells it from the others of the daemon. Signals are given out from the last one
     /// down.
-    pub fn new(way: Way, number: usize, payload_bytes: usize) -> anyhow::Result<OwnRoute> {
+    pub fn new(path: RoutePath, number: usize, payload_bytes: usize) -> anyhow::Result<OwnRoute> {
         let all: Vec<i32> = signal::every().collect();
         let nth = |n: usize| {
             let pairs_max = all.len() / 2;
@@ -86,13 +86,13 @@ impl OwnRoute {
                 )
             })
         };
-        let signals = if way.leaves_by_signal() {
+        let signals = if path.leaves_by_signal() {
             [nth(2 * number)?, nth(2 * number + 1)?]
         } else {
             [0, 0]
         };
         Ok(OwnRoute {
-            way,
+            path,
             number,
             payload_bytes,
             signals,
@@ -126,10 +126,10 @@ impl OwnRoute {
 
     /// The queues that the daemon makes for it.
     pub fn queues(&self, instance: &str) -> anyhow::Result<Vec<CString>> {
-        let ends: &[&str] = match self.way {
-            Way::MqMq => &["tx", "rx"],
-            Way::MqSignal => &["tx"],
-            Way::SignalSignal | Way::Lane | Way::Direct => &[],
+        let ends: &[&str] = match self.path {
+            RoutePath::MqMq => &["tx", "rx"],
+            RoutePath::MqSignal => &["tx"],
+            RoutePath::SignalSignal | RoutePath::Lane | RoutePath::Direct => &[],
         };
         ends.iter()
             .map(|end| Ok(CString::new(self.queue(instance, end))?))
@@ -143,16 +143,18 @@ impl OwnRoute {
     /// Its part of the configuration. Writing to a string does not fail.
     fn toml(&self, instance: &str, depth: u64) -> String {
         let OwnRoute {
-            way, payload_bytes, ..
+            path,
+            payload_bytes,
+            ..
         } = self;
         let mut text = String::new();
         let names @ [tx, rx] = &["tx", "rx"].map(|end| self.name(end));
         for (end, process) in ["tx", "rx"].iter().zip(names) {
             let is_in = *end == "tx";
             let by_signal = if is_in {
-                way.enters_by_signal()
+                path.enters_by_signal()
             } else {
-                way.leaves_by_signal()
+                path.leaves_by_signal()
             };
             let _ = writeln!(
                 text,
@@ -162,7 +164,7 @@ impl OwnRoute {
                 text,
                 "[[endpoint]]\nname = \"{process}.msg\"\nowner = \"{process}\""
             );
-            let msgsize = if way.leaves_by_signal() {
+            let msgsize = if path.leaves_by_signal() {
                 8
             } else {
                 *payload_bytes
@@ -170,7 +172,7 @@ impl OwnRoute {
             let _ = if by_signal {
                 let signo = signame::name(self.signals[usize::from(!is_in)]);
                 writeln!(text, "kind = \"signal\"\nsignal = \"{signo}\"")
-            } else if matches!(way, Way::Lane | Way::Direct) {
+            } else if matches!(path, RoutePath::Lane | RoutePath::Direct) {
                 writeln!(
                     text,
                     "kind = \"lane\"\nmaxmsg = {}\nmsgsize = {msgsize}",
@@ -184,9 +186,9 @@ impl OwnRoute {
                 )
             };
         }
-        let more = match way {
-            Way::SignalSignal => "accept_claimed = true",
-            Way::Direct => "path = \"direct\"",
+        let more = match path {
+            RoutePath::SignalSignal => "accept_claimed = true",
+            RoutePath::Direct => "path = \"direct\"",
             _ => "",
         };
         let _ = writeln!(
@@ -204,36 +206,36 @@ impl OwnRoute {
         text
     }
 
-    /// The way through the running daemon.
+    /// The path through the running daemon.
     pub fn mechanism(&self, daemon: &OwnDaemon) -> anyhow::Result<Route> {
         let queue = |end| self.queue(daemon.instance(), end);
         let (tx, rx) = (self.name("tx"), self.name("rx"));
         let (sent, received) = (format!("{tx}.msg"), format!("{rx}.msg"));
         let pid = i32::try_from(daemon.pid())?;
-        let input = match self.way {
-            Way::MqMq | Way::MqSignal => In::Queue(queue("tx")),
-            Way::SignalSignal => In::Signal {
+        let input = match self.path {
+            RoutePath::MqMq | RoutePath::MqSignal => In::Queue(queue("tx")),
+            RoutePath::SignalSignal => In::Signal {
                 process: tx,
                 daemon: DaemonPid::fixed(pid)?,
                 signo: self.signals[0],
             },
-            Way::Lane | Way::Direct => In::Lane {
+            RoutePath::Lane | RoutePath::Direct => In::Lane {
                 process: tx,
                 endpoint: sent,
             },
         };
-        let output = match self.way {
-            Way::MqMq => Out::Queue(queue("rx")),
-            Way::MqSignal | Way::SignalSignal => Out::Signal {
+        let output = match self.path {
+            RoutePath::MqMq => Out::Queue(queue("rx")),
+            RoutePath::MqSignal | RoutePath::SignalSignal => Out::Signal {
                 process: rx,
                 signo: self.signals[1],
             },
-            Way::Lane | Way::Direct => Out::Lane {
+            RoutePath::Lane | RoutePath::Direct => Out::Lane {
                 process: rx,
                 endpoint: received,
             },
         };
-        let name = format!("route {}", self.way.title());
+        let name = format!("route {}", self.path.title());
         Route::new(
             name,
             self.payload_bytes,

@@ -5,11 +5,11 @@
 //! `io::Result` whose error text names the object, and keeps no global state. The rest of this
 //! crate has no unsafe code and does not touch libc, nix or rustix.
 
-pub mod cheap;
 pub mod child;
 pub mod fork;
 pub mod inherited;
 pub mod mutex;
+pub mod null_syscall;
 pub mod pipe;
 pub mod sem;
 pub mod socketpair;

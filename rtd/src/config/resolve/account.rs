@@ -14,11 +14,8 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     let daemon = &cx.config.daemon;
     if let (Some(group), true) = (daemon.group.at(), daemon.user.is_absent()) {
         let fix = "remove `group`\nadd `user`, the account that rtd becomes";
-        cx.report.error(
-            &group.place,
-            "`group` says in which group `user` is, and there is no `user`",
-            fix,
-        );
+        cx.report
+            .error(&group.place, "`group` has no effect without `user`", fix);
     }
     let uid = processes::account(cx, &daemon.user, "user")?;
     let gid = if daemon.group.is_absent() {
@@ -72,7 +69,7 @@ fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
         },
     ) = (to, from);
     let message = format!(
-        "rtd would become uid {uid} gid {gid}, and as uid {own} gid {own_group} has not {} for that",
+        "rtd cannot become uid {uid} gid {gid}: as uid {own} gid {own_group} it does not have {}",
         lacks.join(" and ")
     );
     let fix = format!(
@@ -86,7 +83,7 @@ fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
 fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {
     let message = match cx.machine.primary_group(uid) {
         Ok(Some(gid)) => return Some(gid),
-        Ok(None) => format!("uid {uid} has no account that would say its group"),
+        Ok(None) => format!("uid {uid} has no account, so its group is not known"),
         Err(reason) => format!("the group of uid {uid} could not be looked up: {reason}"),
     };
     let place = cx.config.daemon.user.place_or(&whole_file());
@@ -112,7 +109,7 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
     if cx.machine.cap_kill != Some(false) {
         return;
     }
-    let mut told = vec![false; plan.endpoints.len()];
+    let mut reported = vec![false; plan.endpoints.len()];
     for (id, process) in needs::signalled(plan) {
         let Some(other) = process.uid.filter(|other| *other != uid) else {
             continue;
@@ -121,7 +118,7 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
         else {
             continue;
         };
-        if std::mem::replace(&mut told[id], true) {
+        if std::mem::replace(&mut reported[id], true) {
             continue;
         }
         let message = format!(
@@ -150,11 +147,12 @@ fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
         match (cx.machine.cap_sys_ptrace, process.uid) {
             (Some(false), Some(other)) => {
                 let message = format!(
-                    "what `{name}` of uid {other} runs is shown only to processes with CAP_SYS_PTRACE: rtd is uid {uid} and has \
-                     not"
+                    "the kernel shows the executable of `{name}` (uid {other}) only to processes \
+                     with CAP_SYS_PTRACE: rtd is uid {uid} and does not have it"
                 );
                 let fix = format!(
-                    "remove `exe` (it keeps out mistakes; `user` and `group` keep out others)\nuser = {uid} here\n\
+                    "remove `exe` (it only detects mistakes; `user` and `group` exclude other \
+                     users)\nuser = {uid} here\n\
                      AmbientCapabilities=CAP_SYS_PTRACE in the unit's [Service] section (can read and change any process)"
                 );
                 cx.report.error(&place, message, fix);
@@ -163,7 +161,7 @@ fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
                 let message = format!(
                     "for the `exe` of `{name}` rtd keeps CAP_SYS_PTRACE, which can read and change any process"
                 );
-                let fix = format!("remove `exe`\nuser = {uid} here, if it is to run as rtd's user");
+                let fix = format!("remove `exe`\nuser = {uid} here, to run it as rtd's user");
                 cx.report.warning(&place, message, fix);
             }
             _ => {}

@@ -108,7 +108,8 @@ fn owners(cx: &mut Context<'_, '_, '_>, group: &Group) {
             .is_some_and(|endpoint| endpoint.owner.is_absent())
         {
             let message = format!(
-                "no process owns `{}`: which members count goes by the process group or session of their owners",
+                "no process owns `{}`: members are selected by the process group or session of \
+                 their owners",
                 at.value
             );
             let without = list_without("members", &group.members, &at.place);

@@ -103,7 +103,7 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
     let unisolated = lane.unisolated.get().copied().unwrap_or(false);
     let polls = wait_of(lane) == Wait::Poll;
     if let (true, false, Some(at)) = (unisolated, polls, lane.unisolated.at()) {
-        let message = "`unisolated` has an effect with wait = \"poll\" only";
+        let message = "`unisolated` has an effect only with wait = \"poll\"";
         cx.report.warning(&at.place, message, "remove `unisolated`");
     }
     let (true, false, Some(at), Some(cpu)) = (polls, unisolated, lane.wait.at(), lane.cpu.get())
@@ -114,13 +114,14 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
     match &cx.machine.cpus_isolated {
         None => {
             let message = format!(
-                "`poll` needs an isolated CPU; whether CPU {cpu} is one cannot be read here"
+                "`poll` needs an isolated CPU, and this machine does not show whether CPU {cpu} \
+                 is isolated"
             );
             cx.report.warning(&at.place, message, "unisolated = true");
         }
         Some(isolated) if !isolated.contains(&cpu) => {
             let message = format!(
-                "`poll` never lets go of CPU {cpu}, which is not isolated (isolated: {})",
+                "`poll` never releases CPU {cpu}, which is not isolated (isolated: {})",
                 show_list(isolated)
             );
             let fix = format!(
@@ -221,8 +222,8 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             }
             let place = at.overflow.place_or(&written.overflow.place_or(&at.place));
             let message = format!(
-                "route `{}` blocks the one thread that {scans} all of lane `{}`: a receiver that is full would hold \
-                 up {names} alike",
+                "route `{}` blocks the one thread that {scans} all of lane `{}`: a full receiver \
+                 would delay {names}",
                 route.name, lane.name
             );
             let fix = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\

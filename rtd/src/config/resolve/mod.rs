@@ -111,14 +111,14 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
             cx.report.error(
                 &at.place,
                 format!(
-                    "`{}` is no absolute path of a socket",
+                    "`{}` is not an absolute socket path",
                     at.value.escape_debug()
                 ),
                 fix,
             );
         } else if at.value.len() > SOCKET_PATH_BYTES_MAX {
             let message = format!(
-                "a path of {} bytes, a socket's is at most {SOCKET_PATH_BYTES_MAX}",
+                "the path has {} bytes; a socket path has at most {SOCKET_PATH_BYTES_MAX}",
                 at.value.len()
             );
             cx.report.error(&at.place, message, fix);
@@ -182,7 +182,7 @@ impl Context<'_, '_, '_> {
             None => {
                 let others = match known().next() {
                     Some(_) => format!("there are: {}", suggest::list(known())),
-                    None => "the configuration has none that could stand here".to_owned(),
+                    None => "the configuration has none that fits here".to_owned(),
                 };
                 let message = format!("no {what} is named `{shown}`; {others}");
                 let article = if what.starts_with(['a', 'e']) {

@@ -78,7 +78,7 @@ fn from_signal(
         match (target.kind.room(), &target.kind) {
             (Some(room), _) if room < needed => {
                 let message = format!(
-                    "`{}` takes {room} bytes, a signal's {what} has {needed}",
+                    "`{}` takes {room} bytes, but a signal's {what} has {needed}",
                     target.name
                 );
                 let fix = format!("msgsize = {needed} (endpoint `{}`)", target.name);
@@ -143,7 +143,7 @@ fn from_bytes(
         route.truncate.at(),
         truncate && !targets.iter().any(is_bare),
     ) {
-        let message = "`truncate` has an effect on signal targets without `msgsize` only";
+        let message = "`truncate` has an effect only on signal targets without `msgsize`";
         cx.report.warning(&at.place, message, "remove `truncate`");
     }
     for target in targets {

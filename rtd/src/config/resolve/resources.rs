@@ -310,7 +310,8 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
         return true;
     };
     let message = format!(
-        "the queues in front of targets would take {needed} bytes, {available} are available ({limit}{less}); \
+        "the backlogs of routes would take {needed} bytes, {available} are available \
+         ({limit}{less}); \
          route `{}` alone takes {}: capacity {} x {} bytes",
         largest.name,
         largest.backlog_bytes(),
@@ -333,7 +334,10 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     cx.report.error(
         &place,
         message,
-        format!("{fix}payload = (the bytes that really come)\nmore memory"),
+        format!(
+            "{fix}payload = (the size of the largest message that is really sent)\nmore \
+        memory"
+        ),
     );
     false
 }
@@ -357,7 +361,7 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
         return;
     };
     let message = format!(
-        "rings in shared memory would take {} bytes and queues in front of targets {}, {available} are available \
+        "rings in shared memory would take {} bytes and backlogs {}, {available} are available \
          ({limit}); the {count} of endpoint `{}` alone take {bytes}",
         plan.ring_bytes(),
         plan.backlog_bytes(),
@@ -369,7 +373,8 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     let place = written.map_or_else(whole_file, |e| {
         e.keys.size_place().unwrap_or(&e.place).clone()
     });
-    let fix = "smaller maxmsg\nmsgsize = (the bytes that really come)\nmore memory";
+    let fix = "smaller maxmsg\nmsgsize = (the size of the largest message that is really \
+    sent)\nmore memory";
     cx.report.error(&place, message, fix);
 }
 
@@ -390,7 +395,7 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         .first()
         .map(|lane| lane.place.clone()));
     let message = format!(
-        "about {needed} bytes will be locked ({}, {} bytes of queues in front of targets, {} of rings), above \
+        "about {needed} bytes will be locked ({}, {} bytes of backlogs, {} of rings), above \
          RLIMIT_MEMLOCK = {soft}",
         counted(plan.threads(), "thread"),
         plan.backlog_bytes(),
@@ -447,9 +452,10 @@ fn priorities(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     };
     let mut hint = raise("rtprio", "LimitRTPRIO", u64::from(needed), 1);
     if cx.machine.fifo_refused {
-        hint = "this process has CAP_SYS_NICE and the kernel refuses SCHED_FIFO all the same: start rtd outside the user \
+        hint = "this process has CAP_SYS_NICE, but the kernel refuses SCHED_FIFO: start rtd \
+        outside the user \
                 namespace, or raise RLIMIT_RTPRIO of the program that creates it (a container: --ulimit rtprio=99)\n\
-                a real-time budget for the control group (cpu.rt_runtime_us), where it has one"
+                a real-time budget for the control group (cpu.rt_runtime_us), if it has one"
             .to_owned();
     } else {
         hint = format!("{hint}\n{}", by_capability(cx, "CAP_SYS_NICE", "rtprio=99"));

@@ -305,7 +305,7 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
             let place = route.accept_claimed.place_or(&route.place);
             cx.report.warning(
                 &place,
-                "`accept_claimed` has an effect on routes from a signal only",
+                "`accept_claimed` has an effect only on routes from a signal",
                 "remove `accept_claimed`",
             );
         }

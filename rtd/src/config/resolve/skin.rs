@@ -47,7 +47,8 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
     match cx.machine.cobalt(library.as_deref(), account) {
         Ok(found) => match linux_mode(cx).filter(|_| wanted == SkinChoice::Auto) {
             Some(name) => SkinPlan::posix(format!(
-                "endpoint `{name}` has a `mode`, which only Linux's queues have (skin = \"cobalt\" takes {} all the same)",
+                "endpoint `{name}` has a `mode`, which only Linux's queues have (skin = \
+                 \"cobalt\" selects {} even so)",
                 found.what
             )),
             None => {
@@ -69,7 +70,7 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
             } else {
                 "skin = \"auto\" in [daemon]"
             };
-            let fix = format!("{}\n{auto} (Cobalt where it is available)", posix(cx));
+            let fix = format!("{}\n{auto} (Cobalt if it is available)", posix(cx));
             cx.report
                 .error(&place, message, format!("{fix}{}", group_fix(account)));
             SkinPlan::posix(why)
@@ -78,7 +79,10 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
             // A library is named for a reason, and so is a core there; a machine without either is
             // the usual case.
             if library.is_some() || Path::new(PROC_VERSION).exists() {
-                let message = format!("Cobalt is not available, this would run on posix: {why}");
+                let message = format!(
+                    "Cobalt is not available, so the lanes would run on posix: \
+                {why}"
+                );
                 let fix = if library.is_some() {
                     "\nremove `cobalt_library`"
                 } else {
@@ -130,7 +134,8 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
         return;
     };
     let message = format!(
-        "`auto` takes Cobalt here, whose queues plain Linux programs do not see: `{}` is one",
+        "`auto` selects Cobalt here, whose queues plain Linux programs do not see: `{}` is one \
+         of them",
         endpoint.name.get().map_or("?", |name| name.0.as_str())
     );
     let fix = format!(
@@ -165,7 +170,7 @@ fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
         return Some(path);
     }
     let message = format!(
-        "`{}` is no absolute path of a library",
+        "`{}` is not the absolute path of a library",
         at.value.escape_debug()
     );
     cx.report.error(
@@ -277,13 +282,15 @@ fn private_queue(
     }
     if let Some(at) = keys.mode.at() {
         let message = format!(
-            "`mode` is not heeded on `{skin}`: every program that may use the core may open the queue of `{endpoint}`"
+            "`mode` has no effect on `{skin}`: every program that may use the core may open the \
+             queue of `{endpoint}`"
         );
         cx.report.warning(&at.place, message, "remove `mode`");
     }
     if let Some(at) = keys.flush_at_start.at().filter(|at| at.value) {
         let message = format!(
-            "`flush_at_start` is for Linux's queues, that of `{endpoint}` is one of `{skin}`"
+            "`flush_at_start` has an effect only on Linux's queues; that of `{endpoint}` is a \
+             queue of `{skin}`"
         );
         cx.report.error(
             &at.place,

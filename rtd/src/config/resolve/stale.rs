@@ -129,7 +129,8 @@ fn ttl(cx: &mut Context<'_, '_, '_>, route: &RoutePlan, written: &Route, keeps: 
         format!("up to {messages} messages")
     };
     let message = format!(
-        "the ttl of {} ends where rtd hands a message over: {what} keeps {count} that the receiver may read at any age",
+        "rtd applies the ttl of {} only until it hands a message over: {what} keeps {count} that \
+         the receiver may read at any age",
         show_time(ttl_ns)
     );
     cx.report.warning(

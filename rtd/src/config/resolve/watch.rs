@@ -86,7 +86,8 @@ fn too_short(
     least_ns: u64,
 ) {
     let message = format!(
-        "the watchdog checks every {}: it cannot see whether {} have passed, at least {} are possible",
+        "the watchdog samples every {}: it cannot measure {}; the shortest time that it can \
+         measure is {}",
         show_time(least_ns / LOOKS_MIN),
         show_time(ns),
         show_time(least_ns)
@@ -148,7 +149,10 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
         return;
     };
     if let Some(at) = daemon.rttime.at() {
-        let message = format!("RLIMIT_RTTIME, which is the process', is not set: {why}");
+        let message = format!(
+            "RLIMIT_RTTIME is a limit of the whole process and is not set: \
+        {why}"
+        );
         cx.report.warning(
             &at.place,
             message,

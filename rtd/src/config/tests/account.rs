@@ -78,7 +78,7 @@ fn the_account_is_looked_up_and_a_group_may_be_named() {
         &text,
         2,
         "daemon.group",
-        "there is no `user`",
+        "has no effect without `user`",
         "remove `group`",
     );
 }
@@ -86,7 +86,7 @@ fn the_account_is_looked_up_and_a_group_may_be_named() {
 #[test]
 fn only_who_may_change_ids_becomes_another() {
     let text = daemon("user = 7\ngroup = 8", &queues());
-    let says = "uid 1000 gid 1000 has not CAP_SETUID and CAP_SETGID";
+    let says = "uid 1000 gid 1000 it does not have CAP_SETUID and CAP_SETGID";
     refused(
         &machine(),
         &text,
@@ -120,7 +120,7 @@ fn what_is_missing_to_change_the_ids_is_named_and_no_more() {
         &group_alone,
         3,
         "daemon.group",
-        "has not CAP_SETGID for",
+        "does not have CAP_SETGID",
         "user = 0 and group = 0",
     );
     let no_setuid = Machine {
@@ -137,7 +137,7 @@ fn what_is_missing_to_change_the_ids_is_named_and_no_more() {
         &another,
         2,
         "daemon.user",
-        "has not CAP_SETUID for",
+        "does not have CAP_SETUID",
         "start rtd as root",
     );
     refused(
@@ -145,7 +145,7 @@ fn what_is_missing_to_change_the_ids_is_named_and_no_more() {
         &another,
         2,
         "daemon.user",
-        "has not CAP_SETGID for",
+        "does not have CAP_SETGID",
         "start rtd as root",
     );
 }
@@ -214,7 +214,7 @@ fn an_executable_of_another_user_is_refused_or_warned_of() {
         &text,
         8,
         "process[0].exe",
-        "shown only to processes with CAP_SYS_PTRACE",
+        "only to processes with CAP_SYS_PTRACE",
         "remove `exe`",
     );
     assert!(

@@ -231,7 +231,7 @@ fn what_a_thread_would_do_is_refused() {
         &text,
         last(&text),
         "route[0].accept_claimed",
-        "from a signal only",
+        "only on routes from a signal",
         "remove `accept_claimed`",
     );
 }

@@ -247,7 +247,7 @@ fn modes_are_octal_and_priorities_are_numbers_or_keep() {
 #[test]
 fn signals_that_do_not_exist_or_are_kept_are_refused() {
     for (value, message, fix) in [
-        ("\"SIGUSR3\"", "is no signal", "signal = \"SIGUSR"),
+        ("\"SIGUSR3\"", "is not a signal", "signal = \"SIGUSR"),
         ("\"32\"", "kept by the C library", "signal = \"SIGRTMIN+3\""),
         ("33", "kept by the C library", "signal = \"SIGRTMIN+3\""),
         (
@@ -277,9 +277,9 @@ fn names_have_a_length_and_a_character_set() {
             "32 bytes long, the limit is 31",
             "name = \"xxx",
         ),
-        ("a b", "cannot stand in a name", "name = \"ab\""),
-        ("../x", "cannot stand in a name", "name = \"x\""),
-        ("-x", "cannot stand in a name", "name = \"x\""),
+        ("a b", "is not allowed in a name", "name = \"ab\""),
+        ("../x", "is not allowed in a name", "name = \"x\""),
+        ("-x", "is not allowed in a name", "name = \"x\""),
     ] {
         let text = format!("[daemon]\nname = \"{name}\"\n{}", whole());
         error(&text, 2, "daemon.name", message, fix);
@@ -348,7 +348,7 @@ fn a_refused_key_has_no_echo_in_the_routes() {
         &text,
         line_of(&text, "signal", 1),
         "endpoint[3].signal",
-        "is no signal",
+        "is not a signal",
         "signal = ",
     );
 }

@@ -427,7 +427,7 @@ fn the_summary_says_what_the_machine_adds_to_latencies() {
                     period_us: 1_000_000,
                 })
             },
-            "real-time throttling can take 50 ms of every 1000 ms from lanes beside a busy CPU (3)",
+            "real-time throttling can take 50 ms of every 1000 ms from lanes on a busy CPU (3)",
         ),
         (
             |_| Some(Throttle::FairServer { taken_us: 50_000 }),

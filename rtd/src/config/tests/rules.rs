@@ -168,7 +168,7 @@ fn poll_is_for_isolated_cpus() {
         only(&checked),
         5,
         "lane[0].wait",
-        "cannot be read",
+        "does not show whether CPU 0 is isolated",
         "unisolated = true",
     );
     let text = with(&whole(), LANE, &format!("{LANE}unisolated = true\n"));
@@ -176,7 +176,7 @@ fn poll_is_for_isolated_cpus() {
         &text,
         5,
         "lane[0].unisolated",
-        "with wait = \"poll\" only",
+        "only with wait = \"poll\"",
         "remove `unisolated`",
     );
 }
@@ -507,7 +507,7 @@ fn accounts_and_executables_exist() {
         &process("user = -1"),
         7,
         "process[0].user",
-        "-1 is no id (0 to 4294967294)",
+        "-1 is not an id (0 to 4294967294)",
         "user = 1000",
     );
     let all = process("user = \"robot\"\ngroup = 5\nexe = \"/usr/bin/drive\"");
@@ -607,7 +607,7 @@ fn a_lane_that_polls_several_sources_may_not_block() {
         &text,
         line,
         "route[0].overflow",
-        "hold up `in`, `press` alike",
+        "delay `in`, `press`",
         "wait = \"block\"",
     );
     let text = poll("overflow = \"block:5s\"\n");
@@ -652,7 +652,7 @@ fn a_socket_has_an_absolute_path_that_fits() {
         &socket("x.sock"),
         2,
         "daemon.socket",
-        "no absolute path",
+        "not an absolute socket path",
         "socket = \"/run/user/1000/rtd/rtd.sock\"",
     );
     error(

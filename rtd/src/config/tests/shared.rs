@@ -309,7 +309,7 @@ fn a_signals_value_goes_into_a_lane() {
         &found,
         line,
         "route[0].to[0]",
-        "takes 7 bytes, a signal's value has 8",
+        "takes 7 bytes, but a signal's value has 8",
         "msgsize = 8",
     );
 }
@@ -444,7 +444,7 @@ fn an_origin_is_the_channels_on_lanes_and_needs_a_queue_of_its_own() {
         &text,
         last(&text),
         "route[0].accept_claimed",
-        "from a signal only",
+        "only on routes from a signal",
         "remove `accept_claimed`",
     );
     let queue =

@@ -105,7 +105,7 @@ fn a_queued_signals_sender_is_a_claim_that_must_be_accepted() {
         &text,
         text.lines().count(),
         "route[0].accept_claimed",
-        "from a signal only",
+        "only on routes from a signal",
         "remove `accept_claimed`",
     );
 }

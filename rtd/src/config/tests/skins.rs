@@ -95,7 +95,7 @@ fn a_library_that_is_named_is_absolute_and_missed_aloud() {
         relative.plan.is_none()
             && relative.diagnostics[0]
                 .to_string()
-                .contains("no absolute path")
+                .contains("not the absolute path")
     );
     let missed = on(Err("it is gone"), &with("/x/libcobalt.so.2"), None);
     assert!(

@@ -111,7 +111,7 @@ fn a_ttl_that_ends_at_a_kernel_queue_is_a_warning() {
         &text,
         line,
         "route[0].ttl",
-        "the ttl of 5ms ends where",
+        "applies the ttl of 5ms only until",
         "kind = \"lane\" (endpoint `out`)",
     );
     warning(

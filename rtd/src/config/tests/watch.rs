@@ -143,14 +143,14 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
         &unseen,
         line,
         "lane[0].stall",
-        "checks every 100ms: it cannot see whether 150ms",
+        "samples every 100ms: it cannot measure 150ms",
         "stall = \"200ms\"",
     );
     error(
         &unseen,
         line,
         "lane[0].stall",
-        "at least 200ms",
+        "can measure is 200ms",
         "watchdog = \"75ms\" in [daemon]",
     );
     // What is offered can be had: the watchdog looks at most every millisecond.
@@ -167,7 +167,7 @@ fn a_bound_that_the_watchdog_cannot_see_is_refused() {
         &unseen,
         2,
         "daemon.duty_window",
-        "cannot see whether 50ms",
+        "cannot measure 50ms",
         "duty_window = \"100ms\"",
     );
     assert!(

@@ -157,7 +157,8 @@ impl Name {
             bad.or_else(|| text.chars().next().filter(|c| !c.is_ascii_alphanumeric()))
         {
             let message = format!(
-                "{bad:?} cannot stand in a name (letters, digits, `_`, `-`, `.`; a letter or digit first)"
+                "{bad:?} is not allowed in a name (letters, digits, `_`, `-`, `.`; a letter or \
+                 digit first)"
             );
             return Err(Refused::new(message, example));
         }

@@ -297,7 +297,10 @@ impl FromToml for SignalNumber {
                 let names: Vec<String> = signame::standard_names().collect();
                 let example = suggest::nearest(&text, names.iter().map(String::as_str))
                     .unwrap_or("SIGRTMIN+3");
-                Refused::new(format!("{} is no signal", quoted(&text)), quoted(example))
+                Refused::new(
+                    format!("{} is not a signal", quoted(&text)),
+                    quoted(example),
+                )
             }
             other => Refused::new(other.to_string(), "\"SIGRTMIN+3\""),
         })
@@ -373,7 +376,7 @@ impl FromToml for Account {
             (Some(number), _) => match u32::try_from(number) {
                 Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
                 _ => Err(Refused::new(
-                    format!("{number} is no id (0 to {})", u32::MAX - 1),
+                    format!("{number} is not an id (0 to {})", u32::MAX - 1),
                     "1000",
                 )),
             },

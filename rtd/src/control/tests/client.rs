@@ -348,8 +348,11 @@ impl Client {
                 format!("join {channel} own={known} fds={count}")
             }
             Notice::Reach { channel, reachable } => format!("reach {channel} {reachable}"),
-            Notice::Peer(news) => {
-                format!("peer {} {:?} {:?}", news.process, news.state, news.ending)
+            Notice::Peer(status) => {
+                format!(
+                    "peer {} {:?} {:?}",
+                    status.process, status.state, status.ending
+                )
             }
             Notice::Map { .. } => unreachable!("answered"),
             Notice::Ready => "ready".into(),

@@ -180,7 +180,7 @@ fn user_and_group_must_be_those_of_the_configuration() {
     let cat = Program::cat();
     let text = rig.register("user", cat.pid).unwrap_err();
     assert!(
-        text.contains("demands uid 424") && text.contains("user ="),
+        text.contains("requires uid 424") && text.contains("user ="),
         "{text}"
     );
     let text = rig.register("group", cat.pid).unwrap_err();

@@ -150,7 +150,7 @@ fn a_program_that_cannot_run_says_so_and_frees_the_name() {
     assert!(text.contains("cannot run /etc/passwd"), "{text}");
     assert_eq!(code, Some(126));
     let (text, code) = Program::spawn(&mut rtctl_run(&rig.socket, "nobody", &["cat"])).output();
-    assert!(text.contains("no process is called nobody"), "{text}");
+    assert!(text.contains("no process is named nobody"), "{text}");
     assert_eq!(code, Some(1));
     let states: Vec<PeerState> = (0..4).map(|_| rig.change().1).collect();
     use PeerState::{Alive, Dead};

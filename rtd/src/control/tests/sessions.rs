@@ -414,7 +414,7 @@ fn rules_are_explained_to_sessions() {
     );
     assert!(
         arm.ask("explain x")
-            .starts_with("UnknownName no endpoint is called `x`")
+            .starts_with("UnknownName no endpoint is named `x`")
     );
 }
 

@@ -41,7 +41,7 @@ struct Held {
     /// What waited in it is thrown away when everything stands.
     flushes: bool,
     unlink: bool,
-    told: Option<Name>,
+    last_reported: Option<Name>,
 }
 
 /// What became of a queue's name after somebody removed it.
@@ -83,7 +83,7 @@ impl Queues {
                     created,
                     flushes: *flush_at_start && !created,
                     unlink: false,
-                    told: None,
+                    last_reported: None,
                 };
                 held.lock()?;
                 if let Some(found) = found.filter(|found| found.mode != *mode) {
@@ -217,7 +217,7 @@ impl Held {
             // Short of descriptors: the next look knows.
             Err(_) => return,
         };
-        if self.told.replace(found) == Some(found) {
+        if self.last_reported.replace(found) == Some(found) {
             return;
         }
         let name = self.name.to_string_lossy();

@@ -20,7 +20,7 @@ pub struct Reports {
     unread: u64,
     last: Claims,
     cell: Option<ClaimsCell>,
-    told: bool,
+    is_reported: bool,
 }
 
 /// Rings of sessions that are over, of one receiver that does not read them; what is in those
@@ -47,7 +47,7 @@ impl Reports {
         if self.leaving.len() < LEAVING_MAX {
             self.leaving.extend(over);
         }
-        (self.last, self.told) = (Claims::default(), false);
+        (self.last, self.is_reported) = (Claims::default(), false);
     }
 
     /// How many messages more are in rings that nobody reads any more. To be called when no lane
@@ -75,7 +75,7 @@ impl Reports {
         };
         let read = ring.claims().filter(|now| grows(&self.last, now));
         let Some(now) = read else {
-            return std::mem::replace(&mut self.told, true);
+            return std::mem::replace(&mut self.is_reported, true);
         };
         self.last = now;
         if let Some(cell) = &mut self.cell {

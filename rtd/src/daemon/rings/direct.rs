@@ -59,7 +59,7 @@ pub struct DirectRoute {
     reported: Claims,
     /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
     no_bells: Bells,
-    told_failure: bool,
+    is_failure_reported: bool,
     /// This daemon ends: what waits in the rings is the next one's.
     left_to_next: bool,
     /// Memory that was made elsewhere, for the next ring.
@@ -164,7 +164,7 @@ impl DirectRoute {
             cells: None,
             reported: Claims::default(),
             no_bells: Bells::local(),
-            told_failure: false,
+            is_failure_reported: false,
             left_to_next: false,
             blank: None,
             frames: [None, None],
@@ -247,7 +247,7 @@ impl DirectRoute {
         self.frames = [None, None];
         let made = blank.and_then(|blank| self.set_up(blank, identities, serials));
         let (ring, frames) = made.map_err(|e| self.failed(&e))?;
-        self.told_failure = false;
+        self.is_failure_reported = false;
         for old in &mut self.old {
             for (dead, (of, now)) in old
                 .dead
@@ -366,7 +366,7 @@ impl DirectRoute {
 
     /// What to log: once until it works again. It is tried with every tick.
     pub(super) fn failed(&mut self, e: &io::Error) -> Option<String> {
-        let is_known = std::mem::replace(&mut self.told_failure, true);
+        let is_known = std::mem::replace(&mut self.is_failure_reported, true);
         let text = || {
             format!(
                 "route {}: no ring between its processes: {e}{}",
@@ -439,8 +439,8 @@ impl DirectRoute {
         }
         if violators > 0 {
             warnings.push(format!(
-                "route {}: the indices of {violators} ring(s) cannot be: one of its processes writes where it must not; \
-                 the ring is replaced",
+                "route {}: impossible indices in {violators} ring(s): one of its processes \
+                 writes where it must not; the ring is replaced",
                 self.name
             ));
         }
@@ -539,7 +539,7 @@ impl DirectRoute {
         if !ring.look() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "its indices cannot be",
+                "its indices are impossible",
             ));
         }
         Ok(Some(ring))

@@ -28,8 +28,8 @@ struct Threads {
 }
 
 impl Threads {
-    fn at(&self, way: ChannelPath) -> Option<usize> {
-        match way {
+    fn at(&self, path: ChannelPath) -> Option<usize> {
+        match path {
             ChannelPath::Source(endpoint) => self.of_source.get(&endpoint).copied(),
             ChannelPath::Sink(route, _) => self.of_route.get(&route).copied(),
             ChannelPath::Direct(..) => None,
@@ -136,7 +136,7 @@ impl Doorbells {
         Ok(Bells::semaphores(by_number))
     }
 
-    /// What a session is told of its channel.
+    /// What a session learns about its channel.
     pub fn named(&self, process: ProcessId, channel: u32) -> Option<Semaphores> {
         let (own, thread) = (*self.channels.get(process)?.get(channel as usize)?)?;
         Some(Semaphores {
@@ -175,12 +175,12 @@ fn number(
     let mut of_signals = None;
     let mut numbers = Vec::with_capacity(channels.len());
     for channel in channels {
-        let of_thread = threads.at(channel.way).and_then(|thread| {
-            let own = match channel.told.role {
+        let of_thread = threads.at(channel.path).and_then(|thread| {
+            let own = match channel.announced.role {
                 Role::Signal { .. } => of_signals.or_else(|| next.next()),
                 Role::Sender | Role::Inbox => next.next(),
             };
-            if let Role::Signal { .. } = channel.told.role {
+            if let Role::Signal { .. } = channel.announced.role {
                 of_signals = own;
             }
             Some((own?, thread))

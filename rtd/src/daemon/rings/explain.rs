@@ -20,7 +20,7 @@ impl Rings {
         let say = |status, text| Explanation { status, text };
         let Some(id) = plan.endpoints.iter().position(|e| e.name == endpoint) else {
             let text = format!(
-                "no endpoint is called `{endpoint}`: add [[endpoint]] name = \"{endpoint}\""
+                "no endpoint is named `{endpoint}`: add [[endpoint]] name = \"{endpoint}\""
             );
             return say(Status::UnknownName, text);
         };

@@ -211,9 +211,9 @@ impl Rings {
             for channel in channels {
                 let end = End {
                     process,
-                    channel: channel.told.channel,
+                    channel: channel.announced.channel,
                 };
-                match channel.way {
+                match channel.path {
                     ChannelPath::Source(endpoint) => {
                         drop(rings.sources.insert(endpoint, Lane::default()))
                     }
@@ -229,14 +229,14 @@ impl Rings {
         }
         for (process, channels) in rings.table.channels.iter().enumerate() {
             for channel in channels {
-                if let ChannelPath::Direct(route, Side::Consumer) = channel.way
+                if let ChannelPath::Direct(route, Side::Consumer) = channel.path
                     && let Some(sender) = senders.get(&route)
                 {
                     let ends = [
                         *sender,
                         End {
                             process,
-                            channel: channel.told.channel,
+                            channel: channel.announced.channel,
                         },
                     ];
                     let name = &rings.plan.routes[route].name;
@@ -291,16 +291,16 @@ impl Rings {
         self.doorbells.as_ref()?.of_route(route)
     }
 
-    /// A process' channels, as its session is told.
+    /// The channels of a process, as announced to its session.
     pub fn channels(&self, process: ProcessId) -> impl Iterator<Item = &Channel> {
         self.table.channels[process]
             .iter()
-            .map(|channel| &channel.told)
+            .map(|channel| &channel.announced)
     }
 
     /// What the state machine of the sessions has to know of the plan.
     pub fn topology(&self) -> Topology {
-        let kind = |channel: &ChannelPlan| match channel.way {
+        let kind = |channel: &ChannelPlan| match channel.path {
             ChannelPath::Source(_) => ChannelKind::Routed(channel.receivers.clone()),
             ChannelPath::Sink(..) => ChannelKind::Inbound,
             ChannelPath::Direct(route, Side::Producer) => ChannelKind::Direct(route),
@@ -472,7 +472,7 @@ impl Rings {
         self.left[process] = Some((generation, identity.pid));
         for channel in &self.table.channels[process] {
             // There is room (`prepare`).
-            match channel.way {
+            match channel.path {
                 ChannelPath::Source(endpoint) => {
                     if let Some(lane) = self.sources.get_mut(&endpoint) {
                         let _ = lane.hand_off.offer(HandOffItem {
@@ -497,7 +497,7 @@ impl Rings {
                 ChannelPath::Direct(..) => continue,
             }
             // The thread may sleep at the ring that is going.
-            bells.ring(daemon_bell(channel.told.channel));
+            bells.ring(daemon_bell(channel.announced.channel));
         }
         if let Some(doorbells) = &self.doorbells {
             doorbells.forget(process);
@@ -539,15 +539,15 @@ impl Rings {
             identity,
             memory,
         } = carried;
-        let way = self.table.channels[process]
+        let path = self.table.channels[process]
             .get(channel as usize)
-            .map(|channel| channel.way);
+            .map(|channel| channel.path);
         let identity = identity.or_else(|| {
             self.identities[process]
                 .as_ref()
                 .map(|(identity, _)| identity.clone())
         });
-        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (way, identity) else {
+        let (Some(ChannelPath::Direct(route, side)), Some(identity)) = (path, identity) else {
             return Ok(());
         };
         let direct = self.direct.get_mut(&route);

@@ -22,7 +22,7 @@ pub enum RingsError {
     )]
     Busy(String),
     /// A lane thread is at work on the rings of the session that is continued.
-    #[error("the lane thread of route {0} has not let go of the earlier session's ring: try again")]
+    #[error("the lane thread of route {0} has not released the earlier session's ring: try again")]
     Held(String),
     /// Its messages would have no room.
     #[error(
@@ -37,7 +37,8 @@ pub enum RingsError {
     Unlocked(String),
     /// The session cannot ring the lane, nor the lane the session.
     #[error(
-        "endpoint {endpoint}: lane {lane} runs on {skin}, where rings ring {lanes}, and this session rings {own}: {fix}"
+        "endpoint {endpoint}: lane {lane} runs on {skin}, where the doorbells of rings are \
+         {lanes}, and this session uses {own}: {fix}"
     )]
     Skin {
         /// Of a routed channel.
@@ -204,7 +205,7 @@ impl Rings {
             return Err(RingsError::Unread(direct.name().to_owned()));
         }
         for channel in &self.table.channels[process] {
-            let room = match channel.way {
+            let room = match channel.path {
                 ChannelPath::Source(endpoint) => self
                     .sources
                     .get_mut(&endpoint)
@@ -216,7 +217,7 @@ impl Rings {
                 ChannelPath::Direct(..) => None,
             };
             if room.is_some_and(|room| room < 2) {
-                return Err(RingsError::Busy(channel.told.route.to_string()));
+                return Err(RingsError::Busy(channel.announced.route.to_string()));
             }
         }
         Ok(())
@@ -229,12 +230,12 @@ impl Rings {
             .map(|doorbells| doorbells.bells(process));
         let bells = bells.transpose().map_err(RingsError::Doorbell)?;
         let channels = self.table.channels[process].iter();
-        let routed = channels.filter(|channel| !matches!(channel.way, ChannelPath::Direct(..)));
+        let routed = channels.filter(|channel| !matches!(channel.path, ChannelPath::Direct(..)));
         Ok(Making {
             process: self.plan.processes[process].name.clone(),
             bells,
             channels: routed
-                .map(|channel| (channel.told, channel.geometry, channel.way))
+                .map(|channel| (channel.announced, channel.geometry, channel.path))
                 .collect(),
             allow_unlocked: self.allow_unlocked,
         })
@@ -254,7 +255,7 @@ impl Making {
         self.channels
             .iter()
             .max_by_key(|(_, geometry, _)| geometry.bytes())
-            .map(|(told, ..)| told)
+            .map(|(announced, ..)| announced)
     }
 
     /// On any thread.
@@ -280,14 +281,15 @@ impl Making {
             handles: Vec::new(),
             written,
         };
-        for (told, geometry, way) in self.channels {
-            let endpoint = || told.endpoint.to_string();
-            let locked = prepared
-                .add(&told, geometry, way)
-                .map_err(|source| RingsError::Io {
-                    endpoint: endpoint(),
-                    source,
-                })?;
+        for (announced, geometry, path) in self.channels {
+            let endpoint = || announced.endpoint.to_string();
+            let locked =
+                prepared
+                    .add(&announced, geometry, path)
+                    .map_err(|source| RingsError::Io {
+                        endpoint: endpoint(),
+                        source,
+                    })?;
             if !locked && !self.allow_unlocked {
                 return Err(RingsError::Unlocked(endpoint()));
             }
@@ -313,7 +315,7 @@ impl Rings {
         };
         let mut held = None;
         for channel in &self.table.channels[process] {
-            let holds = match channel.way {
+            let holds = match channel.path {
                 ChannelPath::Source(endpoint) => {
                     self.sources.get_mut(&endpoint).is_some_and(|lane| {
                         lane.hand_off.leave(generation);
@@ -327,7 +329,7 @@ impl Rings {
                 ChannelPath::Direct(..) => false,
             };
             if holds {
-                held = Some(channel.told.route.to_string());
+                held = Some(channel.announced.route.to_string());
             }
         }
         held.map_or(Ok(()), |route| Err(RingsError::Held(route)))
@@ -337,8 +339,8 @@ impl Rings {
     fn on_one_skin(&self, process: ProcessId, semaphores: bool) -> Result<(), RingsError> {
         let routed = self.table.channels[process]
             .iter()
-            .find(|channel| !channel.told.direct);
-        let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.told) else {
+            .find(|channel| !channel.announced.direct);
+        let Some(Channel { endpoint, lane, .. }) = routed.map(|channel| &channel.announced) else {
             return Ok(());
         };
         let (lanes, own, fix) = match (self.doorbells.is_some(), semaphores) {
@@ -368,24 +370,29 @@ impl Rings {
 
 impl Prepared {
     /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
-    fn add(&mut self, told: &Channel, geometry: Geometry, way: ChannelPath) -> io::Result<bool> {
+    fn add(
+        &mut self,
+        announced: &Channel,
+        geometry: Geometry,
+        path: ChannelPath,
+    ) -> io::Result<bool> {
         let Channel {
             channel,
             endpoint,
             route,
             ..
-        } = told;
-        let (daemon, client) = match way {
+        } = announced;
+        let (daemon, client) = match path {
             ChannelPath::Source(_) => (Side::Consumer, Side::Producer),
             ChannelPath::Sink(..) => (Side::Producer, Side::Consumer),
             ChannelPath::Direct(..) => return Ok(true),
         };
         let shared = Shared::create(&format!("rtd:{route}:{endpoint}"), geometry)?;
         let bell = daemon_bell(*channel);
-        let (end, locked) = match way {
+        let (end, locked) = match path {
             ChannelPath::Sink(route, end) => {
                 let producer = shared.producer(&self.bells, bell)?;
-                let producer = if told.keep > 0 {
+                let producer = if announced.keep > 0 {
                     producer.displacing()
                 } else {
                     producer

@@ -17,12 +17,12 @@ pub use rtcore::ring::bell::CHANNELS_MAX;
 /// One channel.
 #[derive(Debug)]
 pub struct ChannelPlan {
-    /// As the session is told.
-    pub told: Channel,
+    /// As announced to the session.
+    pub announced: Channel,
     /// Size of its ring.
     pub geometry: Geometry,
     /// Where its messages go or come from.
-    pub way: ChannelPath,
+    pub path: ChannelPath,
     /// A sender's receivers.
     pub receivers: Vec<Receiver>,
 }
@@ -46,7 +46,7 @@ struct Draft {
     ring: Option<RingPlan>,
     role: Role,
     block_ns: u64,
-    way: ChannelPath,
+    path: ChannelPath,
     receivers: Vec<Receiver>,
 }
 
@@ -114,7 +114,7 @@ impl Table {
             _ => 0,
         };
         let block_ns = routes.fold(wait(route), |most, (_, route)| most.max(wait(route)));
-        let way = if direct {
+        let path = if direct {
             ChannelPath::Direct(first, Side::Producer)
         } else {
             ChannelPath::Source(id)
@@ -131,7 +131,7 @@ impl Table {
             ring,
             role: Role::Sender,
             block_ns,
-            way,
+            path,
             receivers,
         };
         self.channel(plan, owner, draft)
@@ -149,7 +149,7 @@ impl Table {
             if let Some(sender) = plan.endpoints[from].owner {
                 self.acquaint(sender, owner);
             }
-            let way = if direct {
+            let path = if direct {
                 ChannelPath::Direct(route, Side::Consumer)
             } else {
                 ChannelPath::Sink(route, end)
@@ -174,7 +174,7 @@ impl Table {
                 ring,
                 role,
                 block_ns: 0,
-                way,
+                path,
                 receivers,
             };
             self.channel(plan, owner, draft)?;
@@ -190,7 +190,7 @@ impl Table {
             ring,
             role,
             block_ns,
-            way,
+            path,
             receivers,
         } = draft;
         let endpoint = &plan.endpoints[own].name;
@@ -207,16 +207,16 @@ impl Table {
         else {
             return Err(impossible());
         };
-        let promise = promise(plan, route, own, role, way, slots);
+        let promise = promise(plan, route, own, role, path, slots);
         let lane = &plan.lanes[plan.routes[route].lane];
         let process = plan.endpoints[other]
             .owner
             .map(|owner| name(&plan.processes[owner].name))
             .transpose()?;
-        let told = Channel {
+        let announced = Channel {
             channel: size(self.channels[owner].len()),
             role,
-            direct: matches!(way, ChannelPath::Direct(..)),
+            direct: matches!(path, ChannelPath::Direct(..)),
             endpoint: name(endpoint)?,
             other: name(&plan.endpoints[other].name)?,
             process,
@@ -230,11 +230,11 @@ impl Table {
             ttl_ns: promise.ttl_ns,
             deadline_ns: promise.deadline_ns,
         };
-        let geometry = told.geometry().ok_or_else(impossible)?;
+        let geometry = announced.geometry().ok_or_else(impossible)?;
         self.channels[owner].push(ChannelPlan {
-            told,
+            announced,
             geometry,
-            way,
+            path,
             receivers,
         });
         Ok(())
@@ -262,11 +262,11 @@ fn promise(
     id: RouteId,
     own: EndpointId,
     role: Role,
-    way: ChannelPath,
+    path: ChannelPath,
     slots: usize,
 ) -> Promise {
     let route = &plan.routes[id];
-    let direct = matches!(way, ChannelPath::Direct(..));
+    let direct = matches!(path, ChannelPath::Direct(..));
     if role == Role::Sender {
         return Promise::default();
     }

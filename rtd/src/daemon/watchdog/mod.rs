@@ -109,7 +109,7 @@ pub struct Shared {
 struct Told {
     /// The last look, CLOCK_MONOTONIC.
     looked_ns: AtomicU64,
-    /// The last look at which no lane stood still, CLOCK_MONOTONIC.
+    /// The last look at which every lane made progress, CLOCK_MONOTONIC.
     well_ns: AtomicU64,
     /// How late its looks were, in all, of those that were late by more than [`LATE_NS`].
     late_ns: AtomicU64,

@@ -58,7 +58,7 @@ pub enum Still {
 /// What a look has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It has stood still for so long, longer than it may.
+    /// It has made no progress for this long, which is longer than it may.
     Stalled(Still, u64),
     /// It moves again, after so long.
     Moves(u64),
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// A judge and the thread it looks at.
+    /// A stall detector and the thread it watches.
     struct Case(StallDetector, Sight);
 
     impl Case {

@@ -14,8 +14,8 @@ fn got(member: usize, numbers: impl IntoIterator<Item = u64>) -> Vec<Got> {
         .collect()
 }
 
-fn judge(share: Share, members: usize, sent: &[(u64, Fate)], got: &[Got], counted: u64) -> Verdict {
-    Accountant::new(members, share).judge(&Interval {
+fn check(share: Share, members: usize, sent: &[(u64, Fate)], got: &[Got], counted: u64) -> Verdict {
+    Accountant::new(members, share).check(&Interval {
         sent,
         got,
         counted,
@@ -54,7 +54,7 @@ fn all(share: Share, members: usize, numbers: std::ops::RangeInclusive<u64>) -> 
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     for (share, members) in SHARES {
-        let verdict = judge(
+        let verdict = check(
             share,
             members,
             &accepted(1..=50),
@@ -71,15 +71,15 @@ fn a_loss_is_found_unless_the_ledger_counts_it() {
     for (share, members) in SHARES {
         let mut came = all(share, members, 1..=50);
         came.retain(|g| g.number != 20 || g.member != came_to(share, members, 20));
-        let verdict = judge(share, members, &accepted(1..=50), &came, 0);
+        let verdict = check(share, members, &accepted(1..=50), &came, 0);
         assert_eq!(found(&verdict), [(Wrong::Lost, 20, 1)], "{share:?}");
         assert_eq!(
-            found(&judge(share, members, &accepted(1..=50), &came, 1)),
+            found(&check(share, members, &accepted(1..=50), &came, 1)),
             [],
             "{share:?}"
         );
         assert_eq!(
-            found(&judge(share, members, &accepted(1..=50), &came, 3)),
+            found(&check(share, members, &accepted(1..=50), &came, 3)),
             [(Wrong::Miscounted, 50, 2)]
         );
     }
@@ -96,7 +96,7 @@ fn came_to(share: Share, members: usize, number: u64) -> usize {
 #[test]
 fn a_stream_that_is_stuck_loses_all_that_follows() {
     for (share, members) in SHARES {
-        let verdict = judge(
+        let verdict = check(
             share,
             members,
             &accepted(1..=50),
@@ -125,7 +125,7 @@ fn a_duplicate_is_found() {
             number: 30,
         });
         assert_eq!(
-            found(&judge(share, members, &accepted(1..=50), &came, 0)),
+            found(&check(share, members, &accepted(1..=50), &came, 0)),
             [(Wrong::Duplicated, 30, 1)]
         );
     }
@@ -139,7 +139,7 @@ fn a_message_out_of_order_is_found() {
         let late = came.remove(late);
         let behind = came.iter().rposition(|g| g.member == late.member).unwrap();
         came.insert(behind + 1, late);
-        let verdict = judge(share, members, &accepted(1..=50), &came, 0);
+        let verdict = check(share, members, &accepted(1..=50), &came, 0);
         assert_eq!(found(&verdict), [(Wrong::Reordered, 20, 1)], "{share:?}");
     }
 }
@@ -150,7 +150,7 @@ fn a_message_to_a_process_outside_the_group_is_found() {
         let mut accountant = Accountant::new(3, share).excluding(Some(2));
         let mut came = all(share, 2, 1..=50);
         came[19].member = 2;
-        let verdict = accountant.judge(&Interval {
+        let verdict = accountant.check(&Interval {
             sent: &accepted(1..=50),
             got: &came,
             ..Interval::default()
@@ -173,7 +173,7 @@ fn corrupted_and_invented_messages_are_found() {
         });
         let wrong = [(Wrong::Corrupted, CORRUPT, 1), (Wrong::Invented, 51, 1)];
         assert_eq!(
-            found(&judge(share, members, &accepted(1..=50), &came, 0)),
+            found(&check(share, members, &accepted(1..=50), &came, 0)),
             wrong
         );
     }
@@ -187,10 +187,10 @@ fn a_refused_message_that_arrives_is_found_and_an_unknown_one_may() {
         (3, Fate::Begun),
         (4, Fate::Begun),
     ];
-    let verdict = judge(Share::Each, 1, &sent, &got(0, [1, 2, 3]), 0);
+    let verdict = check(Share::Each, 1, &sent, &got(0, [1, 2, 3]), 0);
     assert_eq!(found(&verdict), [(Wrong::Invented, 2, 1)]);
     // The ledger may have counted the one that did not come.
-    assert_eq!(found(&judge(Share::Each, 1, &sent, &got(0, [1, 3]), 1)), []);
+    assert_eq!(found(&check(Share::Each, 1, &sent, &got(0, [1, 3]), 1)), []);
 }
 
 #[test]
@@ -204,23 +204,23 @@ fn the_ledger_may_count_what_a_stranger_sent() {
         ..Interval::default()
     };
     assert_eq!(
-        found(&Accountant::new(1, Share::Each).judge(&interval(3))),
+        found(&Accountant::new(1, Share::Each).check(&interval(3))),
         []
     );
-    let verdict = Accountant::new(1, Share::Each).judge(&interval(2));
+    let verdict = Accountant::new(1, Share::Each).check(&interval(2));
     assert_eq!(found(&verdict), [(Wrong::Miscounted, 10, 1)]);
 }
 
 #[test]
 fn a_message_that_comes_after_its_judgement_is_late() {
     let mut accountant = Accountant::new(1, Share::Each);
-    let first = accountant.judge(&Interval {
+    let first = accountant.check(&Interval {
         sent: &accepted(1..=3),
         got: &got(0, 1..=2),
         ..Interval::default()
     });
     assert_eq!(found(&first), [(Wrong::Lost, 3, 1)]);
-    let second = accountant.judge(&Interval {
+    let second = accountant.check(&Interval {
         sent: &accepted(4..=5),
         got: &got(0, 3..=5),
         ..Interval::default()
@@ -241,7 +241,7 @@ fn allowance(count: u64, numbers: Numbers) -> Allowance {
 fn an_allowance_excuses_only_messages_that_were_in_flight() {
     let allowed = [allowance(u64::MAX, Numbers { first: 4, last: 7 })];
     let sent = accepted(1..=10);
-    let judge = |came: &[u64], counted| {
+    let check = |came: &[u64], counted| {
         let got = got(0, came.iter().copied());
         let interval = Interval {
             sent: &sent,
@@ -250,14 +250,14 @@ fn an_allowance_excuses_only_messages_that_were_in_flight() {
             allowed: &allowed,
             ..Interval::default()
         };
-        Accountant::new(1, Share::Each).judge(&interval)
+        Accountant::new(1, Share::Each).check(&interval)
     };
-    assert_eq!(found(&judge(&[1, 2, 3, 8, 9, 10], 0)), []);
+    assert_eq!(found(&check(&[1, 2, 3, 8, 9, 10], 0)), []);
     // One before, one behind.
-    assert_eq!(found(&judge(&[1, 2, 8, 9, 10], 0)), [(Wrong::Lost, 3, 1)]);
-    assert_eq!(found(&judge(&[1, 2, 3, 8, 10], 0)), [(Wrong::Lost, 9, 1)]);
+    assert_eq!(found(&check(&[1, 2, 8, 9, 10], 0)), [(Wrong::Lost, 3, 1)]);
+    assert_eq!(found(&check(&[1, 2, 3, 8, 10], 0)), [(Wrong::Lost, 9, 1)]);
     // The ledger explains those.
-    let verdict = judge(&[1, 2, 8, 10], 2);
+    let verdict = check(&[1, 2, 8, 10], 2);
     assert_eq!(found(&verdict), []);
     assert_eq!(
         verdict.excused,
@@ -276,13 +276,13 @@ fn a_message_whose_loss_was_excused_may_come() {
         allowed: &allowed,
         ..Interval::default()
     };
-    assert_eq!(found(&accountant.judge(&first)), []);
+    assert_eq!(found(&accountant.check(&first)), []);
     let second = Interval {
         sent: &accepted(4..=5),
         got: &got(0, 3..=5),
         ..Interval::default()
     };
-    assert_eq!(found(&accountant.judge(&second)), []);
+    assert_eq!(found(&accountant.check(&second)), []);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn an_allowance_excuses_its_own_kind_as_often_as_it_says() {
         ..Interval::default()
     };
     let (sent, came) = (accepted(1..=10), got(0, (1..=7).chain([7])));
-    let verdict = Accountant::new(1, Share::Each).judge(&interval(&sent, &came));
+    let verdict = Accountant::new(1, Share::Each).check(&interval(&sent, &came));
     assert_eq!(
         found(&verdict),
         [(Wrong::Lost, 10, 1), (Wrong::Duplicated, 7, 1)]

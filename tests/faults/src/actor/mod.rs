@@ -6,7 +6,7 @@ mod receive;
 mod send;
 
 use crate::journal::{CORRUPT, Control, Mapped, STRANGER};
-use crate::plan::{self, Way};
+use crate::plan::{self, EndKind};
 use anyhow::Context as _;
 use clap::Args;
 use rtcore::client::Session;
@@ -19,8 +19,8 @@ pub struct Actor {
     /// `send` or `receive`.
     side: String,
     /// How it takes part.
-    #[arg(value_parser = |word: &str| Way::of(word).ok_or("no such way"))]
-    way: Way,
+    #[arg(value_parser = |word: &str| EndKind::of(word).ok_or("no such kind"))]
+    kind: EndKind,
     /// Its endpoint, and its name.
     endpoint: String,
     /// Number of the stream.
@@ -37,14 +37,14 @@ impl Actor {
     /// The words after the program's name.
     pub fn words(
         side: &str,
-        way: Way,
+        kind: EndKind,
         endpoint: &str,
         numbers: [u64; 3],
         directory: &Path,
     ) -> Vec<String> {
         let [index, signal, interval_us] = numbers.map(|n| n.to_string());
         let directory = directory.display().to_string();
-        ["actor", side, way.word(), endpoint]
+        ["actor", side, kind.word(), endpoint]
             .map(str::to_owned)
             .into_iter()
             .chain([index, signal, interval_us, directory])

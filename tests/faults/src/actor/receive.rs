@@ -3,7 +3,7 @@
 use super::send::fate;
 use super::{Actor, answer, child, number, queue, tag};
 use crate::journal::{CORRUPT, FORK, Mapped, Received, Sent};
-use crate::plan::Way;
+use crate::plan::EndKind;
 use anyhow::Context as _;
 use rtcore::client::Incoming;
 use rtcore::client::signals::{Flags, Signals};
@@ -24,8 +24,8 @@ const ORDERS_NS: u64 = 20_000_000;
 pub fn play(actor: &Actor) -> anyhow::Result<()> {
     let journal = actor.journal::<Received>()?;
     let tag = actor.tag();
-    match actor.way {
-        Way::Lane => {
+    match actor.kind {
+        EndKind::Lane => {
             let session = actor.session()?;
             let mut inbox = session.inbox()?;
             loop {
@@ -39,8 +39,8 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 obey(&journal, || inbox.try_recv().is_ok())?;
             }
         }
-        Way::Answer | Way::Ask => answer_all(actor, &journal),
-        Way::Queue => {
+        EndKind::Answer | EndKind::Ask => answer_all(actor, &journal),
+        EndKind::Queue => {
             let queue = queue(&actor.endpoint, Access::Receive, false)?;
             let mut buffer = [0; 64];
             loop {
@@ -52,7 +52,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 obey(&journal, || false)?;
             }
         }
-        Way::Signal => {
+        EndKind::Signal => {
             let set = SignalSet::of([actor.signo()]);
             set.block()?;
             loop {
@@ -62,8 +62,8 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 obey(&journal, || false)?;
             }
         }
-        Way::Handler => handler(actor, journal),
-        Way::Payload => {
+        EndKind::Handler => handler(actor, journal),
+        EndKind::Payload => {
             Signals::block([actor.signo()])?;
             let session = actor.session()?;
             let signals = session.signals()?;

@@ -2,7 +2,7 @@
 
 use super::{Actor, answer_number, child, message, queue, tag};
 use crate::journal::{Control, EXEC, FORK, Fate, Mapped, Received, Sent};
-use crate::plan::Way;
+use crate::plan::EndKind;
 use anyhow::Context as _;
 use rtcore::client::{CallError, Caller, SendError};
 use rtcore::sys::Errno;
@@ -22,15 +22,15 @@ const ANSWER_NS: u64 = 500_000_000;
 pub fn play(actor: &Actor) -> anyhow::Result<()> {
     let (control, journal) = (actor.control()?, actor.journal::<Sent>()?);
     let tag = actor.tag();
-    match actor.way {
-        Way::Lane => {
+    match actor.kind {
+        EndKind::Lane => {
             let session = actor.session()?;
             let mut sender = session.sender(&actor.endpoint)?;
             pace(actor, &control, &journal, |n| {
                 Call::Ended(fate(&sender.send(&message(tag, n))))
             })
         }
-        Way::Ask | Way::Answer => {
+        EndKind::Ask | EndKind::Answer => {
             let (_, sink) = actor.answers();
             let answers: Mapped<Received> = actor.journal_of(&sink)?;
             let session = actor.session()?;
@@ -39,7 +39,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 ask(&mut caller, actor, &answers, n)
             })
         }
-        Way::Queue => {
+        EndKind::Queue => {
             let queue = queue(&actor.endpoint, Access::Send, true)?;
             let fd = queue.as_raw_fd();
             pace(actor, &control, &journal, |n| {
@@ -51,7 +51,7 @@ pub fn play(actor: &Actor) -> anyhow::Result<()> {
                 })
             })
         }
-        Way::Signal | Way::Handler | Way::Payload => {
+        EndKind::Signal | EndKind::Handler | EndKind::Payload => {
             let signo = actor.signo();
             pace(actor, &control, &journal, |n| {
                 let pid = i32::try_from(control.rtd_pid.load(Ordering::Acquire)).unwrap_or(0);
@@ -114,7 +114,7 @@ fn pace(
     let interval_ns = actor.interval_us * 1000;
     let mut next_ns = monotonic_ns();
     // Answers to the requests of the sender before, which was killed, may still come.
-    let mut unanswered = actor.way == Way::Ask;
+    let mut unanswered = actor.kind == EndKind::Ask;
     loop {
         let pause = control.pauses.load(Ordering::Acquire);
         if control.run.load(Ordering::Acquire) == 0 && !unanswered {
@@ -133,7 +133,7 @@ fn pace(
             }
             // A queue or a signal is the child's as well.
             FORK => child::fork(&journal.child, || {
-                actor.way.is_lane()
+                actor.kind.is_lane()
                     && matches!(
                         send(u64::MAX >> 16),
                         Call::Ended(Fate::Accepted) | Call::Unanswered

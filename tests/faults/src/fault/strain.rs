@@ -3,7 +3,7 @@
 use super::{Done, Kind, SOCKET, kill_ends, restart};
 use crate::hostile;
 use crate::journal::{CHILD_REFUSED, FORK};
-use crate::plan::Way;
+use crate::plan::EndKind;
 use crate::squeeze::{self, ClockStep, Group, limit};
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, bail, ensure};
@@ -187,12 +187,12 @@ fn in_memory_group(
 fn any_queue(world: &World, rng: &mut fastrand::Rng) -> (usize, Option<usize>) {
     let mut all = Vec::new();
     for stream in &world.streams {
-        all.extend((stream.from == Way::Queue).then_some((stream.index, None)));
+        all.extend((stream.from == EndKind::Queue).then_some((stream.index, None)));
         let queues = stream
             .to
             .iter()
             .enumerate()
-            .filter(|(_, way)| **way == Way::Queue);
+            .filter(|(_, kind)| **kind == EndKind::Queue);
         all.extend(queues.map(|(member, _)| (stream.index, Some(member))));
     }
     all[rng.usize(..all.len())]

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::series::{Counts, Party, Sample, Series, histogram};
+use crate::series::{Counts, RoleInfo, Sample, Series, histogram};
 
 /// A series of these raw latencies, one per millisecond, sent 100 ns after their time.
 pub fn series(name: &str, raw_ns: &[u64]) -> Series {
     let is_timer = name == "timer";
-    let sender = Party {
+    let sender = RoleInfo {
         tid: 101,
         cpu: Some(1),
         last_cpu: 1,
@@ -16,7 +16,7 @@ pub fn series(name: &str, raw_ns: &[u64]) -> Series {
     let receiver = if is_timer {
         sender
     } else {
-        Party {
+        RoleInfo {
             tid: 100,
             cpu: None,
             last_cpu: 0,

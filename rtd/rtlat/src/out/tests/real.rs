@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::builder::{rt_tests, series, written};
 use crate::out::host::Host;
 use crate::out::{Run, Unit, hist, json, text};
-use crate::series::{Party, Series};
+use crate::series::{RoleInfo, Series};
 
-/// A party from its ID, priority and CPU.
-fn party(n: &[u64]) -> Party {
-    Party {
+/// A role from its ID, priority and CPU.
+fn info(n: &[u64]) -> RoleInfo {
+    RoleInfo {
         tid: i32::try_from(n[0]).unwrap(),
         priority: u8::try_from(n[1]).unwrap(),
         cpu: n.get(2).map(|cpu| usize::try_from(*cpu).unwrap()),
@@ -97,7 +97,7 @@ fn thread_lines_are_cyclictests_to_the_byte() {
             .map(|line| {
                 let n = numbers(line);
                 let mut s = series("timer", &[]);
-                s.sender = party(&n[1..3]);
+                s.sender = info(&n[1..3]);
                 s.interval_ns = n[3] * 1_000;
                 s.counts.received = n[4];
                 [s.min_ns, s.last_ns, s.max_ns] = [n[5], n[6], n[8]].map(|n| n * unit.ns());
@@ -126,7 +126,7 @@ fn pair_lines_are_those_of_pmqtest_and_sigwaittest_to_the_byte() {
                 let mut s = series(name, &[]);
                 // Receiver: number, ID, P, CPU, I; sender: number, ID, P, CPU, of pmqtest TO,
                 // Cycles.
-                (s.receiver, s.sender) = (party(&who[1..4]), party(&who[6..9]));
+                (s.receiver, s.sender) = (info(&who[1..4]), info(&who[6..9]));
                 s.interval_ns = who[4] * 1_000;
                 s.counts.received = who[who.len() - 1];
                 [s.min_ns, s.last_ns, s.max_ns] = [times[2], times[3], times[5]].map(|n| n * 1_000);

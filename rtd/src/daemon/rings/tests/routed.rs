@@ -41,14 +41,14 @@ fn mixed() -> Plan {
 #[test]
 fn every_end_of_a_way_is_one_channel() {
     let table = Table::new(&mixed()).unwrap();
-    let ways: Vec<Vec<(Role, ChannelPath)>> = table
+    let paths: Vec<Vec<(Role, ChannelPath)>> = table
         .channels
         .iter()
-        .map(|c| c.iter().map(|c| (c.told.role, c.way)).collect())
+        .map(|c| c.iter().map(|c| (c.announced.role, c.path)).collect())
         .collect();
     let signal = Role::Signal { signo: 40 };
     assert_eq!(
-        ways,
+        paths,
         [
             vec![
                 (Role::Sender, ChannelPath::Source(0)),
@@ -62,13 +62,20 @@ fn every_end_of_a_way_is_one_channel() {
             ],
         ]
     );
-    let told = table.channels[ARM][0].told;
+    let announced = table.channels[ARM][0].announced;
     assert_eq!(
-        (told.other.as_str(), told.process, told.route.as_str()),
+        (
+            announced.other.as_str(),
+            announced.process,
+            announced.route.as_str()
+        ),
         ("q", None, "r")
     );
-    assert_eq!((told.block_ns, told.priority, told.direct), (5, 50, false));
-    let inbox = table.channels[PLANNER][2].told;
+    assert_eq!(
+        (announced.block_ns, announced.priority, announced.direct),
+        (5, 50, false)
+    );
+    let inbox = table.channels[PLANNER][2].announced;
     assert_eq!(
         (inbox.channel, inbox.endpoint.as_str(), inbox.other.as_str()),
         (2, "planner.in", "arm.out")
@@ -92,13 +99,13 @@ fn a_direct_ring_has_the_slots_of_its_receiver_and_the_payload_of_its_sender() {
         let channel = &table.channels[process][0];
         assert_eq!(
             (
-                channel.told.slots,
-                channel.told.payload_bytes,
-                channel.told.direct
+                channel.announced.slots,
+                channel.announced.payload_bytes,
+                channel.announced.direct
             ),
             (2, 16, true)
         );
-        assert_eq!(channel.way, ChannelPath::Direct(0, side));
+        assert_eq!(channel.path, ChannelPath::Direct(0, side));
     }
 }
 
@@ -345,7 +352,7 @@ fn memory_and_descriptors_of_sessions_that_ended_are_given_back() {
 fn the_rule_that_is_in_the_way_is_named() {
     let rings = Rings::new(&mixed(), rtcore::skin::posix(), true).unwrap();
     let explain = |process, endpoint| rings.explain(process, endpoint).text;
-    assert!(explain(ARM, "x").starts_with("no endpoint is called `x`"));
+    assert!(explain(ARM, "x").starts_with("no endpoint is named `x`"));
     assert_eq!(explain(ARM, "q"), "`q` is an mqueue: mq_open(\"/q\")");
     assert_eq!(
         explain(ARM, "arm.sig"),

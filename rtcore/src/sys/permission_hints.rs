@@ -5,7 +5,7 @@ use super::caps;
 
 /// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum PermissionHint {
     /// SCHED_FIFO (sched(7)).
     Fifo,
     /// A CPU (sched_setaffinity(2)).
@@ -27,11 +27,11 @@ fn by_capability(program: &str) -> String {
     }
 }
 
-impl Grant {
+impl PermissionHint {
     /// What grants it to `program`. Lines, each ended.
     pub fn fix(self, program: &str) -> String {
         match self {
-            Grant::Fifo => format!(
+            PermissionHint::Fifo => format!(
                 "grant SCHED_FIFO with one of\n\
                  {}\
                  \x20 /etc/security/limits.d/rtd.conf:  @rtd - rtprio 99\n\
@@ -39,16 +39,16 @@ impl Grant {
                  \x20 (EPERM as root: the control group has no real-time budget, see cpu.rt_runtime_us)\n",
                 by_capability(program)
             ),
-            Grant::Pinning => "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n"
+            PermissionHint::Pinning => "grant the CPU with the systemd unit's CPUAffinity= or AllowedCPUs=, or name another in [[lane]] cpu\n"
                 .to_owned(),
-            Grant::Memory => format!(
+            PermissionHint::Memory => format!(
                 "grant locked memory with one of\n\
                  {}\
                  \x20 /etc/security/limits.d/rtd.conf:  @rtd - memlock unlimited\n\
                  \x20 the systemd unit:                 LimitMEMLOCK=infinity\n",
                 by_capability(program)
             ),
-            Grant::Filter => "grant the filter of system calls: a kernel with CONFIG_SECCOMP_FILTER (grep Seccomp: /proc/self/status),\n\
+            PermissionHint::Filter => "grant the filter of system calls: a kernel with CONFIG_SECCOMP_FILTER (grep Seccomp: /proc/self/status),\n\
                  \x20 and nothing around the program that forbids seccomp(2) and prctl(2) PR_SET_NO_NEW_PRIVS\n\
                  \x20 (a container's profile; the systemd unit: SystemCallFilter=@system-service seccomp prctl)\n"
                 .to_owned(),

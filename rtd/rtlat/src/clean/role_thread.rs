@@ -6,9 +6,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::board::{Board, Role};
+use super::super::control_block::{ControlBlock, Role};
 use super::super::mech::{Rx, Stamp, Tx};
-use super::super::party::Seat;
+use super::super::role_loops::ThreadPlacement;
 use super::Unclean;
 use rtcore::seal;
 use rtcore::sys::Errno;
@@ -57,13 +57,13 @@ pub struct Account {
 }
 
 /// One end.
-pub struct Party {
+pub struct RoleThread {
     /// Shared with the other end and the main thread.
-    pub board: Arc<Board>,
+    pub control: Arc<ControlBlock>,
     /// Which end.
     pub role: Role,
     /// Where it runs.
-    pub seat: Seat,
+    pub placement: ThreadPlacement,
     /// Messages.
     pub count: u64,
     /// What it may call.
@@ -72,8 +72,8 @@ pub struct Party {
     pub unclean: Option<Unclean>,
 }
 
-impl Party {
-    /// Sends all, on the thread that sends; what went wrong stands on the board.
+impl RoleThread {
+    /// Sends all, on the thread that sends; an error is written to the control block.
     pub fn send(&self, tx: &mut dyn Tx) -> Account {
         let bytes = if self.unclean == Some(Unclean::Fault) {
             FRESH_BYTES
@@ -96,8 +96,8 @@ impl Party {
         fresh_bytes: usize,
         work: impl FnOnce(&mut Vec<u8>) -> u64,
     ) -> Account {
-        self.board.stand(self.role);
-        if self.board.wait_order(0).is_none() {
+        self.control.mark_ready(self.role);
+        if self.control.wait_order(0).is_none() {
             return Account::default();
         }
         // Now: memory that is mapped when the process locks its own is present from then on.
@@ -115,17 +115,17 @@ impl Party {
             .ok()
             .zip(before.ok())
             .map(|(after, before)| after.since(&before));
-        let (tid, _) = self.board.whereabouts(self.role);
+        let (tid, _) = self.control.whereabouts(self.role);
         if self.role == Role::Sender {
-            self.board.sent_all(1)
+            self.control.sent_all(1)
         } else {
-            self.board.close(1)
+            self.control.close(1)
         }
         Account {
             role,
             name: format!("rtlat-{role}"),
             tid: tid.unsigned_abs(),
-            priority: self.seat.priority,
+            priority: self.placement.priority,
             messages,
             allocations: seal::breaches(),
             used: used.unwrap_or_default(),
@@ -140,7 +140,7 @@ impl Party {
     fn sending(&self, tx: &mut dyn Tx, fresh: &mut Vec<u8>) -> u64 {
         let mut burst_ns = monotonic_ns();
         let mut sent = 0;
-        while sent < self.count && !self.board.is_stopped() {
+        while sent < self.count && !self.control.is_stopped() {
             let now_ns = monotonic_ns();
             if now_ns - burst_ns > BURST_NS {
                 sleep_until(now_ns + REST_NS);
@@ -152,7 +152,7 @@ impl Party {
             if is_swallowed {
                 continue;
             }
-            if !self.put(tx, number) || !self.board.await_arrival(number) {
+            if !self.put(tx, number) || !self.control.await_arrival(number) {
                 break;
             }
         }
@@ -172,7 +172,7 @@ impl Party {
             match tx.send(&stamp) {
                 Ok(()) => return true,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if !self.board.is_quit() => {
+                Err(Errno::AGAIN) if !self.control.is_quit() => {
                     sleep_until(monotonic_ns() + RETRY_NS)
                 }
                 Err(Errno::AGAIN) => return false,
@@ -186,16 +186,16 @@ impl Party {
 
     fn receiving(&self, rx: &mut dyn Rx) -> u64 {
         let mut received = 0;
-        while !self.board.is_quit() {
+        while !self.control.is_quit() {
             match rx.receive() {
                 Ok(stamp) if stamp.sequence == END => break,
                 Ok(stamp) => {
                     received += 1;
-                    self.board.arrive(stamp.sequence);
+                    self.control.arrive(stamp.sequence);
                 }
                 // A message without its stamp counts as lost.
                 Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => {}
-                Err(_) if self.board.is_quit() => break,
+                Err(_) if self.control.is_quit() => break,
                 Err(e) => {
                     self.fail("cannot receive", e);
                     break;
@@ -208,7 +208,7 @@ impl Party {
     /// The run is over: the heap may be used.
     fn fail(&self, what: &str, e: Errno) {
         seal::unseal();
-        self.board
+        self.control
             .fail(&format!("{what}: {}", std::io::Error::from(e)));
         seal::seal();
     }

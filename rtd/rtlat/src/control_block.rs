@@ -1,7 +1,7 @@
-//! The words that the main thread, the sender and the receiver of one pair share. They lie in
-//! memory that a forked sender sees too.
+//! The control block that the main thread, the sender and the receiver of one pair share. It is in
+//! memory that a forked sender also sees.
 //!
-//! Invariant: every word has one writer (named with it), but for `news` and `stop`, which all may
+//! Invariant: every word has one writer (named with it), but for `changes` and `stop`, which all may
 //! raise.
 
 use super::recorder::Tally;
@@ -41,15 +41,15 @@ pub struct Words {
     quit: AtomicU32,
     /// Anybody: the run is over.
     stop: AtomicU32,
-    /// Anybody, counted up: main has to look; a futex.
-    news: AtomicU32,
-    /// Parties that stand.
+    /// Anybody, counted up: something changed that the main thread must check; a futex.
+    changes: AtomicU32,
+    /// Number of roles that are ready.
     ready: AtomicU32,
     /// Sender: number of the block it has finished.
     sent_all: AtomicU32,
     /// Receiver: number of the block it has closed.
     closed: AtomicU32,
-    /// Receiver, counted up for whoever waits for an arrival; a futex.
+    /// Receiver, counted up for a sender that waits for an arrival; a futex.
     arrival: AtomicU32,
     /// Sender: it sleeps at `arrival`.
     waiting: AtomicU32,
@@ -76,7 +76,7 @@ pub struct Words {
     last_ns: AtomicU64,
     max_ns: AtomicU64,
     sum_ns: AtomicU64,
-    /// Recording party: samples that found no room on their way to be shown.
+    /// Recording role: samples that were not shown because the channel to the display was full.
     hidden: AtomicU64,
     /// Of sender and receiver.
     tid: [AtomicU32; 2],
@@ -94,21 +94,21 @@ pub enum Role {
     Receiver,
 }
 
-/// One pair's.
-pub struct Board(Inherited<Words>);
+/// The control block of one pair.
+pub struct ControlBlock(Inherited<Words>);
 
-impl std::fmt::Debug for Board {
+impl std::fmt::Debug for ControlBlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Board")
+        f.debug_struct("ControlBlock")
             .field("order", &self.order())
             .finish_non_exhaustive()
     }
 }
 
-impl Board {
+impl ControlBlock {
     /// Maps it.
-    pub fn new() -> std::io::Result<Board> {
-        Ok(Board(Inherited::new(1)?))
+    pub fn new() -> std::io::Result<ControlBlock> {
+        Ok(ControlBlock(Inherited::new(1)?))
     }
 
     fn words(&self) -> &Words {
@@ -121,45 +121,45 @@ impl Board {
         self.0.fault_in();
     }
 
-    fn tell(&self) {
-        self.words().news.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.words().news);
+    fn notify(&self) {
+        self.words().changes.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.words().changes);
     }
 
-    /// Main: waits for news that came after `seen`, at most so long; what to give next time.
-    pub fn wait_news(&self, seen: u32, timeout_ns: u64) -> u32 {
-        let _ = futex::wait(&self.words().news, seen, timeout_ns);
-        self.words().news.load(Ordering::Acquire)
+    /// Main: waits at most `timeout_ns` for a change after `seen`. Returns the value to pass next time.
+    pub fn wait_change(&self, seen: u32, timeout_ns: u64) -> u32 {
+        let _ = futex::wait(&self.words().changes, seen, timeout_ns);
+        self.words().changes.load(Ordering::Acquire)
     }
 
-    /// News so far.
-    pub fn news(&self) -> u32 {
-        self.words().news.load(Ordering::Acquire)
+    /// Number of changes so far.
+    pub fn changes(&self) -> u32 {
+        self.words().changes.load(Ordering::Acquire)
     }
 
-    /// A party stands, on this thread.
-    pub fn stand(&self, role: Role) {
+    /// The thread of this role is ready: the calling thread.
+    pub fn mark_ready(&self, role: Role) {
         self.words().tid[role as usize].store(
             rtcore::sys::sched::gettid().unsigned_abs(),
             Ordering::Relaxed,
         );
         self.note_cpu(role);
         self.words().ready.fetch_add(1, Ordering::Release);
-        self.tell();
+        self.notify();
     }
 
-    /// The calling party runs here now.
+    /// Records the CPU that the calling thread runs on.
     pub fn note_cpu(&self, role: Role) {
         let cpu = u32::try_from(rtcore::sys::sched::current_cpu()).unwrap_or(0);
         self.words().cpu[role as usize].store(cpu, Ordering::Relaxed);
     }
 
-    /// Parties that stand.
+    /// Number of roles that are ready.
     pub fn ready(&self) -> u32 {
         self.words().ready.load(Ordering::Acquire)
     }
 
-    /// Thread and CPU of a party.
+    /// Thread id and CPU of a role.
     pub fn whereabouts(&self, role: Role) -> (i32, usize) {
         let tid = self.words().tid[role as usize].load(Ordering::Relaxed);
         (
@@ -236,18 +236,18 @@ impl Board {
         futex::wake_all(&self.words().arrival);
     }
 
-    /// See [`Board::quit`].
+    /// See [`ControlBlock::quit`].
     pub fn is_quit(&self) -> bool {
         self.words().quit.load(Ordering::Acquire) != 0
     }
 
-    /// The run is to end early. Whoever sleeps is woken by its caller.
+    /// The run is to end early. The caller wakes threads that sleep.
     pub fn stop(&self) {
         self.words().stop.store(1, Ordering::Release);
-        self.tell();
+        self.notify();
     }
 
-    /// See [`Board::stop`].
+    /// See [`ControlBlock::stop`].
     pub fn is_stopped(&self) -> bool {
         self.words().stop.load(Ordering::Acquire) != 0
     }
@@ -274,7 +274,7 @@ impl Board {
     pub fn sent_all(&self, order: u32) {
         // SYNC POINT with `is_sent`: the counts are written.
         self.words().sent_all.store(order, Ordering::Release);
-        self.tell();
+        self.notify();
     }
 
     /// Whether the sender has done with this block.
@@ -287,7 +287,7 @@ impl Board {
         self.words().given_up.store(order, Ordering::Release);
     }
 
-    /// See [`Board::give_up`].
+    /// See [`ControlBlock::give_up`].
     pub fn is_given_up(&self, order: u32) -> bool {
         self.words().given_up.load(Ordering::Acquire) == order
     }
@@ -295,7 +295,7 @@ impl Board {
     /// Receiver: the block is closed and handed over.
     pub fn close(&self, order: u32) {
         self.words().closed.store(order, Ordering::Release);
-        self.tell();
+        self.notify();
     }
 
     /// Whether the receiver has closed this block.
@@ -351,7 +351,7 @@ impl Board {
         true
     }
 
-    /// Recording party: so many samples more are not shown.
+    /// Recording role: `count` more samples are not shown.
     pub fn note_hidden(&self, count: u64) {
         let so_far = self.words().hidden.load(Ordering::Relaxed);
         self.words().hidden.store(so_far + count, Ordering::Relaxed);
@@ -387,7 +387,7 @@ impl Board {
         }
     }
 
-    /// A party cannot go on. The first text stays.
+    /// A role cannot go on. The first text stays.
     pub fn fail(&self, text: &str) {
         let w = self.words();
         if w.failed
@@ -409,7 +409,7 @@ impl Board {
         self.stop();
     }
 
-    /// Why a party could not go on.
+    /// Why a role could not go on.
     pub fn failure(&self) -> Option<String> {
         let len = self
             .words()
@@ -433,28 +433,28 @@ mod tests {
 
     #[test]
     fn the_first_failure_stays_and_stops_the_run() {
-        let board = Board::new().unwrap();
-        assert_eq!(board.failure(), None);
-        board.fail("no such queue");
-        board.fail(&"x".repeat(2000));
-        assert_eq!(board.failure().as_deref(), Some("no such queue"));
-        assert!(board.is_stopped());
-        let long = Board::new().unwrap();
+        let control = ControlBlock::new().unwrap();
+        assert_eq!(control.failure(), None);
+        control.fail("no such queue");
+        control.fail(&"x".repeat(2000));
+        assert_eq!(control.failure().as_deref(), Some("no such queue"));
+        assert!(control.is_stopped());
+        let long = ControlBlock::new().unwrap();
         long.fail(&"y".repeat(2000));
         assert_eq!(long.failure(), Some("y".repeat(TEXT_WORDS * 8)));
     }
 
     #[test]
     fn an_arrival_wakes_who_waits_for_it() {
-        let board = Board::new().unwrap();
-        board.begin(&Block::default());
+        let control = ControlBlock::new().unwrap();
+        control.begin(&Block::default());
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| board.await_arrival(1));
-            board.arrive(0);
-            board.arrive(1);
+            let waits = scope.spawn(|| control.await_arrival(1));
+            control.arrive(0);
+            control.arrive(1);
             assert!(waits.join().unwrap());
         });
-        board.stop();
-        assert!(!board.await_arrival(9));
+        control.stop();
+        assert!(!control.await_arrival(9));
     }
 }

@@ -1,15 +1,15 @@
-//! The two parties of a pair at work: who follows the schedule, who receives, and who does both.
+//! The loops of the two roles of a pair: one follows the schedule, one receives, and a round trip does both.
 //!
 //! Constraint: between a block's begin and its end they allocate nothing, lock nothing, and sleep
 //! only where the mechanism or the schedule does (the guard allocator of the binary watches).
 
-use super::board::{Block, Board, Role};
 use super::breaker::Breaker;
+use super::control_block::{Block, ControlBlock, Role};
 use super::mech::{Rx, Stamp, Tx};
 use super::recorder::{Recorder, Tally};
 use super::series::Sample;
 use rtcore::sys::clock::{monotonic_ns, sleep_until, sleep_until_or_signal};
-use rtcore::sys::grants::Grant;
+use rtcore::sys::permission_hints::PermissionHint;
 use rtcore::sys::{Errno, memory, sched};
 use std::sync::{Arc, OnceLock};
 
@@ -24,17 +24,18 @@ fn tag(order: u32) -> u64 {
     (u64::from(order) << ORDER_SHIFT) & ORDER
 }
 
-/// Where a party runs.
+/// CPU and priority of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seat {
+pub struct ThreadPlacement {
     /// CPU to be pinned to.
     pub cpu: Option<usize>,
     /// SCHED_FIFO priority, 0: SCHED_OTHER.
     pub priority: u8,
 }
 
-impl Seat {
-    /// Takes the calling thread there. An error says what grants it.
+impl ThreadPlacement {
+    /// Pins the calling thread and sets its priority. The error contains the line that grants a missing
+    /// permission.
     pub fn take(&self, name: &str) -> anyhow::Result<()> {
         sched::set_name(name);
         if let Some(cpu) = self.cpu {
@@ -44,7 +45,7 @@ impl Seat {
         if self.priority > 0 {
             sched::set_fifo(self.priority).map_err(|e| {
                 let program = std::env::current_exe().unwrap_or_default();
-                let fix = Grant::Fifo.fix(&program.to_string_lossy());
+                let fix = PermissionHint::Fifo.fix(&program.to_string_lossy());
                 anyhow::anyhow!(
                     "SCHED_FIFO {} was not granted: {e}\n{fix}or measure without: -p 0",
                     self.priority
@@ -62,12 +63,12 @@ impl Seat {
 #[derive(Debug)]
 pub struct Log {
     /// The pair's.
-    pub board: Arc<Board>,
+    pub control: Arc<ControlBlock>,
     /// Empty recorders.
     pub fresh: rtrb::Consumer<Box<Recorder>>,
     /// Full ones. It has room for all there are.
     pub done: rtrb::Producer<Box<Recorder>>,
-    /// Every sample, for whoever wants to see them all; what finds no room is counted.
+    /// Every sample, for a display of each one; a sample that finds no room is counted.
     pub samples: Option<rtrb::Producer<(u64, u64)>>,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
@@ -93,7 +94,7 @@ struct At {
 impl Log {
     /// Before the first block.
     pub fn new(
-        board: Arc<Board>,
+        control: Arc<ControlBlock>,
         fresh: rtrb::Consumer<Box<Recorder>>,
         done: rtrb::Producer<Box<Recorder>>,
         samples: Option<rtrb::Producer<(u64, u64)>>,
@@ -101,7 +102,7 @@ impl Log {
         trace: Arc<OnceLock<String>>,
     ) -> Log {
         Log {
-            board,
+            control,
             fresh,
             done,
             samples,
@@ -116,7 +117,7 @@ impl Log {
         if self.at.open == order {
             return;
         }
-        let block = self.board.block();
+        let block = self.control.block();
         let slice_end_ns = if block.slice_ns > 0 {
             block.start_ns + block.slice_ns
         } else {
@@ -135,7 +136,7 @@ impl Log {
 
     /// A message came. One of an earlier block is late and counts as lost there.
     fn take(&mut self, stamp: &Stamp, now_ns: u64) {
-        let order = self.board.order();
+        let order = self.control.order();
         if stamp.sequence & ORDER != tag(order) || order == self.at.closed {
             return;
         }
@@ -150,8 +151,8 @@ impl Log {
 
     /// Nothing came for a while: the block may be over without its END.
     fn look(&mut self) {
-        let order = self.board.order();
-        if order != self.at.closed && self.board.is_given_up(order) {
+        let order = self.control.order();
+        if order != self.at.closed && self.control.is_given_up(order) {
             self.open(order);
             self.close(Role::Receiver);
         }
@@ -173,7 +174,7 @@ impl Log {
             let expected_ns = if at.next_point_ns > 0 {
                 at.next_point_ns
             } else {
-                self.board.first_ns()
+                self.control.first_ns()
             };
             if let Some(lost) = stamp
                 .intended_ns
@@ -190,9 +191,9 @@ impl Log {
             at.tally.add(sample.raw_ns());
             if let Some(samples) = &mut self.samples {
                 let shown = samples.push((sequence, sample.raw_ns()));
-                self.board.note_hidden(u64::from(shown.is_err()));
+                self.control.note_hidden(u64::from(shown.is_err()));
             }
-            self.board.publish(&at.tally);
+            self.control.publish(&at.tally);
             if is_culprit {
                 self.culprit(sample.raw_ns());
             }
@@ -200,7 +201,7 @@ impl Log {
                 self.next_slice(received_ns);
             }
         }
-        self.board.arrive(number);
+        self.control.arrive(number);
     }
 
     #[cold]
@@ -209,7 +210,7 @@ impl Log {
             breaker.hit(latency_ns);
         }
         self.at.hit = true;
-        self.board.stop();
+        self.control.stop();
     }
 
     /// With no empty recorder at hand the slice goes on: nothing is lost but the cut.
@@ -226,13 +227,13 @@ impl Log {
 
     /// Points at the end of the schedule from which nothing came wait until now, at least.
     fn cover_tail(&mut self, now_ns: u64) {
-        let (at, first_ns) = (&mut self.at, self.board.first_ns());
+        let (at, first_ns) = (&mut self.at, self.control.first_ns());
         let expected_ns = if at.next_point_ns > 0 {
             at.next_point_ns
         } else {
             first_ns
         };
-        let end_ns = first_ns + self.board.counts(0).scheduled * at.block.interval_ns;
+        let end_ns = first_ns + self.control.counts(0).scheduled * at.block.interval_ns;
         if let (Some(points), Some(recorder)) = (
             end_ns
                 .saturating_sub(expected_ns)
@@ -257,8 +258,8 @@ impl Log {
             rtcore::seal::seal();
         }
         self.at.closed = self.at.open;
-        self.board.note_cpu(role);
-        self.board.close(self.at.open);
+        self.control.note_cpu(role);
+        self.control.close(self.at.open);
     }
 }
 
@@ -271,14 +272,14 @@ enum Loops {
     Samples,
 }
 
-/// Follows the schedule of a block, as the party of this role: `act` sends each message.
+/// Follows the schedule of a block, in this role: `act` sends each message.
 fn pace(
-    board: &Board,
+    control: &ControlBlock,
     order: u32,
     (role, loops): (Role, Loops),
     mut act: impl FnMut(&Stamp) -> Result<(), Errno>,
 ) {
-    let block = board.block();
+    let block = control.block();
     let mut number = 0;
     let mut put = |intended_ns: u64, sent_ns: u64| {
         let sequence = tag(order) | number;
@@ -289,11 +290,11 @@ fn pace(
         });
         match sent {
             Ok(()) if block.interval_ns == 0 || number < block.warm => {
-                _ = board.await_arrival(number)
+                _ = control.await_arrival(number)
             }
             // No room: the message is lost, and counted as such.
             Ok(()) | Err(Errno::AGAIN) => {}
-            Err(e) => fail(board, "cannot send", e),
+            Err(e) => fail(control, "cannot send", e),
         }
         number += 1;
     };
@@ -303,13 +304,13 @@ fn pace(
     }
     let (mut point, mut sent, mut missed) = (0, 0, 0);
     let start_ns = block.start_ns.max(monotonic_ns() + block.interval_ns);
-    board.note_first(start_ns);
+    control.note_first(start_ns);
     let is_done = |point, sent| match loops {
         _ if block.count == 0 => false,
         Loops::Points => point >= block.count,
         Loops::Samples => sent >= block.count,
     };
-    while !is_done(point, sent) && !board.is_stopped() {
+    while !is_done(point, sent) && !control.is_stopped() {
         let intended_ns = start_ns + point * block.interval_ns;
         if block.interval_ns > 0 && !until(intended_ns, block.polls) {
             continue;
@@ -337,14 +338,14 @@ fn pace(
         point += 1 + over;
         missed += over;
         sent += 1;
-        board.note_sent(point, sent, missed);
+        control.note_sent(point, sent, missed);
     }
     if sent == 0 {
-        board.note_sent(0, 0, 0);
+        control.note_sent(0, 0, 0);
     }
-    // First: whoever closes at the END message finds the counts.
-    board.note_cpu(role);
-    board.sent_all(order);
+    // First: a receiver that closes at the END message must find the counts.
+    control.note_cpu(role);
+    control.sent_all(order);
 }
 
 /// Waits for a point of the schedule; false: a signal handler ran, or it is time to look whether
@@ -357,18 +358,21 @@ fn until(deadline_ns: u64, polls: bool) -> bool {
     sleep_until_or_signal(deadline_ns)
 }
 
-/// A party cannot go on. The run is over: the heap may be used.
-fn fail(board: &Board, what: &str, e: Errno) {
+/// A role cannot go on. The run is over: the heap may be used.
+fn fail(control: &ControlBlock, what: &str, e: Errno) {
     rtcore::seal::unseal();
-    board.fail(&format!("{what}: {}", std::io::Error::from(e)));
+    control.fail(&format!("{what}: {}", std::io::Error::from(e)));
     rtcore::seal::seal();
 }
 
 /// Repeats what a signal interrupted, until the run is over.
-fn persist<T>(board: &Board, mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+fn persist<T>(
+    control: &ControlBlock,
+    mut call: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
     loop {
         match call() {
-            Err(Errno::INTR) if !board.is_stopped() => {}
+            Err(Errno::INTR) if !control.is_stopped() => {}
             // Like one for which there was no room.
             Err(Errno::INTR) => return Err(Errno::AGAIN),
             other => return other,
@@ -378,29 +382,29 @@ fn persist<T>(board: &Board, mut call: impl FnMut() -> Result<T, Errno>) -> Resu
 
 /// Tells the receiver that a block is over, however full its queue is. It gives up when the
 /// receiver has.
-fn send_end(board: &Board, order: u32, tx: &mut dyn Tx) {
+fn send_end(control: &ControlBlock, order: u32, tx: &mut dyn Tx) {
     let end = Stamp {
         sequence: END | tag(order),
         intended_ns: 0,
         sent_ns: 0,
     };
     while matches!(tx.send(&end), Err(Errno::AGAIN | Errno::INTR))
-        && !board.is_given_up(order)
-        && !board.is_quit()
+        && !control.is_given_up(order)
+        && !control.is_quit()
     {
         sleep_until(monotonic_ns() + 1_000_000);
     }
 }
 
 /// Sends on schedule, block after block, until the pair ends.
-pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
+pub fn send_blocks(control: &ControlBlock, tx: &mut dyn Tx) {
     rtcore::seal::seal();
     let mut done = 0;
-    while let Some(order) = board.wait_order(done) {
-        pace(board, order, (Role::Sender, Loops::Points), |stamp| {
-            persist(board, || tx.send(stamp))
+    while let Some(order) = control.wait_order(done) {
+        pace(control, order, (Role::Sender, Loops::Points), |stamp| {
+            persist(control, || tx.send(stamp))
         });
-        send_end(board, order, tx);
+        send_end(control, order, tx);
         done = order;
     }
     rtcore::seal::unseal();
@@ -409,7 +413,7 @@ pub fn send_blocks(board: &Board, tx: &mut dyn Tx) {
 /// Receives and records, block after block, until the pair ends.
 pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
     rtcore::seal::seal();
-    while !log.board.is_quit() {
+    while !log.control.is_quit() {
         let got = rx.receive();
         let now_ns = monotonic_ns();
         match got {
@@ -417,9 +421,9 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
             // A message whose stamp is gone counts as lost.
             Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.look(),
             // A mechanism whose sender has gone may say so at the end.
-            Err(_) if log.board.is_quit() => break,
+            Err(_) if log.control.is_quit() => break,
             Err(e) => {
-                fail(&log.board, "cannot receive", e);
+                fail(&log.control, "cannot receive", e);
                 break;
             }
         }
@@ -439,13 +443,13 @@ pub enum Measured {
 /// Sends on schedule, waits for each answer and records, block after block, until the pair ends.
 pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx) {
     rtcore::seal::seal();
-    let board = Arc::clone(&log.board);
+    let control = Arc::clone(&log.control);
     let mut done = 0;
-    while let Some(order) = board.wait_order(done) {
+    while let Some(order) = control.wait_order(done) {
         log.open(order);
-        pace(&board, order, (role, Loops::Points), |stamp| {
-            persist(&board, || tx.send(stamp))?;
-            if let Some((answer, now_ns)) = answer(&board, stamp, back)? {
+        pace(&control, order, (role, Loops::Points), |stamp| {
+            persist(&control, || tx.send(stamp))?;
+            if let Some((answer, now_ns)) = answer(&control, stamp, back)? {
                 log.note(
                     &answer,
                     now_ns,
@@ -462,7 +466,11 @@ pub fn ask_blocks(log: &mut Log, role: Role, tx: &mut dyn Tx, back: &mut dyn Rx)
 
 /// The answer to this, and when it came; none: not within a second. A run that is stopped waits for
 /// it too, or it would count as lost.
-fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Stamp, u64)>, Errno> {
+fn answer(
+    control: &ControlBlock,
+    stamp: &Stamp,
+    back: &mut dyn Rx,
+) -> Result<Option<(Stamp, u64)>, Errno> {
     const PATIENCE_NS: u64 = 1_000_000_000;
     loop {
         let got = back.receive();
@@ -472,7 +480,7 @@ fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Sta
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
             Err(e) => return Err(e),
         }
-        if board.is_quit() || now_ns > stamp.sent_ns + PATIENCE_NS {
+        if control.is_quit() || now_ns > stamp.sent_ns + PATIENCE_NS {
             return Ok(None);
         }
     }
@@ -480,29 +488,29 @@ fn answer(board: &Board, stamp: &Stamp, back: &mut dyn Rx) -> Result<Option<(Sta
 
 /// Sends back what comes, until the pair ends.
 pub fn echo_blocks(
-    board: &Board,
+    control: &ControlBlock,
     role: Role,
     measured: Measured,
     rx: &mut dyn Rx,
     back: &mut dyn Tx,
 ) {
     rtcore::seal::seal();
-    while !board.is_quit() {
+    while !control.is_quit() {
         match rx.receive() {
             Ok(mut stamp) => {
-                board.note_cpu(role);
+                control.note_cpu(role);
                 if measured == Measured::TheAnswer {
                     stamp.sent_ns = monotonic_ns();
                 }
-                match persist(board, || back.send(&stamp)) {
+                match persist(control, || back.send(&stamp)) {
                     Ok(()) | Err(Errno::AGAIN) => {}
-                    Err(e) => fail(board, "cannot answer", e),
+                    Err(e) => fail(control, "cannot answer", e),
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) if board.is_quit() => break,
+            Err(_) if control.is_quit() => break,
             Err(e) => {
-                fail(board, "cannot receive", e);
+                fail(control, "cannot receive", e);
                 break;
             }
         }
@@ -514,11 +522,11 @@ pub fn echo_blocks(
 /// pair ends.
 pub fn timer_blocks(log: &mut Log) {
     rtcore::seal::seal();
-    let board = Arc::clone(&log.board);
+    let control = Arc::clone(&log.control);
     let mut done = 0;
-    while let Some(order) = board.wait_order(done) {
+    while let Some(order) = control.wait_order(done) {
         log.open(order);
-        pace(&board, order, (Role::Sender, Loops::Samples), |woken| {
+        pace(&control, order, (Role::Sender, Loops::Samples), |woken| {
             let stamp = Stamp {
                 sent_ns: woken.intended_ns,
                 ..*woken

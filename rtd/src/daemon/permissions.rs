@@ -4,8 +4,8 @@ use super::{Waiting, unisolated_bit, watchdog};
 use crate::config::machine::own_program;
 use crate::plan::Plan;
 use rtcore::stats::degraded;
-use rtcore::sys::grants::Grant;
 use rtcore::sys::ids::Account;
+use rtcore::sys::permission_hints::PermissionHint;
 use std::fmt::Write as _;
 use std::io;
 
@@ -14,7 +14,7 @@ use std::io;
 pub struct Missing {
     what: String,
     why: String,
-    fix: Grant,
+    fix: PermissionHint,
 }
 
 /// Everything that was refused.
@@ -53,21 +53,21 @@ pub(super) fn missing(
         add(
             format!("SCHED_FIFO {}", lane.priority),
             fifo.collect(),
-            Grant::Fifo,
+            PermissionHint::Fifo,
         );
         let pinned = of_lane()
             .filter_map(|w| Some((w.thread.name.as_str(), w.granted.pinned.as_ref().err()?)));
         add(
             format!("CPU {}", lane.cpu),
             pinned.collect(),
-            Grant::Pinning,
+            PermissionHint::Pinning,
         );
         let confined = of_lane()
             .filter_map(|w| Some((w.thread.name.as_str(), w.granted.confined.as_ref().err()?)));
         add(
             "a filter of system calls".to_owned(),
             confined.collect(),
-            Grant::Filter,
+            PermissionHint::Filter,
         );
     }
     if let Err(why) = &watchdog.fifo {
@@ -78,21 +78,21 @@ pub(super) fn missing(
         all.push(Missing {
             what,
             why: why.clone(),
-            fix: Grant::Fifo,
+            fix: PermissionHint::Fifo,
         });
     }
     if let Err(why) = &watchdog.pinned {
         all.push(Missing {
             what: "a CPU for the watchdog".into(),
             why: why.clone(),
-            fix: Grant::Pinning,
+            fix: PermissionHint::Pinning,
         });
     }
     if let Err(why) = locked {
         all.push(Missing {
             what: "locked memory (mlockall)".into(),
             why: why.clone(),
-            fix: Grant::Memory,
+            fix: PermissionHint::Memory,
         });
     }
     all
@@ -103,7 +103,7 @@ pub(super) fn cannot_become(account: Account, why: &io::Error) -> anyhow::Error 
     let Account { uid, gid } = account;
     anyhow::anyhow!(
         "cannot become uid {uid} gid {gid}, which [daemon] user and group name: {why}\n\
-         \x20 it takes CAP_SETUID and CAP_SETGID: start rtd as root, or as that user, with one of\n\
+         \x20 this requires CAP_SETUID and CAP_SETGID: start rtd as root, or as that user, with one of\n\
          \x20 the systemd unit:  User={uid} and Group={gid}\n\
          \x20 a shell of root:   setpriv --reuid {uid} --regid {gid} --clear-groups rtd run FILE"
     )
@@ -150,7 +150,12 @@ pub(super) fn degraded_bits(
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("real-time permissions are missing:\n");
     list(&mut text, missing);
-    for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
+    for fix in [
+        PermissionHint::Fifo,
+        PermissionHint::Pinning,
+        PermissionHint::Memory,
+        PermissionHint::Filter,
+    ] {
         if missing.iter().any(|m| m.fix == fix) {
             text.push_str(&fix.fix(&own_program()));
         }
@@ -177,7 +182,12 @@ const SHOWN_MAX: usize = 8;
 
 /// A line for all that was refused for one reason.
 fn list(text: &mut String, missing: &[Missing]) {
-    for fix in [Grant::Fifo, Grant::Pinning, Grant::Memory, Grant::Filter] {
+    for fix in [
+        PermissionHint::Fifo,
+        PermissionHint::Pinning,
+        PermissionHint::Memory,
+        PermissionHint::Filter,
+    ] {
         let mut rest: Vec<&Missing> = missing.iter().filter(|m| m.fix == fix).collect();
         while let Some(first) = rest.first().copied() {
             let same: Vec<&str> = rest
