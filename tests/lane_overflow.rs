@@ -1,7 +1,8 @@
-//! What happens to a message whose receiver's ring is full: every policy with exact counts and
-//! exact contents, and what the sender notices of it; and the lanes that do not sleep.
+//! What happens to a message whose receiver's ring is full, with exact counts and exact contents,
+//! and what the sender notices of it; and the lanes that do not sleep. (Each policy for each kind of
+//! receiver: `policies`.)
 
-use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
+use crate::util::book::End::{Delivered, Expired, Queued, Rejected};
 use crate::util::lane_talk::{clean, endpoint, pair, peers};
 use crate::util::needs::SPARE_CPU;
 use crate::util::order;
@@ -11,11 +12,6 @@ use rtcore::sys::cpus;
 use std::time::Instant;
 
 tests![
-    reject_keeps_what_came_first,
-    displace_oldest_keeps_the_latest,
-    displace_newest_keeps_the_first_and_the_last,
-    conflate_keeps_the_latest_alone,
-    block_gives_up_after_its_bound,
     block_fills_the_senders_ring_and_loses_nothing,
     a_send_waits_at_most_its_bound_for_room,
     a_direct_sender_is_told_what_does_not_fit,
@@ -27,75 +23,6 @@ tests![
     a_lane_spins_on_several_rings_and_sleeps_in_all_of_them,
     a_lane_polls_several_rings needs(SPARE_CPU),
 ];
-
-/// Ten numbered messages for a receiver that does not read: its ring takes four, the route's queue
-/// two.
-fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> anyhow::Result<()> {
-    let instance = Instance::new()?;
-    let more = format!("capacity = 2\noverflow = \"{overflow}\"");
-    let daemon = Daemon::start(&pair(&instance, [16, 4], &more))?;
-    let [mut a, mut b] = peers(&instance)?;
-    assert_eq!(a.burst("a.out", 0, 10)?, (10, 0));
-    instance.ledger_is("a.out->b.in", 10, ends)?;
-    // It wakes up: the queued ones come behind those it has, in order, and none but those; the gaps
-    // are the rest.
-    assert_eq!(b.take_numbers(contents.len())?, contents);
-    let last = contents.last().copied().unwrap_or(0) + 1;
-    let missed = last - contents.len() as u64;
-    let c = b.counters()?;
-    assert_eq!(
-        (c.received, c.duplicates, c.missed, c.corrupt),
-        (contents.len() as u64, 0, missed, 0)
-    );
-    let queued = ends
-        .iter()
-        .find(|(end, _)| matches!(end, Queued))
-        .map_or(0, |(_, n)| *n);
-    let awake: Vec<_> = ends
-        .iter()
-        .filter(|(end, _)| !matches!(end, Queued))
-        .map(|&(end, n)| {
-            if matches!(end, Delivered) {
-                (end, n + queued)
-            } else {
-                (end, n)
-            }
-        })
-        .collect();
-    let snapshot = instance.ledger_is("a.out->b.in", 10, &awake)?;
-    assert_eq!(b.left()?, []);
-    assert_eq!(
-        snapshot.lanes[0].ledger,
-        book::of(&snapshot, "a.out->b.in")?
-    );
-    daemon.stop()?;
-    Ok(())
-}
-
-fn reject_keeps_what_came_first() -> anyhow::Result<()> {
-    let ends = [(Delivered, 4), (Queued, 2), (Rejected(Reject::Full), 4)];
-    ten_for_a_sleeper("reject", &ends, &[0, 1, 2, 3, 4, 5])
-}
-
-fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
-    // The ring itself displaces: all ten were handed over, and the inbox hands out what the ring
-    // still has.
-    ten_for_a_sleeper("displace-oldest", &[(Delivered, 10)], &[6, 7, 8, 9])
-}
-
-fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
-    let ends = [(Delivered, 4), (Queued, 2), (Displaced, 4)];
-    ten_for_a_sleeper("displace-newest", &ends, &[0, 1, 2, 3, 4, 9])
-}
-
-fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
-    ten_for_a_sleeper("conflate", &[(Delivered, 10)], &[9])
-}
-
-fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
-    let ends = [(Delivered, 4), (Queued, 2), (Rejected(Reject::Full), 4)];
-    ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4, 5])
-}
 
 /// Within the bound the sender's own ring is what holds it back, and nothing is lost: four
 /// delivered, two queued, one in the lane's hand, whose slot is the sender's no sooner than it is

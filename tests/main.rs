@@ -75,6 +75,7 @@ mod overflow;
 mod partners;
 mod pending;
 mod places;
+mod policies;
 mod prepared;
 mod privilege;
 mod queues;
@@ -184,6 +185,7 @@ static MODULES: &[(&str, &[Test])] = modules![
     partners,
     pending,
     places,
+    policies,
     prepared,
     privilege,
     queues,

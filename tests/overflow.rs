@@ -1,21 +1,16 @@
-//! What happens to a message that finds its receiver full, late, too fast or too long: every policy
-//! with exact counts and exact contents, in order.
+//! What happens to a message that finds its receiver full, late, too fast or too long, with exact
+//! counts and exact contents, in order. (Each policy for each kind of receiver: `policies`.)
 
-use crate::util::book::End::{self, Delivered, Displaced, Expired, Queued, Rejected};
+use crate::util::book::End::{Delivered, Displaced, Expired, Queued, Rejected};
 use crate::util::order;
-use crate::util::{Daemon, Instance, Peer, book, eventually, held, route};
+use crate::util::{Daemon, Instance, Peer, eventually, held, route};
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use rtcore::message::Reject;
 use std::time::{Duration, Instant};
 
 tests![
-    reject_keeps_what_came_first,
-    displace_oldest_keeps_the_latest,
-    displace_newest_keeps_the_first_and_the_last,
-    conflate_keeps_the_latest_alone,
     a_conflating_queue_holds_one_message_in_front_of_the_latest,
-    block_gives_up_after_its_bound,
     block_loses_nothing_within_its_bound,
     what_waits_too_long_expires,
     what_is_held_too_long_expires,
@@ -26,63 +21,6 @@ tests![
     a_full_queue_holds_up_no_other,
     room_that_comes_while_the_lane_waits_is_used_before_a_message_is_rejected,
 ];
-
-/// Ten numbered messages for a receiver that does not read: its queue takes three, the route's two.
-fn ten_for_a_sleeper(overflow: &str, ends: &[(End, u64)], contents: &[u64]) -> anyhow::Result<()> {
-    let instance = Instance::new()?;
-    let config = instance.head()
-        + &instance.mqueue("in", "")
-        + &instance.mqueue("out", "maxmsg = 3")
-        + &route(
-            "in",
-            &["out"],
-            &format!("capacity = 2\noverflow = \"{overflow}\""),
-        );
-    let daemon = Daemon::start(&config)?;
-    Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
-    instance.ledger_is("in->out", 10, ends)?;
-    assert_eq!(held(&instance.queue("out"))?, 3);
-    // It wakes up: the queued ones come behind those it has, in order, and none but those.
-    let mut receiver = Peer::receiver(&instance.queue("out"))?;
-    assert_eq!(receiver.numbers(contents.len())?, contents);
-    let awake: Vec<_> = ends
-        .iter()
-        .filter(|(end, _)| !matches!(end, Queued))
-        .map(|&(end, n)| {
-            if matches!(end, Delivered) {
-                (end, contents.len() as u64)
-            } else {
-                (end, n)
-            }
-        })
-        .collect();
-    let snapshot = instance.ledger_is("in->out", 10, &awake)?;
-    assert_eq!(receiver.rest()?, []);
-    // The lane's sum is the route's, for it has no other.
-    assert_eq!(snapshot.lanes[0].ledger, book::of(&snapshot, "in->out")?);
-    daemon.stop()?;
-    Ok(())
-}
-
-fn reject_keeps_what_came_first() -> anyhow::Result<()> {
-    let ends = [(Delivered, 3), (Queued, 2), (Rejected(Reject::Full), 5)];
-    ten_for_a_sleeper("reject", &ends, &[0, 1, 2, 3, 4])
-}
-
-fn displace_oldest_keeps_the_latest() -> anyhow::Result<()> {
-    let ends = [(Delivered, 3), (Queued, 2), (Displaced, 5)];
-    ten_for_a_sleeper("displace-oldest", &ends, &[0, 1, 2, 8, 9])
-}
-
-fn displace_newest_keeps_the_first_and_the_last() -> anyhow::Result<()> {
-    let ends = [(Delivered, 3), (Queued, 2), (Displaced, 5)];
-    ten_for_a_sleeper("displace-newest", &ends, &[0, 1, 2, 3, 9])
-}
-
-fn conflate_keeps_the_latest_alone() -> anyhow::Result<()> {
-    let ends = [(Delivered, 3), (Queued, 1), (Displaced, 6)];
-    ten_for_a_sleeper("conflate", &ends, &[0, 1, 2, 9])
-}
 
 /// Everything is full, and while the lane sleeps the receiver makes room and a message comes: the
 /// queued messages move on first, so that the new one has room, too.
@@ -133,12 +71,6 @@ fn a_conflating_queue_holds_one_message_in_front_of_the_latest() -> anyhow::Resu
     instance.ledger_is("in->out", 30, &[(Delivered, 2), (Displaced, 28)])?;
     daemon.stop()?;
     Ok(())
-}
-
-/// A bound that runs out for each message: then it is rejected, and the next gets its own.
-fn block_gives_up_after_its_bound() -> anyhow::Result<()> {
-    let ends = [(Delivered, 3), (Queued, 2), (Rejected(Reject::Full), 5)];
-    ten_for_a_sleeper("block:2000", &ends, &[0, 1, 2, 3, 4])
 }
 
 /// Within the bound nothing is lost: one message is held in hand, the others stay with their

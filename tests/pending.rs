@@ -4,7 +4,7 @@
 //! The kernel counts pending signals per user, so the receivers here are users of their own: root
 //! only.
 
-use crate::util::book::End::{Delivered, Displaced, Expired, PeerDead, Queued, Rejected};
+use crate::util::book::End::{Delivered, Expired, PeerDead, Queued, Rejected};
 use crate::util::needs::ROOT;
 use crate::util::order;
 use crate::util::stranger::Stranger;
@@ -16,18 +16,17 @@ tests![
     a_full_process_loses_nothing_within_the_capacity needs(ROOT),
     a_full_thread_loses_nothing_within_the_capacity needs(ROOT),
     a_used_up_share_loses_nothing_within_the_capacity needs(ROOT),
-    past_the_capacity_the_policy_decides needs(ROOT),
     what_is_queued_expires needs(ROOT),
     what_is_queued_dies_with_its_receiver needs(ROOT),
     a_stuck_receiver_holds_up_nobody needs(ROOT),
 ];
 
 /// Signals that a receiver here has pending at most.
-const ROOM: u64 = 4;
+pub const ROOM: u64 = 4;
 
 /// What bounds a receiver's pending signals.
 #[derive(Clone, Copy, Debug)]
-enum Bound {
+pub enum Bound {
     /// The kernel: its limit is lowered after it registered.
     Kernel,
     /// Its share of the limit: of two, when it is the only one.
@@ -53,12 +52,12 @@ fn receiver(
 }
 
 /// The only receiver.
-fn drive(instance: &Instance, bound: Bound) -> anyhow::Result<Peer> {
+pub fn drive(instance: &Instance, bound: Bound) -> anyhow::Result<Peer> {
     receiver(instance, &Stranger::new(instance)?, "drive", bound)
 }
 
 /// `in` goes to the signals of these processes in one route.
-fn config(instance: &Instance, receivers: &[&str], target: &str, more: &str) -> String {
+pub fn config(instance: &Instance, receivers: &[&str], target: &str, more: &str) -> String {
     let mut config = instance.head() + &instance.mqueue("in", "msgsize = 8");
     for name in receivers {
         config += &process(name);
@@ -107,47 +106,6 @@ fn a_full_thread_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
 
 fn a_used_up_share_loses_nothing_within_the_capacity() -> anyhow::Result<()> {
     nothing_is_lost("", Bound::Share)
-}
-
-/// Past the capacity the policy decides, and all is counted.
-fn past_the_capacity_the_policy_decides() -> anyhow::Result<()> {
-    let full = (Rejected(Reject::Full), 4);
-    let cases = [
-        ("reject", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
-        (
-            "displace-oldest",
-            (Queued, 2),
-            (Displaced, 4),
-            vec![0, 1, 2, 3, 8, 9],
-        ),
-        (
-            "displace-newest",
-            (Queued, 2),
-            (Displaced, 4),
-            vec![0, 1, 2, 3, 4, 9],
-        ),
-        ("conflate", (Queued, 1), (Displaced, 5), vec![0, 1, 2, 3, 9]),
-        ("block:2000", (Queued, 2), full, vec![0, 1, 2, 3, 4, 5]),
-    ];
-    for (overflow, queued, lost, contents) in cases {
-        let instance = Instance::new()?;
-        let policy = format!("capacity = 2\noverflow = \"{overflow}\"");
-        let daemon = Daemon::start(&config(&instance, &["drive"], "", &policy))?;
-        let mut drive = drive(&instance, Bound::Kernel)?;
-        Peer::sender(&instance.queue("in"))?.stream(0, 10)?;
-        instance.ledger_is("in->drive.sig", 10, &[(Delivered, ROOM), queued, lost])?;
-        assert_eq!(values(&mut drive, contents.len())?, contents, "{overflow}");
-        instance.ledger_is(
-            "in->drive.sig",
-            10,
-            &[(Delivered, contents.len() as u64), lost],
-        )?;
-        // To conflate is no trouble.
-        if overflow != "conflate" {
-            daemon.logged("drive.sig is full")?;
-        }
-    }
-    Ok(())
 }
 
 /// What is queued for a full receiver expires.

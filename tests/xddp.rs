@@ -23,10 +23,13 @@ tests![
     a_library_that_others_may_write_is_not_even_tried,
 ];
 
-/// No message comes: so long.
-const A_WHILE: Duration = Duration::from_millis(200);
+/// What a pool for 64 messages of 64 bytes holds of 8 bytes.
+pub const POOL: u64 = 128;
 
-fn port(name: &str, number: i16, more: &str) -> String {
+/// No message comes: so long.
+pub const A_WHILE: Duration = Duration::from_millis(200);
+
+pub fn port(name: &str, number: i16, more: &str) -> String {
     let size = if more.contains("msgsize") {
         ""
     } else {
@@ -36,7 +39,7 @@ fn port(name: &str, number: i16, more: &str) -> String {
 }
 
 /// The next message, which is a number.
-fn number(device: &Device) -> anyhow::Result<u64> {
+pub fn number(device: &Device) -> anyhow::Result<u64> {
     let message = device.read(patience())?.context("no message came")?;
     Ok(u64::from_ne_bytes(message.as_slice().try_into()?))
 }
@@ -105,8 +108,6 @@ fn datagrams_go_from_a_device_into_a_queue_and_from_a_queue_to_the_device() -> a
 
 fn a_full_pool_is_a_full_receiver_and_then_the_policy_decides() -> anyhow::Result<()> {
     const MESSAGES: u64 = 300;
-    /// What a pool for 64 messages of 64 bytes holds of 8 bytes.
-    const POOL: u64 = 128;
     for (policy, keeps_last) in [("reject", false), ("displace-oldest", true)] {
         let bench = Bench::new(Kind::Stock)?;
         let at = &bench.instance;
