@@ -1,5 +1,6 @@
 //! The documents agree with the code: rtd/ARCHITECTURE.md names each module and each file of tests,
-//! links have targets, configurations run, and the messages that the manual explains exist.
+//! links have targets, configurations run, and the messages that the manual explains exist. (The
+//! commands that they show: `shell_blocks`.)
 
 use crate::util::tool::{rtd, run_on};
 use anyhow::{Context as _, ensure};

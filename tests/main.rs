@@ -97,6 +97,7 @@ mod security;
 mod send;
 mod sends;
 mod sessions;
+mod shell_blocks;
 mod signal_payload;
 mod signals;
 mod starting;
@@ -207,6 +208,7 @@ static MODULES: &[(&str, &[Test])] = modules![
     send,
     sends,
     sessions,
+    shell_blocks,
     signal_payload,
     signals,
     starting,
