@@ -103,7 +103,7 @@ macro_rules! fault_point {
 pub enum Action {
     /// It ends by SIGKILL.
     Kill = 1,
-    /// It sleeps.
+    /// The process sleeps at the point.
     Delay = 2,
     /// The call that the point names fails. A point that names none does nothing.
     Fail = 3,

@@ -107,8 +107,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Time since the send. The stamp is the sender's: one that is missing or lies in the future
-    /// counts as now.
+    /// Time since the send. The stamp is the sender's: one that is missing or in the future counts
+    /// as now.
     #[inline]
     pub fn age_ns(&self, now_ns: u64) -> u64 {
         if self.sent_ns == 0 {
@@ -142,11 +142,10 @@ pub struct Message<'a> {
 pub enum Body<'a> {
     /// Bytes of a queue.
     Bytes(&'a [u8]),
-    /// A signal.
     Signal {
-        /// Kernel number.
+        /// The kernel's signal number.
         signo: i32,
-        /// sigval.
+        /// The value that the sender queued (`sigval`).
         value: u64,
     },
 }
@@ -158,7 +157,7 @@ pub const SIGNAL_VALUE_BYTES: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SignalRecord {
-    /// sigval.
+    /// The value that the sender queued (`sigval`).
     pub value: u64,
     /// When the daemon took it, CLOCK_MONOTONIC in nanoseconds.
     pub dequeued_ns: u64,
@@ -176,7 +175,7 @@ pub struct SignalRecord {
 pub const SIGNAL_RECORD_BYTES: usize = size_of::<SignalRecord>();
 
 impl<'a> Message<'a> {
-    /// Says nothing.
+    /// A message without a payload, for slots that hold none.
     pub const EMPTY: Message<'static> = Message {
         body: Body::Bytes(&[]),
         priority: 0,

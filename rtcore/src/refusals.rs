@@ -8,8 +8,8 @@
 //! counted once over the lives of rtd, also those made while no rtd runs.
 //!
 //! Constraint: the process may write anything here. rtd maps only memory whose size cannot change,
-//! reads each number once and checks it ([`Audit::take`]); a process that lies spoils its own
-//! figures.
+//! reads each number once and checks it ([`Audit::take`]); a process that writes false counts
+//! spoils its own figures.
 //!
 //! Invariant: counting is one atomic addition: no lock, no allocation, no system call.
 
@@ -84,7 +84,7 @@ pub struct Accounting {
 }
 
 impl Accounting {
-    /// Nothing counted.
+    /// Creates the memory with all counts at zero. Errors: memfd_create(2), mmap(2).
     pub fn new() -> io::Result<Accounting> {
         let memory = Memory::new("rtd-refusals", BYTES)?;
         let map = Arc::new(memory.map_writable()?);
@@ -105,7 +105,7 @@ impl Accounting {
         counter
     }
 
-    /// For rtd.
+    /// The descriptor that the session sends to rtd.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.memory.as_fd()
     }
@@ -128,7 +128,7 @@ impl Counter {
     }
 }
 
-/// rtd's side.
+/// The counts of one session as rtd reads them.
 #[derive(Debug)]
 pub struct Audit {
     map: Map,

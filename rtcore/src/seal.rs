@@ -55,7 +55,7 @@ pub fn abort_on_breach() {
 /// System calls of a confined thread that were not on its list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// How many.
+    /// Number of refused calls.
     pub calls: u64,
     /// Number of the last one ([`seccomp::name`]); without meaning where there was none.
     pub last: u32,

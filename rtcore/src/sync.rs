@@ -10,7 +10,8 @@ pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// `fence(SeqCst)`, once a message: between telling news and looking whether somebody sleeps.
+/// `fence(SeqCst)`, once a message: between publishing a message and checking whether the other end
+/// sleeps.
 ///
 /// On x86-64 a locked instruction is the same fence at half the price of the mfence that the
 /// compiler makes of it (Intel SDM vol. 3A, 9.2.3.9: locked instructions have a total order, and

@@ -5,7 +5,7 @@
 //! out directly.
 //!
 //! Constraint: allocates. Never on a real-time thread. Invariant: once started, logging waits for
-//! nobody. Lines that find the queue full are counted, and the count is told when the writer gets
+//! nobody. Lines that find the queue full are counted, and the count is logged when the writer gets
 //! through again.
 
 use rtcore::sys::printable::printable;
@@ -35,14 +35,13 @@ pub fn warning(text: Arguments<'_>) {
     line("warning: ", text);
 }
 
-/// Something failed.
 pub fn error(text: Arguments<'_>) {
     line("error: ", text);
 }
 
 /// A line as it is, from a program that has no such thread (yet). Where nobody reads standard error
 /// any more it is lost, and the program goes on, which `eprintln!` would not.
-pub fn tell(text: Arguments<'_>) {
+pub fn print(text: Arguments<'_>) {
     write(&format!("{text}\n"));
 }
 
@@ -56,11 +55,11 @@ pub fn start(enter: impl FnOnce() + Send + 'static) -> io::Result<Started> {
         let thread = std::thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES);
-        let (tell, entered) = sync_channel(1);
+        let (entered_tx, entered) = sync_channel(1);
         thread.spawn(move || {
             enter();
             // Nobody listens only if the starter is gone.
-            let _ = tell.send(());
+            let _ = entered_tx.send(());
             writer.run(&mut io::stderr());
         })?;
         let _ = entered.recv();
@@ -127,7 +126,7 @@ struct Writer {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Lines that found the queue full and were not told about yet.
+    /// Lines that found the queue full and were not reported yet.
     lost: AtomicU64,
     /// Lines written. Held for the addition only, never over a write.
     written: Mutex<u64>,
@@ -227,7 +226,7 @@ mod tests {
         drop(logger);
         thread.join().unwrap();
         let lines = reader.join().unwrap().unwrap();
-        let (told, whole): (Vec<_>, Vec<_>) =
+        let (counts, whole): (Vec<_>, Vec<_>) =
             lines.iter().partition(|line| line.starts_with("rtd: "));
         let number = |line: &&String| {
             line.split(' ')
@@ -235,8 +234,8 @@ mod tests {
                 .and_then(|n| n.parse::<usize>().ok())
                 .unwrap()
         };
-        let lost: usize = told.iter().map(number).sum();
-        assert!(lost > 0 && told.len() < 100, "{told:?}");
+        let lost: usize = counts.iter().map(number).sum();
+        assert!(lost > 0 && counts.len() < 100, "{counts:?}");
         assert_eq!(whole.len() + lost, total);
     }
 }

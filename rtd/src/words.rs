@@ -21,6 +21,65 @@ pub fn show_time(ns: u64) -> String {
     format!("{ns}ns")
 }
 
+/// Nanoseconds of a time such as `1.5ms`, with one of these units (name, nanoseconds); a unit
+/// without a name is that of a number alone. `None` if the text has another form, is not a whole
+/// number of nanoseconds, or is too large.
+pub fn parse_time(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, unit) = split_unit(text);
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    scaled(number, *scale)
+}
+
+/// Digits and decimal point, and the text behind them.
+pub fn split_unit(text: &str) -> (&str, &str) {
+    text.split_at(
+        text.bytes()
+            .take_while(|b| b.is_ascii_digit() || *b == b'.')
+            .count(),
+    )
+}
+
+/// A decimal number of units of `scale` nanoseconds, in nanoseconds. `None` if it is not a number, not
+/// a whole number of nanoseconds, or too large.
+pub fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let Some((whole, fraction)) = number.split_once('.') else {
+        return number.parse::<u64>().ok()?.checked_mul(scale);
+    };
+    let ns = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+    // `1.` and `1.5.` have another form; zeros at the end change nothing.
+    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let digits = fraction.trim_end_matches('0');
+    if digits.is_empty() {
+        return Some(ns);
+    }
+    // The largest scale has 11 digits: with more than 11 decimals the time is no whole number of
+    // nanoseconds.
+    let parts = 10_u128.checked_pow(u32::try_from(digits.len()).ok().filter(|len| *len <= 11)?)?;
+    let product = digits.parse::<u128>().ok()? * u128::from(scale);
+    if !product.is_multiple_of(parts) {
+        return None;
+    }
+    ns.checked_add(u64::try_from(product / parts).ok()?)
+}
+
+/// A setting of a systemd unit, as a line that fixes something.
+pub fn in_unit(setting: impl Display) -> String {
+    format!("{setting} in the unit's [Service] section")
+}
+
+/// How a program gets into rtd's IPC namespace.
+pub const SHARE_IPC: &str = "PrivateIPC=no in its unit, --ipc=host for a container";
+
+/// Lists all threads with what decides which of them gets a CPU.
+pub const LIST_THREADS: &str = "ps -eLo pid,tid,stat,cls,rtprio,psr,pcpu,comm";
+
+/// The command that starts a program as a process of the configuration.
+pub fn start_as(process: &str) -> String {
+    format!("rtctl run --as {process} -- COMMAND")
+}
+
 /// What else could have been named, to stand behind an error: `; there are: a, b` or `; there are
 /// none`.
 pub fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {

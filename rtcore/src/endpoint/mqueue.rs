@@ -23,8 +23,8 @@ use zerocopy::FromZeros;
 pub struct Source {
     blocking: OpenQueue,
     nonblocking: OpenQueue,
-    /// The queue's owner, and the only user besides root who can write the queue; none where there
-    /// are more.
+    /// The queue's owner, and the only user other than root who can write the queue; none where
+    /// there are more.
     writer: Option<(Arc<Peer>, u32)>,
 }
 
@@ -99,7 +99,7 @@ fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
 pub struct Sink {
     /// Open for sending.
     pub queue: OpenQueue,
-    /// Its msgsize.
+    /// mq_msgsize of the queue, in bytes.
     pub bytes_max: usize,
     /// Room in it can be waited for ([`crate::skin::Caps::pollable_mq`]).
     pub announces_room: bool,
@@ -147,11 +147,11 @@ impl SinkOps for Sink {
 /// A queue, as the statistics page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// `/name`.
+    /// Name of the queue, with its leading `/`.
     pub queue: String,
-    /// Messages.
+    /// Capacity in messages.
     pub maxmsg: u32,
-    /// Bytes.
+    /// Size of the largest message in bytes.
     pub msgsize: u32,
 }
 

@@ -398,9 +398,9 @@ impl SinkOps for Sink {
 /// A ring, as the statistics page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Messages.
+    /// Capacity in messages.
     pub maxmsg: u32,
-    /// Bytes.
+    /// Size of the largest message in bytes.
     pub msgsize: u32,
 }
 

@@ -73,7 +73,7 @@ impl SourceOps for Source {
 /// A signal to the owner.
 #[derive(Debug)]
 pub struct Sink {
-    /// Kernel number.
+    /// The kernel's signal number.
     pub signo: i32,
     /// To the registered thread, not the process.
     pub to_thread: bool,
@@ -228,7 +228,7 @@ impl SinkOps for Sink {
 /// A signal, as the statistics page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Kernel number.
+    /// The kernel's signal number.
     pub signo: i32,
     /// Sent to the registered thread, not the process.
     pub to_thread: bool,

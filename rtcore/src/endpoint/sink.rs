@@ -75,7 +75,7 @@ pub enum Refusal {
     PeerDead,
     /// It throws the signal away.
     Ignored,
-    /// Never fits.
+    /// The message is longer than the receiver can ever take.
     TooLarge,
     /// The kernel says no.
     Failed(Errno),

@@ -153,8 +153,8 @@ impl Source {
             Content::Signal { signo, value } => Body::Signal { signo, value },
         };
         let (meta, since_ns) = match taken.meta {
-            // The stamp is the sender's: one that is missing or lies in the future counts as now.
-            // On a clock of the skin's own it says nothing.
+            // The stamp is the sender's: one that is missing or in the future counts as now. On a
+            // clock of the skin's own it says nothing.
             Some(meta) if skin.caps.linux_clock => (meta, dequeued_ns - meta.age_ns(dequeued_ns)),
             Some(meta) => (meta, dequeued_ns),
             None => {
@@ -230,7 +230,7 @@ impl Source {
         each!(SourceKind, &mut self.kind, source => source.arm(waits))
     }
 
-    /// Awake again.
+    /// Lowers the flag that says that the thread sleeps.
     pub fn disarm(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.disarm());
     }

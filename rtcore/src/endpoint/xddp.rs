@@ -53,7 +53,7 @@ impl SourceOps for Source {
 pub struct Sink {
     /// Shared with the source and the other sinks of the port.
     pub port: Arc<Port>,
-    /// Largest message.
+    /// Size of the largest message in bytes.
     pub bytes_max: usize,
 }
 
@@ -94,9 +94,9 @@ impl SinkOps for Sink {
 pub struct Shown {
     /// Path of the device file.
     pub device: String,
-    /// Messages.
+    /// Capacity in messages.
     pub maxmsg: u32,
-    /// Bytes.
+    /// Size of the largest message in bytes.
     pub msgsize: u32,
 }
 

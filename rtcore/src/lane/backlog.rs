@@ -20,7 +20,6 @@ pub(super) struct Backlog {
     pub ends: Range<usize>,
     /// Index of their target.
     pub target: usize,
-    /// The messages.
     pub queue: BacklogQueue,
 }
 

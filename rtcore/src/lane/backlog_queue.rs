@@ -22,7 +22,6 @@ enum SlotKind {
     Signal { signo: i32, value: u64 },
 }
 
-/// The queue.
 pub struct BacklogQueue {
     slots: Vec<Slot>,
     bytes: Vec<u8>,
@@ -59,12 +58,10 @@ impl BacklogQueue {
         }
     }
 
-    /// Nothing queued.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Messages queued.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -114,7 +111,6 @@ impl BacklogQueue {
         true
     }
 
-    /// The oldest.
     pub fn front(&self) -> Option<Message<'_>> {
         if self.len == 0 {
             return None;

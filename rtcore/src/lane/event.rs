@@ -11,9 +11,7 @@ use crate::sys::Errno;
 /// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// CLOCK_MONOTONIC.
     pub at_ns: u64,
-    /// What.
     pub kind: EventKind,
 }
 
@@ -26,14 +24,12 @@ pub enum EventKind {
         route: u32,
         /// Endpoint of the route.
         sink: u32,
-        /// Why.
         errno: Errno,
     },
     /// A source cannot be read; told once per errno until one message arrives.
     ReceiveFailed {
         /// Route (the first that reads the source).
         route: u32,
-        /// Why.
         errno: Errno,
     },
     /// The process at the other end of a ring wrote what no honest one writes; its ring is not used
@@ -89,7 +85,7 @@ pub fn channel() -> (EventSink, rtrb::Consumer<Event>) {
 }
 
 impl EventSink {
-    /// Emits one.
+    /// Queues an event. If the queue is full, the event is counted as lost.
     pub fn emit(&mut self, at_ns: u64, kind: EventKind) {
         if self.ring.push(Event { at_ns, kind }).is_err() {
             self.lost += 1;

@@ -184,8 +184,8 @@ impl<T> HandOffSlot<T> {
         true
     }
 
-    /// The end it has is not to be used any more: its peer lies. It is unmapped when the next offer
-    /// is taken.
+    /// The end it has must not be used any more: its peer has violated the protocol. It is unmapped
+    /// when the next offer is taken.
     pub fn give_up(&mut self) {
         self.given_up = true;
     }

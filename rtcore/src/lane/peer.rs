@@ -80,9 +80,9 @@ impl Reception {
 /// The same for many signals; bit n-1 is signal n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receptions {
-    /// [`Reception::NotReady`].
+    /// Signals that the program does not expect yet ([`Reception::NotReady`]), as a mask.
     pub not_ready: u64,
-    /// [`Reception::Ignores`].
+    /// Signals that the program ignores ([`Reception::Ignores`]), as a mask.
     pub ignored: u64,
 }
 

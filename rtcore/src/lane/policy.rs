@@ -11,7 +11,7 @@ pub enum SignalTarget {
     Thread,
 }
 
-/// Token bucket.
+/// Parameters of a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Messages per second in the long run.
@@ -44,7 +44,7 @@ pub enum Overflow {
     Conflate,
     /// The source waits this long for room, then it is rejected.
     Block {
-        /// Longest wait.
+        /// Longest time to wait.
         limit_ns: u64,
     },
 }

@@ -4,7 +4,6 @@
 
 use super::policy::Rate;
 
-/// The bucket.
 #[derive(Debug)]
 pub struct Bucket {
     interval_ns: u64,

@@ -85,7 +85,7 @@ pub struct Rules {
     pub ttl_ns: u64,
     /// Delivered later than this is a deadline miss, `u64::MAX` = none.
     pub deadline_ns: u64,
-    /// Longest payload.
+    /// Longest payload in bytes that the route accepts.
     pub payload_bytes_max: usize,
     /// Messages queued in front of a full receiver (of a group of which one member takes each
     /// message: in front of all of them). `conflate` queues one whatever this says: the latest
@@ -107,14 +107,13 @@ pub enum OriginRule {
     /// Signals: from the owner when there is one; queued ones, whose pid is a claim, only if said
     /// so.
     Signal {
-        /// Take claims.
+        /// Accept origins that are only claimed.
         accept_claimed: bool,
         /// The endpoint's owner.
         owner: Option<Arc<Peer>>,
     },
 }
 
-/// The route.
 #[derive(Debug)]
 pub struct Route {
     rules: Rules,
@@ -234,7 +233,7 @@ impl Route {
         self.sinks[ends].iter().any(|sink| sink.awaits)
     }
 
-    /// Plan index.
+    /// Index of the route in the plan.
     pub fn index(&self) -> u32 {
         self.rules.index
     }

@@ -14,9 +14,8 @@ use std::sync::Arc;
 /// Some ends of a route, chosen together.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// How.
     pub mode: GroupMode,
-    /// First end.
+    /// Index of the first end of the target.
     pub first: usize,
     /// Number of ends, at least 1.
     pub len: usize,
@@ -27,7 +26,6 @@ pub struct Target {
 }
 
 impl Target {
-    /// Its ends.
     pub fn ends(&self) -> Range<usize> {
         self.first..self.first + self.len
     }
@@ -67,7 +65,7 @@ impl Target {
 pub struct Membership {
     /// What they have in common.
     pub kin: Kin,
-    /// With whom.
+    /// The process whose group or session counts.
     pub of: Arc<Peer>,
 }
 

@@ -26,7 +26,7 @@ const ERROR_PAUSE_NS: u64 = 1_000_000;
 /// Messages of one source that are taken before anything else is looked at, or runs: the lane's
 /// other threads, which share its CPU at equal priority.
 const BURST_MAX: usize = 32;
-/// How often a thread that only its source can wake looks whether receivers have come or gone.
+/// How often a thread that only its source can wake checks whether receivers have come or gone.
 const RECEIVERS_LOOK_NS: u64 = 100_000_000;
 /// While stopping: messages of one source that are taken after the time is up. More than
 /// RLIMIT_SIGPENDING usually allows; a bound, because a sender may go on for ever.
@@ -70,8 +70,8 @@ impl Input {
     /// signal may wake has them look up where no ring's doorbell does.
     fn idle(&self, skin: &Skin) -> Timeout {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
-        let looks = !is_woken && self.routes.iter().any(Route::has_rings);
-        if looks {
+        let polls = !is_woken && self.routes.iter().any(Route::has_rings);
+        if polls {
             Timeout(RECEIVERS_LOOK_NS)
         } else {
             Timeout::FOREVER
@@ -103,11 +103,9 @@ impl Input {
 /// The worker, complete before its thread starts.
 #[derive(Debug)]
 pub struct Worker {
-    /// Thread name.
     pub name: String,
     /// The real-time calls.
     pub skin: &'static Skin,
-    /// SCHED_FIFO priority.
     pub priority: u8,
     pub cpu: usize,
     /// How to wait.
@@ -138,7 +136,7 @@ pub struct Granted {
     pub fifo: Result<(), String>,
     /// Pinned, or why not.
     pub pinned: Result<(), String>,
-    /// A filter of its system calls can be had, or why not.
+    /// Whether a filter of its system calls is available, or why not.
     pub confined: Result<(), String>,
     /// The CPU time that it has used, for the watchdog.
     pub clock: Result<CpuClock, String>,
@@ -148,7 +146,7 @@ pub struct Granted {
 #[derive(Debug)]
 pub struct Report {
     pub name: String,
-    /// Final counters.
+    /// Counters at the end of the thread.
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
     pub since_seal: Option<ThreadUsage>,
@@ -372,7 +370,7 @@ impl Running<'_> {
             self.woken();
         }
         if input.source.take_torn() {
-            self.tell_torn(input);
+            self.report_torn(input);
         }
         taken
     }
@@ -482,7 +480,7 @@ impl Running<'_> {
     }
 
     #[cold]
-    fn tell_torn(&mut self, input: &Input) {
+    fn report_torn(&mut self, input: &Input) {
         let route = input.routes.first().map_or(u32::MAX, Route::index);
         self.events
             .emit((self.skin.now_ns)(), EventKind::Torn { route });

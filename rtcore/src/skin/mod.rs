@@ -82,12 +82,10 @@ pub struct SignalAddress {
     pub pidfd_is_thread: bool,
 }
 
-/// The table.
 #[derive(Clone, Copy, Debug)]
 pub struct Skin {
     /// Name, as shown by the tools.
     pub name: &'static str,
-    /// Capabilities.
     pub caps: Caps,
     /// What is needed before.
     pub setup: Setup,
@@ -109,7 +107,7 @@ pub struct Skin {
     pub signal_wait_within: fn(&SignalSet, u64) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
     pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
-    /// Queues a signal to the process which says that a message lies in its ring: address, number,
+    /// Queues a signal to the process which says that a message is in its ring: address, number,
     /// ticket.
     pub signal_announce: fn(SignalAddress, i32, u64) -> Call<()>,
     /// How many signals wait where the receiver's do, of at most how many; its open
@@ -146,8 +144,8 @@ pub struct Setup {
     pub mq_unlink: fn(&CStr) -> io::Result<()>,
     /// Size and fill.
     pub mq_attributes: fn(Mqd) -> io::Result<Attributes>,
-    /// The only user besides root whose programs may send to the queue; none when there are more,
-    /// or nobody says.
+    /// The only user other than root whose programs may send to the queue; none when there are
+    /// more, or nobody says.
     pub mq_sole_writer: fn(Mqd) -> io::Result<Option<u32>>,
     /// Opens a semaphore by its name (sem_open(3)), or makes one, at zero, that was not there
     /// before: true.

@@ -5,7 +5,7 @@
 //! makes semaphores removes those that its earlier life has left.
 //!
 //! Invariant: who takes back what was posted ([`Semaphore::clear`]), then says that it is about to
-//! sleep, then looks for news and only then waits, misses nothing: a post that comes after the
+//! sleep, then checks for messages and only then waits, misses nothing: a post that comes after the
 //! first step is kept.
 
 use super::Skin;

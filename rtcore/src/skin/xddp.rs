@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 pub use xenomai::rtipc::{LABEL_MAX, LABELS, PORT_MAX, pool_bytes};
 
-/// The calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Xddp {
     /// Directory of the device files.
@@ -61,7 +60,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Binds it.
+    /// Binds the port. Errors: socket(2), bind(2), with a hint.
     pub fn open(calls: Xddp, spec: &PortSpec) -> io::Result<Port> {
         Ok(Port {
             socket: (calls.open)(spec)?,

@@ -79,7 +79,7 @@ impl GuardCell {
         }
     }
 
-    /// Shows it.
+    /// Publishes the values in the page.
     pub fn publish(&mut self, guard: &Guard) {
         // SAFETY: points into `_map`, made from a reference in `new`.
         let record = unsafe { self.record.as_ref() };

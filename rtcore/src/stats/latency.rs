@@ -25,16 +25,15 @@ pub struct Latency {
 /// What one shows of it. All zero when nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LatencySummary {
-    /// Values.
+    /// Number of values.
     pub count: u64,
-    /// Lowest.
+    /// Smallest value, in ns.
     pub min_ns: u64,
-    /// Median.
     pub p50_ns: u64,
     pub p90_ns: u64,
     pub p99_ns: u64,
     pub p999_ns: u64,
-    /// Highest.
+    /// Largest value, in ns.
     pub max_ns: u64,
 }
 
@@ -51,7 +50,7 @@ pub(super) struct Extremes {
 
 impl Latency {
     /// From a page's words. Minimum and maximum are taken when they agree with the counts, which
-    /// they may not while a writer is between two stores, or when the page lies.
+    /// they may not while a writer is between two stores, or if the content of the page is false.
     pub(super) fn new(counts: impl IntoIterator<Item = u64>, said: Extremes) -> Latency {
         let mut this = Latency {
             sum_ns: said.sum_ns,
@@ -143,7 +142,7 @@ impl Latency {
         phase
     }
 
-    /// Values recorded.
+    /// Number of values recorded.
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -148,7 +148,6 @@ pub struct Section {
     pub offset: u64,
     /// Bytes from one record to the next.
     pub stride: u32,
-    /// Records.
     pub count: u32,
 }
 
@@ -156,9 +155,7 @@ pub struct Section {
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct Header {
-    /// [`MAGIC`].
     pub magic: u64,
-    /// [`VERSION`].
     pub version: u32,
     /// Bytes of this record.
     pub header_bytes: u32,
@@ -166,15 +163,12 @@ pub struct Header {
     pub total_bytes: u64,
     /// Where everything else is.
     pub sections: [Section; SECTIONS],
-    /// [`HISTOGRAM_COUNTS`].
     pub histogram_counts: u32,
-    /// [`HISTOGRAM_DIGITS`].
     pub histogram_digits: u32,
-    /// [`HISTOGRAM_HIGH_NS`].
     pub histogram_high_ns: u64,
-    /// The daemon.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// [`PRIVATE_NAMESPACE`].
+    /// Bits: [`PRIVATE_NAMESPACE`].
     pub flags: u32,
     /// Creation of the page, CLOCK_MONOTONIC.
     pub start_ns: u64,
@@ -185,7 +179,7 @@ pub struct Header {
     /// Last sign of life, CLOCK_MONOTONIC.
     pub heartbeat_ns: AtomicU64,
     pub instance: [u8; NAME_BYTES],
-    /// Control socket.
+    /// Path of the control socket.
     pub socket: [u8; SOCKET_BYTES],
     /// Version of the program.
     pub rtd_version: [u8; NAME_BYTES],
@@ -203,23 +197,20 @@ pub struct Header {
     /// How much the daemon's CLOCK_MONOTONIC, which all times here are of, is ahead of the
     /// machine's, two's complement: other than 0 in a time namespace (time_namespaces(7)).
     pub monotonic_offset_ns: u64,
-    /// Zero.
     pub padding: [u8; 32],
 }
 
-/// A lane.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct LaneRecord {
     pub name: [u8; NAME_BYTES],
     /// `block`, `spin:<us>`, `poll`.
     pub wait: [u8; NAME_BYTES],
-    /// SCHED_FIFO priority.
     pub priority: u32,
     pub cpu: u32,
-    /// [`super::degraded`].
+    /// Bits of [`super::degraded`].
     pub degraded: AtomicU32,
-    /// [`LANE_CONFINED`].
+    /// Bits: [`LANE_CONFINED`].
     pub flags: u32,
 }
 
@@ -235,18 +226,16 @@ const fn padding(used: usize) -> usize {
 pub struct RouteRecord {
     /// Odd while the ledger is written.
     pub seq: AtomicU64,
-    /// See [`Ledger`].
+    /// Words of the [`Ledger`], in its order.
     pub ledger: [AtomicU64; Ledger::WORDS],
-    /// Zero.
     pub padding: [u8; padding(8 + 8 * Ledger::WORDS)],
     /// Index of its lane.
     pub lane: u32,
     /// Index of its source endpoint.
     pub from: u32,
     pub name: [u8; ROUTE_NAME_BYTES],
-    /// Targets.
     pub to: [u8; TO_BYTES],
-    /// [`ROUTE_DIRECT`].
+    /// Bits: [`ROUTE_DIRECT`].
     pub flags: u32,
     /// Messages that the instance's last daemon had queued here when it was killed. Written once,
     /// before any message.
@@ -259,7 +248,7 @@ pub struct RouteRecord {
 pub struct WorkerRecord {
     /// Odd while the counters are written.
     pub seq: AtomicU64,
-    /// See [`WorkerCounters`].
+    /// Words of the [`WorkerCounters`], in their order.
     pub counters: [AtomicU64; WorkerCounters::WORDS],
     /// See [`SEALED_WORDS`]; each written once. `u64::MAX` before the seal.
     pub sealed: [AtomicU64; SEALED_WORDS],
@@ -272,13 +261,12 @@ pub struct WorkerRecord {
     pub padding: [u8; padding(16 + 8 * (WorkerCounters::WORDS + SEALED_WORDS) + NAME_BYTES)],
 }
 
-/// A process.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct ProcessRecord {
     /// Odd while the words are written.
     pub seq: AtomicU64,
-    /// See [`PROCESS_WORDS`].
+    /// Words of a process, see [`PROCESS_WORDS`].
     pub words: [AtomicU64; PROCESS_WORDS],
     pub name: [u8; NAME_BYTES],
 }
@@ -304,11 +292,9 @@ pub struct EndpointRecord {
     pub msgsize: u32,
     /// [`crate::lane::peer::Reception`]: of a signal that is sent to its owner now.
     pub reception: AtomicU32,
-    /// Zero.
     pub padding: [u8; 4],
     /// Messages that the library of its owner refused to send, by [`Refused`].
     pub refused: [AtomicU64; Refused::COUNT],
-    /// Zero.
     pub padding2: [u8; 16],
 }
 
@@ -318,7 +304,6 @@ pub struct EndpointRecord {
 pub struct HistogramRecord {
     /// Values recorded, saturated ones included.
     pub count: AtomicU64,
-    /// Their sum.
     pub sum_ns: AtomicU64,
     /// The lowest, `u64::MAX` before the first.
     pub min_ns: AtomicU64,
@@ -326,7 +311,6 @@ pub struct HistogramRecord {
     pub max_ns: AtomicU64,
     /// Values above [`HISTOGRAM_HIGH_NS`].
     pub saturated: AtomicU64,
-    /// Zero.
     pub padding: [u8; 88],
     /// HdrHistogram's counts, see [`count_index`].
     pub counts: [AtomicU64; HISTOGRAM_COUNTS],
@@ -372,7 +356,6 @@ pub struct TargetRecord {
 pub struct LossRecord {
     /// By [`Loss`], CLOCK_MONOTONIC, up to a tick of the control thread late; 0 before the first.
     pub last_ns: [AtomicU64; Loss::COUNT],
-    /// Zero.
     pub padding: [u8; padding(8 * Loss::COUNT)],
 }
 
@@ -382,9 +365,8 @@ pub struct LossRecord {
 pub struct GuardRecord {
     /// Odd while the words are written.
     pub seq: AtomicU64,
-    /// See [`Guard`].
+    /// Words of the [`Guard`], in its order.
     pub words: [AtomicU64; Guard::WORDS],
-    /// Zero.
     pub padding: [u8; padding(8 + 8 * Guard::WORDS)],
 }
 

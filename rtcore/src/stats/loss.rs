@@ -19,7 +19,7 @@ pub enum Loss {
     Displaced,
     /// The receiver was gone.
     PeerDead,
-    /// Refused.
+    /// The message was refused, for this reason.
     Rejected(Reject),
 }
 

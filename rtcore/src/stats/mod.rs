@@ -52,7 +52,6 @@ pub struct PageSpec {
 #[derive(Clone, Debug)]
 pub struct LaneSpec {
     pub name: String,
-    /// SCHED_FIFO priority.
     pub priority: u8,
     pub cpu: u32,
     /// As in the configuration: `block`, `spin:<us>`, `poll`.

@@ -81,7 +81,6 @@ pub enum ReadError {
     /// No daemon of this name has run since the machine started, or it ended properly.
     #[error("no statistics page of instance \"{instance}\" in {places}")]
     NoInstance {
-        /// Its name.
         instance: String,
         /// Directories that were searched.
         places: String,
@@ -92,7 +91,6 @@ pub enum ReadError {
     /// The file is there and cannot be opened or read.
     #[error("cannot read statistics page {}: {source}", path.display())]
     Io {
-        /// The page.
         path: PathBuf,
         /// From the kernel.
         source: io::Error,
@@ -103,7 +101,6 @@ pub enum ReadError {
         path.display(), layout::version_name(*found), layout::version_name(layout::VERSION)
     )]
     Version {
-        /// The page.
         path: PathBuf,
         /// What it says, as [`layout::VERSION`].
         found: u32,
@@ -111,7 +108,6 @@ pub enum ReadError {
     /// Not a page, or a damaged one.
     #[error("{} is not a statistics page: {what}", path.display())]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// What is wrong, with the value.
         what: String,
@@ -129,7 +125,7 @@ pub struct Reader {
 /// What a program must know of an instance to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Control socket.
+    /// Path of the control socket.
     pub socket: String,
     /// Owner of the page.
     pub uid: u32,
@@ -413,8 +409,8 @@ impl Reader {
         })
     }
 
-    /// Reads and checks the header: afterwards every record of every section lies inside the file
-    /// as it was a moment ago, and every stride is the one of this version's record.
+    /// Reads and checks the header: afterwards every record of every section is inside the file as
+    /// it was a moment ago, and every stride is the one of this version's record.
     fn header(&self) -> Result<Header, ReadError> {
         let file_bytes = self.shared.current_len().map_err(|e| self.io(e))?;
         if file_bytes < size_of::<Header>() as u64 {
@@ -512,7 +508,7 @@ impl Reader {
         T::read_from_bytes(bytes).map_err(|_| self.invalid("a record has another size".to_owned()))
     }
 
-    /// Copies words that belong together; false when they could not be had in one piece, then each
+    /// Copies words that belong together; false if they could not be copied in one piece, then each
     /// word is right and their sum need not be.
     ///
     /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may

@@ -28,7 +28,7 @@ impl RefusedCell {
         }
     }
 
-    /// Shows them.
+    /// Publishes the counts in the page.
     pub fn show(&mut self, counts: &Counts) {
         // SAFETY: points into `_map` (`new`), and is read and written as atomics only.
         let record = unsafe { self.record.as_ref() };

@@ -38,7 +38,7 @@ impl DaemonState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub instance: String,
-    /// Control socket.
+    /// Path of the control socket.
     pub socket: String,
     /// Version of the daemon.
     pub rtd_version: String,
@@ -82,12 +82,10 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     pub name: String,
-    /// SCHED_FIFO priority.
     pub priority: u32,
     pub cpu: u32,
     /// `block`, `spin:<us>`, `poll`.
     pub wait: String,
-    /// [`degraded`] bits.
     pub degraded_bits: u32,
     /// Sum over its routes.
     pub ledger: Ledger,
@@ -121,7 +119,6 @@ impl Lane {
     }
 }
 
-/// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub name: String,
@@ -224,7 +221,6 @@ pub struct Worker {
     pub consistent: bool,
 }
 
-/// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     pub name: String,

@@ -8,10 +8,8 @@
 //! Invariant: `fingerprint` of the tables is part of the layout's version, so a page whose counters
 //! differ from those of the reader is never read.
 
-/// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// The field.
     pub name: &'static str,
     /// Words of the page: 1, or one for each element of an array.
     pub words: usize,
@@ -63,7 +61,6 @@ pub enum Unit {
     RefusedCalls,
     /// 1 + the number of a system call; 0 for none.
     SystemCall,
-    /// Nanoseconds.
     Ns,
     /// Thousandths of a CPU.
     Permille,
@@ -130,7 +127,7 @@ impl Counter {
 
 /// The value of a counter in the words of the page.
 pub(super) trait Value: Sized {
-    /// How many.
+    /// Number of words.
     const WORDS: usize;
 
     /// Writes all of `words`, [`Value::WORDS`] of them.
@@ -242,7 +239,6 @@ macro_rules! counters {
         }
     )+
 
-    /// All tables.
     const TABLES: &[&[Counter]] = &[$( $table::TABLE, )+];
     };
 }

@@ -60,10 +60,9 @@ impl fmt::Display for Capability {
 pub struct Set(u64);
 
 impl Set {
-    /// None.
     pub const EMPTY: Set = Set(0);
 
-    /// These.
+    /// Exactly these.
     pub fn of(capabilities: impl IntoIterator<Item = Capability>) -> Set {
         capabilities
             .into_iter()

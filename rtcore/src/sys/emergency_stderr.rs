@@ -12,7 +12,7 @@ pub const BYTES_MAX: usize = libc::PIPE_BUF;
 
 /// Writes a line to standard error if there is room for it now; whether it went out. Touches no
 /// heap.
-pub fn say(line: &[u8]) -> bool {
+pub fn write_line(line: &[u8]) -> bool {
     let line = line.get(..BYTES_MAX).unwrap_or(line);
     if !matches!(
         poll::wait(&mut [Interest::writable(libc::STDERR_FILENO)], 0),

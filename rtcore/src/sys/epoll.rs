@@ -67,7 +67,7 @@ pub enum Interest {
     Readable,
     /// Room to send.
     Writable,
-    /// Either.
+    /// Readable or writable.
     Both,
 }
 
@@ -248,7 +248,7 @@ pub enum StopSignal {
     Terminate,
     /// SIGINT: somebody pressed ^C.
     Interrupt,
-    /// SIGHUP: reload.
+    /// SIGHUP.
     HangUp,
 }
 

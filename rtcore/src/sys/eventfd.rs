@@ -13,7 +13,6 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The counter.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
 

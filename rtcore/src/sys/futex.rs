@@ -159,12 +159,12 @@ pub unsafe fn wait_any(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
         }
     }
     // SAFETY: the caller's contract.
-    unsafe { look_in_turns(words, timeout_ns) }
+    unsafe { poll_in_turns(words, timeout_ns) }
 }
 
 /// # Safety
 /// 1. The words given to [`Word::new`] are still mapped.
-unsafe fn look_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
+unsafe fn poll_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
     // SAFETY: the caller's contract.
     let changed = |word: &Word| unsafe { word.load() } != word.expected();
     match words {
@@ -254,7 +254,7 @@ mod tests {
         let bound = |timeout_ns| {
             let since = super::super::clock::monotonic_ns();
             // SAFETY: the words are on this stack.
-            let done = unsafe { look_in_turns(&waiting(), timeout_ns) };
+            let done = unsafe { poll_in_turns(&waiting(), timeout_ns) };
             (done, super::super::clock::monotonic_ns() - since)
         };
         let (done, slept_ns) = bound(u64::MAX);
@@ -266,6 +266,6 @@ mod tests {
         words[1].store(1, Ordering::Release);
         assert_eq!(bound(u64::MAX).0, Err(Errno::AGAIN));
         // SAFETY: no word.
-        assert_eq!(unsafe { look_in_turns(&[], u64::MAX) }, Err(Errno::INVAL));
+        assert_eq!(unsafe { poll_in_turns(&[], u64::MAX) }, Err(Errno::INVAL));
     }
 }

@@ -14,7 +14,7 @@ pub const DEVICE: &str = "/dev/cpu_dma_latency";
 pub struct Awake {
     held: Option<File>,
     /// One line on whether it was granted.
-    pub said: String,
+    pub text: String,
 }
 
 impl Awake {
@@ -33,14 +33,14 @@ pub fn hold() -> Awake {
 pub fn leave() -> Awake {
     Awake {
         held: None,
-        said: format!("{DEVICE} is not held, as asked: waking an idle CPU adds to all figures"),
+        text: format!("{DEVICE} is not held, as asked: waking an idle CPU adds to all figures"),
     }
 }
 
 /// Asks for a wake-up latency of at most this.
 pub fn hold_at(latency_us: i32) -> Awake {
     let asked = request(latency_us);
-    let said = match &asked {
+    let text = match &asked {
         Ok(_) if latency_us == 0 => {
             format!("{DEVICE} is held at 0: no CPU idles deeply during the run")
         }
@@ -60,7 +60,7 @@ pub fn hold_at(latency_us: i32) -> Awake {
     };
     Awake {
         held: asked.ok(),
-        said,
+        text,
     }
 }
 

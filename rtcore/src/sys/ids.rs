@@ -9,24 +9,19 @@ use std::io;
 /// A user and a group, as the kernel knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// User.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
 }
 
 /// What /proc says about one thread of this process (proc_pid_status(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// Kernel id.
     pub tid: i32,
-    /// Name.
     pub comm: String,
     /// Real, effective, saved and file-system user.
     pub uids: [u32; 4],
     /// The same of the group.
     pub gids: [u32; 4],
-    /// Supplementary groups.
     pub groups: Vec<u32>,
     /// What it may make effective.
     pub permitted: Set,

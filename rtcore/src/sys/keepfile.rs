@@ -1,7 +1,7 @@
 //! A small file that a program keeps for its next start: replaced as a whole (rename(2)), and
 //! believed only if nobody but root and the program's own user can have written it.
 //!
-//! Invariant: at its name lies what some call of [`write()`] was given, complete, or nothing.
+//! Invariant: the file holds the complete content of one call of [`write()`], or does not exist.
 
 use super::procfs::{effective_uid, named};
 use rustix::fs::{Mode, OFlags};
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Reads the file; `None` if there is none.
 ///
-/// Errors: it is not a regular file, belongs to neither root nor our effective user, may be written by
-/// others, lies in a directory of a stranger, or has more than `bytes_max` bytes.
+/// Errors: it is not a regular file, belongs to neither root nor our effective user, may be written
+/// by others, is in a directory of another user, or has more than `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     // NONBLOCK: a FIFO in its place must not block the open.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

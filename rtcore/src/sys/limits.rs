@@ -206,7 +206,6 @@ pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
 /// A message queue that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// `/name`.
     pub name: String,
     /// Owner: the user it was charged to; `None` where this process may not open the queue.
     pub uid: Option<u32>,

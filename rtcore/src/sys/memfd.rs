@@ -2,7 +2,7 @@
 //!
 //! Its size is sealed at birth: a peer that could shrink it would make us die of SIGBUS. Who must
 //! not write gets a descriptor that is open for reading; and before a *third* process gets one,
-//! [`Memory::deny_writers`] makes sure that it cannot open the memory anew for writing through
+//! [`Memory::deny_writers`] makes sure that it cannot open the memory again for writing through
 //! /proc (mappings that exist stay as they are).
 
 use super::forked::Creator;
@@ -14,7 +14,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-/// The file.
 #[derive(Debug)]
 pub struct Memory {
     fd: OwnedFd,
@@ -31,12 +30,12 @@ impl Memory {
         // touch.
         rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
-        // Nobody opens it anew by its mode but its owner (and root).
+        // Its mode lets only its owner (and root) open it again.
         rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
         Ok(Memory { fd, len })
     }
 
-    /// Bytes.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -155,7 +154,7 @@ impl Map {
     ///
     /// 1. F_GET_SEALS asks no file system: it fails for everything but tmpfs and hugetlbfs. With
     ///    SHRINK, the size stays.
-    /// 2. Only tmpfs: a page of hugetlbfs that cannot be had is a SIGBUS.
+    /// 2. Only tmpfs: a page of hugetlbfs that is not available is a SIGBUS.
     /// 3. The size is the promised one, so that what is populated is bounded.
     pub fn of_stranger(
         fd: BorrowedFd<'_>,
@@ -220,17 +219,17 @@ impl Map {
         }
     }
 
-    /// First byte.
+    /// Address of the first byte.
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Bytes.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never.
+    /// Always false: a mapping has at least one byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -66,7 +66,6 @@ impl Errno {
     pub const BADF: Errno = Errno(libc::EBADF);
     /// Longer than the receiver takes.
     pub const MSGSIZE: Errno = Errno(libc::EMSGSIZE);
-    /// Not permitted.
     pub const PERM: Errno = Errno(libc::EPERM);
     /// Not a possible argument.
     pub const INVAL: Errno = Errno(libc::EINVAL);

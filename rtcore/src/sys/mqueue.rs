@@ -28,9 +28,9 @@ pub struct Attributes {
 /// Which half is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// mq_receive only.
+    /// Open for receiving only.
     Receive,
-    /// mq_send only.
+    /// Open for sending only.
     Send,
     /// Both: for who stands behind the queue (a write lock needs it).
     Both,
@@ -39,11 +39,8 @@ pub enum Access {
 /// Whose a queue is, as fstat(2) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// Permission bits.
     pub mode: u32,
     /// Which queue it is, whatever its name.
     pub inode: u64,
@@ -53,8 +50,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// The only user besides root whose programs may open it for sending; none when group or others
-    /// may.
+    /// The only user other than root whose programs may open it for sending; none when group or
+    /// others may.
     pub fn sole_writer_uid(&self) -> Option<u32> {
         (self.mode & 0o022 == 0).then_some(self.uid)
     }
@@ -232,7 +229,7 @@ impl Queue {
         self.fd.into_raw_fd()
     }
 
-    /// `/name`.
+    /// Name of the queue, with its leading `/`.
     pub fn name(&self) -> &CStr {
         &self.name
     }
@@ -280,7 +277,7 @@ impl Queue {
                 &format!("; only its owner and root may: {}", whose(&name))
             }
             E::EACCES => &not_admitted(&name),
-            E::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
+            E::ENOENT => NOT_CREATED,
             E::EPERM if what != "remove" => MQ_REFUSED,
             E::ENOSYS => MQ_REFUSED,
             _ => "",
@@ -345,6 +342,11 @@ struct Failed {
     text: String,
     errno: nix::errno::Errno,
 }
+
+/// The hint for an object that does not exist: rtd creates the queues and semaphores that programs
+/// open.
+pub(crate) const NOT_CREATED: &str =
+    "; nobody has created it: is rtd running with this endpoint configured?";
 
 /// mq_open(3) itself returns neither EPERM nor ENOSYS on a kernel that has it.
 const MQ_REFUSED: &str = "; the system call is refused: allow mq_open, mq_unlink, mq_timedsend, mq_timedreceive, mq_notify and \

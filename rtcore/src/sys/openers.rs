@@ -15,7 +15,6 @@ use std::os::unix::fs::MetadataExt as _;
 /// A process that has the file open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opener {
-    /// Process id.
     pub pid: i32,
     /// Its name, as comm(5) shows it.
     pub comm: String,

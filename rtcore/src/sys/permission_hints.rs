@@ -16,11 +16,17 @@ pub enum PermissionHint {
     Filter,
 }
 
+/// The command that gives `program` the capabilities of a real-time program, and the `other` ones
+/// (`cap_kill,`, or none).
+pub fn setcap(other: &str, program: &str) -> String {
+    format!("setcap {other}cap_sys_nice,cap_ipc_lock+ep {program}")
+}
+
 /// The line that grants it by a capability. In a user namespace none does: the limits of the
 /// program that made the namespace count.
 fn by_capability(program: &str) -> String {
     if caps::in_first_user_namespace() {
-        format!("  setcap cap_sys_nice,cap_ipc_lock+ep {program}\n")
+        format!("  {}\n", setcap("", program))
     } else {
         "  a container: --ulimit rtprio=99 --ulimit memlock=-1 (no capability counts in a user namespace)\n"
             .to_owned()

@@ -24,8 +24,8 @@ pub fn be_killed_with_parent(parent: u32) -> io::Result<()> {
 fn signal_with_parent(parent: u32, signal: rustix::process::Signal) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(signal))?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-    // None: the parent lives in an outer pid namespace, and so does whoever would tell us its
-    // number.
+    // None: the parent lives in an outer pid namespace, and so does every process that could report
+    // its number.
     if now.is_some_and(|now| now != parent) {
         Err(Errno::SRCH.into())
     } else {

@@ -76,7 +76,6 @@ pub struct Status {
     pub suid: u32,
     /// Effective group id.
     pub egid: u32,
-    /// Supplementary groups.
     pub groups: Vec<u32>,
 }
 
@@ -247,7 +246,6 @@ pub fn has_thread(pid: i32, tid: i32) -> bool {
 /// What /proc says about one thread of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadMask {
-    /// Kernel id.
     pub tid: i32,
     /// Name as `ps -L` shows it.
     pub comm: String,
@@ -293,7 +291,7 @@ fn parse_mask(tid: i32, text: &str) -> Option<ThreadMask> {
 }
 
 /// Wait status of a process that ended and was not reaped yet, when we may see it (proc_pid_stat(5)
-/// shows 0 to whoever may not).
+/// shows 0 to a process that may not).
 pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     let stat = text(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = behind_name(&stat)?.split_whitespace();
@@ -392,8 +390,9 @@ pub fn own_namespace(kind: &str) -> u64 {
 
 /// How many threads this process has, for callers that must be the only one.
 ///
-/// Not those that have ended: the kernel lists a thread for a while after whoever joined it went
-/// on, and there is no event for the end of that. So several are looked for again, for a second.
+/// Not those that have ended: the kernel lists a thread for a while after the thread that joined it
+/// went on, and there is no event for the end of that. So several are looked for again, for a
+/// second.
 pub fn lasting_threads() -> io::Result<usize> {
     const TASKS: &str = "/proc/self/task";
     let until_ns = monotonic_ns() + LISTED_NS;

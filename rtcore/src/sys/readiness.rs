@@ -65,7 +65,7 @@ struct Masks {
 ///
 /// # Errors
 /// EACCES where /proc hides the process; ENOENT for a process that has ended.
-pub fn look(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
+pub fn read(pid: i32, tid: Option<i32>, wanted: u64) -> io::Result<Readiness> {
     let tids = match tid {
         Some(tid) => vec![tid],
         None => thread_ids(pid)?,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn own_thread(tid: i32, wanted: u64) -> Readiness {
-        look(sched::getpid(), Some(tid), wanted).unwrap()
+        read(sched::getpid(), Some(tid), wanted).unwrap()
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
             },
             move || while rtsignal::wait(&set).is_ok_and(|received| received.value != u64::MAX) {},
         );
-        let looks = move || {
+        let observed = move || {
             sched::pin(cpu).unwrap();
             let look = |_| {
                 while sleeps_in_sigwait(sched::getpid(), waiter, true) != Some(true) {
@@ -315,13 +315,13 @@ mod tests {
             };
             (0..50).map(look).collect::<Vec<_>>()
         };
-        let looks = std::thread::spawn(looks).join().unwrap();
-        let wrong = looks
+        let observed = std::thread::spawn(observed).join().unwrap();
+        let wrong = observed
             .iter()
             .find(|found| (found.ready | found.unseen) & bit(signo) == 0);
         assert_eq!(wrong, None);
         assert!(
-            looks.iter().any(|found| found.unseen != 0),
+            observed.iter().any(|found| found.unseen != 0),
             "the waiter ran each time before the look"
         );
         rtsignal::queue_to_thread(sched::getpid(), waiter, signo, u64::MAX, 0, 0).unwrap();
@@ -348,11 +348,11 @@ mod tests {
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
-        assert!(look(pid, None, u64::MAX).is_err());
+        assert!(read(pid, None, u64::MAX).is_err());
         let ended = Readiness {
             thread_ended: true,
             ..Readiness::default()
         };
-        assert_eq!(look(pid, Some(pid), u64::MAX).unwrap(), ended);
+        assert_eq!(read(pid, Some(pid), u64::MAX).unwrap(), ended);
     }
 }

@@ -1,4 +1,4 @@
-//! How much memory can still be had: MemAvailable of the machine (proc_meminfo(5)) and the limits
+//! How much memory is still available: MemAvailable of the machine (proc_meminfo(5)) and the limits
 //! of the control groups that the process is in, at every level (cgroups(7): memory.max, or
 //! memory.limit_in_bytes of version 1).
 //!
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// What there is, and what says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that can still be had.
+    /// Bytes that are still available.
     pub bytes: u64,
     /// `MemAvailable`, or the file with the limit.
     pub limit: String,

@@ -193,7 +193,7 @@ impl std::fmt::Debug for SignalSet {
 /// A received signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Number.
+    /// The kernel's signal number.
     pub signo: i32,
     /// The value given to sigqueue(3), timer_create(2) or mq_notify(3); 0 for kill(2).
     pub value: u64,
@@ -203,7 +203,7 @@ pub struct Received {
     pub uid: u32,
     /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
     pub kernel_wrote_origin: bool,
-    /// It says only that a message lies in a ring, see [`announce_to_pidfd`]; the value is the
+    /// It says only that a message is in a ring, see [`announce_to_pidfd`]; the value is the
     /// ticket.
     pub announces: bool,
 }
@@ -272,7 +272,7 @@ unsafe fn sigtimedwait(
     }
 }
 
-/// _NSIG / 8.
+/// Bytes of the kernel's signal set: _NSIG / 8.
 const KERNEL_SIGSET_BYTES: usize = 8;
 
 #[inline]
@@ -376,7 +376,7 @@ pub fn queue_to_pidfd(
     )
 }
 
-/// Queues a signal that says only that a message lies in a ring of the process, with its ticket as
+/// Queues a signal that says only that a message is in a ring of the process, with its ticket as
 /// the value: under a code of its own ([`Received::announces`]), so that its receiver never takes
 /// it for one that carries a message itself. Errors as [`queue_to_pidfd`].
 #[inline]

@@ -71,7 +71,7 @@ pub const ORDINARY: (i32, i32) = (libc::SCHED_OTHER, 0);
 /// How a thread is scheduled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// SCHED_FIFO, SCHED_OTHER ...
+    /// Policy, such as SCHED_FIFO or SCHED_OTHER.
     pub policy: i32,
     /// Real-time priority; 0 for other policies.
     pub priority: i32,

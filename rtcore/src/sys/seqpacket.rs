@@ -410,7 +410,6 @@ pub struct PeerCred {
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
-    /// Supplementary groups.
     pub groups: Vec<u32>,
 }
 
@@ -419,13 +418,11 @@ pub struct PeerCred {
 pub enum Received {
     /// A packet of this many bytes; more than the buffer holds means that the rest is gone.
     Packet(usize),
-    /// Nothing yet.
     Nothing,
     /// The other side has closed.
     Closed,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub struct Conn {
     fd: OwnedFd,

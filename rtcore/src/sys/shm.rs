@@ -192,7 +192,7 @@ impl Draft {
     }
 }
 
-/// Why a name could not be had.
+/// Why a name could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Somebody alive holds it.
@@ -274,7 +274,6 @@ pub struct Published {
 }
 
 impl Published {
-    /// Its name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -287,7 +286,7 @@ impl Published {
         })
     }
 
-    /// The memory.
+    /// The shared memory.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.map
     }

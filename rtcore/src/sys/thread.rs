@@ -26,7 +26,7 @@ impl CpuClock {
         }
     }
 
-    /// Nanoseconds.
+    /// CPU time that the thread has used, in ns.
     pub fn read_ns(self) -> Call<u64> {
         let mut time = MaybeUninit::<libc::timespec>::uninit();
         // SAFETY: the time is ours to write.
@@ -44,7 +44,7 @@ impl CpuClock {
 pub struct TaskState(File);
 
 impl TaskState {
-    /// Opens it.
+    /// Opens the status file of a thread of this process.
     pub fn open(tid: i32) -> io::Result<TaskState> {
         let path = format!("/proc/self/task/{tid}/stat");
         File::open(&path).map(TaskState).map_err(|e| named(path, e))

@@ -59,7 +59,6 @@ pub enum FrameError {
     /// A number outside its range.
     #[error("{field} is {value}, which is out of range")]
     Range {
-        /// Which field.
         field: &'static str,
         /// What it held.
         value: u32,

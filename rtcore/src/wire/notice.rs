@@ -62,7 +62,6 @@ struct Layout {
     magic: [u8; 4],
     version: u16,
     kind: u16,
-    /// Channel.
     channel: u32,
     /// Serial; Peer: pid.
     serial: u32,
@@ -77,13 +76,10 @@ struct Layout {
     uid: u32,
     signo: i32,
     priority: u32,
-    /// Channel.
     keep: u32,
     block_ns: u64,
     names: [Field; 5],
-    /// Channel.
     ttl_ns: u64,
-    /// Channel.
     deadline_ns: u64,
     /// Ring: the program of the other end's process.
     program: u32,
@@ -105,7 +101,7 @@ pub enum Role {
     Inbox,
     /// It receives payloads of this signal.
     Signal {
-        /// Kernel number.
+        /// The kernel's signal number.
         signo: i32,
     },
 }
@@ -125,7 +121,6 @@ pub struct Channel {
     pub other: Name,
     /// The process at the other side, if one owns the endpoint there.
     pub process: Option<Name>,
-    /// Lane.
     pub lane: Name,
     /// SCHED_FIFO priority of the lane: its ceiling, and the order in an inbox.
     pub priority: u8,
@@ -174,7 +169,6 @@ pub struct Semaphores {
 /// What became of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// Who.
     pub process: Name,
     /// What it is now.
     pub state: PeerState,
@@ -191,7 +185,6 @@ pub enum Notice {
     Channel(Channel),
     /// Memory for a channel.
     Ring {
-        /// Which.
         channel: u32,
         /// Number of this ring.
         serial: u32,
@@ -206,17 +199,11 @@ pub enum Notice {
         semaphores: Option<Semaphores>,
     },
     /// The other's half of a direct ring.
-    Join {
-        /// Which channel.
-        channel: u32,
-        /// Which ring.
-        serial: u32,
-    },
+    Join { channel: u32, serial: u32 },
     /// Whether anybody can receive what goes into a sender's channel.
     Reach {
-        /// Which.
         channel: u32,
-        /// Somebody can.
+        /// Whether a receiver is there.
         reachable: bool,
     },
     /// A process that this session talks to came or went.
@@ -240,12 +227,12 @@ pub enum Notice {
 pub enum Answer {
     /// To a request.
     Reply(Reply),
-    /// Unasked.
+    /// A frame that answers no request.
     Notice(Notice),
 }
 
 impl Answer {
-    /// Checks bytes.
+    /// Decodes a frame. Errors: [`FrameError`], if a field is not valid.
     pub fn decode(bytes: &[u8]) -> Result<Answer, FrameError> {
         let frame = check_header(bytes)?;
         if u16::from_ne_bytes([frame[6], frame[7]]) < CHANNEL {
@@ -256,7 +243,7 @@ impl Answer {
 }
 
 impl Notice {
-    /// As bytes.
+    /// Encodes the frame.
     pub fn encode(&self) -> Frame {
         let mut layout = Layout::of(READY);
         match self {
@@ -333,7 +320,7 @@ impl Notice {
         zerocopy::transmute!(layout)
     }
 
-    /// Checks bytes.
+    /// Decodes a frame. Errors: [`FrameError`], if a field is not valid.
     pub fn decode(bytes: &[u8]) -> Result<Notice, FrameError> {
         let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
         let Layout {

@@ -24,7 +24,7 @@ const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Status {
-    /// Done.
+    /// The request was carried out.
     Ok = 0,
     /// Granted, and announced to the lanes once the executable was seen after exec(2).
     Pending = 1,
@@ -114,7 +114,7 @@ impl Reply {
         zerocopy::transmute!(layout)
     }
 
-    /// Checks bytes.
+    /// Decodes a frame. Errors: [`FrameError`], if a field is not valid.
     pub fn decode(bytes: &[u8]) -> Result<Reply, FrameError> {
         let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
         let kind = FrameError::Kind(layout.status);

@@ -72,7 +72,6 @@ impl Name {
         self.bytes
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         // Only ASCII gets in (`new`), so this is never the empty default.
         str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
@@ -145,7 +144,7 @@ pub enum Request {
     Flushed {
         /// Name of an endpoint of kind mqueue.
         endpoint: Name,
-        /// How many.
+        /// Number of messages.
         messages: u32,
     },
     /// The client closes this session. The end of the connection alone does not say so: a process
@@ -162,13 +161,13 @@ pub enum Request {
         channel: u32,
         /// The process at the other end.
         pid: u32,
-        /// Its session.
+        /// The session that asks.
         program: u32,
     },
 }
 
 impl Request {
-    /// As bytes.
+    /// Encodes the frame.
     pub fn encode(&self) -> Frame {
         let mut layout = Layout {
             magic: MAGIC,
@@ -245,7 +244,7 @@ impl Request {
         zerocopy::transmute!(layout)
     }
 
-    /// Checks bytes.
+    /// Decodes a frame. Errors: [`FrameError`], if a field is not valid.
     pub fn decode(bytes: &[u8]) -> Result<Request, FrameError> {
         let layout: Layout = zerocopy::transmute!(*check_header(bytes)?);
         let request = match layout.kind {

@@ -140,42 +140,41 @@ pub struct ReportArgs {
     pub load: Vec<String>,
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// Microseconds up to an hour, with or without their unit: rt-tests read `20us` as 20.
 fn microseconds(text: &str) -> Result<u64, String> {
     const HOUR_US: u64 = 3_600_000_000;
-    let number = text.strip_suffix("us").unwrap_or(text).parse::<u64>();
-    number.ok().filter(|us| *us <= HOUR_US).ok_or_else(|| {
-        format!("{text:?} is not a number of microseconds from 0 to {HOUR_US}: 200 or 200us")
-    })
+    rtd::words::parse_time(text, &[("us", 1_000), ("", 1_000)])
+        .filter(|ns| ns.is_multiple_of(1_000) && ns / 1_000 <= HOUR_US)
+        .map(|ns| ns / 1_000)
+        .ok_or_else(|| {
+            format!("{text:?} is not a number of microseconds from 0 to {HOUR_US}: 200 or 200us")
+        })
 }
 
+/// The units of cyclictest's -D.
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("", SECOND_NS),
+    ("s", SECOND_NS),
+    ("m", 60 * SECOND_NS),
+    ("h", 3_600 * SECOND_NS),
+    ("d", 86_400 * SECOND_NS),
+];
+
 fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.chars().last().unwrap_or(' ');
-    let (number, seconds) = match unit {
-        's' => (&text[..text.len() - 1], 1),
-        'm' => (&text[..text.len() - 1], 60),
-        'h' => (&text[..text.len() - 1], 3600),
-        'd' => (&text[..text.len() - 1], 86_400),
-        _ => (text, 1),
-    };
-    let wrong = || format!("{text:?} is not a duration: 10, 10s, 5m, 2h or 1d");
-    let number = number.parse::<u64>().map_err(|_| wrong())?;
-    // A year: what is longer is a slip.
-    let seconds = number
-        .checked_mul(seconds)
-        .filter(|s| (1..=366 * 86_400).contains(s))
-        .ok_or_else(wrong)?;
-    Ok(Duration::from_secs(seconds))
+    // A year: a longer time is a slip.
+    rtd::words::parse_time(text, &DURATION_UNITS)
+        .filter(|ns| (SECOND_NS..=366 * 86_400 * SECOND_NS).contains(ns))
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("{text:?} is not a duration: 10, 10s, 5m, 2h or 1d"))
 }
 
 /// A pair's part of the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Who sends.
     pub sender: ThreadPlacement,
-    /// Who receives.
     pub receiver: ThreadPlacement,
-    /// Schedule.
     pub interval_ns: u64,
 }
 
@@ -208,7 +207,6 @@ impl MeasureArgs {
 /// How many threads of its own each pair has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roles {
-    /// A timer.
     One,
     /// Sender and receiver.
     Two,
@@ -250,8 +248,8 @@ impl MeasureArgs {
 
     /// The pairs: where each runs, and when.
     pub fn places(&self, roles: Roles, default_priority: u8) -> anyhow::Result<Vec<Place>> {
-        let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
-        let given = cpus::given().context("cannot read which CPUs this process was given")?;
+        let allowed = allowed_cpus()?;
+        let given = given_cpus()?;
         let count = if self.smp || self.threads == 0 {
             given.len()
         } else {
@@ -335,7 +333,17 @@ pub fn below(priority: u8) -> u8 {
     }
 }
 
-/// The CPUs of `-a`; an error for one that is not to be had.
+/// CPUs that this process may use.
+pub fn allowed_cpus() -> anyhow::Result<Vec<usize>> {
+    cpus::allowed().context("cannot read which CPUs this process may use")
+}
+
+/// CPUs that this process was given when it started.
+pub fn given_cpus() -> anyhow::Result<Vec<usize>> {
+    cpus::given().context("cannot read which CPUs this process was given")
+}
+
+/// The CPUs of `-a`. An error names a CPU that this process may not use.
 pub fn cpu_list(text: &str, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
     let wrong = || BadOption(format!("-a {text}: CPUs are numbers: 1, 0,2 or 4-7"));
     let list = cpus::parse_list(text).ok_or_else(wrong)?;

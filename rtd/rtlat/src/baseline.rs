@@ -51,7 +51,7 @@ pub enum Judgement {
     Better,
     /// No difference that is both certain enough and large enough.
     Same,
-    /// Slower.
+    /// The path is slower than in the baseline.
     Worse,
     /// With so few turns no difference could be certain enough; how many both runs must have.
     TooFew(usize),
@@ -77,7 +77,6 @@ pub struct Figure {
     pub now: Option<f64>,
     /// Two-sided, not corrected.
     pub p: f64,
-    /// What follows.
     pub judgement: Judgement,
 }
 

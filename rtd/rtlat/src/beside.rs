@@ -80,8 +80,8 @@ impl Condition {
     }
 }
 
-/// What the measured lane's configuration has besides its own routes. Writing to a string does not
-/// fail.
+/// What the measured lane's configuration has in addition to its own routes. Writing to a string
+/// does not fail.
 pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
     let mut text = format!(
         "[[lane]]\nname = \"telemetry\"\npriority = {TELEMETRY_PRIORITY}\ncpu = {cpu}\noverflow = \"displace-oldest\"\n"
@@ -132,7 +132,7 @@ pub fn queues(instance: &str) -> anyhow::Result<Vec<CString>> {
         .collect()
 }
 
-/// Refuses what cannot be had, before the run.
+/// Refuses what is not available, before the run.
 pub fn ensure_possible(conditions: &[Condition]) -> anyhow::Result<()> {
     if conditions.contains(&Condition::Watched) {
         rtctl()?;
@@ -333,7 +333,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Adds another.
+    /// Adds the extent of another block.
     pub fn add(&mut self, more: Extent) {
         self.count += more.count;
         self.ns += more.ns;

@@ -75,7 +75,7 @@ impl Breaker {
     }
 
     /// What was done with the trace, or why nothing: a sentence without its full stop.
-    pub fn said(&self) -> String {
+    pub fn outcome(&self) -> String {
         let files = match &self.files {
             Ok(files) => files,
             Err(reason) => return format!("no trace: {reason}"),

@@ -4,7 +4,7 @@
 
 pub use super::compare::{CompareArgs, compare};
 
-use super::args::{BadOption, MeasureArgs, Place, Roles};
+use super::args::{BadOption, MeasureArgs, Place, Roles, given_cpus};
 use super::mech::{self, Kind, Mechanism};
 use super::pair::Work;
 use super::route::{LaneArgs, OwnRoute, RoutePath, config, find};
@@ -16,7 +16,7 @@ use rtd::daemon::own::{self, OwnDaemon};
 /// Senders and receivers of routes, below the lane's 80.
 pub const ROUTE_PRIORITY: u8 = 70;
 
-/// `rtlat timer`.
+/// Runs `rtlat timer` and returns its exit code.
 pub fn timer(args: &MeasureArgs) -> anyhow::Result<u8> {
     if args.directions() > 1 {
         bail!(BadOption(
@@ -39,7 +39,7 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     }
     let is_signaltest = kind == Kind::Signal && args.round_trip && args.interval == 0;
     if is_signaltest && (args.threads != 1 || args.smp) {
-        rtd::log::tell(format_args!(
+        rtd::log::print(format_args!(
             "rtlat: note: -t: each pair of threads signals there and back, where signaltest has all threads in one ring"
         ));
     }
@@ -72,7 +72,7 @@ pub struct RouteArgs {
     measure: MeasureArgs,
 }
 
-/// Measures one.
+/// Measures a route, of a daemon of its own or of a running one.
 pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
     let mut conditions = Conditions::of(&args.measure)?;
     let bytes = args.measure.payload_bytes()?;
@@ -138,8 +138,7 @@ pub fn route(args: &RouteArgs) -> anyhow::Result<u8> {
 
 /// A daemon with these routes, its lane where the first sender runs.
 pub fn start(lane: &LaneArgs, places: &[Place], routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon> {
-    let given =
-        rtcore::sys::cpus::given().context("cannot read which CPUs this process was given")?;
+    let given = given_cpus()?;
     let cpu = lane
         .lane_cpu
         .or_else(|| places.first()?.sender.cpu)

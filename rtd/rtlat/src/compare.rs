@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::args::{BadOption, ReportArgs};
+use super::args::{allowed_cpus, given_cpus};
 use super::baseline;
 use super::beside::Condition;
 use super::control_block::Block;
@@ -297,12 +298,12 @@ fn row((path, placement): Place, outcome: Outcome) -> Option<Row> {
 /// The sender's CPU, and the receiver's where there are two.
 fn cpus_of(args: &CompareArgs) -> anyhow::Result<(usize, Option<usize>)> {
     if let Some(text) = &args.affinity {
-        let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
+        let allowed = allowed_cpus()?;
         let list = super::args::cpu_list(text, &allowed)?;
         let second = list.get(1).copied().filter(|second| *second != list[0]);
         return Ok((list[0], second));
     }
-    let given = cpus::given().context("cannot read which CPUs this process was given")?;
+    let given = given_cpus()?;
     let first = given.last().copied().context("no CPU is allowed")?;
     let others = given.iter().copied().filter(|cpu| *cpu != first);
     let siblings = cpus::siblings(first).unwrap_or_default();

@@ -64,7 +64,7 @@ pub struct Words {
     polls: AtomicU64,
     /// Sender: first point of the schedule that it follows.
     first_ns: AtomicU64,
-    /// Sender.
+    /// Sender: points of the schedule so far.
     scheduled: AtomicU64,
     sent: AtomicU64,
     missed: AtomicU64,
@@ -106,7 +106,7 @@ impl std::fmt::Debug for ControlBlock {
 }
 
 impl ControlBlock {
-    /// Maps it.
+    /// Maps the memory. Errors: mmap(2).
     pub fn new() -> std::io::Result<ControlBlock> {
         Ok(ControlBlock(Inherited::new(1)?))
     }

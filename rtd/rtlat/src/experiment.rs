@@ -32,7 +32,6 @@ pub struct Experiment<'a> {
     pub beside: &'a [Condition],
     /// What a pair runs under each condition. Their start is set here.
     pub blocks: &'a [Block],
-    /// How often.
     pub turns: u64,
     /// Show no progress.
     pub quiet: bool,
@@ -62,7 +61,6 @@ pub struct Outcome {
 /// A block over all turns.
 #[derive(Debug)]
 pub struct Measured {
-    /// All messages.
     pub series: Series,
     /// Median and 99th percentile of each turn, ns.
     pub turns: Vec<[u64; 2]>,

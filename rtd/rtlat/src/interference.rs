@@ -9,6 +9,7 @@
 mod table;
 
 use super::args::{ReportArgs, below};
+use super::args::{allowed_cpus, given_cpus};
 use super::beside::{self, Condition, Extent};
 use super::control_block::Block;
 use super::experiment::{Experiment, Outcome, Results, Subject};
@@ -22,7 +23,6 @@ use super::run::{Conditions, command_line, head, to_file};
 use super::series::Series;
 use super::time::wall_ns;
 use anyhow::Context as _;
-use rtcore::sys::cpus;
 use rtd::ctl::sheet::WidthArgs;
 use rtd::daemon::own::{self, OwnDaemon};
 
@@ -74,11 +74,10 @@ pub struct InterferenceArgs {
 /// A path under a condition, over all turns.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// `mq -> mq` ...
+    /// Title of the path, such as `mq -> mq`.
     pub path: &'static str,
     /// Load that ran beside it.
     pub condition: Condition,
-    /// Measured samples.
     pub series: Series,
     /// Median and 99th percentile of each turn, ns.
     pub turns: Vec<[u64; 2]>,
@@ -174,10 +173,10 @@ fn show(
 }
 
 fn cpu_of(args: &InterferenceArgs) -> anyhow::Result<usize> {
-    let given = cpus::given().context("cannot read which CPUs this process was given")?;
+    let given = given_cpus()?;
     match args.affinity {
         Some(cpu) => {
-            let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
+            let allowed = allowed_cpus()?;
             super::args::cpu_list(&cpu.to_string(), &allowed).map(|list| list[0])
         }
         None => given.last().copied().context("no CPU is allowed"),

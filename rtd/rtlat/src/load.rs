@@ -35,7 +35,7 @@ const READY_NS: u64 = 30_000_000_000;
 /// Time a stress-ng has to end its stressors before it is killed.
 const END_NS: u64 = 3_000_000_000;
 /// Most that is kept of what one worker says.
-const SAID_BYTES: usize = 16 * 1024;
+const OUTPUT_BYTES: usize = 16 * 1024;
 
 /// What the workers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -225,9 +225,9 @@ enum Announce {
 }
 
 impl Announce {
-    fn is_complete(self, said: &str) -> bool {
+    fn is_complete(self, output: &str) -> bool {
         // A line counts when it is whole.
-        let mut lines = said
+        let mut lines = output
             .split_inclusive('\n')
             .filter_map(|line| line.strip_suffix('\n'));
         match self {
@@ -260,7 +260,7 @@ struct Worker {
     announce: Announce,
     /// Its standard output and error.
     output: PipeReader,
-    said: Vec<u8>,
+    output_text: Vec<u8>,
 }
 
 impl RunningLoad {
@@ -284,7 +284,7 @@ impl RunningLoad {
     /// Errors: one has ended, so that the figures are those of a lesser load.
     pub fn check(&mut self) -> anyhow::Result<()> {
         for worker in &mut self.workers {
-            worker.hear(0)?;
+            worker.read_output(0)?;
             if !worker.pidfd.is_alive() {
                 bail!(
                     "{}: the figures are of a lesser load, so run it again",
@@ -325,7 +325,7 @@ impl RunningLoad {
                 kind,
                 announce,
                 output,
-                said: Vec::new(),
+                output_text: Vec::new(),
             }),
             Err(e) => {
                 child::kill_group(pid);
@@ -341,13 +341,13 @@ impl RunningLoad {
         for worker in &mut self.workers {
             while !worker
                 .announce
-                .is_complete(&String::from_utf8_lossy(&worker.said))
+                .is_complete(&String::from_utf8_lossy(&worker.output_text))
             {
                 let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
-                let is_open = worker.hear(left_ns)?;
+                let is_open = worker.read_output(left_ns)?;
                 if !worker
                     .announce
-                    .is_complete(&String::from_utf8_lossy(&worker.said))
+                    .is_complete(&String::from_utf8_lossy(&worker.output_text))
                 {
                     ensure!(is_open, "{}", worker.exit_report());
                     ensure!(left_ns > 0, "{}", worker.start_timeout());
@@ -360,7 +360,7 @@ impl RunningLoad {
 
 impl Worker {
     /// Takes what it said, waiting at most so long for it. False: it says nothing any more.
-    fn hear(&mut self, timeout_ns: u64) -> anyhow::Result<bool> {
+    fn read_output(&mut self, timeout_ns: u64) -> anyhow::Result<bool> {
         if !is_readable(self.output.as_raw_fd(), timeout_ns) {
             return Ok(true);
         }
@@ -369,17 +369,17 @@ impl Worker {
             .output
             .read(&mut part)
             .context("cannot read the output of a load worker")?;
-        self.said.extend_from_slice(&part[..n]);
+        self.output_text.extend_from_slice(&part[..n]);
         // The end of it is what tells why it ended.
-        let excess = self.said.len().saturating_sub(SAID_BYTES);
-        self.said.drain(..excess);
+        let excess = self.output_text.len().saturating_sub(OUTPUT_BYTES);
+        self.output_text.drain(..excess);
         Ok(n > 0)
     }
 
     /// The last line of its output, as the end of a message.
     fn last_line(&self) -> String {
-        let said = String::from_utf8_lossy(&self.said);
-        match said.lines().rev().find(|line| !line.trim().is_empty()) {
+        let text = String::from_utf8_lossy(&self.output_text);
+        match text.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(line) => format!("; its last line: {}", line.trim()),
             None => String::new(),
         }
@@ -391,7 +391,7 @@ impl Worker {
             .end(END_NS)
             .map_or_else(|e| e.to_string(), |status| status.to_string());
         // What is there now is all: nobody else holds the other end.
-        while is_readable(self.output.as_raw_fd(), 0) && self.hear(0).unwrap_or(false) {}
+        while is_readable(self.output.as_raw_fd(), 0) && self.read_output(0).unwrap_or(false) {}
         format!(
             "load worker `{}` (pid {pid}) ended: {ending}{}",
             self.kind.text(),

@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            rtd::log::tell(format_args!("rtlat: error: {e:#}"));
+            rtd::log::print(format_args!("rtlat: error: {e:#}"));
             ExitCode::from(if e.is::<BadOption>() { 2 } else { 1 })
         }
     }

@@ -111,9 +111,8 @@ pub struct Pair {
 pub struct Slice {
     /// Receive times of its first and last message, CLOCK_MONOTONIC.
     pub from_ns: u64,
-    /// See `from_ns`.
+    /// End of the interval, on the same clock as `from_ns`.
     pub until_ns: u64,
-    /// Raw latencies.
     pub raw: Packed,
 }
 
@@ -331,7 +330,7 @@ impl Pair {
     pub fn run(&mut self, block: &Block, limit: Duration) -> anyhow::Result<Series> {
         self.begin(block);
         let until_ns = monotonic_ns() + nanos(limit);
-        while !self.look(until_ns)? {
+        while !self.poll(until_ns)? {
             self.wait_change(LOOK_NS);
         }
         Ok(self.series())
@@ -339,7 +338,7 @@ impl Pair {
 
     /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not
     /// come a second after it was sent is lost.
-    pub fn look(&mut self, until_ns: u64) -> anyhow::Result<bool> {
+    pub fn poll(&mut self, until_ns: u64) -> anyhow::Result<bool> {
         if self.collect() {
             return self.check().map(|()| true);
         }

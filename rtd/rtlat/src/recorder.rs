@@ -20,19 +20,17 @@ const CORRECTIONS_MAX: u64 = 100_000;
 /// The exact figures of the raw latencies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Messages.
     pub received: u64,
     /// Smallest; 0 with none.
     pub min_ns: u64,
-    /// Latest.
     pub last_ns: u64,
-    /// Largest.
+    /// Largest value, in ns.
     pub max_ns: u64,
     pub sum_ns: u128,
 }
 
 impl Tally {
-    /// One more.
+    /// Adds a sample.
     pub fn add(&mut self, ns: u64) {
         self.min_ns = if self.received == 0 {
             ns
@@ -84,11 +82,10 @@ pub struct Recorder {
     pub overflows: u64,
     /// Numbers of the first of these.
     pub overflow_cycles: Vec<u64>,
-    /// Exact figures.
     pub tally: Tally,
     /// Receive time of the first sample and of the last, CLOCK_MONOTONIC.
     pub first_ns: u64,
-    /// See `first_ns`.
+    /// Last arrival, on the same clock as `first_ns`.
     pub last_ns: u64,
     /// The latest samples, the newest at `recent_at - 1`, until there is a culprit.
     recent: [Sample; NEIGHBOURS],

@@ -62,9 +62,7 @@ impl ThreadPlacement {
 /// Recorders go round: the main thread puts empty ones in, this side hands them over full.
 #[derive(Debug)]
 pub struct Log {
-    /// The pair's.
     pub control: Arc<ControlBlock>,
-    /// Empty recorders.
     pub fresh: rtrb::Consumer<Box<Recorder>>,
     /// Full ones. It has room for all there are.
     pub done: rtrb::Producer<Box<Recorder>>,
@@ -150,7 +148,7 @@ impl Log {
     }
 
     /// Nothing came for a while: the block may be over without its END.
-    fn look(&mut self) {
+    fn check_given_up(&mut self) {
         let order = self.control.order();
         if order != self.at.closed && self.control.is_given_up(order) {
             self.open(order);
@@ -254,7 +252,7 @@ impl Log {
         {
             // The run is over: the heap may be used.
             rtcore::seal::unseal();
-            let _ = self.trace.set(breaker.said());
+            let _ = self.trace.set(breaker.outcome());
             rtcore::seal::seal();
         }
         self.at.closed = self.at.open;
@@ -419,7 +417,7 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
         match got {
             Ok(stamp) => log.take(&stamp, now_ns),
             // A message whose stamp is gone counts as lost.
-            Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.look(),
+            Err(Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::BADMSG) => log.check_given_up(),
             // A mechanism whose sender has gone may say so at the end.
             Err(_) if log.control.is_quit() => break,
             Err(e) => {

@@ -118,8 +118,8 @@ pub fn forced_timeout(seconds: &str) -> BadOption {
 }
 
 impl RtTestsArgs {
-    /// Errors: an option whose effect is missed by whoever gave it, with the reason and what to use
-    /// instead.
+    /// Errors: an option without the effect that a user of rt-tests expects, with the reason and
+    /// what to use instead.
     pub fn refuse(&self) -> Result<(), BadOption> {
         if let Some(path) = &self.fifo {
             return Err(BadOption(format!(

@@ -49,7 +49,7 @@ pub struct Conditions {
     stop: StopSignals,
     /// The CPUs kept awake.
     pub awake: idle::Awake,
-    /// Work beside.
+    /// The load that runs during the measurement.
     pub load: RunningLoad,
     /// The daemons that were started for the run.
     pub daemons: Vec<OwnDaemon>,
@@ -73,7 +73,7 @@ impl Conditions {
             rtcore::seal::abort_on_breach();
         }
         if let Some(warning) = limits::real_time_warning("rtlat") {
-            rtd::log::tell(format_args!("rtlat: warning: {warning}"));
+            rtd::log::print(format_args!("rtlat: warning: {warning}"));
         }
         let stop = StopSignals::block().context("cannot take SIGINT and SIGTERM")?;
         signal::block(signal::every())?;
@@ -98,7 +98,7 @@ impl Conditions {
     /// notes on standard error.
     pub fn of(args: &MeasureArgs) -> anyhow::Result<Conditions> {
         for note in args.notes()? {
-            rtd::log::tell(format_args!("rtlat: note: {note}"));
+            rtd::log::print(format_args!("rtlat: note: {note}"));
         }
         Conditions::with(&args.report, args.rt_tests.dma_latency_us())
     }
@@ -131,7 +131,7 @@ impl Conditions {
         };
         match cyclictest_us.filter(|_| self.awake.is_held()) {
             Some(us) => format!("# {} set to {us}us\n{load}", idle::DEVICE),
-            None => format!("# {}\n{load}", self.awake.said),
+            None => format!("# {}\n{load}", self.awake.text),
         }
     }
 }
@@ -145,7 +145,7 @@ impl Conditions {
             all.push("SCHED_OTHER was asked for (-p 0): latency has no bound".to_owned());
         }
         if !self.awake.is_held() {
-            all.push(self.awake.said.clone());
+            all.push(self.awake.text.clone());
         }
         all.extend(unlocked);
         all
@@ -163,7 +163,7 @@ pub fn head(conditions: &Conditions, machine: &Machine, columns: Option<usize>) 
     let others = machine
         .degraded
         .iter()
-        .filter(|refusal| **refusal != conditions.awake.said);
+        .filter(|refusal| **refusal != conditions.awake.text);
     others.for_each(|refusal| sheet.line(&format!("# {refusal}")));
     sheet
 }
@@ -265,7 +265,7 @@ pub fn single(
         );
     }
     if let Some(lost) = lost {
-        rtd::log::tell(format_args!(
+        rtd::log::print(format_args!(
             "rtlat: error: {lost}; --allow-loss accepts that"
         ));
     }
@@ -332,7 +332,7 @@ impl Measuring<'_> {
             let mut all_closed = true;
             for (pair, place) in self.pairs.iter_mut().zip(&self.places) {
                 let until_ns = until_ns(pair, place);
-                all_closed &= pair.look(until_ns)?;
+                all_closed &= pair.poll(until_ns)?;
             }
             let is_read = !args.verbose || self.show_samples()?;
             if all_closed {

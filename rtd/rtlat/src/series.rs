@@ -82,7 +82,6 @@ pub struct RoleInfo {
 pub struct Counts {
     /// Points of the schedule up to the end.
     pub scheduled: u64,
-    /// Messages sent.
     pub sent: u64,
     /// Messages that came.
     pub received: u64,
@@ -96,7 +95,6 @@ pub struct Counts {
 /// A latency above the `-b` bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Culprit {
-    /// The bound.
     pub bound_ns: u64,
     /// It and its neighbours, in order of arrival.
     pub samples: Vec<Sample>,
@@ -146,7 +144,7 @@ pub struct Series {
     pub counts: Counts,
     /// Wall clock of the first and last sample, ns since 1970.
     pub start_time_ns: u64,
-    /// See `start_time_ns`.
+    /// End of the run, on the same clock as `start_time_ns`.
     pub end_time_ns: u64,
     /// The `-b` bound was exceeded.
     pub culprit: Option<Culprit>,
@@ -217,7 +215,7 @@ impl Series {
 pub enum Placement {
     /// On one CPU.
     Same,
-    /// On two.
+    /// Sender and receiver run on two CPUs.
     Other,
 }
 
@@ -247,7 +245,6 @@ pub struct Turn {
 pub struct Row {
     /// `mq`, `signal`, `futex`, `mq -> mq`, `lane direct` ...
     pub path: String,
-    /// Where.
     pub placement: Placement,
     /// On the schedule.
     pub paced: Series,
@@ -284,7 +281,6 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What was asked for, for the captions.
     pub interval_ns: u64,
-    /// Payload.
     pub payload_bytes: usize,
     /// FIFO priority of receivers; senders are one below.
     pub priority: u8,

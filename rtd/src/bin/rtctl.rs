@@ -93,6 +93,6 @@ fn main() -> ExitCode {
 }
 
 fn failed(e: &anyhow::Error) -> ExitCode {
-    rtd::log::tell(format_args!("rtctl: {e:#}"));
+    rtd::log::print(format_args!("rtctl: {e:#}"));
     ExitCode::FAILURE
 }

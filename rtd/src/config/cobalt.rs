@@ -1,4 +1,5 @@
-//! Whether Cobalt can be had, tried in a child: a library may end the process that it cannot bind.
+//! Whether Cobalt is available, tried in a child: a library may end the process that it cannot
+//! bind.
 //!
 //! Invariant: nothing of the library is loaded into the process that asks.
 
@@ -50,7 +51,7 @@ const NO_XDDP: &str = "rtd-probe: no xddp: ";
 
 /// The body of `cobalt-probe`: the verdict on standard output, unless the library ends the process.
 pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
-    let say = |line: &str| {
+    let print = |line: &str| {
         // What the library has said may end in the middle of a line.
         std::io::stdout()
             .write_all(format!("\n{line}\n").as_bytes())
@@ -63,20 +64,20 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         .as_deref()
         .and_then(|path| library::fault(path, library::trusted(own_uid())));
     if let Some(fault) = fault.filter(|fault| fault.is_open) {
-        return say(&format!("{NO}{}", fault.text));
+        return print(&format!("{NO}{}", fault.text));
     }
     if let (Some(uid), Some(gid)) = (args.uid, args.gid) {
         become_as_a_start_does(Account { uid, gid })?;
     }
     let loaded = cobalt::load(library.as_deref());
-    say(LOADED)?;
+    print(LOADED)?;
     if let Some(closed) = loaded
         .as_ref()
         .ok()
         .and_then(|loaded| closed_device(loaded.memory_devices().as_path()))
     {
         // The library names what it needs in words of its own when it ends the process.
-        say(&format!("{CLOSED}{closed}"))?;
+        print(&format!("{CLOSED}{closed}"))?;
     }
     let verdict = loaded.and_then(|loaded| {
         let (description, devices) = (loaded.description(), loaded.xddp_devices());
@@ -89,7 +90,7 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         Ok((what, Err(why))) => format!("{YES}{what}\n{NO_XDDP}{why}"),
         Err(why) => format!("{NO}{why}"),
     };
-    say(&line)
+    print(&line)
 }
 
 /// Becomes the user that the daemon will be when it binds, with the capabilities that it then has

@@ -26,7 +26,6 @@ pub enum Severity {
     Warning,
 }
 
-/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Error or warning.
@@ -118,7 +117,6 @@ fn window(line: &str, column: usize) -> (String, usize) {
 pub struct Place {
     /// Byte range in the text.
     pub span: Range<usize>,
-    /// Key path.
     pub key: String,
 }
 
@@ -153,7 +151,6 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// The text.
     pub fn text(&self) -> &'t str {
         self.text
     }

@@ -68,7 +68,7 @@ impl Known {
         quoted_or(self.lanes.first(), "control")
     }
 
-    /// For `from`.
+    /// A name for `from`.
     pub fn source(&self) -> String {
         quoted_or(self.source.as_ref(), "controller.out")
     }
@@ -78,7 +78,7 @@ impl Known {
         quoted_or(self.sink.as_ref(), "drive.commands")
     }
 
-    /// For `priority`.
+    /// A value for `priority`.
     pub fn priority(&self) -> String {
         self.priority.to_string()
     }

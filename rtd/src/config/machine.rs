@@ -30,13 +30,13 @@ pub struct Machine {
     pub cpu_dma_latency: Result<(), String>,
     /// Bytes in message queues per user.
     pub rlimit_msgqueue: Option<Limit>,
-    /// Locked bytes.
+    /// Limit of locked memory, in bytes (RLIMIT_MEMLOCK).
     pub rlimit_memlock: Option<Limit>,
     /// Queued signals per user.
     pub rlimit_sigpending: Option<Limit>,
     /// Highest real-time priority.
     pub rlimit_rtprio: Option<Limit>,
-    /// Open files.
+    /// Limit of open files (RLIMIT_NOFILE).
     pub rlimit_nofile: Option<Limit>,
     /// fs.mqueue.msg_max.
     pub msg_max: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Machine {
     pub msgsize_max: Option<u64>,
     /// fs.mqueue.queues_max.
     pub queues_max: Option<u64>,
-    /// Bytes of memory that can be had: MemAvailable of proc_meminfo(5), or less where a control
+    /// Bytes of memory that are available: MemAvailable of proc_meminfo(5), or less where a control
     /// group has a limit.
     pub memory_available: Option<u64>,
     /// Which of the two: `MemAvailable`, or the file with the limit.
@@ -80,13 +80,12 @@ pub struct Machine {
     pub gid: u32,
     /// Who owns /run/rtd, where it exists.
     pub run_dir_owner: Option<u32>,
-    /// $XDG_RUNTIME_DIR.
     pub runtime_dir: Option<PathBuf>,
     /// Message queues that exist already.
     pub queues: Queues,
     /// Who and what can be named.
     pub known: Known,
-    /// Whether Cobalt can be had.
+    /// Whether Cobalt is available.
     pub cobalt: Cobalt,
 }
 
@@ -110,7 +109,7 @@ pub enum Cobalt {
     Fixed(Result<Found, String>),
 }
 
-/// A Cobalt that can be had.
+/// A Cobalt that is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// For human eyes.
@@ -124,7 +123,7 @@ pub struct Found {
 pub enum Known {
     /// Those of the running system.
     System,
-    /// These.
+    /// Exactly these.
     Fixed {
         /// Name to uid.
         users: BTreeMap<String, u32>,

@@ -20,21 +20,17 @@ pub const LISTS: [&str; 2] = ["to", "members"];
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub struct At<T> {
-    /// The value.
     pub value: T,
-    /// Its place.
     pub place: Place,
 }
 
 /// What a file says about one key.
 #[derive(Clone, Debug, Default)]
 pub enum Field<T> {
-    /// Nothing.
     #[default]
     Absent,
     /// Something that was refused (and reported).
     Invalid,
-    /// A value.
     Given(At<T>),
 }
 
@@ -47,7 +43,6 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value.
     pub fn get(&self) -> Option<&T> {
         self.at().map(|at| &at.value)
     }
@@ -140,7 +135,7 @@ fn with_article(noun: &str) -> String {
 
 /// A value that a key can have.
 pub trait FromToml: Sized {
-    /// Reads it.
+    /// Reads the value. Errors: why it is not valid, with an example that is.
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused>;
 }
 

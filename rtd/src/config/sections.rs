@@ -107,7 +107,7 @@ pub struct Daemon {
     #[schemars(default, extend("default" = "500ms"))]
     pub drain: Field<Time<0, { 60 * SECOND_NS }>>,
     /// After a restart of rtd, how long routes wait for receivers that had a session before. Until
-    /// such a process has opened its next session, it counts as full, not as dead; if the route's
+    /// such a process has opened its next session, it counts as full, not as dead. If the route's
     /// `capacity` is used up too, the source is not read. `0s` does not wait; at most 60s.
     #[schemars(default, extend("default" = "2s"))]
     pub rejoin: Field<Time<0, { 60 * SECOND_NS }>>,
@@ -180,8 +180,8 @@ pub struct Lane {
     /// Allow `poll` on a CPU that is not isolated. Statistics show it.
     #[schemars(default, extend("default" = false))]
     pub unisolated: Field<bool>,
-    /// Default of `capacity` for its routes: messages that wait in front of each full receiver,
-    /// first in first out whatever their mq priority.
+    /// Default of `capacity` for its routes, the size of the backlog: messages that wait for each full
+    /// receiver, first in first out regardless of their mq priority.
     #[schemars(default, extend("default" = 64))]
     pub capacity: Field<Capacity>,
     /// Default of `overflow` for its routes: what happens when `capacity` is used up. `reject`,
@@ -225,10 +225,11 @@ pub struct Process {
     /// Absolute path of the executable that the process must run. Default: any.
     #[schemars(default)]
     pub exe: Field<String>,
-    /// What happens if the SCHED_FIFO priority of the registered thread (the main thread, unless
-    /// another one is named) is not below the lane that the client library declared for it
-    /// (`session.realtime().lane(..)`) or, without a declaration, not below the highest lane of the
-    /// process: `refuse` the registration, or admit it and `warn`.
+    /// What rtd does if the SCHED_FIFO priority of the registered thread is too high: `refuse` the
+    /// registration, or admit it and `warn`. The registered thread is the main thread, unless the
+    /// registration names another one. Its priority must be below that of the lane that the client
+    /// library declared for it (`session.realtime().lane(..)`) or, without a declaration, below the
+    /// highest lane of the process.
     #[schemars(default, extend("default" = "refuse"))]
     pub above_ceiling: Field<AboveCeilingText>,
 }
@@ -238,11 +239,8 @@ pub struct Process {
 pub struct Endpoint {
     /// Where the entry begins.
     pub place: Place,
-    /// Name.
     pub name: Field<Name>,
-    /// Kind.
     pub kind: Field<KindText>,
-    /// Owner.
     pub owner: Field<String>,
     /// The other keys: those of a queue if the kind was refused.
     pub keys: Keys,
@@ -258,8 +256,8 @@ struct EveryEndpoint {
     kind: Field<KindText>,
     /// The process at the other end: it sends into a source and receives from a sink. Required for
     /// a lane endpoint and for a signal that is a sink. A signal that a route reads is rejected
-    /// (`origin`) unless it carries the pid of the registered owner. Default: none; any process
-    /// that the permissions allow.
+    /// (`origin`) unless it carries the pid of the registered owner. Default: no owner; any process
+    /// that the permissions allow may send or receive.
     #[schemars(default)]
     owner: Field<String>,
 }
@@ -350,20 +348,21 @@ pub struct Route {
     pub lane: Field<String>,
     /// `routed`: through a thread of the lane. `direct`: from one lane endpoint, which no other
     /// route reads, to one other lane endpoint; rtd makes the ring (the receiver's maxmsg, the
-    /// sender's msgsize) and does not touch the messages. The lane's priority is the messages'
-    /// order in the receiver's inbox. Of the keys below, a direct route has `overflow` (`reject` or
-    /// `block:<us>`), `ttl` and `deadline`; the receiver's library applies the last two.
+    /// sender's msgsize) and does not touch the messages. The receiver's inbox orders the messages
+    /// of its routes by the priorities of their lanes. Of the keys below, a direct route has
+    /// `overflow` (`reject` or `block:<us>`), `ttl` and `deadline`; the receiver's library applies
+    /// the last two.
     #[schemars(default, extend("default" = "routed"))]
     pub path: Field<PathText>,
     /// Time to live, from the send for a message from a lane endpoint, otherwise from the dequeue.
-    /// A message that waits in rtd for longer expires; the library of a receiver with a ring
-    /// discards it. Default: no limit.
+    /// A message that waits in rtd for longer expires. If the receiver has a ring, its library
+    /// discards older messages. Default: no limit.
     #[schemars(default)]
     pub ttl: Field<Bound>,
     /// A message that is delivered later than this after the send (from a lane endpoint) or the
-    /// dequeue counts as a deadline miss. The library of a receiver with a ring counts messages
-    /// that it takes later than this after their intended time. Default: the lane's; for a direct
-    /// route none.
+    /// dequeue counts as a deadline miss. If the receiver has a ring, its library counts the
+    /// messages that it takes later than this after their intended time. Default: the lane's; for a
+    /// direct route none.
     #[schemars(default)]
     pub deadline: Field<Bound>,
     /// Messages per second that the route admits on average. Above the rate, a ring is left unread,
@@ -381,13 +380,13 @@ pub struct Route {
     /// msgsize.
     #[schemars(default)]
     pub payload: Field<Int<0, MQ_MSGSIZE_HARD>>,
-    /// A signal without msgsize carries 8 bytes, a standard signal none. Send a longer message all
-    /// the same and drop the rest.
+    /// A signal without msgsize carries 8 bytes, a standard signal none. `true`: send the bytes
+    /// that fit and drop the rest.
     #[schemars(default, extend("default" = false))]
     pub truncate: Field<bool>,
-    /// Messages that wait in front of each full receiver, first in first out whatever their mq
-    /// priority. The members of a group `any` or `round-robin` share one queue. `conflate` keeps 1.
-    /// Default: the lane's.
+    /// Size of the backlog: messages that wait for each full receiver, first in first out
+    /// regardless of their mq priority. The members of a group `any` or `round-robin` share one
+    /// queue. `conflate` keeps 1. Default: the lane's.
     #[schemars(default)]
     pub capacity: Field<Capacity>,
     /// What happens when `capacity` is used up: `reject`, `displace-oldest`, `displace-newest`,

@@ -33,7 +33,6 @@ pub(super) struct ExecOf {
     pub generation: u64,
 }
 
-/// One client.
 #[derive(Debug)]
 pub(super) struct Client {
     pub conn: Conn,
@@ -42,15 +41,15 @@ pub(super) struct Client {
     pub pidfd: PidFd,
     pub exec_of: Option<ExecOf>,
     token: u64,
-    last_heard: Instant,
+    last_active: Instant,
 }
 
 impl Client {
     /// Notes that it spoke. One that has announced its exec(2) has nothing more to say: the time it
     /// was given for that is not prolonged.
-    pub fn heard(&mut self, now: Instant) {
+    pub fn note_activity(&mut self, now: Instant) {
         if self.exec_of.is_none() {
-            self.last_heard = now;
+            self.last_active = now;
         }
     }
 }
@@ -103,7 +102,7 @@ impl Clients {
             pidfd,
             exec_of: None,
             token,
-            last_heard: now,
+            last_active: now,
         });
         Ok(crowded)
     }
@@ -116,7 +115,7 @@ impl Clients {
             .count()
     }
 
-    /// A name was granted anew: nobody awaits the exec(2) of an older grant any more.
+    /// A name was granted again: nobody awaits the exec(2) of an older grant any more.
     pub fn forget_older(&mut self, process: usize, generation: u64) {
         let older = |of: &mut ExecOf| of.process == process && of.generation < generation;
         for client in self.slots.iter_mut().flatten() {
@@ -147,7 +146,7 @@ impl Clients {
         let idle = self.slots.iter().enumerate().filter_map(|(slot, client)| {
             let client = client.as_ref().filter(|client| client.exec_of.is_none())?;
             let of = client.cred.uid;
-            let rank = (of == 0, Reverse(self.of_uid(of)), client.last_heard, slot);
+            let rank = (of == 0, Reverse(self.of_uid(of)), client.last_active, slot);
             uid.is_none_or(|uid| uid == of).then_some(rank)
         });
         let Some((.., slot)) = idle.min() else {
@@ -161,7 +160,7 @@ impl Clients {
 
     /// Slots that have been silent for longer than [`IDLE_MAX`].
     pub fn idle(&self, now: Instant) -> Vec<usize> {
-        let late = |client: &Client| now.saturating_duration_since(client.last_heard) >= IDLE_MAX;
+        let late = |client: &Client| now.saturating_duration_since(client.last_active) >= IDLE_MAX;
         let slots = self.slots.iter().enumerate();
         slots
             .filter(|(_, client)| client.as_ref().is_some_and(late))
@@ -294,7 +293,7 @@ mod tests {
         clients.slots[1]
             .as_mut()
             .unwrap()
-            .heard(start + Duration::from_secs(9));
+            .note_activity(start + Duration::from_secs(9));
         assert!(
             clients.evict(&epoll, None),
             "slot 2: 0 waits for its exec, 1 was heard of later"

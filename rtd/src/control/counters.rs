@@ -5,7 +5,6 @@ use std::fmt;
 /// What happened on the control socket since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ControlCounters {
-    /// Connections taken.
     pub accepted: u64,
     /// Connections that gave way to newer ones.
     pub evicted: u64,
@@ -19,7 +18,6 @@ pub struct ControlCounters {
     pub refused: u64,
     /// Names taken, for a session or without.
     pub registrations: u64,
-    /// Sessions opened.
     pub sessions: u64,
     /// Sessions closed because their process broke the rules in shared memory.
     pub expelled: u64,

@@ -8,7 +8,7 @@ use super::registry::{Change, Consequence};
 use super::{Control, Lanes};
 use crate::daemon::rings::SealError;
 use crate::plan::{ProcessId, RouteId};
-use crate::sessions::event::{Effect, End, Event, Message, Standing};
+use crate::sessions::event::{Effect, End, Event, Message, ProcessStatus};
 use rtcore::wire::{Reply, Status};
 
 /// What came of an effect.
@@ -50,7 +50,7 @@ impl From<Change> for Event {
         } = change;
         Event::Changed {
             process,
-            standing: Standing { state, pid, ending },
+            status: ProcessStatus { state, pid, ending },
         }
     }
 }

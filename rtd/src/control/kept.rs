@@ -11,6 +11,7 @@
 
 use super::leftovers::Leftover;
 use crate::log;
+use crate::words::in_unit;
 use rtcore::sys::keepfile;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::procfs::pid_scope;
@@ -57,7 +58,6 @@ pub(super) struct Record {
     pub who: Identity,
 }
 
-/// The file.
 #[derive(Debug)]
 pub(super) struct Kept {
     path: PathBuf,
@@ -117,12 +117,12 @@ impl Kept {
             && self.failed_at.is_none()
         {
             let fix = match (e.kind(), shortage_hint(e)) {
-                (io::ErrorKind::StorageFull, _) => "; make room on its file system",
+                (io::ErrorKind::StorageFull, _) => "; make room on its file system".to_owned(),
                 (io::ErrorKind::FileTooLarge, _) => {
-                    "; LimitFSIZE=infinity in the unit's [Service] section"
+                    format!("; {}", in_unit("LimitFSIZE=infinity"))
                 }
-                (_, "") => "; set [daemon] socket to a directory that rtd may write",
-                (_, shortage) => shortage,
+                (_, "") => "; set [daemon] socket to a directory that rtd may write".to_owned(),
+                (_, shortage) => shortage.to_owned(),
             };
             log::warning(format_args!(
                 "registrations will not outlive a restart of rtd: {e}{fix}"

@@ -82,9 +82,9 @@ pub trait Lanes {
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Yes.
+    /// The loop continues.
     Continue,
-    /// No.
+    /// The loop ends.
     Stop,
 }
 
@@ -123,7 +123,7 @@ pub struct Control<L> {
     counters: ControlCounters,
     log: LogBudget,
     names: NameBudget,
-    /// Dropped last.
+    /// The lanes are dropped last.
     lanes: L,
 }
 
@@ -310,7 +310,7 @@ impl<L: Lanes> Control<L> {
     /// None when it was answered on the way.
     fn answer(&mut self, slot: usize, token: u64, request: Request) -> Option<Reply> {
         let client = self.clients.get(slot, token)?;
-        client.heard(Instant::now());
+        client.note_activity(Instant::now());
         let result = match request {
             Request::Ping => Ok(Some(Reply::plain(Status::Ok, pong(&self.instance)))),
             Request::Mapped { .. }
@@ -503,7 +503,7 @@ impl<L: Lanes> Control<L> {
         for Waiting { slot, token, .. } in &self.waiting {
             if let Some(client) = self.clients.get(*slot, *token) {
                 // It is rtd that has not answered yet.
-                client.heard(now);
+                client.note_activity(now);
             }
         }
         for slot in self.clients.idle(now) {

@@ -48,7 +48,6 @@ pub(super) struct Waiting {
 /// A session that must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Whose.
     pub process: ProcessId,
     /// Of which registration; a later one is left alone.
     pub generation: u64,

@@ -21,7 +21,7 @@ use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::endpoint::EndpointKind;
 use crate::plan::{Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
 use crate::sessions::event::Fate;
-use readiness::{Looks, Sent};
+use readiness::{Observations, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
@@ -47,12 +47,12 @@ struct Holder {
     /// It has announced its exec(2) and made it: nobody waits for an answer.
     is_after_exec: bool,
     /// What it does with the signals that routes send to it.
-    looks: Looks,
+    observations: Observations,
 }
 
 impl Holder {
     fn new(pidfd: PidFd, who: Identity, ruid: u32) -> Holder {
-        let looks = Looks::new(who.session);
+        let observations = Observations::new(who.session);
         Holder {
             pidfd,
             who,
@@ -60,7 +60,7 @@ impl Holder {
             active: false,
             looks_left: 0,
             is_after_exec: false,
-            looks,
+            observations,
         }
     }
 
@@ -70,7 +70,7 @@ impl Holder {
     }
 }
 
-/// Looks that follow the one at the end of the connection.
+/// Observations that follow the one at the end of the connection.
 const LOOKS_AFTER_EXEC: u8 = 2;
 
 #[derive(Debug)]
@@ -108,7 +108,6 @@ impl Entry {
     }
 }
 
-/// All names.
 #[derive(Debug)]
 pub(super) struct Registry {
     entries: Vec<Entry>,
@@ -372,9 +371,9 @@ impl Registry {
             return Vec::new();
         };
         (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
-        holder.looks.exec_seen();
+        holder.observations.exec_seen();
         let mut all = self.recheck(epoll, exec_of.process);
-        all.extend(self.look(exec_of.process));
+        all.extend(self.observe(exec_of.process));
         all
     }
 
@@ -393,7 +392,7 @@ impl Registry {
                 entry.peer.set_groups(pgid, sid);
             }
         }
-        let mut all = self.look_around();
+        let mut all = self.observe_due();
         for process in 0..self.entries.len() {
             let holder = self.entries[process]
                 .holder
@@ -421,13 +420,13 @@ impl Registry {
         match verdict {
             // rtd cannot look now; the process stays what it is until rtd can.
             Err(refusal) if refusal.status == Status::Busy => {
-                self.look_again(process);
+                self.recheck_later(process);
                 Vec::new()
             }
             // A process has no executable for a moment when not its main thread called exec(2).
             Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Vec::new(),
             Err(refusal) => {
-                // Died before or between the looks: that is a death, not a refusal.
+                // Died before or between the observations: that is a death, not a refusal.
                 if self.has_ended(process) {
                     return self.ended(epoll, process);
                 }
@@ -448,7 +447,7 @@ impl Registry {
     }
 
     /// One look more at a holder at which rtd cannot look now.
-    fn look_again(&mut self, process: ProcessId) {
+    fn recheck_later(&mut self, process: ProcessId) {
         if let Some(holder) = &mut self.entries[process].holder {
             holder.looks_left += 1;
         }
@@ -468,7 +467,7 @@ impl Registry {
         let (mut all, announced) = self.announce(epoll, process);
         match announced {
             Ok(()) => all.push(Consequence::info(line)),
-            Err(refusal) if refusal.status == Status::Busy => self.look_again(process),
+            Err(refusal) if refusal.status == Status::Busy => self.recheck_later(process),
             Err(refusal) => all.push(Consequence::Refused(refusal)),
         }
         all

@@ -33,7 +33,6 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// More than the buffer of a connection holds.
 const LAST_FRAMES_MAX: usize = 4096;
 
-/// One session.
 #[derive(Debug)]
 struct Session {
     /// None when it ended and its process is about to end.
@@ -66,9 +65,9 @@ pub(super) struct Sessions {
     pub rings: Rings,
     topology: Topology,
     state: State,
-    /// By process.
+    /// Indexed by process.
     table: Vec<Option<Session>>,
-    /// By process.
+    /// Indexed by process.
     names: Vec<Name>,
     uses: u32,
 }
@@ -221,11 +220,11 @@ impl Sessions {
     /// Sends a frame without descriptors. False if the session does not read.
     pub fn send_message(&self, to: ProcessId, message: Message) -> bool {
         let notice = match message {
-            Message::Peer { of, standing } => Notice::Peer(PeerStatus {
+            Message::Peer { of, status } => Notice::Peer(PeerStatus {
                 process: self.names[of],
-                state: standing.state,
-                pid: standing.pid.unsigned_abs(),
-                ending: standing.ending,
+                state: status.state,
+                pid: status.pid.unsigned_abs(),
+                ending: status.ending,
             }),
             Message::Map { serial } => Notice::Map { serial },
             Message::Ready => Notice::Ready,

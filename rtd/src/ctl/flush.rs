@@ -60,7 +60,7 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
         && snapshot.state != DaemonState::Stopped
         && let Err(why) = report(&snapshot, &endpoint.name, flushed)
     {
-        crate::log::tell(format_args!("rtctl: rtd's log may not show it: {why}"));
+        crate::log::print(format_args!("rtctl: rtd's log may not show it: {why}"));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use super::register;
 use crate::endpoint::{of_page, signal};
+use crate::words::SHARE_IPC;
 use anyhow::{anyhow, bail};
 use rtcore::client::ConnectError;
 use rtcore::client::locate::{self, RUN_DIR, may_order};
@@ -201,8 +202,8 @@ fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
     }
     bail!(
         "{name} is a queue in rtd's IPC namespace (ipc:[{}]), and this program is in another one (ipc:[{ours}]), where the name \
-         means another queue: run it in rtd's (nsenter --ipc --target PID_OF_RTD, PrivateIPC=no in a unit, --ipc=host for a \
-         container)",
+         means another queue: run it in rtd's (nsenter --ipc --target PID_OF_RTD, \
+         {SHARE_IPC})",
         page.ipc_namespace
     );
 }
@@ -305,7 +306,7 @@ pub fn duration(seconds: f64) -> String {
 /// Whether the reader of standard output is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Printed {
-    /// All written.
+    /// Everything was written.
     Yes,
     /// The pipe is closed, as by `| head`: stop, that is no error.
     NobodyReads,

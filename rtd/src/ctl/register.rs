@@ -60,7 +60,7 @@ pub fn unregister(args: &UnregisterArgs, socket: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            crate::log::tell(format_args!("rtctl: {text}"));
+            crate::log::print(format_args!("rtctl: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -76,7 +76,7 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            crate::log::tell(format_args!("rtctl: {text}"));
+            crate::log::print(format_args!("rtctl: {text}"));
             ExitCode::FAILURE
         }
     }

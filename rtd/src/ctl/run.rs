@@ -10,6 +10,7 @@
 )]
 
 use super::register::{claim, granted};
+use crate::words::SHARE_IPC;
 use clap::Args;
 use std::ffi::OsString;
 use std::io;
@@ -44,33 +45,33 @@ pub struct RunArgs {
 /// when there is no such program, 126 when it cannot be run.
 pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
-        crate::log::tell(format_args!("rtctl: no command: write it after --"));
+        crate::log::print(format_args!("rtctl: no command: write it after --"));
         return ExitCode::FAILURE;
     };
     if args.no_block {
-        crate::log::tell(format_args!(
+        crate::log::print(format_args!(
             "rtctl: --no-block has no effect: rtd sends a signal once the program blocks or handles it"
         ));
     }
     if let Some(queues) = super::page::unreachable_queues(instance, &args.name) {
-        crate::log::tell(format_args!(
+        crate::log::print(format_args!(
             "rtctl: warning: this program is in another IPC namespace than rtd: it cannot open the queues of {queues}; run it in \
-             rtd's (PrivateIPC=no in its unit, --ipc=host for a container)"
+             rtd's ({SHARE_IPC})"
         ));
     }
     // The signal mask stays as it is: the program starts as without rtctl.
     let (conn, reply) = match claim(socket, &args.name, 0, 0, true) {
         Ok(granted) => granted,
         Err(text) => {
-            crate::log::tell(format_args!("rtctl: {text}"));
+            crate::log::print(format_args!("rtctl: {text}"));
             return ExitCode::FAILURE;
         }
     };
     // Standard output is the program's.
-    crate::log::tell(format_args!("rtctl: {}", granted(&args.name, &reply)));
+    crate::log::print(format_args!("rtctl: {}", granted(&args.name, &reply)));
     let e = Command::new(program).args(arguments).exec();
     drop(conn);
-    crate::log::tell(format_args!("rtctl: cannot run {}: {e}", program.display()));
+    crate::log::print(format_args!("rtctl: cannot run {}: {e}", program.display()));
     ExitCode::from(if e.kind() == io::ErrorKind::NotFound {
         NOT_FOUND
     } else {

@@ -356,10 +356,7 @@ impl Channel {
 }
 
 fn wait(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("expected 0 to 3600 seconds".into()),
-    }
+    super::seconds_within(text, 0.0, 3600.0)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

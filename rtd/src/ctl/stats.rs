@@ -52,10 +52,7 @@ pub struct StatsArgs {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(s) if (0.05..=86_400.0).contains(&s) => Ok(s),
-        _ => Err("expected 0.05 to 86400 seconds".to_owned()),
-    }
+    super::seconds_within(text, 0.05, 86_400.0)
 }
 
 /// Prints the statistics of an instance.

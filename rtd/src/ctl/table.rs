@@ -13,7 +13,6 @@
 enum Align {
     /// Names and other text.
     Left,
-    /// Numbers.
     Right,
 }
 

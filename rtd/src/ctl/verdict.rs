@@ -208,7 +208,7 @@ impl Verdict {
         match self {
             Verdict::Delivered => Ok(()),
             Verdict::Unknown(why) => {
-                crate::log::tell(format_args!("rtctl: the outcome is not known yet: {why}"));
+                crate::log::print(format_args!("rtctl: the outcome is not known yet: {why}"));
                 Ok(())
             }
             Verdict::Restarted => bail!(

@@ -34,7 +34,6 @@ use std::sync::atomic::AtomicU64;
 /// A worker's place in the plan: which lane, which sources, under which name.
 #[derive(Debug)]
 pub struct WorkerPlan<'a> {
-    /// Lane index.
     pub lane: usize,
     /// Endpoint name, or the lane's when it scans several.
     pub name: String,
@@ -289,7 +288,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Empty slots.
+    /// Creates the slots with nobody registered.
     pub fn new(plan: &Plan, skin: &'static Skin) -> io::Result<Peers> {
         let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
             (EndpointKind::Signal(signal), Some(owner)) if rtsignal::is_realtime(signal.signo) => {

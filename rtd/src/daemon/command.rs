@@ -41,7 +41,7 @@ pub struct RunArgs {
     skin: Option<SkinChoice>,
 }
 
-/// How often a stopping daemon looks whether its lanes have ended.
+/// How often a stopping daemon checks whether its lanes have ended.
 const STOP_LOOK: Duration = Duration::from_millis(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -172,7 +172,7 @@ fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     let machine = Machine::probe();
     let checked = config::check_with(&name, &text, &machine, options);
     for diagnostic in &checked.diagnostics {
-        crate::log::tell(format_args!("{diagnostic}"));
+        crate::log::print(format_args!("{diagnostic}"));
     }
     let plan = checked.plan.with_context(|| {
         format!("{name} cannot run, see above (rtd check {name} shows the same)")
@@ -220,13 +220,13 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
         counted(endpoints.len(), "endpoint"),
         daemon.socket.display()
     ));
-    say_ready();
+    write_ready();
     Ok(())
 }
 
 /// A program that waits for the line reads it. A standard output that takes nothing now must not
-/// hold up the control thread, nor that the service manager is told.
-fn say_ready() {
+/// delay the control thread, nor the notification of the service manager.
+fn write_ready() {
     let mut out = std::io::stdout();
     if matches!(
         poll::wait(&mut [Interest::writable(out.as_raw_fd())], 0),
@@ -281,11 +281,11 @@ impl Lanes for Serving {
     }
 
     fn rings_wait(&mut self, routes: &[RouteId]) {
-        self.daemon.look_of_routes(routes);
+        self.daemon.wake_for_routes(routes);
     }
 
     fn session_waits(&mut self, process: ProcessId) {
-        self.daemon.look_of(process);
+        self.daemon.wake_for_process(process);
     }
 
     fn lost_with_sender(&mut self, endpoint: EndpointId, pid: i32, messages: u64) {

@@ -192,7 +192,7 @@ impl Daemon {
         last_life.report(&page);
         let mut rings = Rings::new(&plan, skin, options.allow_degraded)?;
         rings.show(&page);
-        tell_refused_waits(&plan);
+        warn_of_refused_waits(&plan);
         let queues = Queues::open(&plan, skin)?;
         for (queue, found) in queues.adopted() {
             log::info(format_args!(
@@ -312,7 +312,7 @@ impl Daemon {
         let peer = &self.peers.slots[process];
         self.page
             .set_process(process, state, peer.pid(), peer.uid());
-        self.look_of(process);
+        self.wake_for_process(process);
     }
 
     /// What becomes of the signals to a process changed: shows it, and makes the lane threads look
@@ -331,17 +331,17 @@ impl Daemon {
                     .set_reception(id, peer.reception(signal.signo, signal.to_thread()));
             }
         }
-        self.look_of(process);
+        self.wake_for_process(process);
     }
 
     /// Makes the lane threads look that have to do with this process.
-    pub fn look_of(&self, process: ProcessId) {
-        self.look(|thread| thread.serves.processes.contains(&process));
+    pub fn wake_for_process(&self, process: ProcessId) {
+        self.wake_lanes(|thread| thread.serves.processes.contains(&process));
     }
 
     /// Makes the lane threads of these routes look.
-    pub fn look_of_routes(&self, routes: &[RouteId]) {
-        self.look(|thread| {
+    pub fn wake_for_routes(&self, routes: &[RouteId]) {
+        self.wake_lanes(|thread| {
             thread
                 .serves
                 .routes
@@ -352,7 +352,7 @@ impl Daemon {
 
     /// Where a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the bounds
     /// of its waits have to do.
-    fn look(&self, concerned: impl Fn(&Thread) -> bool) {
+    fn wake_lanes(&self, concerned: impl Fn(&Thread) -> bool) {
         if self.skin.is_relaxed.is_none() {
             self.wake(concerned);
         }
@@ -369,8 +369,8 @@ impl Daemon {
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
         self.pause
             .tick(self.watchdog.late_ns(), self.plan.daemon.watch.period_ns);
-        self.look_at_scheduling();
-        self.queues.look(now_ns);
+        self.check_scheduling();
+        self.queues.check(now_ns);
         self.log_events(expelled);
         self.losses.tick(&self.plan, &self.page, now_ns);
         // Asked to stop, each ends when it has drained, and some do before others.
@@ -415,7 +415,7 @@ impl Daemon {
         }
     }
 
-    fn look_at_scheduling(&mut self) {
+    fn check_scheduling(&mut self) {
         let Some(tampering) = &mut self.tampering else {
             return;
         };
@@ -671,7 +671,7 @@ fn spawn(
     privilege: Privilege,
 ) -> anyhow::Result<Started> {
     let (open, gate) = mpsc::channel::<()>();
-    let (tell, told) = mpsc::channel();
+    let (granted_tx, granted_rx) = mpsc::channel();
     let empty = Report::empty(&plan.name);
     let progress = worker.progress.shared();
     let handle = std::thread::Builder::new()
@@ -680,11 +680,11 @@ fn spawn(
         .spawn(move || {
             let granted = worker.enter();
             privilege.of_lane();
-            if tell.send(granted).is_err() || gate.recv().is_err() {
+            if granted_tx.send(granted).is_err() || gate.recv().is_err() {
                 return empty;
             }
             // The channels and the spare report go before the seal: dropping them is a heap call.
-            drop((tell, gate, empty));
+            drop((granted_tx, gate, empty));
             worker.run()
         })
         .with_context(|| format!("cannot start the thread of {}", plan.name))?;
@@ -699,7 +699,7 @@ fn spawn(
         events,
         progress,
         open,
-        granted: told,
+        granted: granted_rx,
     })
 }
 
@@ -742,7 +742,7 @@ impl Started {
 
 /// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has
 /// rings.
-fn tell_refused_waits(plan: &Plan) {
+fn warn_of_refused_waits(plan: &Plan) {
     let rings = plan
         .endpoints
         .iter()

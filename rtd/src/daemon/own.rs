@@ -99,7 +99,7 @@ impl OwnDaemon {
         if line.trim_end() != "READY" {
             // It is on its way out; what it says is complete when it has ended.
             let _ = wait(&mut daemon.child);
-            bail!("rtd run did not start:\n{}", daemon.said());
+            bail!("rtd run did not start:\n{}", daemon.log_text());
         }
         Ok(daemon)
     }
@@ -114,7 +114,7 @@ impl OwnDaemon {
         &self.instance
     }
 
-    /// Control socket.
+    /// Path of the control socket.
     pub fn socket(&self) -> &PathBuf {
         &self.socket
     }
@@ -122,7 +122,7 @@ impl OwnDaemon {
     /// An error when it ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("rtd run ended with {status}:\n{}", self.said());
+            bail!("rtd run ended with {status}:\n{}", self.log_text());
         }
         Ok(())
     }
@@ -132,13 +132,13 @@ impl OwnDaemon {
         process::terminate(self.child.id());
         let status = wait(&mut self.child)?;
         if !status.success() {
-            bail!("rtd run ended with {status}:\n{}", self.said());
+            bail!("rtd run ended with {status}:\n{}", self.log_text());
         }
         Ok(())
     }
 
     /// Its log. Only after its end: it writes where this reads.
-    fn said(&mut self) -> String {
+    fn log_text(&mut self) -> String {
         let mut text = Vec::new();
         // What cannot be read of a log is missing in an error message.
         let _ = self

@@ -7,6 +7,7 @@
 //! much, nothing ran.
 
 use crate::log;
+use crate::words::LIST_THREADS;
 use rtcore::sys::clock;
 
 /// A tick that comes so late is worth a line.
@@ -104,7 +105,7 @@ fn lines(late: Late, all: bool) -> Vec<String> {
         } else {
             format!(
                 "the control thread did not tick for {gap_s:.1} s while the lanes ran: registrations and the log waited; \
-                 ordinary threads got no CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)"
+                 ordinary threads got no CPU ({LIST_THREADS})"
             )
         });
     }
@@ -119,7 +120,7 @@ mod tests {
 
     /// What is said after ticks at these times (ms): monotonic, boot, lateness of the watchdog in
     /// all.
-    fn said(ticks: &[(u64, u64, u64)]) -> Vec<String> {
+    fn lines_after(ticks: &[(u64, u64, u64)]) -> Vec<String> {
         let clocks = |&(monotonic, boot, late): &(u64, u64, u64)| Clocks {
             monotonic_ns: monotonic * MS,
             boot_ns: boot * MS,
@@ -137,12 +138,14 @@ mod tests {
 
     #[test]
     fn regular_ticks_say_nothing() {
-        assert!(said(&[(0, 0, 0), (100, 100, 0), (900, 900, 0), (1000, 1000, 0)]).is_empty());
+        assert!(
+            lines_after(&[(0, 0, 0), (100, 100, 0), (900, 900, 0), (1000, 1000, 0)]).is_empty()
+        );
     }
 
     #[test]
     fn a_stop_a_suspend_and_a_starved_control_thread_are_told_apart() {
-        let stopped = said(&[
+        let stopped = lines_after(&[
             (0, 0, 0),
             (3_200, 3_200, 0),
             (3_300, 3_300, 3_100),
@@ -152,12 +155,12 @@ mod tests {
             stopped.len() == 1 && stopped[0].starts_with("rtd did not run for 3.2 s"),
             "{stopped:?}"
         );
-        let suspended = said(&[(0, 0, 0), (100, 60_100, 0), (200, 60_200, 0)]);
+        let suspended = lines_after(&[(0, 0, 0), (100, 60_100, 0), (200, 60_200, 0)]);
         assert!(
             suspended.len() == 1 && suspended[0].contains("suspended for 60.0 s"),
             "{suspended:?}"
         );
-        let starved = said(&[(0, 0, 0), (2_000, 2_000, 0), (2_100, 2_100, 0)]);
+        let starved = lines_after(&[(0, 0, 0), (2_000, 2_000, 0), (2_100, 2_100, 0)]);
         assert!(
             starved.len() == 1 && starved[0].contains("did not tick for 2.0 s while the lanes ran")
         );

@@ -110,7 +110,7 @@ impl Privilege {
                 .chain(needed.iter().map(|n| n.capability)),
         ));
         caps::hold(start)?;
-        tell(account, control, &needed);
+        log_identity(account, control, &needed);
         let narrows = plan.daemon.skin.kind == SkinKind::Posix;
         let (control, lane) = if narrows {
             (control, lane)
@@ -188,7 +188,7 @@ fn needs(plan: &Plan, account: Account) -> Vec<Need> {
 }
 
 /// One line: who it is now, what it keeps, and why.
-fn tell(account: Account, control: Set, needed: &[Need]) {
+fn log_identity(account: Account, control: Set, needed: &[Need]) {
     let kept = needed.iter().filter(|need| control.has(need.capability));
     let kept: Vec<String> = kept
         .map(|need| format!("{} ({})", need.capability, need.what_for))

@@ -21,7 +21,6 @@ pub(super) struct Tampering {
     ticks: u32,
 }
 
-/// One thread.
 #[derive(Debug)]
 struct Subject {
     thread: Thread,
@@ -78,7 +77,7 @@ impl Tampering {
         self.ticks = 0;
         for subject in &mut self.subjects {
             let demoted = matches!(subject.thread, Thread::Lane(index) if is_demoted(index));
-            if let Some(intact) = subject.look(demoted, self.on_tampering) {
+            if let Some(intact) = subject.check(demoted, self.on_tampering) {
                 show(subject.thread, intact);
             }
         }
@@ -87,7 +86,7 @@ impl Tampering {
 
 impl Subject {
     /// Whether it is scheduled as it should be; none when this look does not decide.
-    fn look(&mut self, demoted: bool, on_tampering: OnTampering) -> Option<bool> {
+    fn check(&mut self, demoted: bool, on_tampering: OnTampering) -> Option<bool> {
         // One that has ended is reported elsewhere.
         let now = sched::placement(self.tid).ok()?;
         let agreed = now == self.last;

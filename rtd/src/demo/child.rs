@@ -73,7 +73,7 @@ struct Running {
 impl Children {
     /// Starts them all.
     pub fn start(setup: &Setup, daemon_pid: u32) -> anyhow::Result<Children> {
-        let (tell, events) = mpsc::channel();
+        let (events_tx, events) = mpsc::channel();
         let mut children = Children {
             running: Vec::new(),
             events,
@@ -94,8 +94,10 @@ impl Children {
                 .stdout(Stdio::null())
                 .spawn()
                 .with_context(|| format!("cannot start {}", role.name()))?;
-            let tell = tell.clone();
-            let listener = Some(std::thread::spawn(move || listen(index, server, &tell)));
+            let events_tx = events_tx.clone();
+            let listener = Some(std::thread::spawn(move || {
+                listen(index, server, &events_tx)
+            }));
             let server = Some(server_name);
             children.running.push(Running {
                 role,
@@ -219,24 +221,24 @@ impl Drop for Children {
 }
 
 /// Passes on what one part tells, until its report or its end.
-fn listen(index: usize, server: IpcOneShotServer<Hello>, tell: &mpsc::Sender<Event>) {
+fn listen(index: usize, server: IpcOneShotServer<Hello>, events: &mpsc::Sender<Event>) {
     // A failed send says that the parent needs no more.
     let Ok((_, hello)) = server.accept() else {
-        let _ = tell.send(Event::Gone(index));
+        let _ = events.send(Event::Gone(index));
         return;
     };
-    let _ = tell.send(Event::Hello(index, hello.schedule));
+    let _ = events.send(Event::Hello(index, hello.schedule));
     loop {
         match hello.progress.recv() {
             Ok(done @ Progress::Done(_)) => {
-                let _ = tell.send(Event::Progress(done));
+                let _ = events.send(Event::Progress(done));
                 return;
             }
             Ok(progress) => {
-                let _ = tell.send(Event::Progress(progress));
+                let _ = events.send(Event::Progress(progress));
             }
             Err(_) => {
-                let _ = tell.send(Event::Gone(index));
+                let _ = events.send(Event::Gone(index));
                 return;
             }
         }
@@ -248,13 +250,13 @@ pub fn run_part(part: &Part) -> anyhow::Result<()> {
     process::die_with_parent(part.parent).context("the demo is gone")?;
     let role = Role::of(&part.name).with_context(|| format!("no part is called {}", part.name))?;
     let (schedule, begin) = ipc::channel()?;
-    let (tell, progress) = ipc::channel()?;
+    let (progress_tx, progress) = ipc::channel()?;
     // At once: until then the parent holds a directory in $TMPDIR for us.
     IpcSender::connect(part.report.clone())?.send(Hello { schedule, progress })?;
     let ready = roles::prepare(role, part.socket.as_ref(), part.daemon_pid)?;
-    tell.send(Progress::Ready)?;
+    progress_tx.send(Progress::Ready)?;
     let schedule = begin.recv().context("the demo is gone")?;
     let reports = ready.play(schedule)?;
-    tell.send(Progress::Done(reports.iter().map(Report::pack).collect()))?;
+    progress_tx.send(Progress::Done(reports.iter().map(Report::pack).collect()))?;
     Ok(())
 }

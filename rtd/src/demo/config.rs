@@ -3,9 +3,8 @@
 /// Names that depend on who runs the demo, so that two users do not meet.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Instance name.
     pub instance: String,
-    /// Control socket.
+    /// Path of the control socket.
     pub socket: String,
     /// CPU of all lanes.
     pub cpu: usize,
@@ -67,7 +66,7 @@ kind = "signal"
 owner = "button"
 signal = "SIGRTMIN+1"
 
-# The others link rtcore: what comes to them lies in shared memory, the press, too.
+# The others link rtcore: their messages are in shared memory, the press included.
 [[endpoint]]
 name = "drive.stop"
 kind = "lane"

@@ -61,10 +61,10 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         Vec::new(),
     )?;
     let page = Reader::open(&setup.instance)?;
-    if say(&report::head(
+    if print(&report::head(
         &setup,
         args.seconds,
-        &awake.said,
+        &awake.text,
         &page.snapshot()?,
     ))? == Printed::NobodyReads
     {
@@ -83,7 +83,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         after,
     };
     daemon.stop()?;
-    say(&measured.tables())?;
+    print(&measured.tables())?;
     measured.verdict()
 }
 
@@ -100,7 +100,7 @@ fn setup(args: &DemoArgs) -> anyhow::Result<Setup> {
 }
 
 /// Prints in one piece; a closed pipe (`| head`) is no failure.
-fn say(text: &str) -> anyhow::Result<Printed> {
+fn print(text: &str) -> anyhow::Result<Printed> {
     page::print(text)
 }
 

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use rtcore::stats::Ledger;
 use rtcore::stats::latency::Latency;
 use rtcore::stats::reader::Snapshot;
+use rtcore::sys::permission_hints::setcap;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -24,9 +25,9 @@ pub enum Lane {
 /// Without or with the telemetry flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Without.
+    /// Without the telemetry flood.
     Quiet,
-    /// With.
+    /// With the telemetry flood.
     Flood,
 }
 
@@ -209,8 +210,9 @@ pub fn head(setup: &Setup, seconds: u64, idle: &str, started: &Snapshot) -> Stri
         let _ = write!(
             text,
             "DEGRADED: not granted: {}. Nothing below is bounded; run it as root, or grant it with\n\
-             \x20 sudo setcap cap_sys_nice,cap_ipc_lock+ep {program}\n",
-            missing.join(", ")
+             \x20 sudo {}\n",
+            missing.join(", "),
+            setcap("", &program)
         );
     }
     text

@@ -17,7 +17,6 @@ pub struct Schedule {
     pub start_ns: u64,
     /// Second phase: with it.
     pub flood_ns: u64,
-    /// Senders end.
     pub end_ns: u64,
 }
 
@@ -42,7 +41,7 @@ impl Schedule {
     }
 }
 
-/// Which program.
+/// The program of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Takes commands on one thread and the stop on another.
@@ -114,9 +113,7 @@ pub enum Ready {
         /// Whom it signals.
         daemon_pid: i32,
     },
-    /// Sends commands.
     Controller(Session, Sender),
-    /// Sends telemetry.
     Sensors(Session, Sender),
     /// Receives by one thread per inbox.
     Receives(Session, Vec<Receiver>),
@@ -194,7 +191,7 @@ impl Ready {
             Ready::Button { daemon_pid } => Ok(vec![press(daemon_pid, schedule)?]),
             // A session lasts as long as its name is needed.
             Ready::Controller(_session, commands) => Ok(vec![command(commands, schedule)?]),
-            Ready::Sensors(_session, data) => Ok(vec![sense(data, schedule)?]),
+            Ready::Sensors(_session, data) => Ok(vec![run_sensors(data, schedule)?]),
             Ready::Receives(session, receivers) => receive_all(session, receivers, schedule),
         }
     }
@@ -230,7 +227,7 @@ fn command(mut commands: Sender, schedule: Schedule) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn sense(mut data: Sender, schedule: Schedule) -> anyhow::Result<Report> {
+fn run_sensors(mut data: Sender, schedule: Schedule) -> anyhow::Result<Report> {
     let mut report = Report::new(Lane::Telemetry)?;
     periodic(
         schedule.start_ns,

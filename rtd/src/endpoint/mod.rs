@@ -320,7 +320,6 @@ pub enum Medium {
 /// How a plan uses an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Use<'a> {
-    /// Its name.
     pub name: &'a str,
     /// Some process owns it.
     pub is_owned: bool,
@@ -333,13 +332,9 @@ pub struct Use<'a> {
 pub struct End<'a> {
     /// The machine that the plan is checked for.
     pub machine: &'a Machine,
-    /// The plan.
     pub plan: &'a Plan,
-    /// The route.
     pub route: &'a RoutePlan,
-    /// The endpoint.
     pub id: EndpointId,
-    /// Its name.
     pub name: &'a str,
 }
 
@@ -365,7 +360,7 @@ impl End<'_> {
 pub struct Keeps {
     /// Its name in the file.
     pub what: String,
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
     /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`,
     /// `displace-oldest`).

@@ -147,13 +147,11 @@ impl KindKeys for Keys {
 /// A message queue.
 #[derive(Clone, Debug)]
 pub struct MqueuePlan {
-    /// `/name`.
+    /// Name of the queue, with its leading `/`.
     pub queue: CString,
-    /// mq_maxmsg.
     pub maxmsg: usize,
     /// mq_msgsize in bytes.
     pub msgsize: usize,
-    /// Permission bits.
     pub mode: u32,
     /// Messages that wait in it at a start are discarded.
     pub flush_at_start: bool,

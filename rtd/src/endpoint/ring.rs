@@ -26,7 +26,7 @@ pub const RING_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Most payload bytes of one ring, all slots together.
 pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What a message in a ring takes besides its payload.
+/// Bytes of a message in a ring in addition to its payload.
 const SLOT_OVERHEAD_BYTES: u64 = 64;
 /// A ring's two memories have each a page of indices and rights of their own; one more for
 /// rounding.

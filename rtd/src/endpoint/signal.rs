@@ -29,10 +29,10 @@ const SINKS_TOO: [&str; 4] = ["SIGHUP", "SIGINT", "SIGTERM", "SIGCONT"];
 /// A signal: as a source sent to rtd, as a sink sent to the owner, which is then required.
 #[derive(Debug, JsonSchema)]
 pub struct Keys {
-    /// Which one: `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. A real-time signal, SIGUSR1,
-    /// SIGUSR2, SIGALRM, SIGIO or SIGWINCH waits in `capacity` until the program blocks or handles
-    /// it, and is rejected if the program ignores it. SIGTERM, SIGINT, SIGHUP and SIGCONT are sent
-    /// at once.
+    /// The signal: `SIGRTMIN+3`, `SIGRTMAX-1`, `SIGUSR1` or a number. A real-time signal, SIGUSR1,
+    /// SIGUSR2, SIGALRM, SIGIO or SIGWINCH waits in the route's backlog until the program blocks or
+    /// handles it, and is rejected if the program ignores it. SIGTERM, SIGINT, SIGHUP and SIGCONT
+    /// are sent at once.
     pub signal: Field<SignalNumber>,
     /// As a sink: send to the whole `process` or to the registered `thread`.
     #[schemars(default, extend("default" = "process"))]
@@ -40,9 +40,9 @@ pub struct Keys {
     /// As a sink with msgsize: slots of the ring, rounded up to a power of two. Default: 64.
     #[schemars(default)]
     pub maxmsg: ring::Slots,
-    /// As a sink, real-time signals only: payloads of up to this size are sent in a ring of the
-    /// owner's session beside the signal, whose value is then a ticket. At most 1 MiB; one ring
-    /// (maxmsg x msgsize) has at most 256 MiB. Default: none, the value is the payload.
+    /// As a sink, real-time signals only: payloads of up to this size are sent through a ring of
+    /// the owner's session, and the value of the signal is a ticket for the payload. At most 1 MiB;
+    /// one ring (maxmsg x msgsize) has at most 256 MiB. Default: none, the value is the payload.
     #[schemars(default)]
     pub msgsize: ring::Payload,
 }
@@ -135,7 +135,6 @@ impl Keys {
     }
 }
 
-/// A signal.
 #[derive(Clone, Debug)]
 pub struct SignalPlan {
     /// Kernel signal number.

@@ -127,10 +127,9 @@ impl KindKeys for Keys {
     }
 }
 
-/// A port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XddpPlan {
-    /// N.
+    /// Number N of the device /dev/rtpN.
     pub port: i16,
     /// Its name in the core's registry.
     pub label: Option<CString>,

@@ -10,10 +10,10 @@ use rtcore::lane::policy::{GroupMode, Wait};
 
 /// Stack of a lane thread, all of it prefaulted and locked.
 pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
-/// What a queued message takes besides its payload.
+/// Bytes of a queued message in addition to its payload.
 pub const BACKLOG_SLOT_OVERHEAD_BYTES: u64 = 64;
-/// What a running daemon maps besides this program as it is: the stacks of the log thread (Rust's
-/// default, 2 MiB) and the watchdog, and the growth of the heap.
+/// What a running daemon maps in addition to this program as it is: the stacks of the log thread
+/// (Rust's default, 2 MiB) and the watchdog, and the growth of the heap.
 pub const HELPERS_BYTES: u64 = 3 * 1024 * 1024;
 /// A route's histogram and counters in the statistics page.
 pub const STATS_ENTRY_BYTES: u64 = 32 * 1024;

@@ -41,9 +41,7 @@ pub const SEMAPHORES_MAX: u32 = 1024;
 pub struct Plan {
     /// The daemon itself.
     pub daemon: DaemonPlan,
-    /// Priority classes.
     pub lanes: Vec<LanePlan>,
-    /// Participants.
     pub processes: Vec<ProcessPlan>,
     /// Places that messages come from or go to.
     pub endpoints: Vec<EndpointPlan>,
@@ -95,7 +93,7 @@ impl Plan {
     }
 }
 
-/// `[daemon]`.
+/// The resolved `[daemon]` section.
 #[derive(Clone, Debug)]
 pub struct DaemonPlan {
     /// Instance name; the statistics page is `<name>.page` in a directory of
@@ -119,7 +117,7 @@ pub struct DaemonPlan {
     pub cpu_dma_latency: DmaLatency,
 }
 
-/// `[daemon] cpu_dma_latency`.
+/// The wake-up latency of `[daemon] cpu_dma_latency`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DmaLatency {
     /// Not in the file.
@@ -134,7 +132,6 @@ pub enum DmaLatency {
 /// On which skin the lanes run.
 #[derive(Clone, Debug)]
 pub struct SkinPlan {
-    /// Which.
     pub kind: SkinKind,
     /// The library of a skin that is loaded; none = the usual one, from where the dynamic linker
     /// looks.
@@ -170,20 +167,18 @@ impl SkinPlan {
 /// What a configuration or `--skin` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SkinChoice {
-    /// Cobalt where it can be had, else posix
+    /// Cobalt if it is available, otherwise posix
     Auto,
     /// Linux's own calls
     Posix,
-    /// Xenomai 3's; refused where it cannot be had
+    /// Xenomai 3's; refused if it is not available
     Cobalt,
 }
 
-/// The skins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkinKind {
     /// Linux's own calls.
     Posix,
-    /// Xenomai 3's.
     Cobalt,
 }
 
@@ -205,10 +200,9 @@ impl SkinKind {
     }
 }
 
-/// `[[lane]]`.
+/// A resolved `[[lane]]`.
 #[derive(Clone, Debug)]
 pub struct LanePlan {
-    /// Name.
     pub name: String,
     /// SCHED_FIFO priority, 1..=98.
     pub priority: u8,
@@ -225,7 +219,6 @@ pub struct LanePlan {
 /// `[[process]]`: a name, and the credentials that a process needs to claim it.
 #[derive(Clone, Debug)]
 pub struct ProcessPlan {
-    /// Name.
     pub name: String,
     /// Required user id.
     pub uid: Option<u32>,
@@ -238,10 +231,9 @@ pub struct ProcessPlan {
     pub above_ceiling: bool,
 }
 
-/// `[[endpoint]]`.
+/// A resolved `[[endpoint]]`.
 #[derive(Clone, Debug)]
 pub struct EndpointPlan {
-    /// Name.
     pub name: String,
     /// The process that owns the other end.
     pub owner: Option<ProcessId>,
@@ -249,7 +241,7 @@ pub struct EndpointPlan {
     pub kind: EndpointKind,
 }
 
-/// `[[route]]`.
+/// A resolved `[[route]]`.
 #[derive(Clone, Debug)]
 pub struct RoutePlan {
     /// Name; `<from>-><first to>` unless given.
@@ -265,7 +257,6 @@ pub struct RoutePlan {
     /// Delivered later than this after the same moment counts a deadline miss (the route's, else
     /// the lane's).
     pub deadline_ns: Option<u64>,
-    /// Rate limit.
     pub rate: Option<Rate>,
     /// Largest payload in bytes; longer ones are rejected as too large.
     pub payload_bytes_max: usize,
@@ -348,11 +339,8 @@ impl Filter {
 /// Where a route goes.
 #[derive(Clone, Debug)]
 pub enum TargetPlan {
-    /// One endpoint.
     Endpoint(EndpointId),
-    /// A group.
     Group {
-        /// Name.
         name: String,
         /// How members are chosen.
         mode: GroupMode,
@@ -366,7 +354,6 @@ pub enum TargetPlan {
 /// An endpoint that is read, its lane, and every route it feeds.
 #[derive(Clone, Debug)]
 pub struct SourcePlan {
-    /// The endpoint.
     pub endpoint: EndpointId,
     /// The lane of all its routes.
     pub lane: LaneId,

@@ -38,9 +38,8 @@ pub enum Who {
 /// One capability that is needed while the daemon runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// Which.
     pub capability: Capability,
-    /// By whom.
+    /// The threads that keep it.
     pub who: Who,
     /// For human eyes.
     pub what_for: String,

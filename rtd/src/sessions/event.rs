@@ -6,7 +6,7 @@ use rtcore::sys::pidfd::Ending;
 
 /// What partners are sent about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct ProcessStatus {
     /// Whether it is registered.
     pub state: PeerState,
     /// Its pid, or that of the process that ended.
@@ -15,35 +15,24 @@ pub struct Standing {
     pub ending: Option<Ending>,
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A process that has no session asked for one, and its rings are made.
-    Admitted {
-        /// Which process.
-        process: ProcessId,
-    },
+    Admitted { process: ProcessId },
     /// The client has mapped the rings that this number means.
     Mapped {
-        /// Whose client.
         process: ProcessId,
         /// Number of a ring or of a Map.
         serial: u32,
     },
     /// A process got or lost its name.
     Changed {
-        /// Which process.
         process: ProcessId,
         /// What it is now.
-        standing: Standing,
+        status: ProcessStatus,
     },
     /// A session has to end.
-    Ended {
-        /// Whose session.
-        process: ProcessId,
-        /// Why.
-        end: End,
-    },
+    Ended { process: ProcessId, end: End },
     /// The memory of a direct ring is made, or it cannot be made (`ok`).
     Made {
         route: RouteId,
@@ -103,61 +92,32 @@ pub enum Effect {
     Send {
         /// To whose client.
         to: ProcessId,
-        /// The frame.
         message: Message,
     },
     /// Seals what the client writes, and gives lanes the rings that they write.
-    Attach {
-        /// Whose rings.
-        process: ProcessId,
-    },
+    Attach { process: ProcessId },
     /// Gives the process its name, and stores that for the next start.
-    Grant {
-        /// Which process.
-        process: ProcessId,
-    },
+    Grant { process: ProcessId },
     /// Shows the process to lanes as alive; `Changed` follows.
-    Announce {
-        /// Which process.
-        process: ProcessId,
-    },
+    Announce { process: ProcessId },
     /// The session is open: accounts for what its process had left in an earlier session.
-    Opened {
-        /// Whose session.
-        process: ProcessId,
-    },
+    Opened { process: ProcessId },
     /// Lets lanes read the rings of the process.
-    ReadFrom {
-        /// Which process.
-        process: ProcessId,
-    },
+    ReadFrom { process: ProcessId },
     /// Writes why a session ends to the log and the counters.
     Record {
-        /// Whose session.
         process: ProcessId,
         /// Why it ends.
         end: End,
     },
     /// Closes the connection and keeps the rest.
-    Disconnect {
-        /// Whose.
-        process: ProcessId,
-    },
+    Disconnect { process: ProcessId },
     /// Takes the name from a process that lives; `Changed` follows.
-    Release {
-        /// Which process.
-        process: ProcessId,
-    },
+    Release { process: ProcessId },
     /// Takes the name from a process that has ended; `Changed` follows.
-    Bury {
-        /// Which process.
-        process: ProcessId,
-    },
+    Bury { process: ProcessId },
     /// Closes the connection, and takes the rings back.
-    Close {
-        /// Whose.
-        process: ProcessId,
-    },
+    Close { process: ProcessId },
     /// Makes a direct ring; its frames are ready then. `Broken` follows if it cannot be made.
     Create {
         route: RouteId,
@@ -174,7 +134,6 @@ pub enum Effect {
     /// Makes a ring of the memory that was ordered; its frames are ready then. `Broken` follows if
     /// that fails.
     Offer {
-        /// Which route.
         route: RouteId,
         /// A number for each end.
         serials: [u32; 2],
@@ -183,7 +142,6 @@ pub enum Effect {
     SendRing {
         /// Of which route.
         route: RouteId,
-        /// Which end.
         end: usize,
     },
     /// Seals both ends' memory against further writers; `Sealed` follows. The frames for both are
@@ -198,7 +156,6 @@ pub enum Effect {
     SendJoin {
         /// Of which route.
         route: RouteId,
-        /// Which end.
         end: usize,
     },
     /// Leaves what waits in direct rings to the next daemon.
@@ -210,10 +167,9 @@ pub enum Effect {
 pub enum Message {
     /// What a process is now.
     Peer {
-        /// Which process.
         of: ProcessId,
         /// What it is.
-        standing: Standing,
+        status: ProcessStatus,
     },
     /// All routed rings were sent.
     Map {
@@ -224,7 +180,6 @@ pub enum Message {
     Ready,
     /// Whether somebody receives from a channel.
     Reach {
-        /// Its number.
         channel: u32,
         /// Whether somebody does.
         reachable: bool,

@@ -24,7 +24,7 @@
 //! event, which is served next; `Attach`, `Grant` and `Announce` also end their list then. After
 //! each step every open session has been sent which of its channels somebody receives from.
 
-use super::event::{Effect, End, Event, Fate, Message, Standing};
+use super::event::{Effect, End, Event, Fate, Message, ProcessStatus};
 use crate::plan::{ProcessId, RouteId};
 use rtcore::lane::peer::PeerState;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Process {
     phase: Phase,
-    standing: Standing,
+    status: ProcessStatus,
     /// By channel: whether somebody receives, as the session was last sent.
     reach: Vec<bool>,
 }
@@ -144,8 +144,8 @@ impl State {
     }
 
     /// What is known of a process.
-    pub fn standing(&self, process: ProcessId) -> Option<Standing> {
-        self.processes.get(process).map(|process| process.standing)
+    pub fn status(&self, process: ProcessId) -> Option<ProcessStatus> {
+        self.processes.get(process).map(|process| process.status)
     }
 
     /// Whether the client has not mapped its rings yet.
@@ -181,14 +181,14 @@ impl State {
 impl Topology {
     /// Nobody has a session.
     pub fn start(&self) -> State {
-        let standing = Standing {
+        let status = ProcessStatus {
             state: PeerState::Unregistered,
             pid: 0,
             ending: None,
         };
         let process = |_| Process {
             phase: Phase::Closed,
-            standing,
+            status,
             reach: Vec::new(),
         };
         State {
@@ -208,11 +208,11 @@ impl Topology {
         match event {
             Event::Admitted { process } => self.admit(state, process, &mut effects),
             Event::Mapped { process, serial } => self.mapped(state, process, serial, &mut effects),
-            Event::Changed { process, standing } if standing.state == PeerState::Alive => {
-                self.appeared(state, process, standing, &mut effects);
+            Event::Changed { process, status } if status.state == PeerState::Alive => {
+                self.appeared(state, process, status, &mut effects);
             }
-            Event::Changed { process, standing } => {
-                self.disappeared(state, process, standing, &mut effects);
+            Event::Changed { process, status } => {
+                self.disappeared(state, process, status, &mut effects);
             }
             Event::Ended { process, end } => self.end(state, process, end, &mut effects),
             Event::Made { route, ok } => self.made(state, route, ok, &mut effects),
@@ -251,11 +251,11 @@ impl Topology {
             .collect();
         effects.push(Effect::Introduce { process, map });
         for of in &self.partners[process] {
-            let standing = state.processes[*of].standing;
-            if standing.state != PeerState::Unregistered {
+            let status = state.processes[*of].status;
+            if status.state != PeerState::Unregistered {
                 effects.push(Effect::Send {
                     to: process,
-                    message: Message::Peer { of: *of, standing },
+                    message: Message::Peer { of: *of, status },
                 });
             }
         }
@@ -304,11 +304,11 @@ impl Topology {
         &self,
         state: &mut State,
         process: ProcessId,
-        standing: Standing,
+        status: ProcessStatus,
         effects: &mut Vec<Effect>,
     ) {
         let entry = &mut state.processes[process];
-        entry.standing = standing;
+        entry.status = status;
         if entry.phase == Phase::Mapped {
             entry.phase = Phase::Open;
             // Before Ready: nothing is sent in between that nobody would receive.
@@ -324,7 +324,7 @@ impl Topology {
                 to: *to,
                 message: Message::Peer {
                     of: process,
-                    standing,
+                    status,
                 },
             });
         }
@@ -340,10 +340,10 @@ impl Topology {
         &self,
         state: &mut State,
         process: ProcessId,
-        standing: Standing,
+        status: ProcessStatus,
         effects: &mut Vec<Effect>,
     ) {
-        state.processes[process].standing = standing;
+        state.processes[process].status = status;
         self.close(state, process, effects);
         for to in &self.partners[process] {
             // First that nobody receives: a sender that learns of the loss and sends again is
@@ -353,7 +353,7 @@ impl Topology {
                 to: *to,
                 message: Message::Peer {
                     of: process,
-                    standing,
+                    status,
                 },
             });
         }
@@ -446,8 +446,8 @@ impl Topology {
             let Some(reachable) = self.reach(state, kind) else {
                 continue;
             };
-            let told = &mut state.processes[process].reach[number as usize];
-            if std::mem::replace(told, reachable) != reachable {
+            let known = &mut state.processes[process].reach[number as usize];
+            if std::mem::replace(known, reachable) != reachable {
                 let message = Message::Reach {
                     channel: number,
                     reachable,
@@ -465,8 +465,8 @@ impl Topology {
     fn reach(&self, state: &State, channel: &ChannelKind) -> Option<bool> {
         let is = |owner: ProcessId, wanted| {
             state
-                .standing(owner)
-                .is_some_and(|standing| standing.state == wanted)
+                .status(owner)
+                .is_some_and(|status| status.state == wanted)
         };
         let receives = |receiver: &Receiver| match *receiver {
             Receiver::Queue(owner) => owner.is_none_or(|owner| !is(owner, PeerState::Dead)),

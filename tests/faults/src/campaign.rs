@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// With nothing moving for so long, nothing is on its way any more.
 const STILL: Duration = Duration::from_millis(1500);
 
-/// How often the campaign looks whether a process has ended by itself.
+/// How often the campaign checks whether a process has ended by itself.
 const REVIVE: Duration = Duration::from_millis(5);
 
 /// A campaign in progress.

@@ -384,6 +384,10 @@ fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
     }
 }
 
+/// The hint for EPERM of a call of the core.
+pub(super) const NOT_BOUND: &str =
+    "; the process is not bound, or its user is not in xenomai.allowed_group";
+
 /// The error of a call that opens, makes or removes something by its name.
 pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) -> io::Error {
     let fix = match errno.0 {
@@ -394,8 +398,8 @@ pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) 
             "; the core's registry has no place left: CONFIG_XENO_OPT_REGISTRY_NRSLOTS of the kernel"
         }
         libc::ENAMETOOLONG => "; Cobalt's names have at most 63 bytes",
-        libc::EPERM => "; the process is not bound, or its user is not in xenomai.allowed_group",
-        libc::ENOENT => "; nobody has created it: is rtd running with this endpoint configured?",
+        libc::EPERM => NOT_BOUND,
+        libc::ENOENT => crate::sys::mqueue::NOT_CREATED,
         _ => "",
     };
     refused_with(kind, what, name, errno, fix)

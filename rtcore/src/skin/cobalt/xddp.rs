@@ -110,9 +110,7 @@ fn bind(calls: &Sockets, socket: RawFd, spec: &PortSpec) -> io::Result<()> {
             libc::EEXIST => "; another port has its label",
             libc::EINVAL => "; the kernel has fewer ports (CONFIG_XENO_OPT_PIPE_NRDEV)",
             libc::ENOMEM => "; the kernel has no memory for its pool: smaller maxmsg or msgsize",
-            libc::EPERM => {
-                "; the process is not bound, or its user is not in xenomai.allowed_group"
-            }
+            libc::EPERM => super::calls::NOT_BOUND,
             _ => "",
         };
         named(&what, errno, fix)

@@ -1,5 +1,5 @@
 //! The page, from both sides: what is written is what is read, alone, under load, after a crash,
-//! and when the page lies.
+//! and if the content of the page is false.
 
 mod hostile;
 mod life;

@@ -1,8 +1,8 @@
 //! The file of a baseline: JSON, of a format that has a number.
 //!
-//! Constraint: whoever wrote the file may have written anything. Its size, the number and length of
-//! what is in it are bounded, and each error names the file. Invariant: a [`Baseline`] that was
-//! read has no two rows of one path and placement.
+//! Constraint: the file can contain anything. Its size, the number and length of what is in it are
+//! bounded, and each error names the file. Invariant: a [`Baseline`] that was read has no two rows
+//! of one path and placement.
 
 use crate::out::date::utc;
 use crate::report::{self, machine::Machine};

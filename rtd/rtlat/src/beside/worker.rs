@@ -21,11 +21,11 @@ pub const MESSAGE_BYTES: usize = 64;
 /// How often the feeder sends. No multiple of anybody's schedule: two that are in step meet at
 /// every message or at none, which depends on when they began.
 const FEED_NS: u64 = 1_013_000;
-/// How often whoever only waits looks whether it is to end.
+/// How often a worker that only waits checks whether it must end.
 const LOOK_NS: u64 = 20_000_000;
 /// As long as it takes.
 const FOREVER_NS: u64 = u64::MAX;
-/// Messages between two looks whether it is to end.
+/// Messages between two checks whether it must end.
 const BATCH: u64 = 64;
 /// How long a session waits for a name that somebody is just losing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,10 +113,10 @@ pub fn interfere(args: &InterfererArgs) -> anyhow::Result<()> {
         Role::Incarnation => incarnation(args, &stop)?,
         Role::Outsider => read(args, &stop)?,
     };
-    say(&count.to_string())
+    print_line(&count.to_string())
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
+fn print_line(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
@@ -140,7 +140,7 @@ fn flood(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
     let queue = Queue::open(&CString::new(queue)?, Access::Send, false)?;
     let message = [0; MESSAGE_BYTES];
     let mut sent = 0;
-    say("ready")?;
+    print_line("ready")?;
     while !is_over(stop) {
         for _ in 0..BATCH {
             match mqueue::send(queue.as_raw_fd(), &message, 0) {
@@ -157,7 +157,7 @@ fn drain(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
     let queue = Queue::open(&CString::new(queue)?, Access::Receive, true)?;
     let mut message = vec![0; queue.attributes()?.msgsize.max(MESSAGE_BYTES)];
     let mut received = 0_u64;
-    say("ready")?;
+    print_line("ready")?;
     loop {
         match mqueue::receive(queue.as_raw_fd(), &mut message) {
             Ok(_) => received += 1,
@@ -180,7 +180,7 @@ fn feed(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     sender.wait_for_receiver(clock::monotonic_ns() + clock::nanos(PATIENCE))?;
     let message = [0; MESSAGE_BYTES];
     let (mut sent, mut next_ns) = (0, clock::monotonic_ns());
-    say("ready")?;
+    print_line("ready")?;
     while !is_over(stop) {
         next_ns += FEED_NS;
         clock::sleep_until(next_ns);
@@ -194,7 +194,7 @@ fn feed(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
 fn hold(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let session = session(args, "stopped")?;
     let _inbox = session.inbox_of(&["stopped.msg"])?;
-    say("ready")?;
+    print_line("ready")?;
     while !is_over(stop) {
         clock::sleep_until(clock::monotonic_ns() + LOOK_NS);
     }
@@ -235,7 +235,7 @@ fn churn(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
         }
         deaths += 1;
         if deaths == 1 {
-            say("ready")?;
+            print_line("ready")?;
         }
     }
     Ok(deaths)
@@ -249,7 +249,7 @@ fn incarnation(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64>
     sender.send(&[0; MESSAGE_BYTES])?;
     // It takes part when its message has gone through the lane.
     while inbox.recv()?.message().is_none() {}
-    say("ready")?;
+    print_line("ready")?;
     while !is_over(stop) {
         sender.try_send(&[0; MESSAGE_BYTES])?;
         inbox.recv_deadline(clock::monotonic_ns() + LOOK_NS)?;
@@ -257,11 +257,11 @@ fn incarnation(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64>
     Ok(1)
 }
 
-/// Maps the page anew every now and then, as a tool that is started again does.
+/// Maps the page again from time to time, as a tool that is started again does.
 fn read(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let mut reads = 0;
     Reader::open(&args.instance)?.snapshot()?;
-    say("ready")?;
+    print_line("ready")?;
     while !is_over(stop) {
         let page = Reader::open(&args.instance)?;
         for _ in 0..BATCH {

@@ -45,9 +45,9 @@ fn a_break_marks_the_trace_as_cyclictest_does_and_freezes_it() {
     let directory = Directory::new("plain");
     let mut breaker = Breaker::open_at(&directory.0, 100_000);
     assert!(
-        breaker.said().contains("at a break (tracer function)"),
+        breaker.outcome().contains("at a break (tracer function)"),
         "{}",
-        breaker.said()
+        breaker.outcome()
     );
     assert_eq!(directory.read("tracing_on"), "1\n");
     breaker.hit(123_456);
@@ -58,10 +58,10 @@ fn a_break_marks_the_trace_as_cyclictest_does_and_freezes_it() {
     );
     // The kernel replaces; a plain file keeps what stood behind.
     assert_eq!(directory.read("tracing_on"), "0\n");
-    let said = breaker.said();
+    let outcome = breaker.outcome();
     assert!(
-        said.contains("marked and frozen") && said.contains("echo 1 > "),
-        "{said}"
+        outcome.contains("marked and frozen") && outcome.contains("echo 1 > "),
+        "{outcome}"
     );
 }
 
@@ -90,9 +90,9 @@ fn a_marker_that_takes_nothing_is_told_and_the_trace_frozen_all_the_same() {
     breaker.hit(2000);
     assert_eq!(directory.read("tracing_on"), "0\n");
     assert!(
-        breaker.said().contains("frozen without a marker"),
+        breaker.outcome().contains("frozen without a marker"),
         "{}",
-        breaker.said()
+        breaker.outcome()
     );
 }
 
@@ -126,11 +126,17 @@ fn a_trace_that_was_off_or_records_little_is_reported() {
     let directory = Directory::new("off");
     directory.write("current_tracer", "nop\n");
     let breaker = Breaker::open_at(&directory.0, 1);
-    assert!(breaker.said().contains("tracer nop") && breaker.said().contains("echo function > "));
+    assert!(
+        breaker.outcome().contains("tracer nop") && breaker.outcome().contains("echo function > ")
+    );
     directory.write("tracing_on", "0\n");
     let mut breaker = Breaker::open_at(&directory.0, 1);
     breaker.hit(2);
-    assert!(breaker.said().contains("was off"), "{}", breaker.said());
+    assert!(
+        breaker.outcome().contains("was off"),
+        "{}",
+        breaker.outcome()
+    );
 }
 
 #[test]
@@ -138,14 +144,14 @@ fn without_a_trace_a_break_does_nothing_and_says_what_mends_it() {
     let directory = Directory::empty("absent");
     let mut breaker = Breaker::open_at(&directory.0, 1);
     breaker.hit(2);
-    let said = breaker.said();
+    let outcome = breaker.outcome();
     assert!(
-        said.contains("trace_marker")
-            && said.contains("mount -t tracefs tracefs /sys/kernel/tracing"),
-        "{said}"
+        outcome.contains("trace_marker")
+            && outcome.contains("mount -t tracefs tracefs /sys/kernel/tracing"),
+        "{outcome}"
     );
     // Whatever this machine has.
-    assert!(!Breaker::open(1).said().is_empty());
+    assert!(!Breaker::open(1).outcome().is_empty());
 }
 
 #[test]
@@ -153,19 +159,19 @@ fn what_is_refused_is_granted_by_the_line_that_is_said() {
     let directory = Directory::new("refused");
     let marker = directory.0.join("trace_marker");
     fs::set_permissions(&marker, fs::Permissions::from_mode(0o400)).unwrap();
-    let said = Breaker::open_at(&directory.0, 1).said();
+    let outcome = Breaker::open_at(&directory.0, 1).outcome();
     // Nothing is refused to root.
     if procfs::effective_uid() != 0 {
         assert!(
-            said.contains(&format!("chmod a+rw {}", marker.display())),
-            "{said}"
+            outcome.contains(&format!("chmod a+rw {}", marker.display())),
+            "{outcome}"
         );
     }
     let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-    let said = refusal(Path::new("/t"), &denied);
+    let outcome = refusal(Path::new("/t"), &denied);
     assert!(
-        said.ends_with("chmod a+x /t && chmod a+rw /t/trace_marker /t/tracing_on"),
-        "{said}"
+        outcome.ends_with("chmod a+x /t && chmod a+rw /t/trace_marker /t/tracing_on"),
+        "{outcome}"
     );
 }
 
@@ -180,13 +186,14 @@ fn the_kernels_own_trace_ends_with_the_marker() {
     breaker.hit(2000);
     let on = fs::read_to_string(instance.join("tracing_on")).unwrap();
     let trace = fs::read_to_string(instance.join("trace")).unwrap();
-    let said = breaker.said();
+    let outcome = breaker.outcome();
     drop(breaker);
     fs::remove_dir(&instance).unwrap();
-    assert_eq!(on.trim(), "0", "{said}");
+    assert_eq!(on.trim(), "0", "{outcome}");
     let last = trace.lines().last().unwrap();
     assert!(
         last.contains("hit latency threshold (2 > 1) rtlat 2000 ns"),
-        "{last}\n{said}"
+        "{last}
+{outcome}"
     );
 }

@@ -15,6 +15,7 @@ mod show;
 mod verdict;
 
 use super::args::{BadOption, Place, ReportArgs, below};
+use super::args::{allowed_cpus, given_cpus};
 use super::command::{ROUTE_PRIORITY, start};
 use super::control_block::{Block, ControlBlock, Role};
 use super::mech::{Mechanism, Rx, Tx};
@@ -29,7 +30,7 @@ use rtcore::stats::degraded;
 use rtcore::stats::reader::{Reader, Snapshot, Worker};
 use rtcore::sys::clock::{monotonic_ns, sleep_until_or_signal};
 use rtcore::sys::memory::ThreadUsage;
-use rtcore::sys::{cpus, procfs, rtsignal};
+use rtcore::sys::{procfs, rtsignal};
 use rtd::ctl::sheet::WidthArgs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -200,10 +201,10 @@ pub fn clean(args: &CleanArgs) -> anyhow::Result<u8> {
 
 fn cpu_of(args: &CleanArgs) -> anyhow::Result<usize> {
     let Some(text) = &args.affinity else {
-        let given = cpus::given().context("cannot read which CPUs this process was given")?;
+        let given = given_cpus()?;
         return given.last().copied().context("no CPU is allowed");
     };
-    let allowed = cpus::allowed().context("cannot read which CPUs this process may use")?;
+    let allowed = allowed_cpus()?;
     match super::args::cpu_list(text, &allowed)?.as_slice() {
         [cpu] => Ok(*cpu),
         _ => bail!(BadOption(format!(
@@ -229,7 +230,7 @@ fn granted(args: &CleanArgs, snapshot: &Snapshot, no_trace: Option<&anyhow::Erro
 /// What all paths share.
 struct Run<'a> {
     args: &'a CleanArgs,
-    /// Sender's, receiver's.
+    /// Of the sender and the receiver, in this order.
     placements: [ThreadPlacement; 2],
     granted: Granted,
     trace: Option<Trace>,
@@ -515,7 +516,7 @@ enum End {
 /// The two threads of a path.
 struct Ends {
     control: Arc<ControlBlock>,
-    /// Sender, receiver.
+    /// The sender and the receiver, in this order.
     threads: [Thread; 2],
 }
 

@@ -27,7 +27,6 @@ const PREFIX: &str = "rtlat-";
 /// A thread whose switches are watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// Its id.
     pub tid: u32,
     /// Threads of the run that are above it.
     pub above: Vec<u32>,
@@ -56,7 +55,6 @@ pub enum By {
 /// A switch that was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
-    /// CLOCK_MONOTONIC.
     pub at_ns: u64,
     /// Who wanted to run on.
     pub from: u32,
@@ -66,7 +64,6 @@ pub struct Switch {
     pub by: By,
 }
 
-/// The instance.
 #[derive(Debug)]
 pub struct Trace {
     directory: PathBuf,

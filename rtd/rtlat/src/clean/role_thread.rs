@@ -42,7 +42,6 @@ pub struct Account {
     pub priority: u8,
     /// Sent, received, or both.
     pub messages: u64,
-    /// Heap calls.
     pub allocations: u64,
     /// Faults and switches.
     pub used: ThreadUsage,
@@ -56,15 +55,12 @@ pub struct Account {
     pub sealed_ns: [u64; 2],
 }
 
-/// One end.
 pub struct RoleThread {
     /// Shared with the other end and the main thread.
     pub control: Arc<ControlBlock>,
-    /// Which end.
     pub role: Role,
     /// Where it runs.
     pub placement: ThreadPlacement,
-    /// Messages.
     pub count: u64,
     /// What it may call.
     pub program: Program,

@@ -23,7 +23,7 @@ pub struct Preemptions {
     pub by_lanes: u64,
     /// By others, by name.
     pub by: Vec<(By, String, u64)>,
-    /// Nobody knows.
+    /// Times at which the trace does not show who ran.
     pub unknown: u64,
 }
 
@@ -56,9 +56,8 @@ pub struct Outcome {
     pub key: String,
     /// Messages sent, and received.
     pub messages: [u64; 2],
-    /// Asked for.
+    /// Number of messages that were requested.
     pub count: u64,
-    /// Its threads.
     pub rows: Vec<Row>,
     /// What is unclean, a sentence each.
     pub reasons: Vec<String>,

@@ -109,7 +109,7 @@ pub fn work(args: &WorkerArgs) -> anyhow::Result<()> {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     match args.kind {
         Kind::Cpu => compute(),
-        Kind::Memory => roam(),
+        Kind::Memory => read_at_random(),
         Kind::Syscall => call(),
         Kind::Ipc => exchange(),
     }
@@ -143,7 +143,7 @@ fn compute() -> anyhow::Result<()> {
     }
 }
 
-fn roam() -> anyhow::Result<()> {
+fn read_at_random() -> anyhow::Result<()> {
     const RANDOM_ACCESSES: usize = 1 << 20;
     let words = buffer_bytes() / size_of::<u64>();
     // Written, so that each page is there before the measurement begins.

@@ -7,7 +7,6 @@ use rtcore::sys::Errno;
 use rtcore::sys::eventfd::EventFd;
 use std::sync::Arc;
 
-/// The counter.
 #[derive(Debug)]
 pub struct Eventfd {
     slots: Slots,

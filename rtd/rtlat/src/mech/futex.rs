@@ -17,7 +17,6 @@ const TAIL: usize = 0;
 const WAITING: usize = 16;
 const WORDS: usize = 32;
 
-/// The word.
 #[derive(Debug)]
 pub struct Futex {
     slots: Slots,

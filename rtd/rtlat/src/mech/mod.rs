@@ -83,7 +83,6 @@ pub enum Kind {
     Mutex,
     /// Word in shared memory.
     Futex,
-    /// Event counter.
     Eventfd,
     Pipe,
     /// Unix socket that keeps messages apart.
@@ -127,7 +126,7 @@ impl Kind {
 /// One of signals is made before there are threads that would let them through ([`signal::block`]).
 ///
 /// Errors: a payload shorter than [`STAMP_BYTES`] or longer than the mechanism takes, with the
-/// limit and what lifts it; kernel objects that are not to be had.
+/// limit and what lifts it; kernel objects that are not available.
 pub fn of(kind: Kind, payload_bytes: usize, pair: usize) -> anyhow::Result<Box<dyn Mechanism>> {
     Ok(match kind {
         Kind::Mq => Box::new(mq::Mq::new(payload_bytes, pair)?),

@@ -1,4 +1,4 @@
-//! POSIX message queues, and their two ends for whoever brings a queue of another's.
+//! POSIX message queues, and their two ends for a caller that has the queue of another program.
 //!
 //! A full queue is EAGAIN for the sender; the receiver blocks.
 

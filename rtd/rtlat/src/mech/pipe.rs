@@ -6,7 +6,6 @@ use crate::sys::pipe::{self, MESSAGE_BYTES_MAX};
 use rtcore::sys::Errno;
 use std::sync::Arc;
 
-/// The pipe.
 #[derive(Debug)]
 pub struct Pipe {
     pipe: Arc<pipe::Pipe>,

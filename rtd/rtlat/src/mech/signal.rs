@@ -1,6 +1,7 @@
-//! Real-time signals, and their two ends for whoever signals another or is signalled by another.
+//! Real-time signals, and their two ends for a caller that signals another program or is signalled
+//! by it.
 //!
-//! The value of a signal is the sequence; the stamp lies in [`Slots`].
+//! The value of a signal is the sequence; the stamp is in [`Slots`].
 //!
 //! Constraint: the number is blocked in every thread of the receiving process, or it ends the
 //! process. A mask is inherited, so it is blocked before threads start; [`SignalRx`] looks.
@@ -42,7 +43,6 @@ impl Signal {
         })
     }
 
-    /// Its number.
     pub fn signo(&self) -> i32 {
         self.signo
     }

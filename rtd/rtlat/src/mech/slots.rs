@@ -66,7 +66,7 @@ impl Slots {
         Some(stamp)
     }
 
-    /// Whether what lies where this one would is its own, was taken, or withdrawn.
+    /// Whether the stamp in the slot of this sequence is its own, was taken, or was withdrawn.
     #[inline]
     pub fn has_room(&self, key: u64) -> bool {
         let slot = self.slot(key);

@@ -6,7 +6,6 @@ use crate::sys::sysv::{Message, Queue, Sysctl};
 use rtcore::sys::Errno;
 use std::sync::Arc;
 
-/// The queue.
 #[derive(Debug)]
 pub struct Sysv {
     queue: Arc<Queue>,

@@ -6,7 +6,6 @@ use crate::sys::socketpair::SocketPair;
 use rtcore::sys::Errno;
 use std::sync::Arc;
 
-/// The sockets.
 #[derive(Debug)]
 pub struct Unix {
     pair: Arc<SocketPair>,

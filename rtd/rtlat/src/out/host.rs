@@ -8,17 +8,15 @@ use serde::Serialize;
 /// The key `sysinfo`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Host {
-    /// `Linux`.
+    /// Name of the system: `Linux`.
     pub sysname: String,
-    /// Host name.
     pub nodename: String,
-    /// Kernel release.
     pub release: String,
     /// Kernel version, which names the preemption model.
     pub version: String,
-    /// `x86_64`, `aarch64` ...
+    /// Architecture, such as `x86_64`.
     pub machine: String,
-    /// 1: PREEMPT_RT.
+    /// 1 if the kernel is PREEMPT_RT.
     pub realtime: u8,
 }
 

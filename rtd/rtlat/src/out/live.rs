@@ -18,9 +18,7 @@ pub struct Progress {
     pub pair: usize,
     /// Which of the run's names.
     pub name: usize,
-    /// Who sends.
     pub sender: RoleInfo,
-    /// Who receives.
     pub receiver: RoleInfo,
     /// Schedule; 0: back to back.
     pub interval_ns: u64,
@@ -34,11 +32,9 @@ pub struct Progress {
     pub lost: u64,
     /// Smallest raw latency; 0 with no sample.
     pub min_ns: u64,
-    /// Latest.
     pub act_ns: u64,
-    /// Mean.
     pub avg_ns: u64,
-    /// Largest.
+    /// Largest value, in ns.
     pub max_ns: u64,
 }
 
@@ -69,7 +65,6 @@ impl Progress {
 pub struct Goal {
     /// -l; 0: endless.
     pub loops: u64,
-    /// -D.
     pub duration: Option<Duration>,
 }
 

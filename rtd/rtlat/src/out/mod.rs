@@ -36,7 +36,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// `us`, `ns`.
+    /// The unit as it is printed: `us` or `ns`.
     pub fn text(self) -> &'static str {
         match self {
             Unit::Us => "us",
@@ -79,7 +79,7 @@ impl Figure {
     /// Both, in the order in which they are shown.
     pub const ALL: [Figure; 2] = [Figure::Raw, Figure::Corrected];
 
-    /// `raw`, `corrected`.
+    /// The word for it: `raw` or `corrected`.
     pub fn text(self) -> &'static str {
         match self {
             Figure::Raw => "raw",
@@ -166,7 +166,6 @@ pub struct Interval {
     pub start_time_ns: u64,
     /// How long it took.
     pub length_ns: u64,
-    /// Raw latencies.
     pub raw: Packed,
 }
 

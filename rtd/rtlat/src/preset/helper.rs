@@ -1,5 +1,5 @@
-//! Processes that a path needs besides its sender and receiver. They are forked before the first
-//! thread, and killed when their handle is dropped.
+//! Processes that a path needs in addition to its sender and receiver. They are forked before the
+//! first thread, and killed when their handle is dropped.
 
 use crate::control_block::{ControlBlock, Role};
 use crate::mech::{Mechanism, Rx, Tx};

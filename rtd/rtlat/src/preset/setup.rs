@@ -15,7 +15,7 @@ use std::ffi::CString;
 
 /// SCHED_FIFO priority of the lanes, and of what stands in for one.
 pub const LANE_PRIORITY: u8 = 80;
-/// Payload.
+/// Payload of each message, in bytes.
 pub const BYTES: usize = 64;
 /// Messages of a turn before those that are recorded.
 const WARM: u64 = 10;
@@ -70,7 +70,7 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Starts it.
+    /// Starts the daemon and waits until it is ready.
     pub fn start(self) -> anyhow::Result<OwnDaemon> {
         let (instance, socket) = own::names(self.name);
         let lane = LaneArgs {

@@ -19,7 +19,6 @@ const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 pub enum Aim {
     /// Times as long as the first row.
     Times(f64),
-    /// Median, ns.
     P50Ns(u64),
     /// Messages a second, in millions.
     MillionsPerSecond(f64),
@@ -51,11 +50,9 @@ fn verdict(aim: Option<Aim>, is_met: Option<bool>) -> &'static str {
 /// A path that was measured.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its title.
     pub path: &'static str,
     /// What it is meant to be.
     pub aim: Option<Aim>,
-    /// All messages.
     pub series: Series,
     /// Median of each turn, ns.
     pub medians: Vec<u64>,
@@ -95,7 +92,6 @@ impl Row {
 /// A path's rates, one run each.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rates {
-    /// Its title.
     pub path: &'static str,
     /// What the median is meant to be at least.
     pub aim: Option<Aim>,
@@ -106,7 +102,6 @@ pub struct Rates {
 /// One more figure of a preset.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
-    /// The sentence.
     pub text: String,
     /// The figure in it.
     pub value: f64,
@@ -126,16 +121,14 @@ impl Line {
 /// All of a preset.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// `lanes` ...
+    /// Name of the preset, such as `lanes`.
     pub preset: String,
     /// What was measured how.
     pub caption: String,
     /// What the ratios are to: the first row, unless they are not shown.
     pub has_ratios: bool,
-    /// Latencies.
     pub rows: Vec<Row>,
     pub rates: Vec<Rates>,
-    /// Other figures.
     pub lines: Vec<Line>,
 }
 

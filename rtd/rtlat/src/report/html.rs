@@ -63,7 +63,6 @@ placement. Ratios of one run can be compared with those of another; absolute tim
 /// All that a report says.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
-    /// Heading.
     pub title: &'a str,
     /// The exact command line, word by word.
     pub command: &'a [String],
@@ -71,7 +70,7 @@ pub struct Report<'a> {
     pub unix_ns: u64,
     /// Where it ran.
     pub machine: &'a Machine,
-    /// What was measured besides a comparison; may be empty.
+    /// What was measured in addition to a comparison; may be empty.
     pub series: &'a [Series],
     /// A comparison; its series are shown too.
     pub comparison: Option<&'a Comparison>,

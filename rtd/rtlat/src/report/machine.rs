@@ -20,7 +20,6 @@ const FACT_CHARS_MAX: usize = 4200;
 /// What /dev/cpu_dma_latency says when nobody asks for less (PM_QOS_CPU_LATENCY_DEFAULT_VALUE).
 const DMA_LATENCY_UNASKED_US: i32 = 2_000_000_000;
 
-/// One fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// What it is about.

@@ -1,5 +1,5 @@
-//! What is shown of a measurement besides lines of text: tables, pictures, the machine, a page of
-//! HTML.
+//! What is shown of a measurement in addition to lines of text: tables, pictures, the machine, a
+//! page of HTML.
 //!
 //! Constraint: names of processes, paths and command lines come from elsewhere and may hold
 //! anything; whatever is shown of them went through [`clean`], and the SVG and HTML writers escape

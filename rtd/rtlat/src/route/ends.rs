@@ -134,7 +134,7 @@ pub struct LaneRx {
 }
 
 impl LaneRx {
-    /// Connects.
+    /// Connects to the daemon and opens the endpoint.
     pub fn open(
         socket: &Path,
         process: &str,
@@ -265,7 +265,7 @@ pub struct RegisteredSignalTx {
 }
 
 impl RegisteredSignalTx {
-    /// Connects.
+    /// Connects to the daemon and opens the endpoint.
     pub fn open(
         socket: &Path,
         process: &str,

@@ -10,9 +10,9 @@ use rtcore::stats::reader::{Endpoint, Snapshot};
 use rtd::ctl::page;
 use rtd::endpoint::of_page;
 
-/// The path from one endpoint of the running instance to another. Its ends are taken over: whoever
-/// measures is their owner, and nobody else may be registered as that. `payload_bytes`: none: as
-/// much as usual, or as both ends take.
+/// The path from one endpoint of the running instance to another. rtlat takes over its ends: the
+/// process that measures is their owner, and nobody else may be registered as that.
+/// `payload_bytes`: none: as much as usual, or as both ends take.
 pub fn find(
     instance: &str,
     from: &str,

@@ -33,7 +33,7 @@ pub enum In {
         /// Name of the session that may send it.
         process: String,
         daemon: DaemonPid,
-        /// Signal number.
+        /// The kernel's signal number.
         signo: i32,
     },
     /// Shared memory of a session.
@@ -52,7 +52,7 @@ pub enum Out {
     Signal {
         /// Name of the session.
         process: String,
-        /// Signal number.
+        /// The kernel's signal number.
         signo: i32,
     },
     /// Shared memory of a session.

@@ -1,8 +1,8 @@
 //! A child that runs a part of this program (fork(2)).
 //!
 //! Constraint: the process has one thread. A child of several would inherit locks, the heap's among
-//! them, whose holders it does not have. The child writes its private pages anew one by one, and so
-//! does the parent: both touch again what they want present, and the child has no locked memory
+//! them, whose holders it does not have. The child writes its private pages again one by one, and
+//! so does the parent: both touch again what they want present, and the child has no locked memory
 //! (mlockall(2)).
 //!
 //! Invariant: the child never returns to the caller. Destructors of the caller's frames, exit

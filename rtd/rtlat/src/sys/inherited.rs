@@ -1,9 +1,9 @@
 //! Memory that a process shares with the children it forks (mmap(2) MAP_SHARED | MAP_ANONYMOUS).
 //!
 //! The opposite of [`rtcore::sys::memfd::Map`], which a child must not have: this is for parent and
-//! child who measure each other. Present and, where that is granted, locked in whoever made it; a
-//! child calls [`Inherited::fault_in`] before it counts on that, since fork(2) passes on neither
-//! page tables of shared memory nor locks.
+//! child who measure each other. Present and, where that is granted, locked in the process that
+//! made it; a child calls [`Inherited::fault_in`] before it counts on that, since fork(2) passes on
+//! neither page tables of shared memory nor locks.
 //!
 //! Invariant: the values were zero bytes at birth, are shared by reference only, and are never
 //! dropped.
@@ -67,8 +67,8 @@ impl<T: Zeroed> Inherited<T> {
         let start =
             NonNull::new(start.cast::<T>()).ok_or_else(|| io::Error::other("mmap gave null"))?;
         let memory = Inherited { start, count };
-        // Not granted (RLIMIT_MEMLOCK), it still is present now; whoever insists locks the whole
-        // process and hears so. SAFETY: the range is this mapping.
+        // Not granted (RLIMIT_MEMLOCK), it still is present now; a caller that insists locks the
+        // whole process and hears so. SAFETY: the range is this mapping.
         let _ =
             unsafe { rustix::mm::mlock_with(start.as_ptr().cast(), bytes, MlockFlags::empty()) };
         memory.fault_in();

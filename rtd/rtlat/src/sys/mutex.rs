@@ -30,7 +30,6 @@ unsafe impl Sync for Cell {}
 // between processes before anybody uses it (`new`).
 unsafe impl Zeroed for Cell {}
 
-/// The mutex.
 pub struct Mutex {
     cell: ManuallyDrop<Inherited<Cell>>,
 }
@@ -77,7 +76,7 @@ impl Mutex {
         self.cell.fault_in();
     }
 
-    /// Locks it, waits at most `timeout_ns` for whoever holds it.
+    /// Locks it, waits at most `timeout_ns` for its holder.
     ///
     /// Errors: ETIMEDOUT, also where the calling thread has it already; EOWNERDEAD: the holder
     /// ended without unlocking, and from now on ENOTRECOVERABLE for everybody, as what it was about
@@ -108,7 +107,7 @@ impl Mutex {
         match rc {
             0 => Ok(()),
             libc::EOWNERDEAD => {
-                // Unlocked without pthread_mutex_consistent(3): never to be had again.
+                // Unlocked without pthread_mutex_consistent(3): it can never be locked again.
                 self.unlock()?;
                 Err(Errno(rc))
             }

@@ -12,7 +12,6 @@ use std::os::fd::OwnedFd;
 /// Longest message that is written whole or not at all (PIPE_BUF). Nothing lifts it.
 pub const MESSAGE_BYTES_MAX: usize = libc::PIPE_BUF;
 
-/// Both ends.
 #[derive(Debug)]
 pub struct Pipe {
     reader: OwnedFd,

@@ -18,7 +18,6 @@ unsafe impl Sync for Cell {}
 // uses it (`new`).
 unsafe impl Zeroed for Cell {}
 
-/// The semaphore.
 pub struct Semaphore {
     cell: Inherited<Cell>,
 }
@@ -30,7 +29,7 @@ impl std::fmt::Debug for Semaphore {
 }
 
 impl Semaphore {
-    /// At zero.
+    /// Creates the semaphore with the value 0.
     pub fn new() -> io::Result<Semaphore> {
         let semaphore = Semaphore {
             cell: Inherited::new(1)?,

@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 /// What the kernel keeps of the send buffer for itself (unix_dgram_sendmsg in net/unix/af_unix.c).
 const RESERVED_BYTES: usize = 32;
 
-/// Both ends.
 #[derive(Debug)]
 pub struct SocketPair {
     sender: OwnedFd,

@@ -67,7 +67,6 @@ impl Message {
         self
     }
 
-    /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `words` has room for `bytes` bytes behind the first word (`new`), all of them
         // written.
@@ -81,7 +80,6 @@ impl Message {
     }
 }
 
-/// The queue.
 #[derive(Debug)]
 pub struct Queue {
     id: i32,

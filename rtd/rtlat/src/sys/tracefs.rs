@@ -32,8 +32,8 @@ pub fn is_supported() -> bool {
         .is_ok_and(|text| text.split_whitespace().any(|w| w == "tracefs"))
 }
 
-/// A tracefs that is mounted nowhere: whoever holds it reaches it by [`Detached::path`], and it
-/// goes with it (fsmount(2)).
+/// A tracefs that is mounted nowhere: its holder reaches it by [`Detached::path`], and it goes with
+/// it (fsmount(2)).
 #[derive(Debug)]
 pub struct Detached(OwnedFd);
 

@@ -7,7 +7,9 @@ use super::processes;
 use super::{Context, whole_file};
 use crate::config::Machine;
 use crate::plan::{Plan, needs};
+use crate::words::in_unit;
 use rtcore::sys::ids::Account;
+use rtcore::sys::permission_hints::setcap;
 
 /// The account of `daemon.user` and `daemon.group`.
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
@@ -74,8 +76,9 @@ fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
     );
     let fix = format!(
         "start rtd as root, with CAP_SETUID and CAP_SETGID\n\
-         User={uid} and Group={gid} in the unit's [Service] section (then rtd is that user from the start)\n\
-         user = {own} and group = {own_group}"
+         {} (then rtd is that user from the start)\n\
+         user = {own} and group = {own_group}",
+        in_unit(format_args!("User={uid} and Group={gid}"))
     );
     cx.report.error(&place, message, fix);
 }
@@ -126,10 +129,10 @@ fn signals(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
             endpoint.name, process.name
         );
         let fix = format!(
-            "AmbientCapabilities=CAP_KILL in the unit's [Service] section\n\
-             setcap cap_kill,cap_sys_nice,cap_ipc_lock+ep {}\n\
-             user = {uid} in [[process]] `{}`",
-            cx.machine.program, process.name
+            "{}\n{}\nuser = {uid} in [[process]] `{}`",
+            in_unit("AmbientCapabilities=CAP_KILL"),
+            setcap("cap_kill,", &cx.machine.program),
+            process.name
         );
         cx.report
             .error(&written.owner.place_or(&written.place), message, fix);
@@ -152,8 +155,8 @@ fn executables(cx: &mut Context<'_, '_, '_>, plan: &Plan, uid: u32) {
                 );
                 let fix = format!(
                     "remove `exe` (it only detects mistakes; `user` and `group` exclude other \
-                     users)\nuser = {uid} here\n\
-                     AmbientCapabilities=CAP_SYS_PTRACE in the unit's [Service] section (can read and change any process)"
+                     users)\nuser = {uid} here\n{} (can read and change any process)",
+                    in_unit("AmbientCapabilities=CAP_SYS_PTRACE")
                 );
                 cx.report.error(&place, message, fix);
             }

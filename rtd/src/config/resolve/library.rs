@@ -26,8 +26,8 @@ pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Who besides root may change a library that is loaded, where rtd's user is `uid`: that one; but
-/// nobody where the program has rights of its file, which are not its starter's to use.
+/// Who other than root may change a library that is loaded, where rtd's user is `uid`: that one;
+/// but nobody where the program has rights of its file, which are not its starter's to use.
 pub fn trusted(uid: u32) -> u32 {
     if process::has_rights_of_its_file() {
         0
@@ -36,7 +36,7 @@ pub fn trusted(uid: u32) -> u32 {
     }
 }
 
-/// The first of the file and its directories that somebody besides root and `uid` may change;
+/// The first of the file and its directories that a user other than root and `uid` may change;
 /// absent ones are no fault.
 pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
     let mut weaker = None;

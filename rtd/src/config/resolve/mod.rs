@@ -35,7 +35,6 @@ use std::path::PathBuf;
 
 /// What every step works with.
 pub struct Context<'c, 'r, 't> {
-    /// The file.
     pub config: &'c Config,
     pub machine: &'c Machine,
     /// What the caller puts up with.

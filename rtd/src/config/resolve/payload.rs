@@ -70,7 +70,7 @@ fn from_signal(
     }
     let truncate = route.truncate.get().copied().unwrap_or(false);
     for target in targets {
-        // What a record has besides the value, a ring's slot has too.
+        // A ring's slot also has the fields that a record has in addition to the value.
         let (what, needed) = match target.kind.policy().medium() {
             Medium::Queue => ("record", SIGNAL_RECORD_BYTES),
             Medium::Signal | Medium::Ring => ("value", SIGNAL_VALUE_BYTES),

@@ -6,12 +6,15 @@ use crate::config::machine::{Queue, Queues};
 use crate::endpoint::mqueue::{self, MqueuePlan};
 use crate::endpoint::{EndpointKind, Keys};
 use crate::plan::{Plan, SkinKind};
-use crate::words::counted;
+use crate::words::{counted, in_unit};
 use rtcore::sys::limits::mq_bytes;
+use rtcore::sys::permission_hints::setcap;
 
 /// Most lane threads.
 const THREADS_MAX: usize = 1024;
-/// Descriptors besides those of queues and processes: socket, page, log, control connections.
+/// Descriptors other than those of queues and processes: socket, page, log, control connections. A
+/// value for `payload` or `msgsize` that is smaller than the configured one.
+const REAL_SIZE: &str = "(the size of the largest message that is really sent)";
 const FILES_BASE: u64 = 64;
 /// Queued signals that each signal endpoint should have room for in the user's common pool.
 const SIGNALS_PER_ENDPOINT: u64 = 32;
@@ -28,18 +31,18 @@ fn by_capability(cx: &Context<'_, '_, '_>, capability: &str, limit: &str) -> Str
         );
     }
     format!(
-        "AmbientCapabilities={capability} in the unit's [Service] section\n\
-         setcap cap_sys_nice,cap_ipc_lock+ep {}",
-        cx.machine.program
+        "{}\n{}",
+        in_unit(format_args!("AmbientCapabilities={capability}")),
+        setcap("", &cx.machine.program)
     )
 }
 
 /// The line that lifts the fs.mqueue limits by a capability, where one does.
-fn by_sys_resource(cx: &Context<'_, '_, '_>) -> &'static str {
+fn by_sys_resource(cx: &Context<'_, '_, '_>) -> String {
     if cx.machine.user_namespace {
-        return "";
+        return String::new();
     }
-    "\nAmbientCapabilities=CAP_SYS_RESOURCE in the unit's [Service] section"
+    format!("\n{}", in_unit("AmbientCapabilities=CAP_SYS_RESOURCE"))
 }
 
 /// Checks everything the machine limits.
@@ -66,9 +69,14 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
 fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> String {
     let in_limits_d = needed.div_ceil(unit_of_limits_d);
     format!(
-        "{unit}={needed} in the unit's [Service] section\n\
-         @rtd - {limits_d} {in_limits_d} in /etc/security/limits.d/rtd.conf"
+        "{}\n@rtd - {limits_d} {in_limits_d} in /etc/security/limits.d/rtd.conf",
+        in_unit(format_args!("{unit}={needed}"))
     )
+}
+
+/// The lines that solve a conflict with a queue that exists: remove it, or take its value.
+fn remove_or_set(queue: &str, key: &str, has: u64) -> String {
+    format!("rtctl queue rm {queue} (its messages are lost)\n{key} = {has}")
 }
 
 /// msg_max, msgsize_max, and queues that exist with another size.
@@ -146,10 +154,7 @@ fn exists(
             "queue `{queue}` exists with msgsize {}, which cannot change; here it is {}",
             has.1, plan.1
         );
-        let fix = format!(
-            "rtctl queue rm {queue} (its messages are lost)\nmsgsize = {}",
-            has.1
-        );
+        let fix = remove_or_set(queue, "msgsize", has.1);
         cx.report.error(&keys.msgsize.place_or(place), message, fix);
     }
     if plan.0 != has.0 {
@@ -157,10 +162,7 @@ fn exists(
             "queue `{queue}` exists with maxmsg {} and keeps it; here it is {}",
             has.0, plan.0
         );
-        let fix = format!(
-            "rtctl queue rm {queue} (its messages are lost)\nmaxmsg = {}",
-            has.0
-        );
+        let fix = remove_or_set(queue, "maxmsg", has.0);
         cx.report
             .warning(&keys.maxmsg.place_or(place), message, fix);
     }
@@ -334,10 +336,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     cx.report.error(
         &place,
         message,
-        format!(
-            "{fix}payload = (the size of the largest message that is really sent)\nmore \
-        memory"
-        ),
+        format!("{fix}payload = {REAL_SIZE}\nmore memory"),
     );
     false
 }
@@ -373,8 +372,7 @@ fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     let place = written.map_or_else(whole_file, |e| {
         e.keys.size_place().unwrap_or(&e.place).clone()
     });
-    let fix = "smaller maxmsg\nmsgsize = (the size of the largest message that is really \
-    sent)\nmore memory";
+    let fix = format!("smaller maxmsg\nmsgsize = {REAL_SIZE}\nmore memory");
     cx.report.error(&place, message, fix);
 }
 

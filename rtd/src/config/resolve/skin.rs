@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 /// Longest name of a queue in a namespace of a skin's own, with its `/`.
 const PRIVATE_NAME_BYTES_MAX: usize = 63;
 
-/// Chooses; a skin that was asked for by name and cannot be had is an error. The core must be there
-/// for the account that rtd will have when it binds.
+/// Chooses; a skin that was requested by name and is not available is an error. The core must be
+/// there for the account that rtd will have when it binds.
 pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPlan {
     let daemon = &cx.config.daemon;
     let named = library_path(cx);

@@ -21,7 +21,7 @@ fn period_ns(cx: &Context<'_, '_, '_>) -> u64 {
         .map_or(PERIOD_NS, |time| time.0)
 }
 
-/// Of `[daemon]`.
+/// Resolves the keys of `[daemon]`.
 pub fn daemon(cx: &mut Context<'_, '_, '_>) -> WatchPlan {
     let daemon = &cx.config.daemon;
     let period_ns = period_ns(cx);
@@ -57,7 +57,7 @@ pub fn daemon(cx: &mut Context<'_, '_, '_>) -> WatchPlan {
     }
 }
 
-/// Of `[[lane]]`.
+/// Resolves the keys of a `[[lane]]`.
 pub fn lane(cx: &mut Context<'_, '_, '_>, lane: &Lane, wait: Wait) -> LaneWatch {
     let least_ns = LOOKS_MIN * period_ns(cx);
     if let Some(at) = lane.stall.at()

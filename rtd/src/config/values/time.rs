@@ -2,7 +2,7 @@
 
 use super::{integer, quoted, scalar_text, string};
 use crate::config::reader::{FromToml, Refused};
-use crate::words::show_time;
+use crate::words::{self, scaled, show_time, split_unit};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -19,6 +19,7 @@ inline_schema!(@bounds Time MIN_NS MAX_NS,
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
+/// The units of a time in a configuration, with their nanoseconds.
 const UNITS: [(&str, u64); 5] = [
     ("min", 60 * SECOND_NS),
     ("ns", 1),
@@ -36,41 +37,7 @@ const EXAMPLE_NS: u64 = 200_000_000;
 /// Nanoseconds of `250us` or `1.5ms`; `None` if the text has another form, is not a whole number of
 /// nanoseconds or is too large to count.
 pub fn parse_time(text: &str) -> Option<u64> {
-    let (number, unit) = split(text);
-    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
-    scaled(number, *scale)
-}
-
-/// Digits and decimal point, and the text behind them.
-fn split(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.bytes()
-            .take_while(|b| b.is_ascii_digit() || *b == b'.')
-            .count(),
-    )
-}
-
-fn scaled(number: &str, scale: u64) -> Option<u64> {
-    let Some((whole, fraction)) = number.split_once('.') else {
-        return number.parse::<u64>().ok()?.checked_mul(scale);
-    };
-    let ns = whole.parse::<u64>().ok()?.checked_mul(scale)?;
-    // `1.` and `1.5.` have another form; zeros at the end change nothing.
-    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let digits = fraction.trim_end_matches('0');
-    if digits.is_empty() {
-        return Some(ns);
-    }
-    // The largest scale has 11 digits: with more than 11 decimals the time is no whole number of
-    // nanoseconds.
-    let parts = 10_u128.checked_pow(u32::try_from(digits.len()).ok().filter(|len| *len <= 11)?)?;
-    let product = digits.parse::<u128>().ok()? * u128::from(scale);
-    if !product.is_multiple_of(parts) {
-        return None;
-    }
-    ns.checked_add(u64::try_from(product / parts).ok()?)
+    words::parse_time(text, &UNITS)
 }
 
 /// The unit that a misspelt one was meant to be.
@@ -89,7 +56,7 @@ fn unit_meant(unit: &str) -> Option<&'static str> {
 
 /// Times that a wrong text may have meant, each of them within the bounds.
 fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
-    let (number, unit) = split(text.trim());
+    let (number, unit) = split_unit(text.trim());
     // The decimals of nanoseconds are dropped.
     let whole = number.split('.').next().unwrap_or("");
     let written = |unit: &str| {
@@ -146,7 +113,7 @@ pub(super) fn time(value: &DeValue<'_>, bounds: &RangeInclusive<u64>) -> Result<
         .unwrap_or_default();
     let text = string(value, &example)?;
     let Some(ns) = parse_time(text) else {
-        let (number, unit) = split(text);
+        let (number, unit) = split_unit(text);
         let message = if !number.is_empty() && unit.is_empty() {
             format!("{} has no unit (ns, us, ms, s, min)", quoted(text))
         } else {

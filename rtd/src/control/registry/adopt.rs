@@ -37,7 +37,7 @@ pub(in crate::control) enum Adopted {
 pub(super) struct Expected {
     pub pidfd: PidFd,
     pub who: Identity,
-    /// Real user.
+    /// Real user id.
     ruid: u32,
 }
 
@@ -211,7 +211,7 @@ impl Registry {
         );
         let line = warning.map_or(line.clone(), |text| format!("{line}; {text}"));
         let mut holder = Holder::new(pidfd, who, status.ruid);
-        holder.looks.has_run_long();
+        holder.observations.has_run_long();
         self.put_back(epoll, process, holder, all)?;
         Ok(line)
     }

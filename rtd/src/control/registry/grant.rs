@@ -7,6 +7,7 @@ use crate::control::conns::{Client, ExecOf};
 use crate::control::kept::Identity;
 use crate::control::policy::{self, Exe, Refusal};
 use crate::plan::{ProcessId, ProcessPlan};
+use crate::words::SHARE_IPC;
 use rtcore::sys::epoll::Epoll;
 use rtcore::sys::limits::shortage_hint;
 use rtcore::sys::pidfd::{PidFd, is_refused};
@@ -233,7 +234,7 @@ impl Registry {
             exe: super::program(pid),
         };
         let mut holder = Holder::new(pidfd, who, status.ruid);
-        holder.looks.exec_awaited = claim.exec_follows;
+        holder.observations.exec_awaited = claim.exec_follows;
         Ok((holder, warning))
     }
 
@@ -287,7 +288,7 @@ impl Registry {
         let queues = self.entries[process].queues.join(", ");
         let text = format!(
             "{}: pid {pid} is in another IPC namespace than rtd and cannot open the queues of {queues}: run it in rtd's \
-             (PrivateIPC=no in its unit, --ipc=host for a container)",
+             ({SHARE_IPC})",
             plan.name
         );
         Some(Consequence::warning(text))
@@ -323,7 +324,7 @@ impl Registry {
         }
     }
 
-    /// A dead holder is accounted, the same process may register anew, another live one keeps the
+    /// A dead holder is accounted, the same process may register again, another live one keeps the
     /// name.
     fn make_room(
         &mut self,

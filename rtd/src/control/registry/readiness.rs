@@ -43,7 +43,7 @@ pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
 
 /// What was found out about a holder, and what the log has said of it.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct Observations {
     /// Registration, or the last exec(2) that was seen.
     since: Instant,
     /// It is about to become another program.
@@ -64,9 +64,9 @@ pub(super) struct Looks {
     thread_ended_logged: bool,
 }
 
-impl Looks {
-    pub fn new(session: bool) -> Looks {
-        Looks {
+impl Observations {
+    pub fn new(session: bool) -> Observations {
+        Observations {
             since: Instant::now(),
             exec_awaited: false,
             session,
@@ -104,8 +104,8 @@ impl Looks {
 }
 
 impl Registry {
-    /// Looks at the holders that are due.
-    pub(super) fn look_around(&mut self) -> Vec<Consequence> {
+    /// Observations at the holders that are due.
+    pub(super) fn observe_due(&mut self) -> Vec<Consequence> {
         let mut all = Vec::new();
         for process in 0..self.entries.len() {
             let entry = &mut self.entries[process];
@@ -113,25 +113,25 @@ impl Registry {
                 .holder
                 .as_mut()
                 .filter(|holder| holder.active && !entry.sent.is_empty());
-            if active.is_some_and(|holder| holder.looks.is_due()) {
-                all.extend(self.look(process));
+            if active.is_some_and(|holder| holder.observations.is_due()) {
+                all.extend(self.observe(process));
             }
         }
         all
     }
 
-    /// Looks at the holder, and publishes what is found.
-    pub(super) fn look(&mut self, process: ProcessId) -> Vec<Consequence> {
+    /// Observations at the holder, and publishes what is found.
+    pub(super) fn observe(&mut self, process: ProcessId) -> Vec<Consequence> {
         let mut all = Vec::new();
         let entry = &mut self.entries[process];
-        let before = entry.holder.as_ref().map(|holder| holder.looks.now);
+        let before = entry.holder.as_ref().map(|holder| holder.observations.now);
         if entry.sent.is_empty() || entry.find_out().is_none() {
             return all;
         }
-        if entry.holder.as_ref().map(|holder| holder.looks.now) != before {
+        if entry.holder.as_ref().map(|holder| holder.observations.now) != before {
             all.push(Consequence::Receptions(process));
         }
-        entry.say(&mut all);
+        entry.report_changes(&mut all);
         all
     }
 }
@@ -148,14 +148,14 @@ impl Entry {
     pub(super) fn find_out(&mut self) -> Option<()> {
         let holder = self.holder.as_mut()?;
         for to_thread in [false, true] {
-            let wanted = wanted(&self.sent, to_thread, holder.looks.session);
-            let looks = &mut holder.looks;
+            let wanted = wanted(&self.sent, to_thread, holder.observations.session);
+            let observations = &mut holder.observations;
             let mut now = Receptions::default();
-            if looks.exec_awaited {
+            if observations.exec_awaited {
                 now.not_ready = wanted & deadly();
             } else if wanted != 0 {
                 let tid = to_thread.then_some(holder.who.tid);
-                let found = readiness::look(holder.who.pid, tid, wanted);
+                let found = readiness::read(holder.who.pid, tid, wanted);
                 if !holder.pidfd.is_alive() {
                     return None;
                 }
@@ -168,45 +168,46 @@ impl Entry {
                         ..Readiness::default()
                     }
                 });
-                looks.known |= found.blocked | found.ready;
+                observations.known |= found.blocked | found.ready;
                 // A program that has just started has not come to block them; later, a stop that is
                 // held for ever is worse.
-                let late = found.hidden && looks.since.elapsed() >= START;
+                let late = found.hidden && observations.since.elapsed() >= START;
                 let unseen = if late {
                     found.unseen
                 } else {
-                    found.unseen & looks.known
+                    found.unseen & observations.known
                 };
                 now.ignored = found.ignored;
                 // Of a process that is ending, each thread has ended, and its pidfd says so soon.
-                looks.thread_ended |= found.thread_ended
+                observations.thread_ended |= found.thread_ended
                     && procfs::is_exiting(holder.who.pid).is_ok_and(|exiting| !exiting);
                 // No thread of that number comes back: what is sent ends as peer-dead, and waits
                 // for nothing.
                 let wanted = if found.thread_ended { 0 } else { wanted };
                 now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
                 if late {
-                    looks.unseen |= found.unseen & !(looks.known | looks.unseen_logged);
+                    observations.unseen |=
+                        found.unseen & !(observations.known | observations.unseen_logged);
                 }
             }
-            looks.now[usize::from(to_thread)] = now;
+            observations.now[usize::from(to_thread)] = now;
             self.peer.set_receptions(to_thread, now);
         }
         Some(())
     }
 
     /// Says what has changed and lasts.
-    fn say(&mut self, all: &mut Vec<Consequence>) {
+    fn report_changes(&mut self, all: &mut Vec<Consequence>) {
         let name = &self.plan.name;
         let Some(holder) = self.holder.as_mut() else {
             return;
         };
         let (pid, tid) = (holder.who.pid, holder.who.tid);
         let mut note = |is_warning, text| all.push(Consequence::Logged { is_warning, text });
-        let (looks, uid) = (&mut holder.looks, holder.who.euid);
-        if looks.unseen != 0 {
-            let unseen = std::mem::take(&mut looks.unseen);
-            looks.unseen_logged |= unseen;
+        let (observations, uid) = (&mut holder.observations, holder.who.euid);
+        if observations.unseen != 0 {
+            let unseen = std::mem::take(&mut observations.unseen);
+            observations.unseen_logged |= unseen;
             note(
                 true,
                 format!(
@@ -218,10 +219,12 @@ impl Entry {
                 ),
             );
         }
-        if looks.exec_awaited {
+        if observations.exec_awaited {
             return;
         }
-        if looks.thread_ended && !std::mem::replace(&mut looks.thread_ended_logged, true) {
+        if observations.thread_ended
+            && !std::mem::replace(&mut observations.thread_ended_logged, true)
+        {
             note(
                 true,
                 format!(
@@ -231,11 +234,11 @@ impl Entry {
                 ),
             );
         }
-        let lasts = looks.since.elapsed() >= START;
+        let lasts = observations.since.elapsed() >= START;
         for to_thread in [false, true] {
             let (now, logged) = (
-                looks.now[usize::from(to_thread)],
-                &mut looks.logged[usize::from(to_thread)],
+                observations.now[usize::from(to_thread)],
+                &mut observations.logged[usize::from(to_thread)],
             );
             let who = if to_thread {
                 format!("thread {tid} of pid {pid}")

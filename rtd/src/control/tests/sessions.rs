@@ -98,7 +98,7 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
         rig.change(),
         (0, PeerState::Alive, arm.0.pid, effective_uid())
     );
-    let told: Vec<String> = (0..7).map(|_| arm.ask("next")).collect();
+    let events: Vec<String> = (0..7).map(|_| arm.ask("next")).collect();
     let expected = [
         "channel 0 Sender arm.out direct=false",
         "channel 1 Sender arm.fast direct=true",
@@ -108,7 +108,7 @@ fn a_session_is_told_what_it_has_and_sends_and_receives() {
         "reach 0 false",
         "ready",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     assert_eq!(arm.ask("ping"), "Ok rtd `t` is there", "and nothing more");
     ring_slots.take_all();
     assert_eq!(arm.ask("push 0 hello"), "Ok(false)");
@@ -205,11 +205,11 @@ fn a_death_is_told_with_its_cause_however_it_comes() {
             // Reaped by nobody yet: that is when the kernel tells strangers.
             "Some(Exit(3))"
         };
-        let told = arm.until("peer planner");
+        let event = arm.until("peer planner");
         // Reaped before the daemon looked: the kernel says it on the descriptor since 6.15 only.
         assert!(
-            told == format!("peer planner Dead {cause}") || told == "peer planner Dead None",
-            "{told}"
+            event == format!("peer planner Dead {cause}") || event == "peer planner Dead None",
+            "{event}"
         );
         assert_eq!(
             (rig.change().1, rig.change().1),

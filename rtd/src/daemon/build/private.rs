@@ -3,8 +3,8 @@
 //! An instance shows its own before it looks at those of others, so of two that start at once at
 //! least one sees the other.
 
+use super::queues;
 use crate::log;
-use crate::words::counted;
 use rtcore::client::locate::may_order;
 use rtcore::endpoint::{Shown, mqueue};
 use rtcore::skin::{OpenQueue, Skin};
@@ -39,12 +39,8 @@ impl Private {
     ) -> io::Result<Private> {
         let reads = |endpoint: &Endpoint| endpoint.is_source;
         if is_source && let Some(other) = other_user(instance, name, reads) {
-            return Err(io::Error::other(format!(
-                "message queue {} of {} is read by {other} already, and each message would reach only one of the two: stop \
-                 that one, or give this endpoint a queue of its own",
-                name.to_string_lossy(),
-                skin.name
-            )));
+            let queue = format!("{} of {}", name.to_string_lossy(), skin.name);
+            return Err(queues::read_by_another(&queue, &other));
         }
         let (queue, adopted) = OpenQueue::create(skin, name, maxmsg, msgsize)?;
         let instance = instance.to_owned();
@@ -58,7 +54,7 @@ impl Private {
         })
     }
 
-    /// `/name`.
+    /// Name of the queue, with its leading `/`.
     pub(super) fn name(&self) -> &CString {
         &self.name
     }
@@ -85,12 +81,7 @@ impl Drop for Private {
         if let Err(e) = (self.skin.setup.mq_unlink)(&self.name) {
             log::error(format_args!("{e}"));
         } else if left > 0 {
-            log::warning(format_args!(
-                "removed message queue {} with {} in it: lost unless a receiver still has it open \
-                 (keep_queues = true keeps them)",
-                self.name.to_string_lossy(),
-                counted(left, "message")
-            ));
+            queues::warn_of_removed(&self.name.to_string_lossy(), left);
         }
     }
 }
@@ -107,8 +98,7 @@ fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Opti
                 && uses(endpoint)
         };
         let counts = runs && snapshot.private_namespace && may_order(snapshot.uid);
-        (counts && snapshot.endpoints.iter().any(has))
-            .then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
+        (counts && snapshot.endpoints.iter().any(has)).then(|| queues::instance(name, page.pid()))
     };
     instances()
         .iter()

@@ -20,7 +20,7 @@ use std::ffi::CString;
 use std::io;
 
 /// How often names are looked at.
-const LOOK_NS: u64 = 1_000_000_000;
+const CHECK_NS: u64 = 1_000_000_000;
 
 /// Queues the daemon stands behind; removes those it should when dropped.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Queues {
     held: Vec<Held>,
     /// Of a skin with a namespace of its own: then there are no others.
     private: Vec<Private>,
-    look_at_ns: u64,
+    check_at_ns: u64,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum Name {
 }
 
 impl Queues {
-    /// Creates or adopts every queue of the plan. If one cannot be had, those created here go
+    /// Creates or adopts every queue of the plan. If one cannot be opened, those created here go
     /// again.
     pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
@@ -142,12 +142,12 @@ impl Queues {
 
     /// Looks, about once a second, whether every queue still has its name, and says so when one has
     /// not.
-    pub fn look(&mut self, now_ns: u64) {
-        if now_ns < self.look_at_ns {
+    pub fn check(&mut self, now_ns: u64) {
+        if now_ns < self.check_at_ns {
             return;
         }
-        self.look_at_ns = now_ns.saturating_add(LOOK_NS);
-        self.held.iter_mut().for_each(Held::look);
+        self.check_at_ns = now_ns.saturating_add(CHECK_NS);
+        self.held.iter_mut().for_each(Held::check);
     }
 }
 
@@ -164,11 +164,7 @@ impl Held {
     fn lock(&self) -> io::Result<()> {
         let name = self.name.to_string_lossy();
         if self.is_source && !self.queue.lock(Lock::Reader)? {
-            return Err(io::Error::other(format!(
-                "message queue {name} is read by {} already, and each message would reach only one of the two: stop that \
-                 one, or give this endpoint a queue of its own",
-                reader_of(&name)
-            )));
+            return Err(read_by_another(&name, &reader_of(&name)));
         }
         if !self.queue.lock(Lock::User)? {
             return Err(io::Error::other(format!(
@@ -206,7 +202,7 @@ impl Held {
         }
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         if self.queue.status().is_ok_and(|status| status.named) {
             return;
         }
@@ -263,11 +259,7 @@ impl Held {
                 counted(left, "message")
             ));
         } else {
-            log::warning(format_args!(
-                "removed message queue {name} with {} in it: lost unless a receiver still has it open (keep_queues = true \
-                 keeps them)",
-                counted(left, "message")
-            ));
+            warn_of_removed(&name, left);
         }
     }
 }
@@ -307,6 +299,28 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
     Ok(())
 }
 
+/// The refusal of a source whose queue has a reader already.
+pub(super) fn read_by_another(queue: &str, reader: &str) -> io::Error {
+    io::Error::other(format!(
+        "message queue {queue} is read by {reader} already, and each message would reach only one \
+         of the two: stop that one, or give this endpoint a queue of its own"
+    ))
+}
+
+/// Logs the messages that were in the queue of a sink when rtd removed it.
+pub(super) fn warn_of_removed(queue: &str, left: usize) {
+    log::warning(format_args!(
+        "removed message queue {queue} with {} in it: lost unless a receiver still has it open \
+         (keep_queues = true keeps them)",
+        counted(left, "message")
+    ));
+}
+
+/// An instance that uses a queue, for a message.
+pub(super) fn instance(name: &str, pid: impl std::fmt::Display) -> String {
+    format!("rtd instance `{name}` (pid {pid})")
+}
+
 /// Which instance reads a queue, as the statistics pages say: for a message to a human.
 pub fn reader_of(queue: &str) -> String {
     let reads = |name: &String| {
@@ -317,7 +331,7 @@ pub fn reader_of(queue: &str) -> String {
             endpoint.is_source
                 && matches!(&endpoint.kind, Shown::Mqueue(mqueue::Shown { queue: q, .. }) if q == queue)
         });
-        (alive && reads).then(|| format!("rtd instance `{name}` (pid {})", page.pid()))
+        (alive && reads).then(|| instance(name, page.pid()))
     };
     instances()
         .iter()

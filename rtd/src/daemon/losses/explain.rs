@@ -3,7 +3,7 @@
 use super::Names;
 use crate::endpoint::EndpointKind;
 use crate::plan::{EndpointId, Path, Plan, RoutePlan};
-use crate::words::show_time;
+use crate::words::{show_time, start_as};
 use rtcore::lane::policy::Overflow;
 use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
 use rtcore::stats::loss::Loss;
@@ -188,14 +188,15 @@ impl Case<'_> {
             {
                 format!(
                     "nobody receives at {}: process {owner} is not registered, or it has ended, or its registered thread \
-                     has; start it (rtctl run --as {owner} -- COMMAND), or register a thread that lives (rtctl register)",
-                    self.receivers()
+                     has; start it ({}), or register a thread that lives (rtctl register)",
+                    self.receivers(),
+                    start_as(owner)
                 )
             }
             Some((_, owner)) => format!(
-                "nobody receives at {}: process {owner} is not registered or has ended; start it (rtctl run --as {owner} \
-                 -- COMMAND)",
-                self.receivers()
+                "nobody receives at {}: process {owner} is not registered or has ended; start it ({})",
+                self.receivers(),
+                start_as(owner)
             ),
         }
     }
@@ -213,9 +214,11 @@ impl Case<'_> {
             .map(|owner| self.plan.processes[owner].name.as_str())
         {
             Some(owner) => format!(
-                "only process {owner}, the owner of {}, may send it: register the sender (rtctl run --as {owner} -- \
-                 COMMAND), or remove owner from [[endpoint]] \"{}\"{claimed}",
-                source.name, source.name
+                "only process {owner}, the owner of {}, may send it: register the sender ({}), or remove \
+                 owner from [[endpoint]] \"{}\"{claimed}",
+                source.name,
+                start_as(owner),
+                source.name
             ),
             None => format!("the sender of {} is not verified{claimed}", source.name),
         }

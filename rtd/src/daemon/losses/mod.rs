@@ -43,7 +43,6 @@ pub struct LossLog {
     turn: usize,
 }
 
-/// One route's.
 #[derive(Clone, Debug)]
 struct RouteLosses {
     /// The ledger at the last tick.

@@ -1,8 +1,8 @@
 //! What the library of a route's receivers reports: messages that it discarded, or handed out late.
 //!
 //! Constraint: a receiver writes these numbers into its own half of a ring. They are untrusted:
-//! numbers that cannot be true are not shown, and a receiver that lies about the rest spoils its
-//! own figures only.
+//! numbers that cannot be true are not shown, and a receiver that reports false numbers otherwise
+//! spoils its own figures only.
 
 use rtcore::ring::{Claims, Watch};
 use rtcore::stats::cells::ClaimsCell;
@@ -41,7 +41,7 @@ impl Reports {
 
     /// The receiver's session is over: what it has reported stays, its memory goes.
     pub fn end(&mut self) {
-        self.look();
+        self.poll();
         self.gone = sum(&self.gone, &self.last);
         let over = self.current.take();
         if self.leaving.len() < LEAVING_MAX {
@@ -69,7 +69,7 @@ impl Reports {
     }
 
     /// Reads the reports and shows them; false, once a ring, when they cannot be true.
-    pub fn look(&mut self) -> bool {
+    pub fn poll(&mut self) -> bool {
         let Some((ring, _)) = &self.current else {
             return true;
         };
@@ -90,7 +90,7 @@ pub fn grows(before: &Claims, now: &Claims) -> bool {
     now.expired >= before.expired && now.superseded >= before.superseded && now.late >= before.late
 }
 
-/// Both together.
+/// The sum of both.
 pub fn sum(a: &Claims, b: &Claims) -> Claims {
     Claims {
         expired: a.expired.saturating_add(b.expired),

@@ -37,7 +37,6 @@ const SIDES: [Side; 2] = [Side::Producer, Side::Consumer];
 /// One end of the route.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
-    /// Whose.
     pub process: ProcessId,
     /// The channel's number in its session.
     pub channel: u32,
@@ -48,7 +47,7 @@ pub struct End {
 pub struct DirectRoute {
     name: String,
     geometry: Geometry,
-    /// Sender, receiver.
+    /// The sender and the receiver, in this order.
     ends: [End; 2],
     current: Option<Ring>,
     old: Vec<Ring>,
@@ -143,7 +142,6 @@ type RingId = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Handover<'a> {
     pub side: Side,
-    /// That end.
     pub from: SessionIdentity,
     /// The process at the other end, and the program that it runs.
     pub other: (u32, u32),
@@ -407,7 +405,7 @@ impl DirectRoute {
         let (settled, reported) = (&mut self.settled, &mut self.reported);
         let mut cell = self.cells.as_mut().map(|(cell, _)| cell);
         let (mut violators, mut intact) = (0, true);
-        self.old.retain_mut(|ring| match ring.look() {
+        self.old.retain_mut(|ring| match ring.poll() {
             true if ring.is_over() => {
                 // What its receiver would not take, because of what the sender wrote, is refused.
                 let rest = if ring.seen.given_up {
@@ -431,7 +429,7 @@ impl DirectRoute {
         });
         if let Some(ring) = self
             .current
-            .take_if(|ring| ring.setup.is_none() && !ring.look())
+            .take_if(|ring| ring.setup.is_none() && !ring.poll())
         {
             ring.settle(&mut self.settled, Rest::Error);
             self.reported = sum(&self.reported, &ring.reported());
@@ -536,7 +534,7 @@ impl DirectRoute {
             pidfds,
             dead,
         };
-        if !ring.look() {
+        if !ring.poll() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "its indices are impossible",
@@ -617,7 +615,7 @@ impl DirectRoute {
 
 impl Ring {
     /// False when what the ends say cannot be.
-    fn look(&mut self) -> bool {
+    fn poll(&mut self) -> bool {
         // Deaths first: then what is read next is the last that the dead have written.
         for (dead, pidfd) in self.dead.iter_mut().zip(&self.pidfds) {
             *dead = *dead || !pidfd.is_alive();

@@ -113,7 +113,7 @@ impl Doorbells {
         self.of_thread(*self.threads.of_route.get(&route)?)
     }
 
-    /// The bells of a session to be, its own half made anew.
+    /// The bells of a session that is being opened, with a new half of its own.
     pub fn bells(&self, process: ProcessId) -> io::Result<Bells> {
         self.forget(process);
         let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();

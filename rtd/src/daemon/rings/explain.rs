@@ -9,7 +9,6 @@ use rtcore::wire::Status;
 pub struct Explanation {
     /// Ok when there is nothing in the way.
     pub status: Status,
-    /// The rule.
     pub text: String,
 }
 
@@ -17,14 +16,14 @@ impl Rings {
     /// What stands between the process and the endpoint.
     pub fn explain(&self, process: ProcessId, endpoint: &str) -> Explanation {
         let plan = &self.plan;
-        let say = |status, text| Explanation { status, text };
+        let explained = |status, text| Explanation { status, text };
         let Some(id) = plan.endpoints.iter().position(|e| e.name == endpoint) else {
             let text = format!(
                 "no endpoint is named `{endpoint}`: add [[endpoint]] name = \"{endpoint}\""
             );
-            return say(Status::UnknownName, text);
+            return explained(Status::UnknownName, text);
         };
-        let denied = |text| say(Status::Denied, text);
+        let denied = |text| explained(Status::Denied, text);
         let found = &plan.endpoints[id];
         let me = &plan.processes[process].name;
         let read = plan.routes.iter().any(|route| route.from == id);
@@ -47,7 +46,7 @@ impl Rings {
             .flat_map(TargetPlan::endpoints)
             .any(|to| *to == id);
         match (read, written) {
-            (true, true) => say(
+            (true, true) => explained(
                 Status::Ok,
                 format!("`{endpoint}` can be sent into and received from"),
             ),

@@ -23,7 +23,6 @@ pub(super) const LARGE_BYTES: u64 = 4 << 20;
 /// The thread's name.
 const NAME: &str = "rtd-memory";
 
-/// An order.
 pub(super) enum Order {
     /// Make the routed rings of a session.
     Session(ProcessId, Making),

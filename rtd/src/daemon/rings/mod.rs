@@ -52,9 +52,8 @@ pub use prepare::{Begun, Prepared, RingsError};
 pub struct SessionIdentity {
     /// Which registration of its name.
     pub generation: u64,
-    /// Process.
     pub pid: i32,
-    /// Real user.
+    /// Real user id.
     pub uid: u32,
     /// The number by which its client names the program that the process runs.
     pub program: u32,
@@ -89,9 +88,7 @@ pub struct Carried<'a> {
 /// A frame for a session.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Whose.
     pub process: ProcessId,
-    /// What.
     pub notice: Notice,
     /// Descriptors that go with it.
     pub fds: Vec<OwnedFd>,
@@ -154,7 +151,6 @@ pub struct Attached {
     pub rings: Vec<(Notice, Handles)>,
 }
 
-/// All rings.
 #[derive(Debug)]
 pub struct Rings {
     plan: Plan,
@@ -170,7 +166,7 @@ pub struct Rings {
     skin: &'static Skin,
     /// What rings lane threads and sessions, where that is no futex.
     doorbells: Option<Doorbells>,
-    /// By process.
+    /// Indexed by process.
     identities: Vec<Option<(SessionIdentity, Bells)>>,
     /// Generation and pid of the session before, by process.
     left: Vec<Option<(u64, i32)>>,
@@ -503,7 +499,7 @@ impl Rings {
             doorbells.forget(process);
         }
         let mut warnings = Vec::new();
-        self.look_at_refusals(&mut warnings);
+        self.poll_refusals(&mut warnings);
         for direct in self
             .direct
             .values_mut()
@@ -565,19 +561,19 @@ impl Rings {
     /// it. Returns what to log.
     pub fn leave_to_next(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
-        self.look_at_refusals(&mut warnings);
+        self.poll_refusals(&mut warnings);
         for direct in self.direct.values_mut() {
             direct.leave_to_next(&mut warnings);
         }
-        self.look_at_reports(&mut warnings);
+        self.poll_reports(&mut warnings);
         self.refusals.confirm();
         warnings
     }
 
     /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct
     /// routes, which are published next.
-    fn look_at_refusals(&mut self, warnings: &mut Vec<String>) {
-        for (from, more) in self.refusals.look(&self.plan, warnings) {
+    fn poll_refusals(&mut self, warnings: &mut Vec<String>) {
+        for (from, more) in self.refusals.poll(&self.plan, warnings) {
             for (route, direct) in &mut self.direct {
                 if self.plan.routes[*route].from == from {
                     direct.refuse(&more);
@@ -722,18 +718,18 @@ impl Rings {
                 }
             }
         }
-        self.look_at_refusals(&mut ticked.warnings);
+        self.poll_refusals(&mut ticked.warnings);
         for (route, direct) in &mut self.direct {
             if !direct.account(&mut ticked.warnings) {
                 ticked.broken.push(*route);
             }
         }
         self.refusals.confirm();
-        self.look_at_reports(&mut ticked.warnings);
+        self.poll_reports(&mut ticked.warnings);
         ticked
     }
 
-    fn look_at_reports(&mut self, warnings: &mut Vec<String>) {
+    fn poll_reports(&mut self, warnings: &mut Vec<String>) {
         for (&(route, end), reports) in &mut self.reports {
             let held = self
                 .sinks
@@ -752,7 +748,7 @@ impl Rings {
                     counted(unread, "message")
                 ));
             }
-            if !reports.look() {
+            if !reports.poll() {
                 warnings.push(format!(
                     "route {}: the receiver at {name} reports more discarded messages than it has taken: its figures are \
                      not shown",

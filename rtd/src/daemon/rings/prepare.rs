@@ -29,7 +29,6 @@ pub enum RingsError {
         "the receiver of route {0} has not read the messages of earlier sessions of its sender: let it read, or end it"
     )]
     Unread(String),
-    /// RLIMIT_MEMLOCK.
     #[error(
         "the ring of endpoint {0} cannot be locked in memory: LimitMEMLOCK=infinity in the unit of rtd, \
          cap_ipc_lock, or rtd run --allow-degraded"
@@ -44,7 +43,6 @@ pub enum RingsError {
         /// Of a routed channel.
         endpoint: String,
         lane: String,
-        /// The daemon's.
         skin: &'static str,
         /// What its lanes are rung by.
         lanes: &'static str,
@@ -53,7 +51,6 @@ pub enum RingsError {
         /// The line that fixes it.
         fix: &'static str,
     },
-    /// A semaphore.
     #[error("a doorbell: {0}")]
     Doorbell(io::Error),
     /// Its memory is being made.
@@ -66,7 +63,6 @@ pub enum RingsError {
         room.bytes, room.limit, more_room(room)
     )]
     NoRoom {
-        /// Whose session.
         process: String,
         /// What all its rings take.
         bytes: u64,
@@ -78,7 +74,6 @@ pub enum RingsError {
     /// Memory or descriptors.
     #[error("the ring of endpoint {endpoint}: {source}{}", shortage_hint(source))]
     Io {
-        /// Whose.
         endpoint: String,
         /// The error of the system call.
         source: io::Error,

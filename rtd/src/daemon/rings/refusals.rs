@@ -27,7 +27,6 @@ struct Total {
 }
 
 impl Refusals {
-    /// Nothing yet.
     pub fn new(plan: &Plan) -> Refusals {
         let sent_from = |id: EndpointId| plan.routes.iter().any(|route| route.from == id);
         let endpoints = (0..).zip(&plan.endpoints).filter(|(id, _)| sent_from(*id));
@@ -67,7 +66,7 @@ impl Refusals {
     }
 
     /// What is new, by endpoint.
-    pub fn look(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Vec<(EndpointId, Counts)> {
+    pub fn poll(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Vec<(EndpointId, Counts)> {
         let mut all = Vec::new();
         for (endpoint, total) in &mut self.totals {
             let Some(audit) = &mut self.audits[total.owner] else {

@@ -14,7 +14,6 @@ use std::io;
 
 pub use rtcore::ring::bell::CHANNELS_MAX;
 
-/// One channel.
 #[derive(Debug)]
 pub struct ChannelPlan {
     /// As announced to the session.
@@ -50,7 +49,7 @@ struct Draft {
     receivers: Vec<Receiver>,
 }
 
-/// By process.
+/// Indexed by process.
 #[derive(Debug)]
 pub struct Table {
     /// Its channels; a channel's number is its place.
@@ -147,7 +146,7 @@ impl Table {
                 continue;
             };
             if let Some(sender) = plan.endpoints[from].owner {
-                self.acquaint(sender, owner);
+                self.add_peers(sender, owner);
             }
             let path = if direct {
                 ChannelPath::Direct(route, Side::Consumer)
@@ -240,7 +239,7 @@ impl Table {
         Ok(())
     }
 
-    fn acquaint(&mut self, one: ProcessId, other: ProcessId) {
+    fn add_peers(&mut self, one: ProcessId, other: ProcessId) {
         for (of, partner) in [(one, other), (other, one)] {
             if of != partner && !self.partners[of].contains(&partner) {
                 self.partners[of].push(partner);

@@ -29,7 +29,7 @@ use rtcore::stats::guard::GuardCell;
 use rtcore::sys::rtsignal::{self, SignalSet};
 use rtcore::sys::thread::{CpuClock, TaskState};
 use rtcore::sys::{clock, emergency_stderr, limits, memory, process, sched};
-use stall_detector::{Change, Sight};
+use stall_detector::{Change, Observation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -60,7 +60,6 @@ pub struct Subject {
     pub state: Option<TaskState>,
     /// Where it is shown.
     pub cell: GuardCell,
-    /// Its case.
     pub detector: StallDetector,
     /// The lines for when nobody else can speak.
     pub lines: Lines,
@@ -70,12 +69,12 @@ pub struct Subject {
 
 impl Subject {
     /// What can be seen of it; none once it has ended.
-    fn sight(&self, at_ns: u64) -> Option<Sight> {
+    fn observation(&self, at_ns: u64) -> Option<Observation> {
         let cpu_ns = match self.clock {
             Some(clock) => Some(clock.read_ns().ok()?),
             None => None,
         };
-        Some(Sight {
+        Some(Observation {
             at_ns,
             turns: self.progress.turns(),
             worked_ns: self.progress.worked_ns(),
@@ -99,14 +98,14 @@ impl Subject {
 /// own.
 #[derive(Debug, Default)]
 pub struct Shared {
-    watchdog: Told,
+    watchdog: Published,
     control: Heard,
 }
 
 /// Written by the watchdog, from its start.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Told {
+struct Published {
     /// The last look, CLOCK_MONOTONIC.
     looked_ns: AtomicU64,
     /// The last look at which every lane made progress, CLOCK_MONOTONIC.
@@ -202,7 +201,7 @@ pub struct Watchdog {
 /// What it has been doing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    pub looks: u64,
+    pub samples: u64,
     /// The latest of them.
     pub late_max_ns: u64,
     /// Notices that found the ring full.
@@ -211,8 +210,8 @@ pub struct Tally {
     pub allocations: u64,
 }
 
-/// The state of a watchdog that looks.
-struct Looking {
+/// The state of a running watchdog.
+struct Sampler {
     dog: Watchdog,
     tally: Tally,
     /// A line that waits for the control thread to speak, and since when.
@@ -233,7 +232,7 @@ impl Watchdog {
     /// by now; every other thread has [`rtsignal::CPU_TIME`] blocked.
     pub fn run(self) -> Tally {
         let signals = SignalSet::of(self.rttime_ns.map(|_| rtsignal::CPU_TIME));
-        let mut looking = Looking {
+        let mut sampler = Sampler {
             dog: self,
             tally: Tally::default(),
             unsaid: None,
@@ -243,27 +242,27 @@ impl Watchdog {
         memory::prefault_stack();
         seal::seal();
         let mut next_ns = clock::monotonic_ns();
-        while looking.dog.shared.control.done.load(Ordering::Relaxed) == 0 {
+        while sampler.dog.shared.control.done.load(Ordering::Relaxed) == 0 {
             let now_ns = clock::monotonic_ns();
             if now_ns >= next_ns {
-                looking.late(now_ns - next_ns);
-                looking.look(now_ns);
-                next_ns = (next_ns + looking.dog.period_ns).max(now_ns);
+                sampler.late(now_ns - next_ns);
+                sampler.sample(now_ns);
+                next_ns = (next_ns + sampler.dog.period_ns).max(now_ns);
             }
             let left_ns = next_ns.saturating_sub(clock::monotonic_ns());
             if let Ok(signal) = rtsignal::wait_within(&signals, left_ns)
                 && signal.uid == u32::MAX
             {
-                looking.out_of_time(clock::monotonic_ns());
+                sampler.out_of_time(clock::monotonic_ns());
             }
         }
-        looking.tally.allocations = seal::breaches();
+        sampler.tally.allocations = seal::breaches();
         seal::unseal();
-        looking.tally
+        sampler.tally
     }
 }
 
-impl Looking {
+impl Sampler {
     fn late(&mut self, late_ns: u64) {
         self.tally.late_max_ns = self.tally.late_max_ns.max(late_ns);
         if late_ns > LATE_NS {
@@ -275,16 +274,16 @@ impl Looking {
         }
     }
 
-    fn look(&mut self, now_ns: u64) {
-        self.tally.looks += 1;
+    fn sample(&mut self, now_ns: u64) {
+        self.tally.samples += 1;
         let shared = Arc::clone(&self.dog.shared);
         if shared.control.stopping.load(Ordering::Relaxed) == 0 {
             let mut stalled = 0;
             for index in 0..self.dog.subjects.len() {
-                self.look_at(index, now_ns);
+                self.sample_thread(index, now_ns);
                 stalled += u32::from(self.dog.subjects[index].detector.is_stalled());
             }
-            self.look_at_reports(now_ns);
+            self.poll_reports(now_ns);
             shared.watchdog.stalled.store(stalled, Ordering::Relaxed);
             if stalled == 0 {
                 shared.watchdog.well_ns.store(now_ns, Ordering::Relaxed);
@@ -292,22 +291,22 @@ impl Looking {
             self.restore_rttime();
         }
         shared.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
-        self.speak_for_control(now_ns);
+        self.write_for_control(now_ns);
         if now_ns >= self.give_up_ns {
             self.end_by_force();
         }
     }
 
-    fn look_at(&mut self, index: usize, now_ns: u64) {
+    fn sample_thread(&mut self, index: usize, now_ns: u64) {
         let subject = &mut self.dog.subjects[index];
         // A thread that has ended by itself is the control thread's affair.
-        let Some(sight) = subject.sight(now_ns) else {
+        let Some(sight) = subject.observation(now_ns) else {
             return;
         };
         let Subject {
             detector, state, ..
         } = subject;
-        let changes = detector.look(sight, || state.as_ref()?.waits());
+        let changes = detector.observe(sight, || state.as_ref()?.waits());
         // What begins and its end have the same number, so either both are told or neither.
         let (stalls, floods) = (detector.guard.stalls, detector.floods());
         for change in changes.into_iter().flatten() {
@@ -323,8 +322,8 @@ impl Looking {
                 Change::Over(permille) => {
                     self.ran_away(index, Cause::Duty, permille, floods, now_ns)
                 }
-                Change::Moves(ns) => self.tell(index, What::Moves { ns }, stalls),
-                Change::Within(permille) => self.tell(index, What::Within { permille }, floods),
+                Change::Moves(ns) => self.notify(index, What::Moves { ns }, stalls),
+                Change::Within(permille) => self.notify(index, What::Within { permille }, floods),
             }
         }
         let subject = &mut self.dog.subjects[index];
@@ -332,7 +331,7 @@ impl Looking {
     }
 
     /// The skin's own watchdog has reported lane threads.
-    fn look_at_reports(&mut self, now_ns: u64) {
+    fn poll_reports(&mut self, now_ns: u64) {
         let Some(take) = self.dog.take_runaway else {
             return;
         };
@@ -367,7 +366,7 @@ impl Looking {
         };
         // The kernel may kill us a second from now: this is said at once.
         if self.dog.on_runaway != OnRunaway::Report {
-            emergency_stderr::say(self.dog.subjects[index].lines.of(Cause::Time));
+            emergency_stderr::write_line(self.dog.subjects[index].lines.of(Cause::Time));
         }
         self.ran_away(index, Cause::Time, limit_ns, 1, now_ns);
     }
@@ -384,7 +383,7 @@ impl Looking {
         let demoted = self.dog.on_runaway != OnRunaway::Report && guilty && subject.demote();
         subject.cell.publish(&subject.detector.guard);
         self.unsaid.get_or_insert((runaway, now_ns));
-        self.tell(
+        self.notify(
             index,
             What::Ran {
                 cause,
@@ -400,13 +399,13 @@ impl Looking {
                 .watchdog
                 .verdict
                 .store(runaway.encode(), Ordering::Relaxed);
-            emergency_stderr::say(self.dog.subjects[index].lines.of(cause));
+            emergency_stderr::write_line(self.dog.subjects[index].lines.of(cause));
             self.unsaid = None;
         }
     }
 
     /// Tells the control thread: the first time, and then ever more rarely; the page has them all.
-    fn tell(&mut self, index: usize, what: What, times: u64) {
+    fn notify(&mut self, index: usize, what: What, times: u64) {
         let worker = u32::try_from(index).unwrap_or(u32::MAX);
         if times.is_power_of_two()
             && self
@@ -424,7 +423,7 @@ impl Looking {
     }
 
     /// A control thread that does not run cannot say what was told to it: then the watchdog does.
-    fn speak_for_control(&mut self, now_ns: u64) {
+    fn write_for_control(&mut self, now_ns: u64) {
         let Some((runaway, since_ns)) = self.unsaid else {
             return;
         };
@@ -433,7 +432,7 @@ impl Looking {
             self.unsaid = None;
         } else if now_ns.saturating_sub(since_ns) > CONTROL_SILENT_NS {
             if let Some(subject) = self.dog.subjects.get(runaway.worker as usize) {
-                emergency_stderr::say(subject.lines.of(runaway.cause));
+                emergency_stderr::write_line(subject.lines.of(runaway.cause));
             }
             self.unsaid = None;
         }
@@ -441,7 +440,7 @@ impl Looking {
 
     /// The control thread was asked to end the daemon and has not.
     fn end_by_force(&self) -> ! {
-        emergency_stderr::say(notice::FORCED);
+        emergency_stderr::write_line(notice::FORCED);
         process::exit_now(EXIT_RUNAWAY)
     }
 

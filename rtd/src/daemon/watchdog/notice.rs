@@ -4,8 +4,7 @@
 use crate::log;
 use crate::plan::watch::OnRunaway;
 use crate::plan::{LanePlan, Plan};
-use crate::words::counted;
-use crate::words::show_time;
+use crate::words::{LIST_THREADS, counted, show_time};
 
 /// Why a lane thread is spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +36,6 @@ impl Cause {
 pub struct Runaway {
     /// Index of the thread.
     pub worker: u32,
-    /// What.
     pub cause: Cause,
 }
 
@@ -72,7 +70,6 @@ pub struct Notice {
 pub enum What {
     /// Something has to be done about it.
     Ran {
-        /// Why.
         cause: Cause,
         /// Nanoseconds; thousandths of a budget.
         amount: u64,
@@ -101,8 +98,7 @@ fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
     let stall = show_time(lane.watch.stall_ns);
     match cause {
         Cause::Starved => format!(
-            "waits for CPU {} at priority {} for longer than its stall = \"{stall}\" allows: a thread of higher priority keeps that CPU, or a debugger holds the thread (ps -eLo \
-             pid,tid,stat,cls,rtprio,psr,pcpu,comm)",
+            "waits for CPU {} at priority {} for longer than its stall = \"{stall}\" allows: a thread of higher priority keeps that CPU, or a debugger holds the thread ({LIST_THREADS})",
             lane.cpu, lane.priority
         ),
         Cause::Dispatch => {

@@ -9,8 +9,7 @@ use super::{
 use crate::daemon::Privilege;
 use crate::log;
 use crate::plan::{LaneId, Plan};
-use crate::words::counted;
-use crate::words::show_time;
+use crate::words::{LIST_THREADS, counted, show_time};
 use anyhow::Context as _;
 use rtcore::lane::progress::Progress;
 use rtcore::skin::Skin;
@@ -55,7 +54,6 @@ pub struct Granted {
     pub fifo: Result<(), String>,
     /// Pinned (or there is nothing to pin it to), or why not.
     pub pinned: Result<(), String>,
-    /// Where.
     pub cpu: Option<usize>,
 }
 
@@ -108,22 +106,24 @@ impl Running {
         };
         let (priority, cpu) = (plan.watchdog_priority(), plan.watchdog_cpu(usable_cpus()));
         let (open, gate) = mpsc::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (granted_tx, granted_rx) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(NAME.to_owned())
             .stack_size(memory::LANE_STACK_BYTES)
             .spawn(move || {
                 let granted = enter(priority, cpu);
                 privilege.of_helper();
-                if tell.send((sched::gettid(), granted)).is_err() || gate.recv().is_err() {
+                if granted_tx.send((sched::gettid(), granted)).is_err() || gate.recv().is_err() {
                     return Tally::default();
                 }
                 // The channels go before the seal.
-                drop((tell, gate));
+                drop((granted_tx, gate));
                 dog.run()
             })
             .context("cannot start the watchdog's thread")?;
-        let (tid, granted) = told.recv().context("the watchdog's thread did not start")?;
+        let (tid, granted) = granted_rx
+            .recv()
+            .context("the watchdog's thread did not start")?;
         Ok((
             Running {
                 shared,
@@ -154,7 +154,7 @@ impl Running {
                 Err(e) => format!("RLIMIT_RTTIME cannot be lifted: {e}"),
             },
         };
-        tell_of_a_limit_before_ours(plan);
+        warn_of_hard_limit(plan);
         log::info(format_args!(
             "watchdog: {}{}, samples every {}, {rttime}",
             // A degraded start says elsewhere why it is not what was asked for.
@@ -181,7 +181,7 @@ impl Running {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             anyhow::bail!("the watchdog's thread ended by itself: a defect");
         }
-        self.watch_the_watchdog(plan, now_ns);
+        self.check_watchdog(plan, now_ns);
         let Some(runaway) = self.shared.verdict() else {
             return Ok(());
         };
@@ -196,7 +196,7 @@ impl Running {
     }
 
     /// One that gets no CPU sees nothing, and afterwards does not know what it missed.
-    fn watch_the_watchdog(&mut self, plan: &Plan, now_ns: u64) {
+    fn check_watchdog(&mut self, plan: &Plan, now_ns: u64) {
         let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
         if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
             if self.silent_ticks >= SILENT_TICKS {
@@ -208,7 +208,7 @@ impl Running {
         self.silent_ticks = self.silent_ticks.saturating_add(1);
         if self.silent_ticks == SILENT_TICKS {
             log::error(format_args!(
-                "the watchdog (tid {}) has not run for {}: no lane is watched, and lanes on its CPU do not run either; a thread above its priority {} keeps that CPU (ps -eLo pid,tid,cls,rtprio,psr,pcpu,comm)",
+                "the watchdog (tid {}) has not run for {}: no lane is watched, and lanes on its CPU do not run either; a thread above its priority {} keeps that CPU ({LIST_THREADS})",
                 self.tid,
                 show_time(silent_ns / 1_000_000 * 1_000_000),
                 plan.watchdog_priority()
@@ -255,14 +255,14 @@ impl Running {
         let Some(tally) = self.join() else { return };
         self.log(plan);
         let Tally {
-            looks,
+            samples,
             late_max_ns,
             lost,
             allocations,
         } = tally;
         log::info(format_args!(
             "watchdog: {}, the latest {} us late, {lost} notices lost, {allocations} heap calls",
-            counted(looks, "look"),
+            counted(samples, "look"),
             late_max_ns / 1000
         ));
     }
@@ -290,7 +290,7 @@ impl Drop for Running {
 
 /// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever
 /// the configuration wants.
-fn tell_of_a_limit_before_ours(plan: &Plan) {
+fn warn_of_hard_limit(plan: &Plan) {
     let watch = &plan.daemon.watch;
     let ours = watch
         .rttime

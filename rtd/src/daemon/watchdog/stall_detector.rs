@@ -33,10 +33,9 @@ pub struct Bounds {
     pub duty_is_dispatch: bool,
 }
 
-/// What was seen at one look.
+/// State of a thread at one sample.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
-    /// CLOCK_MONOTONIC.
+pub struct Observation {
     pub at_ns: u64,
     /// Whether it has a message in hand, and which.
     pub turns: Turns,
@@ -72,7 +71,7 @@ pub enum Change {
 #[derive(Debug)]
 pub struct StallDetector {
     bounds: Bounds,
-    last: Option<Sight>,
+    last: Option<Observation>,
     /// At the last look it wanted the CPU and had had none since the look before.
     wanting: bool,
     still_ns: u64,
@@ -129,27 +128,27 @@ impl StallDetector {
             .saturating_add(cpu_ns.saturating_sub(seen_ns))
     }
 
-    /// Takes a look in; `waits` says whether the thread waits, and is asked only where that
+    /// Evaluates a sample; `waits` says whether the thread waits, and is asked only where that
     /// matters.
-    pub fn look(
+    pub fn observe(
         &mut self,
-        sight: Sight,
+        observed: Observation,
         waits: impl FnOnce() -> Option<bool>,
     ) -> [Option<Change>; 2] {
-        let last = self.last.replace(sight).unwrap_or(sight);
-        let since_ns = sight.at_ns.saturating_sub(last.at_ns);
+        let last = self.last.replace(observed).unwrap_or(observed);
+        let since_ns = observed.at_ns.saturating_sub(last.at_ns);
         let elapsed_ns = if since_ns <= 2 * self.bounds.period_ns {
             since_ns
         } else {
             self.bounds.period_ns
         };
-        let ran_ns = sight
+        let ran_ns = observed
             .cpu_ns
             .zip(last.cpu_ns)
             .map(|(now, before)| now.saturating_sub(before));
         self.recent_ns = self.recent_ns / 2 + ran_ns.unwrap_or(0);
-        self.guard.cpu_ns = sight.cpu_ns.unwrap_or(self.guard.cpu_ns);
-        let worked_ns = sight.worked_ns.saturating_sub(last.worked_ns);
+        self.guard.cpu_ns = observed.cpu_ns.unwrap_or(self.guard.cpu_ns);
+        let worked_ns = observed.worked_ns.saturating_sub(last.worked_ns);
         let used_ns = if self.bounds.duty_is_dispatch {
             Some(worked_ns)
         } else {
@@ -157,7 +156,10 @@ impl StallDetector {
         };
         let over =
             used_ns.and_then(|used_ns| self.duty(part(used_ns, elapsed_ns, since_ns), elapsed_ns));
-        let changes = [self.progress(sight, last, elapsed_ns, ran_ns, waits), over];
+        let changes = [
+            self.progress(observed, last, elapsed_ns, ran_ns, waits),
+            over,
+        ];
         self.guard.state = match (self.stalled, self.over) {
             (true, _) => GuardState::Stalled,
             (false, true) => GuardState::OverBudget,
@@ -168,8 +170,8 @@ impl StallDetector {
 
     fn progress(
         &mut self,
-        sight: Sight,
-        last: Sight,
+        observed: Observation,
+        last: Observation,
         elapsed_ns: u64,
         ran_ns: Option<u64>,
         waits: impl FnOnce() -> Option<bool>,
@@ -177,7 +179,7 @@ impl StallDetector {
         let wants = ran_ns == Some(0) && waits() == Some(false);
         let starved = wants && self.wanting;
         self.wanting = wants;
-        let in_hand = sight.turns.is_busy() && sight.turns == last.turns;
+        let in_hand = observed.turns.is_busy() && observed.turns == last.turns;
         if starved || in_hand {
             self.still_ns += elapsed_ns;
         } else {
@@ -251,28 +253,28 @@ mod tests {
     }
 
     /// A stall detector and the thread it watches.
-    struct Case(StallDetector, Sight);
+    struct Case(StallDetector, Observation);
 
     impl Case {
         fn new(bounds: Bounds) -> Case {
-            let sight = Sight {
+            let observed = Observation {
                 at_ns: 0,
                 turns: Turns(0),
                 worked_ns: 0,
                 cpu_ns: Some(0),
             };
-            let mut case = Case(StallDetector::new(bounds), sight);
+            let mut case = Case(StallDetector::new(bounds), observed);
             assert_eq!(case.after(0, 0, 0, true), [None, None]);
             case
         }
 
         /// A look some milliseconds later, after so many of CPU time and turns.
         fn after(&mut self, ms: u64, cpu_ms: u64, turns: u64, waits: bool) -> [Option<Change>; 2] {
-            let Case(detector, sight) = self;
-            sight.at_ns += ms * MS;
-            sight.cpu_ns = sight.cpu_ns.map(|cpu_ns| cpu_ns + cpu_ms * MS);
-            sight.turns.0 += turns;
-            detector.look(*sight, || Some(waits))
+            let Case(detector, observed) = self;
+            observed.at_ns += ms * MS;
+            observed.cpu_ns = observed.cpu_ns.map(|cpu_ns| cpu_ns + cpu_ms * MS);
+            observed.turns.0 += turns;
+            detector.observe(*observed, || Some(waits))
         }
     }
 

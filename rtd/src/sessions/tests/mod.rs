@@ -35,7 +35,7 @@ fn topology(large: bool) -> Topology {
 fn changed(process: ProcessId, state: PeerState) -> Event {
     Event::Changed {
         process,
-        standing: Standing {
+        status: ProcessStatus {
             state,
             pid: 100,
             ending: None,

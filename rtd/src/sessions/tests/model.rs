@@ -113,7 +113,6 @@ struct World {
     lives: u8,
     daemon: Option<Daemon>,
     clients: [Client; 2],
-    /// Direct rings.
     rings: Vec<Ring>,
     /// Routed rings, of either kind.
     routed: Vec<Ring>,

@@ -8,7 +8,7 @@ fn shown(effect: &Effect) -> String {
     match effect {
         Effect::Introduce { process, map } => format!("introduce {process} {map}"),
         Effect::Send { to, message } => match message {
-            Message::Peer { of, standing } => format!("send {to} peer {of} {:?}", standing.state),
+            Message::Peer { of, status } => format!("send {to} peer {of} {:?}", status.state),
             Message::Map { serial } => format!("send {to} map {serial}"),
             Message::Ready => format!("send {to} ready"),
             Message::Reach { channel, reachable } => {
@@ -60,7 +60,6 @@ impl Bench {
         }
     }
 
-    /// One step.
     fn step(&mut self, event: Event) -> Vec<String> {
         self.topology
             .step(&mut self.state, event)

@@ -156,9 +156,9 @@ fn note(series: &[&Series], lines: &[(BTreeMap<u64, u64>, u64)], extent: Extent)
     }
     let farthest = series.iter().map(|series| series.max_ns).max().unwrap_or(0);
     let many = if beyond == 1 {
-        "sample lies".to_owned()
+        "sample is".to_owned()
     } else {
-        "samples lie".to_owned()
+        "samples are".to_owned()
     };
     format!(
         "Raw latency, {width}; {} {many} beyond the right edge, the farthest at {} us",

@@ -56,7 +56,6 @@ const PALETTE: [RGBColor; 14] = [
 /// A figure of some series, and what it shares with others of the same report.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure<'a> {
-    /// Heading.
     pub title: &'a str,
     /// The series that the figure draws.
     pub series: &'a [&'a Series],

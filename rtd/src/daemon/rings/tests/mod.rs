@@ -11,7 +11,7 @@ use crate::endpoint::ring::RingPlan;
 use crate::endpoint::signal::SignalPlan;
 use crate::plan::watch::{LaneWatch, WatchPlan};
 use crate::plan::*;
-use crate::sessions::event::{Effect, End, Event, Standing};
+use crate::sessions::event::{Effect, End, Event, ProcessStatus};
 use crate::sessions::state::State;
 use rtcore::lane::peer::PeerState;
 use rtcore::lane::policy::{GroupMode, Overflow, SignalTarget, Wait};
@@ -242,22 +242,22 @@ impl Bench {
             },
         );
         assert_eq!(effects[0], Effect::Attach { process });
-        let standing = Standing {
+        let status = ProcessStatus {
             state: PeerState::Alive,
             pid: identity.pid,
             ending: None,
         };
         self.rings.attach(process, identity).unwrap();
-        self.perform(Event::Changed { process, standing });
+        self.perform(Event::Changed { process, status });
     }
 
     fn close(&mut self, process: ProcessId) {
-        let standing = Standing {
+        let status = ProcessStatus {
             state: PeerState::Unregistered,
             pid: 1,
             ending: None,
         };
-        self.perform(Event::Changed { process, standing });
+        self.perform(Event::Changed { process, status });
     }
 
     fn mapped(&mut self, process: ProcessId, serial: u32) {

@@ -268,12 +268,12 @@ fn a_sender_is_told_whether_anybody_receives() {
     let mut bench = Bench::new(&plan);
     let (arm, planner) = (Someone::new(), Someone::new());
     let becomes = |bench: &mut Bench, process, state| {
-        let standing = Standing {
+        let status = ProcessStatus {
             state,
             pid: 1,
             ending: None,
         };
-        bench.perform(Event::Changed { process, standing });
+        bench.perform(Event::Changed { process, status });
     };
     bench.open(ARM, arm.identity(1));
     assert!(bench.is_reached(ARM, 0), "the queue is there for anybody");

@@ -58,11 +58,8 @@ fn lane(world: &World, daemon: &Daemon, progress: &mut Steps) {
         }
         return;
     };
-    let standing = daemon
-        .state
-        .standing(RECEIVING)
-        .map(|standing| standing.state);
-    match (daemon.in_hand, daemon.sink, standing) {
+    let status = daemon.state.status(RECEIVING).map(|status| status.state);
+    match (daemon.in_hand, daemon.sink, status) {
         (true, ..) => progress.push((
             "release",
             world.with(|w| {
@@ -126,14 +123,14 @@ impl World {
         process: ProcessId,
     ) -> Vec<(&'static str, Vec<Event>, World)> {
         let client = &self.clients[process];
-        let dead = Standing {
+        let dead = ProcessStatus {
             state: PeerState::Dead,
             pid: 1,
             ending: None,
         };
         let is_known = daemon
             .state
-            .standing(process)
+            .status(process)
             .is_some_and(|of| of.state == PeerState::Alive);
         let ended = |end| Event::Ended { process, end };
         let mut all = Vec::new();
@@ -174,7 +171,7 @@ impl World {
                 .into_iter()
                 .chain([Event::Changed {
                     process,
-                    standing: dead,
+                    status: dead,
                 }])
                 .collect();
             all.push(("see the death of a client", events, world));
@@ -255,7 +252,7 @@ impl World {
         let changed = |process, state| {
             Some(Event::Changed {
                 process,
-                standing: Standing {
+                status: ProcessStatus {
                     state,
                     pid: 1,
                     ending: None,
