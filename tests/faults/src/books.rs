@@ -1,10 +1,10 @@
 //! The daemon's ledgers, summed over its lives.
 
+use crate::patience::Patience;
 use crate::plan::INSTANCE;
-use crate::world::PATIENCE;
 use anyhow::Context as _;
 use rtcore::stats::reader::{Reader, Route};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the ledgers say of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,11 +100,11 @@ impl Books {
         };
         // A lane thread that is kept from its CPU in the middle of a store leaves its ledger half
         // written for as long.
-        let start = Instant::now();
+        let mut patience = Patience::new();
         let routes = loop {
             let routes = page.snapshot()?.routes;
             let whole = life == Life::Ended || routes.iter().all(|route| route.consistent);
-            if whole || start.elapsed() > PATIENCE {
+            if whole || patience.is_over() {
                 break routes;
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -6,10 +6,11 @@ use crate::fault::{self, Kind};
 use crate::innocent::Latencies;
 use crate::journal::{self, CORRUPT, Fate, Mapped, Received, now_ns};
 use crate::leaks::{Growth, Leaks};
+use crate::patience::Patience;
 use crate::plan::{Share, Stream};
 use crate::record::Chosen;
 use crate::report::{Outcome, Recovery};
-use crate::world::{PATIENCE, QUEUES, World};
+use crate::world::{Programs, QUEUES, World};
 use anyhow::{Context as _, ensure};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -45,8 +46,8 @@ pub type Findings = Vec<(String, Finding)>;
 
 impl Campaign {
     /// Starts the world.
-    pub fn new(streams: Vec<Stream>) -> anyhow::Result<Campaign> {
-        let mut world = World::new(streams)?;
+    pub fn new(streams: Vec<Stream>, programs: &Programs) -> anyhow::Result<Campaign> {
+        let mut world = World::new(streams, programs)?;
         world.start()?;
         let accountant = |s: &Stream| Accountant::new(s.to.len(), s.share).excluding(s.outside());
         let accountants = world.streams.iter().map(accountant).collect();
@@ -99,6 +100,7 @@ impl Campaign {
         self.world.pause()?;
         let mut outcome = Outcome {
             what: done.what.clone(),
+            not_reached: done.not_reached,
             recovery,
             ..Outcome::default()
         };
@@ -149,9 +151,9 @@ impl Campaign {
     /// Waits until the senders have begun so many messages.
     fn await_messages(&self, count: u64) -> anyhow::Result<()> {
         let begun = |campaign: &Campaign| campaign.world.begun().iter().sum::<u64>();
-        let (until, start) = (begun(self) + count, Instant::now());
+        let (until, mut patience) = (begun(self) + count, Patience::new());
         while begun(self) < until {
-            ensure!(start.elapsed() < PATIENCE, "nobody sends");
+            ensure!(!patience.is_over(), "nobody sends");
             std::thread::sleep(Duration::from_micros(300));
         }
         Ok(())
@@ -203,13 +205,13 @@ impl Campaign {
     /// What has grown since the first quiet moment, as far as it does not go away again.
     pub fn leaks(&mut self) -> anyhow::Result<Vec<Growth>> {
         let directories = ["/run/rtd", "/dev/shm", QUEUES].map(PathBuf::from);
-        let start = Instant::now();
+        let mut patience = Patience::of(STILL);
         loop {
             let grown = self.leaks.look(&self.world.processes()?, &directories)?;
-            if grown.is_empty() || start.elapsed() > STILL {
+            if grown.is_empty() || patience.is_over() {
                 return Ok(grown);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -233,10 +235,10 @@ impl Campaign {
     /// Waits until every stream flows again: each receiver (of a group `any` or `round-robin`, one
     /// of them) has got a message that was begun after this call.
     fn flow(&mut self) -> anyhow::Result<()> {
-        let (start, mut revived) = (Instant::now(), Instant::now());
+        let (mut patience, mut revived) = (Patience::new(), Instant::now());
         for (at, begun) in self.world.begun().into_iter().enumerate() {
             while !self.flows(at, begun) {
-                ensure!(start.elapsed() < PATIENCE, "{}", self.stuck(at, begun));
+                ensure!(!patience.is_over(), "{}", self.stuck(at, begun));
                 if revived.elapsed() > REVIVE {
                     self.world.revive()?;
                     revived = Instant::now();
@@ -277,13 +279,13 @@ impl Campaign {
 
     /// Checks all streams as soon as nothing is on its way.
     fn check(&mut self, done: &fault::Done, outcome: &mut Outcome) -> anyhow::Result<Findings> {
-        let (mut moved, mut last) = (Instant::now(), Vec::new());
+        let (mut patience, mut last) = (Patience::of(STILL), Vec::new());
         loop {
             let totals = &self.world.books.now()?[..self.world.streams.len()];
             // A check copies what the accountants know: not while something moves.
             let counts = self.counts(totals);
             if counts != last {
-                (moved, last) = (Instant::now(), counts);
+                (patience, last) = (Patience::of(STILL), counts);
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
@@ -298,7 +300,7 @@ impl Campaign {
                 && checked
                     .iter()
                     .all(|(verdict, _)| verdict.findings.is_empty());
-            if settled || moved.elapsed() > STILL {
+            if settled || patience.is_over() {
                 (self.accountants, self.checked) = (accountants, marks);
                 let verdicts = checked.into_iter().map(|(verdict, _)| verdict);
                 let named = self.world.streams.iter().map(Stream::name).zip(verdicts);

@@ -6,6 +6,7 @@ use crate::account::{Allowance, Numbers, Wrong};
 use crate::allowed::Sentence;
 use crate::hostile;
 use crate::journal::EXEC;
+use crate::patience::Patience;
 use crate::plan::{CAPACITY, EndKind, MAXMSG, Share, Stream};
 use crate::squeeze::{Group, fill, limit};
 use crate::traced::{Killer, kill_after_steps};
@@ -157,6 +158,14 @@ impl Kind {
         strangers.contains(&self) || others.contains(&self) || self.hostile_client().is_some()
     }
 
+    /// Whether it happens at a named point.
+    pub fn is_at_point(self) -> bool {
+        matches!(
+            self,
+            Kind::KillRtdAtPoint | Kind::KillClientAtPoint | Kind::DelayAtPoint | Kind::FailAtPoint
+        )
+    }
+
     /// What the hostile client does.
     fn hostile_client(self) -> Option<&'static str> {
         match self {
@@ -199,6 +208,8 @@ pub struct Done {
     pub rtd_ended: bool,
     /// Places in [`World::ends`].
     pub killed: Vec<usize>,
+    /// The named point at which something was to happen was not reached: nothing has happened.
+    pub not_reached: bool,
     /// What was drawn, in words.
     pub what: String,
     /// By stream: the messages that may have been on their way during the fault. From the first
@@ -424,12 +435,9 @@ fn suspend(pids: &[nix::unistd::Pid], time: Duration) -> anyhow::Result<()> {
 /// Removes what rtd then makes again.
 fn removed(files: &[&str], remove: impl FnOnce() -> std::io::Result<()>) -> anyhow::Result<()> {
     remove()?;
-    let start = std::time::Instant::now();
+    let mut patience = Patience::new();
     while !files.iter().all(|file| std::path::Path::new(file).exists()) {
-        anyhow::ensure!(
-            start.elapsed() < crate::world::PATIENCE,
-            "rtd does not make {files:?} again"
-        );
+        anyhow::ensure!(!patience.is_over(), "rtd does not make {files:?} again");
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())

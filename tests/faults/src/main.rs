@@ -13,6 +13,7 @@ mod hostile;
 mod innocent;
 mod journal;
 mod leaks;
+mod patience;
 mod plan;
 mod points;
 mod record;

@@ -3,18 +3,21 @@
 
 use crate::fault::{Done, Kind};
 use crate::journal::Plain;
+use crate::patience::Patience;
 use crate::plan::{MAXMSG, Share};
-use crate::world::{PATIENCE, World};
+use crate::world::World;
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use rtcore::fault::{Action, Order, Page, number};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The environment variable by which a process finds the page.
 pub const VARIABLE: &str = "RTD_FAULT_POINTS";
 /// A point that is not reached while the senders begin so many messages is given up.
 const BEGUN_MAX: u64 = 60_000;
+/// So are as many backlogs.
+const BACKLOGS_MAX: usize = 400;
 
 // SAFETY: 1. atomics only.
 unsafe impl Plain for Page {}
@@ -168,13 +171,13 @@ pub fn perform(
         return start(&order, world, done);
     }
     world.points.arm(&order);
-    let reached = bring_about(place.occasion, &order, world, rng, done);
-    let struck = world.points.disarm();
-    reached.with_context(|| done.what.clone())?;
-    anyhow::ensure!(struck > 0, "{}: not reached", done.what);
+    let brought = bring_about(place.occasion, &order, world, rng, done);
+    done.not_reached = world.points.disarm() == 0;
+    brought.with_context(|| done.what.clone())?;
     // A stop has ended rtd in any case.
-    if place.occasion == Occasion::Stop || (action == Action::Kill && place.who == Who::Rtd) {
-        done.rtd_killed |= action == Action::Kill;
+    let killed = action == Action::Kill && !done.not_reached;
+    if place.occasion == Occasion::Stop || (killed && place.who == Who::Rtd) {
+        done.rtd_killed |= killed;
         done.rtd_ended = true;
         await_end(world)?;
         world.end_daemon(Signal::SIGKILL)?;
@@ -242,20 +245,20 @@ fn bring_about(
             });
             let pid = world.ends[receiver].pid().context("no receiver")?;
             let sent = &world.sent[world.ends[receiver].stream];
-            let start = Instant::now();
-            let goes_on = || world.points.struck() == 0 && start.elapsed() < PATIENCE;
-            let await_messages = || {
-                let last = sent.begun.load(Ordering::Acquire) + 2 * MAXMSG as u64;
-                while sent.begun.load(Ordering::Acquire) < last && goes_on() {
-                    std::thread::sleep(Duration::from_micros(300));
-                }
-            };
+            let mut patience = Patience::new();
+            let mut goes_on = || world.points.struck() == 0 && !patience.is_over();
             // A backlog is a few messages, and the point strikes one of several.
-            while goes_on() {
-                kill(pid, Signal::SIGSTOP)?;
-                await_messages();
-                kill(pid, Signal::SIGCONT)?;
-                await_messages();
+            for _ in 0..BACKLOGS_MAX {
+                for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+                    kill(pid, signal)?;
+                    let last = sent.begun.load(Ordering::Acquire) + 2 * MAXMSG as u64;
+                    while sent.begun.load(Ordering::Acquire) < last && goes_on() {
+                        std::thread::sleep(Duration::from_micros(300));
+                    }
+                }
+                if !goes_on() {
+                    break;
+                }
             }
         }
         Occasion::Session | Occasion::DirectSession => {
@@ -274,7 +277,8 @@ fn bring_about(
     await_strike(order, world, done)
 }
 
-/// Waits until the point has struck, and whom it killed has ended.
+/// Waits until the point has struck and the process that it killed has ended, or until it is clear
+/// that the point is not reached.
 fn await_strike(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Result<()> {
     let begun = |world: &World| -> u64 {
         world
@@ -283,7 +287,7 @@ fn await_strike(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Re
             .map(|s| s.begun.load(Ordering::Acquire))
             .sum()
     };
-    let (first, start) = (begun(world), Instant::now());
+    let (first, mut patience) = (begun(world), Patience::new());
     let mut killed = 0;
     let dies =
         order.action == Action::Kill && world.daemon_pid()?.as_raw().unsigned_abs() != order.pid;
@@ -296,19 +300,20 @@ fn await_strike(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Re
         if world.points.struck() > 0 && (killed > 0 || !dies) {
             return Ok(());
         }
-        anyhow::ensure!(
-            begun(world) - first < BEGUN_MAX && start.elapsed() < PATIENCE,
-            "not reached"
-        );
+        // Disarming decides: a process that was about to strike has struck, or does not any more.
+        let over = begun(world) - first > BEGUN_MAX || patience.is_over();
+        if over && world.points.disarm() == 0 {
+            return Ok(());
+        }
         std::thread::sleep(Duration::from_micros(300));
     }
 }
 
 /// Waits until rtd has ended.
 fn await_end(world: &mut World) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let mut patience = Patience::new();
     while world.daemon_ended()?.is_none() {
-        anyhow::ensure!(start.elapsed() < PATIENCE, "rtd does not end");
+        anyhow::ensure!(!patience.is_over(), "rtd does not end");
         std::thread::sleep(Duration::from_micros(300));
     }
     Ok(())
@@ -320,7 +325,7 @@ fn start(order: &Order, world: &mut World, done: &mut Done) -> anyhow::Result<()
     (done.rtd_killed, done.rtd_ended) = (true, true);
     world.points.arm(&Order { times: 1, ..*order });
     let started = world.try_start(|_| Ok(()))?.is_none();
-    anyhow::ensure!(world.points.disarm() > 0, "{}: not reached", done.what);
+    done.not_reached = world.points.disarm() == 0;
     if started {
         Ok(())
     } else {

@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// From so many faults on, a share of them means something.
+const MANY: usize = 20;
+
 /// What came of one fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Its parameters, in words.
     pub what: String,
+    /// Nothing has happened: the named point was not reached.
+    #[serde(default)]
+    pub not_reached: bool,
     /// Messages accepted.
     pub accepted: u64,
     /// Copies received.
@@ -99,6 +105,23 @@ impl Report {
             .count()
     }
 
+    /// Faults at named points, and how many of them did not happen.
+    pub fn at_points(&self) -> (usize, usize) {
+        let outcomes = || {
+            let at_point = |(kind, _): &(&Kind, _)| kind.is_at_point();
+            self.faults.iter().filter(at_point).flat_map(|(_, all)| all)
+        };
+        let missed = outcomes().filter(|outcome| outcome.not_reached).count();
+        (outcomes().count(), missed)
+    }
+
+    /// Whether more than a fifth of the faults at named points did not happen: then the run has not
+    /// tried what it says.
+    pub fn misses_points(&self) -> bool {
+        let (all, missed) = self.at_points();
+        all >= MANY && missed * 5 > all
+    }
+
     /// As Markdown tables.
     pub fn markdown(&self) -> String {
         let sentences = self.sentences();
@@ -113,6 +136,13 @@ impl Report {
         for (number, (sentence, count)) in (1..).zip(&sentences) {
             let (file, words) = sentence.source();
             let _ = writeln!(text, "- [{number}] {count} excused by {file}: \"{words}\"");
+        }
+        let (all, missed) = self.at_points();
+        if missed > 0 {
+            let _ = writeln!(
+                text,
+                "\n{missed} of {all} faults at named points did not happen: no process reached the point."
+            );
         }
         text + &self.restarts()
     }

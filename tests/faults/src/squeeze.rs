@@ -117,7 +117,9 @@ pub fn fill(path: &str) -> std::io::Result<()> {
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
+    /// Where the process was before.
     home: PathBuf,
+    root: PathBuf,
     pid: Pid,
 }
 
@@ -155,7 +157,12 @@ impl Group {
         );
         let path = root.join(format!("rtd-faults-{}", std::process::id()));
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        let group = Group { path, home, pid };
+        let group = Group {
+            path,
+            home,
+            root,
+            pid,
+        };
         for (file, value) in settings {
             std::fs::write(group.path.join(file), value).with_context(|| (*file).to_owned())?;
         }
@@ -187,8 +194,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It may have ended.
-        let _ = std::fs::write(self.home.join("cgroup.procs"), self.pid.to_string());
+        // The process may have ended; the group that it came from may be one that is not shown here.
+        for group in [&self.home, &self.root] {
+            if std::fs::write(group.join("cgroup.procs"), self.pid.to_string()).is_ok() {
+                break;
+            }
+        }
         let start = Instant::now();
         // A process that has just ended keeps its group busy for a moment.
         while std::fs::remove_dir(&self.path).is_err() && start.elapsed() < Duration::from_secs(1) {

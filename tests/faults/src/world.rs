@@ -7,25 +7,26 @@ use crate::actor::Actor;
 use crate::books::Books;
 use crate::journal::{Control, Mapped, Received, Sent};
 use crate::leaks::Process;
+use crate::patience::Patience;
 use crate::plan::{self, EndKind, INSTANCE, Kin, SINK_SIGNAL, Stream};
 use crate::points;
 use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use rtcore::sys::process;
 use rtcore::sys::sched::{Placement, place};
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Longest time without any progress.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 /// User ids of the programs at the ends.
 const USERS: [u32; 3] = [65_531, 65_532, 65_533];
 /// What a receiver with few signals may have queued.
@@ -35,8 +36,44 @@ const ROOT: &str = "/run/faults";
 /// Where its queues can be listed.
 pub const QUEUES: &str = "/run/mqueue";
 
+/// The programs of a world, opened before [`enter`] hides the directory that they are in.
+#[derive(Debug)]
+pub struct Programs([(&'static str, File); 3]);
+
+impl Programs {
+    /// Those in the directory of this one.
+    pub fn beside_this() -> anyhow::Result<Programs> {
+        let here = std::env::current_exe()?;
+        let open = |name| {
+            let program = here.with_file_name(name);
+            let file = File::open(&program);
+            file.with_context(|| format!("{}: build it first", program.display()))
+        };
+        Ok(Programs([
+            ("rtd", open("rtd")?),
+            ("rtctl", open("rtctl")?),
+            ("faults", File::open(&here)?),
+        ]))
+    }
+
+    fn copy_to(&self, directory: &Path) -> anyhow::Result<()> {
+        for (name, mut from) in self.0.iter().map(|(name, file)| (name, file)) {
+            let path = directory.join(name);
+            let mut to = File::create(&path).with_context(|| path.display().to_string())?;
+            std::io::copy(&mut from, &mut to).with_context(|| path.display().to_string())?;
+            open_to_all(&path, 0o755)?;
+        }
+        Ok(())
+    }
+}
+
 /// The campaign's own namespaces: mounts and kernel queues. To be called on the only thread.
 pub fn enter() -> anyhow::Result<()> {
+    // Programs of other users have to reach what is made here, and ends have to be waited for,
+    // whatever the process that starts the campaign has set.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl)? };
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
     unshare(flags).context("cannot unshare mounts and queues: run it as root")?;
     let none: Option<&str> = None;
@@ -154,16 +191,10 @@ fn journal<T: crate::journal::Plain>(path: &Path) -> anyhow::Result<Mapped<T>> {
 }
 
 impl World {
-    /// Makes it, with the programs from the directory of this one.
-    pub fn new(streams: Vec<Stream>) -> anyhow::Result<World> {
+    /// Makes it.
+    pub fn new(streams: Vec<Stream>, programs: &Programs) -> anyhow::Result<World> {
         let root = PathBuf::from(ROOT);
-        let here = std::env::current_exe()?;
-        for (from, to) in [("rtd", "rtd"), ("rtctl", "rtctl")] {
-            let program = here.with_file_name(from);
-            std::fs::copy(&program, root.join(to))
-                .with_context(|| format!("{}: build it first", program.display()))?;
-        }
-        std::fs::copy(&here, root.join("faults"))?;
+        programs.copy_to(&root)?;
         let control = journal(&root.join("control"))?;
         let points = journal(&root.join("points"))?;
         let (mut sent, mut received, mut ends) = (Vec::new(), Vec::new(), Vec::new());
@@ -387,7 +418,7 @@ impl World {
     pub fn pause(&mut self) -> anyhow::Result<()> {
         let pause = self.control.pauses.fetch_add(1, Ordering::AcqRel) + 1;
         self.control.run.store(0, Ordering::Release);
-        let start = Instant::now();
+        let mut patience = Patience::new();
         loop {
             // No answer is on its way while no request is.
             let busy = (0..self.sent.len()).find(|at| {
@@ -396,7 +427,7 @@ impl World {
             });
             let Some(busy) = busy else { return Ok(()) };
             ensure!(
-                start.elapsed() < PATIENCE,
+                !patience.is_over(),
                 "the sender of {} does not pause",
                 self.streams[busy].name()
             );
@@ -433,7 +464,7 @@ impl Drop for World {
 
 /// Waits for the end of a process.
 fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
-    let start = Instant::now();
+    let mut patience = Patience::new();
     loop {
         match child.try_wait() {
             Ok(None) => {}
@@ -444,11 +475,10 @@ fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
             }
             Err(e) => return Err(e.into()),
         }
-        if start.elapsed() > PATIENCE {
+        if patience.is_over() {
             bail!(
-                "process {} is there after {} s: {}",
+                "process {} does not end: {}",
                 child.id(),
-                PATIENCE.as_secs(),
                 threads(child.id())
             );
         }

@@ -3,14 +3,15 @@
 use super::{Done, Kind, SOCKET, kill_ends, restart};
 use crate::hostile;
 use crate::journal::{CHILD_REFUSED, FORK};
+use crate::patience::Patience;
 use crate::plan::EndKind;
 use crate::squeeze::{self, ClockStep, Group, limit};
-use crate::world::{PATIENCE, World};
+use crate::world::World;
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
 use rtcore::sys::mqueue::Queue;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a load goes on.
 const LOAD: Duration = Duration::from_millis(300);
@@ -117,7 +118,7 @@ pub fn perform(
 
 /// Waits until rtd has written a process into the file of registrations.
 fn is_kept(world: &mut World, at: usize) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let mut patience = Patience::new();
     loop {
         let pid = world.ends[at].pid().context("no process")?;
         let kept = std::fs::read_to_string(format!("{SOCKET}.registered")).unwrap_or_default();
@@ -125,7 +126,7 @@ fn is_kept(world: &mut World, at: usize) -> anyhow::Result<()> {
             return Ok(());
         }
         ensure!(
-            start.elapsed() < PATIENCE,
+            !patience.is_over(),
             "rtd does not keep the registration of pid {pid}"
         );
         std::thread::sleep(Duration::from_millis(2));
@@ -145,10 +146,10 @@ fn fork(world: &World, at: usize) -> anyhow::Result<()> {
     };
     child.store(0, Ordering::Release);
     order.store(FORK, Ordering::Release);
-    let start = Instant::now();
+    let mut patience = Patience::new();
     loop {
         match child.load(Ordering::Acquire) {
-            0 => ensure!(start.elapsed() < PATIENCE, "an end does not fork"),
+            0 => ensure!(!patience.is_over(), "an end does not fork"),
             CHILD_REFUSED => return Ok(()),
             _ => bail!(
                 "the child of an end of {} used its session",

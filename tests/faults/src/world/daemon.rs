@@ -1,7 +1,8 @@
 //! Starting and ending the daemon of a world.
 
-use super::{PATIENCE, Restart, World, wait};
+use super::{Restart, World, wait};
 use crate::journal::now_ns;
+use crate::patience::Patience;
 use crate::plan::{self, POLLING_LANE, POLLING_NICE};
 use crate::traced::Killer;
 use anyhow::{Context as _, bail, ensure};
@@ -11,7 +12,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 impl World {
     fn run_rtd(&self) -> anyhow::Result<Command> {
@@ -224,15 +226,16 @@ fn is_ready(child: &mut Child) -> anyhow::Result<bool> {
         let _ = BufReader::new(out).read_line(&mut line);
         let _ = sender.send(line);
     });
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(line) => Ok(line.trim_end() == "READY"),
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!(
-                "rtd is neither ready nor does it end within {} s",
-                PATIENCE.as_secs()
-            )
+    let mut patience = Patience::new();
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(10)) {
+            Ok(line) => return Ok(line.trim_end() == "READY"),
+            Err(RecvTimeoutError::Timeout) if !patience.is_over() => {}
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("rtd is neither ready nor does it end");
+            }
         }
     }
 }
