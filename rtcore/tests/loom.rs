@@ -29,8 +29,8 @@
 //! mappings.
 #![cfg(loom)]
 
-/// The client's barrier, which loom builds from its source: the client itself stands on mappings.
-#[path = "../src/client/barrier.rs"]
+/// The barrier of a channel, which loom builds from its source: the client itself stands on mappings.
+#[path = "../src/channel/barrier.rs"]
 mod barrier;
 mod sync {
     pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

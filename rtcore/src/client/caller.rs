@@ -1,10 +1,11 @@
 //! Request and reply over two endpoints.
 
-use super::error::{CallError, Gone, RecvError};
+use super::error::{CallError, RecvError};
 use super::event::Event;
 use super::inbox::{Found, Inbox};
 use super::message::{Incoming, Message};
 use super::sender::Sender;
+use crate::channel::Gone;
 use crate::epoch::new_epoch;
 use crate::sys::clock::monotonic_ns;
 

@@ -2,13 +2,13 @@
 //!
 //! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for
 //! asking questions. No send or receive takes it: what these need travels through queues
-//! ([`crate::lane::hand_off`], rtrb) and atomics.
+//! ([`crate::channel::hand_off`], rtrb) and atomics.
 //!
 //! Invariant: entry `n` of `senders` and of `receivers` belongs to entry `n` of the session
 //! thread's own lists, and is never removed.
 
-use super::inbox::{Filter, MailboxSender, RxHandle};
-use super::tx::TxHandle;
+use super::inbox::{Filter, MailboxSender};
+use crate::channel::{RxHandle, TxHandle};
 use crate::lane::peer::PeerState;
 use crate::refusals::Accounting;
 use crate::skin::{Doorbell, Skin};

@@ -3,7 +3,8 @@
 //! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy`
 //! and never touches the heap.
 
-use crate::ring::Corrupt;
+use crate::channel::error::{ForkedText, PeerText};
+use crate::channel::{Gone, SendError};
 use crate::sys::forked::Forked;
 use crate::sys::pidfd::Ending;
 use crate::wire::{Name, Status};
@@ -186,121 +187,6 @@ impl From<Forked> for ClaimError {
     }
 }
 
-/// Why nothing goes out to the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// The daemon is away; the session connects again by itself.
-    Down,
-    /// The daemon is there and refuses the session, for this reason; the session goes on asking.
-    Refused(&'static str),
-    /// The [`Session`](super::Session) was dropped.
-    Closed,
-    /// The daemon came back with a configuration that has no such way.
-    Removed,
-    /// This process is the child of a fork(2) of the one with this pid, which opened the session.
-    Forked(u32),
-}
-
-impl From<Forked> for Gone {
-    fn from(forked: Forked) -> Gone {
-        Gone::Forked(forked.creator)
-    }
-}
-
-/// The text for a forked child that uses its parent's session.
-pub(super) struct ForkedText(pub u32);
-
-impl fmt::Display for ForkedText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "this process was forked from process {}, which opened the session: open a session in this process",
-            self.0
-        )
-    }
-}
-
-impl fmt::Display for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Gone::Refused(reason) => return write!(f, "rtd refuses the session: {reason}"),
-            Gone::Forked(creator) => return ForkedText(*creator).fmt(f),
-            Gone::Down => "rtd is away; the session connects again by itself, wait for Event::Up",
-            Gone::Closed => "the session was dropped: keep it for as long as its senders",
-            Gone::Removed => "the new configuration has no [[route]] from it",
-        })
-    }
-}
-
-/// Why a message was not sent. Nothing of it was: the receiver sees no part of it.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum SendError {
-    /// Every slot holds a message that was not taken yet.
-    #[error(
-        "`{endpoint}` is full: {slots} messages wait; receive faster, or raise maxmsg of the [[endpoint]]"
-    )]
-    Full {
-        /// Into which endpoint.
-        endpoint: Name,
-        /// Its slots.
-        slots: u32,
-    },
-    /// Longer than a slot.
-    #[error(
-        "`{endpoint}` takes {max} bytes, this message has {len}: raise msgsize of the [[endpoint]]"
-    )]
-    TooLarge {
-        /// Into which endpoint.
-        endpoint: Name,
-        /// Bytes of the message.
-        len: usize,
-        /// Bytes of a slot.
-        max: u32,
-    },
-    /// Nobody is there to receive it.
-    #[error("nobody receives from `{endpoint}`: {}", PeerText(process, ending))]
-    PeerDead {
-        /// Into which endpoint.
-        endpoint: Name,
-        /// The receiver, if one process is.
-        process: Option<Name>,
-        /// How it ended, if it did and that is known.
-        ending: Option<Ending>,
-    },
-    /// There is no way out at the moment, or none any more.
-    #[error("`{endpoint}` is disconnected: {why}")]
-    Disconnected {
-        /// Into which endpoint.
-        endpoint: Name,
-        /// Why.
-        why: Gone,
-    },
-    /// The other side lies; this ring is not used any more.
-    #[error(
-        "the receiver of `{endpoint}` broke its ring: {corrupt}; it is cut off until it connects again"
-    )]
-    Corrupt {
-        /// Into which endpoint.
-        endpoint: Name,
-        /// What it did.
-        corrupt: Corrupt,
-    },
-}
-
-struct PeerText<'a>(&'a Option<Name>, &'a Option<Ending>);
-
-impl fmt::Display for PeerText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1) {
-            (Some(process), Some(ending)) => {
-                write!(f, "process `{process}` ended ({ending}); start it again")
-            }
-            (Some(process), None) => write!(f, "process `{process}` is not there; start it"),
-            (None, _) => f.write_str("no receiver of its routes is there; start one"),
-        }
-    }
-}
-
 /// Why nothing will be received any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RecvError {
@@ -358,49 +244,4 @@ pub enum CallError {
         /// Why.
         why: Gone,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_refusal_names_object_value_limit_and_mend() {
-        let endpoint = Name::new("arm.cmd").unwrap();
-        let process = Some(Name::new("drive").unwrap());
-        let ending = Some(Ending::Signal(9));
-        for (error, parts) in [
-            (
-                SendError::Full { endpoint, slots: 8 },
-                ["arm.cmd", "8", "maxmsg"],
-            ),
-            (
-                SendError::TooLarge {
-                    endpoint,
-                    len: 90,
-                    max: 64,
-                },
-                ["64", "90", "msgsize"],
-            ),
-            (
-                SendError::PeerDead {
-                    endpoint,
-                    process,
-                    ending,
-                },
-                ["drive", "SIGKILL", "start"],
-            ),
-            (
-                SendError::Disconnected {
-                    endpoint,
-                    why: Gone::Down,
-                },
-                ["arm.cmd", "away", "Event::Up"],
-            ),
-        ] {
-            let text = error.to_string();
-            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-        }
-        assert!(size_of::<SendError>() <= 128);
-    }
 }

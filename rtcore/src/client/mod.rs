@@ -11,7 +11,6 @@
 
 #![warn(missing_docs)]
 
-mod barrier;
 mod caller;
 mod core;
 mod error;
@@ -20,20 +19,19 @@ mod inbox;
 pub mod locate;
 pub mod message;
 pub mod realtime;
-mod reason;
 mod sender;
 mod session;
 mod session_thread;
 pub mod signals;
-mod tx;
 pub mod waiter;
 
+pub use crate::channel::{Gone, SendError};
 pub use crate::lane::policy::Wait;
 pub use crate::message::Origin;
 pub use crate::wire::{Channel, Name, PeerStatus, Role};
 pub use caller::{Caller, Reply};
 pub use core::State;
-pub use error::{CallError, ClaimError, ConnectError, FlushError, Gone, RecvError, SendError};
+pub use error::{CallError, ClaimError, ConnectError, FlushError, RecvError};
 pub use event::Event;
 pub use inbox::{Inbox, InboxCounters};
 pub use message::{Head, InPlace, Incoming, Message, ReplyTo};

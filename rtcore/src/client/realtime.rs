@@ -2,7 +2,7 @@
 //! line that grants it.
 
 use super::core::Core;
-use super::error::ForkedText;
+use crate::channel::error::ForkedText;
 use crate::sys::forked::Forked;
 use crate::sys::permission_hints::PermissionHint;
 use crate::sys::{limits, memory, sched};

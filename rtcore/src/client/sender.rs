@@ -1,9 +1,10 @@
 //! Sending: one [`Sender`] per endpoint of one's own.
 
 use super::core::Core;
-use super::error::{FlushError, Gone, SendError};
+use super::error::FlushError;
 use super::message::ReplyTo;
-use super::tx::{OpenTx, TxEnd, TxHandle, TxShared};
+use crate::channel::{Gone, SendError};
+use crate::channel::{OpenTx, TxEnd, TxHandle, TxShared};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};

@@ -3,7 +3,7 @@
 
 use super::sink::{Refusal, SinkOps};
 use super::source::{Content, Failure, Leftover, SourceOps, Taken};
-use crate::lane::hand_off::HandOffSlot;
+use crate::channel::hand_off::HandOffSlot;
 use crate::lane::peer::Peer;
 use crate::lane::syscalls;
 use crate::lane::waits::Waits;

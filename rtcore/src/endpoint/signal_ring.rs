@@ -6,7 +6,7 @@
 
 use super::ring::Sink as RingSink;
 use super::sink::{Refusal, SinkOps};
-use crate::lane::hand_off::HandOffSlot;
+use crate::channel::hand_off::HandOffSlot;
 use crate::lane::waits::Waits;
 use crate::message::Message;
 use crate::ring::Producer;

@@ -13,7 +13,6 @@ mod backlog;
 mod backlog_queue;
 pub mod credit;
 pub mod event;
-pub mod hand_off;
 pub mod peer;
 pub mod policy;
 pub mod progress;

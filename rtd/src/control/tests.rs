@@ -14,7 +14,7 @@ use crate::endpoint::EndpointKind;
 use crate::endpoint::signal::SignalPlan;
 use crate::plan::watch::{LaneWatch, WatchPlan};
 use crate::plan::*;
-use rtcore::lane::hand_off::HandOffSlot;
+use rtcore::channel::hand_off::HandOffSlot;
 use rtcore::lane::policy::{GroupMode, Overflow, SignalTarget, Wait};
 use rtcore::ring::{Consumer, Producer};
 use rtcore::sys::procfs::effective_uid;

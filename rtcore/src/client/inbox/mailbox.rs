@@ -1,6 +1,6 @@
 //! What an inbox and the session thread share: news of every kind that is no message.
 
-use super::rx::RxHandle;
+use crate::channel::RxHandle;
 use crate::client::core::Holder;
 use crate::client::event::{EVENTS_MAX, Event};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};

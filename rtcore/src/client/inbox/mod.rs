@@ -5,17 +5,16 @@
 //! the same way.
 
 mod mailbox;
-mod rx;
 mod settle;
 mod sleep;
 
 pub(super) use mailbox::{Filter, MailboxSender};
-pub(super) use rx::{Life, RxEnd, RxHandle};
 
 use super::core::{CHANNELS_MAX, Command, Core, ENTRIES_MAX, Unclaimed};
 use super::error::RecvError;
 use super::event::Event;
 use super::message::{Head, InPlace, Incoming, Message, Place};
+use crate::channel::{RxHandle, Taken};
 use crate::message::Origin;
 use crate::ring::{Corrupt, Envelope};
 use crate::sync::Ordering;
@@ -25,7 +24,6 @@ use crate::sys::futex::Word;
 use crate::sys::timerfd::Timer;
 use crate::wait::Wait;
 use mailbox::Mailbox;
-use rx::{Received, Taken};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -301,13 +299,13 @@ impl Inbox {
                         self.counters.expired += 1;
                         return Pulled::Discarded;
                     }
-                    Ok(Taken::Message(Received {
+                    Ok(Taken::Message {
                         envelope,
                         missed,
                         superseded,
                         late,
                         received_ns,
-                    })) => {
+                    }) => {
                         self.classes[number].next = if at + 1 < len { at + 1 } else { 0 };
                         self.counters.received += 1;
                         self.counters.missed = self.counters.missed.saturating_add(missed);

@@ -1,7 +1,8 @@
 //! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders
 //! that lie.
 
-use super::{Class, Inbox, RxHandle};
+use super::{Class, Inbox};
+use crate::channel::RxHandle;
 use crate::client::event::Event;
 use crate::ring::Corrupt;
 
@@ -43,14 +44,14 @@ impl Inbox {
         self.unsettled = false;
         let (set, core) = (&self.set, &self.core);
         for rx in &mut self.channels {
-            let settled = rx.settle(|ring| {
+            let changed = rx.settle(|ring| {
                 if let (true, Some(eventfd)) = (ring.watched, ring.consumer.eventfd()) {
                     let _ = set.remove(eventfd);
                 }
             });
-            self.unsettled |= settled.waiting;
-            self.counters.torn += settled.torn;
-            if settled.changed {
+            self.unsettled |= rx.is_ring_waiting;
+            self.counters.torn += std::mem::take(&mut rx.torn);
+            if changed {
                 regroup = true;
                 core.nudge();
             }

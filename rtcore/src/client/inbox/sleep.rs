@@ -6,7 +6,8 @@
 //!
 //! Where bells are semaphores the inbox has one; while the daemon is away it sleeps under Linux.
 
-use super::{Filter, Inbox, LOOK_NS, RxEnd, RxHandle};
+use super::{Filter, Inbox, LOOK_NS};
+use crate::channel::{RxEnd, RxHandle};
 use crate::ring::{Bells, Doorbell};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex::{WORDS_MAX, wait_any};

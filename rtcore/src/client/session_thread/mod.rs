@@ -3,13 +3,12 @@
 //! and connects again.
 //!
 //! It never waits for a sender or an inbox, and none of them for it: what they exchange goes
-//! through queues ([`crate::lane::hand_off`], [`MailboxSender`]), barriers
-//! ([`crate::client::barrier`]) and bells.
+//! through queues ([`crate::channel::hand_off`], [`MailboxSender`]), barriers
+//! ([`crate::channel::barrier`]) and bells.
 //!
 //! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its
 //! messages move once, into the next routed ring of the channel, before that is handed out.
 
-mod ends;
 mod notifications;
 mod opening;
 mod shared;
@@ -18,12 +17,10 @@ use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
 use super::locate::{Place, may_order};
-use super::reason;
-use super::tx::Why;
+use crate::channel::{CloseReason, RxChannel, TxChannel, reason};
 use crate::sys::epoll::Epoll;
 use crate::sys::seqpacket::{Conn, Received};
 use crate::wire::{Answer, FRAME_BYTES, FrameError, PeerStatus, Reply, Request, VERSION};
-use ends::{RxChannel, TxChannel};
 use notifications::HalfRing;
 use opening::{Opening, Step};
 use std::collections::VecDeque;
@@ -458,7 +455,7 @@ impl SessionThread {
             next: Instant::now() + pause,
         };
         // Also of one that was never quite up: some of its rings may be in use.
-        self.shut(reason.map_or(Why::Down, Why::Refused));
+        self.shut(reason.map_or(CloseReason::Down, CloseReason::Refused));
         if was_up {
             self.tell(Event::Down);
         }
@@ -577,7 +574,7 @@ impl SessionThread {
             .as_ref()
             .map(|conn| conn.send(&Request::Leave.encode()));
         self.hang_up();
-        self.shut(Why::Closed);
+        self.shut(CloseReason::Closed);
         let mut table = self.core.table();
         table.state = State::Closed;
         let (senders, receivers) = (
@@ -591,7 +588,7 @@ impl SessionThread {
         self.wake();
     }
 
-    fn shut(&mut self, why: Why) {
+    fn shut(&mut self, why: CloseReason) {
         self.outs.iter_mut().for_each(|entry| entry.shut(why));
         self.ins.iter_mut().for_each(RxChannel::shut);
     }

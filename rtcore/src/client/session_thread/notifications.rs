@@ -1,8 +1,8 @@
 //! What the daemon says while a session is up, and what the kernel says of partners, daemon or not.
 
-use super::ends::{Partner, RingMemory};
 use super::opening::geometry;
 use super::{Failure, SessionThread, WITNESS_MAX};
+use crate::channel::Partner;
 use crate::client::core::PEERS_MAX;
 use crate::client::event::Event;
 use crate::lane::peer::PeerState;
@@ -165,14 +165,10 @@ impl SessionThread {
         match self.find(channel) {
             Some(At::TxEnd(index)) => {
                 // First all that can fail: a half that is dropped tells the other end.
-                let memory = RingMemory {
-                    producer: own,
-                    consumer: other,
-                    page,
-                };
+                let memory = [own, other, page];
                 let (partner, connection) =
                     (self.partner(pidfd, pid, program, memory)?, self.connection);
-                let other = &partner.memory.consumer;
+                let other = &partner.consumer;
                 let producer = half.into_producer(other, PRODUCER_BELL).map_err(failed)?;
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
@@ -180,13 +176,9 @@ impl SessionThread {
                 self.tell_lost(endpoint, lost);
             }
             Some(At::RxEnd(index)) => {
-                let memory = RingMemory {
-                    producer: other,
-                    consumer: own,
-                    page,
-                };
+                let memory = [other, own, page];
                 let partner = self.partner(pidfd, pid, program, memory)?;
-                let other = &partner.memory.producer;
+                let other = &partner.producer;
                 let consumer = half.into_consumer(other, CONSUMER_BELL).map_err(failed)?;
                 let origin = Origin {
                     pid,
@@ -201,14 +193,15 @@ impl SessionThread {
         Ok(())
     }
 
-    /// Watches over who is at the other end. Kept from here on until it is taken out of the set
-    /// again.
+    /// Watches the process at the other end. The descriptors are those of what the producer writes,
+    /// of what the consumer writes, and of the page of the bells. The partner has to be kept until
+    /// it is taken out of the set again.
     fn partner(
         &mut self,
         pidfd: OwnedFd,
         pid: u32,
         program: u32,
-        memory: RingMemory,
+        [producer, consumer, page]: [OwnedFd; 3],
     ) -> Result<Partner, Failure> {
         let token = self.next_token;
         self.next_token += 1;
@@ -221,7 +214,9 @@ impl SessionThread {
             pid,
             program,
             token,
-            memory,
+            producer,
+            consumer,
+            page,
         })
     }
 

@@ -2,7 +2,7 @@
 //! rings.
 
 use super::SessionThread;
-use super::ends::{RxChannel, TxChannel};
+use crate::channel::{RxChannel, TxChannel};
 use crate::client::core::{ENTRIES_MAX, Slot};
 use crate::client::event::Event;
 use crate::client::inbox::MailboxSender;

@@ -25,7 +25,7 @@ use doorbells::Doorbells;
 use maker::{Done, LARGE_BYTES, Maker, Order};
 use prepare::DaemonEnd;
 use refusals::Refusals;
-use rtcore::lane::hand_off::{HandOff, HandOffItem, HandOffSlot, hand_off};
+use rtcore::channel::hand_off::{HandOff, HandOffItem, HandOffSlot, hand_off};
 use rtcore::message::Origin;
 use rtcore::ring::bell::daemon_bell;
 use rtcore::ring::{Bells, Consumer, Handles, Producer, Side};
@@ -264,7 +264,7 @@ impl Rings {
             .sources
             .get_mut(&endpoint)
             .and_then(|lane| lane.ring_slot.take());
-        ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
+        ring_slot.unwrap_or_else(|| rtcore::channel::hand_off::hand_off().1)
     }
 
     /// For the thread that owns the route: its end number `end`, counted over all its targets. As
@@ -274,7 +274,7 @@ impl Rings {
             .sinks
             .get_mut(&(route, end))
             .and_then(|lane| lane.ring_slot.take());
-        ring_slot.unwrap_or_else(|| rtcore::lane::hand_off::hand_off().1)
+        ring_slot.unwrap_or_else(|| rtcore::channel::hand_off::hand_off().1)
     }
 
     /// What rings the thread that reads this endpoint, where that is no futex.

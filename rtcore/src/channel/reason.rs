@@ -1,4 +1,4 @@
-//! Why the daemon refuses a session, as text that real-time calls can return: [`super::SendError`]
+//! Why the daemon refuses a session, as text that real-time calls can return: [`SendError`](super::SendError)
 //! is `Copy` and never touches the heap.
 //!
 //! Each text is kept once, for the life of the process. There are as many as a daemon has different
@@ -12,7 +12,7 @@ const OTHER: &str = "rtd refuses the session; Session::state() has the reason";
 static TEXTS: [OnceLock<&'static str>; TEXTS_MAX] = [const { OnceLock::new() }; TEXTS_MAX];
 
 /// Keeps a text; its number. Session threads only.
-pub(super) fn keep(text: &str) -> u32 {
+pub(crate) fn keep(text: &str) -> u32 {
     for (number, place) in (0..).zip(&TEXTS) {
         // Only the thread that fills the place leaks.
         if *place.get_or_init(|| Box::leak(text.to_owned().into_boxed_str())) == text {
@@ -23,7 +23,7 @@ pub(super) fn keep(text: &str) -> u32 {
 }
 
 /// The text of a number; any thread, without a lock.
-pub(super) fn text(number: u32) -> &'static str {
+pub(crate) fn text(number: u32) -> &'static str {
     let place = usize::try_from(number)
         .ok()
         .and_then(|number| TEXTS.get(number));

@@ -27,7 +27,7 @@ const UNDECIDED: u64 = u64::MAX;
 
 /// Shared by a ring's sender and the session thread.
 #[derive(Debug)]
-pub(super) struct SendBarrier {
+pub(crate) struct SendBarrier {
     state: AtomicU32,
     decided: AtomicU64,
 }

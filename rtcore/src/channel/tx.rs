@@ -1,10 +1,10 @@
-//! The sending end of a channel: what a [`Sender`](super::Sender) has of it, and what the session
-//! thread shares.
+//! The sending end of a channel, as a [`Sender`](crate::client::Sender) has it, and what that shares
+//! with the session thread.
 
 use super::barrier::SendBarrier;
 use super::error::{Gone, SendError};
+use super::hand_off::HandOffSlot;
 use super::reason;
-use crate::lane::hand_off::HandOffSlot;
 use crate::refusals::{Counter, Refused};
 use crate::ring::{Corrupt, Producer, PushError};
 use crate::sync::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A ring to send into, as its sender has it.
 #[derive(Debug)]
-pub(super) struct TxEnd {
+pub(crate) struct TxEnd {
     pub producer: Producer,
     pub shared: Arc<TxShared>,
     pub channel: Channel,
@@ -45,21 +45,20 @@ impl Drop for TxEnd {
 /// Constraint: the session thread writes the reason before it closes the barrier, and a sender
 /// reads it after it has seen the barrier closed.
 #[derive(Debug)]
-pub(super) struct TxShared {
+pub(crate) struct TxShared {
     pub barrier: SendBarrier,
     pub endpoint: Name,
-    /// [`Why::encode`].
+    /// [`CloseReason::encode`].
     why: AtomicU64,
     /// How the receiver ended: 0 unknown, else 1 << 32 | exit status, 2 << 32 | signal.
     ending: AtomicU64,
     process: Option<Name>,
 }
 
-/// Why a sender cannot send.
+/// Why a channel takes no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// No receiver.
-    Nobody,
+pub(crate) enum CloseReason {
+    NoReceiver,
     Down,
     Removed,
     Closed,
@@ -67,15 +66,15 @@ pub(super) enum Why {
     Refused(u32),
 }
 
-impl Why {
+impl CloseReason {
     /// As an atomic holds it.
     fn encode(self) -> u64 {
         match self {
-            Why::Nobody => 0,
-            Why::Down => 1,
-            Why::Removed => 2,
-            Why::Closed => 3,
-            Why::Refused(number) => 1 << 32 | u64::from(number),
+            CloseReason::NoReceiver => 0,
+            CloseReason::Down => 1,
+            CloseReason::Removed => 2,
+            CloseReason::Closed => 3,
+            CloseReason::Refused(number) => 1 << 32 | u64::from(number),
         }
     }
 }
@@ -86,7 +85,7 @@ impl TxShared {
         TxShared {
             barrier: SendBarrier::new(),
             endpoint: channel.endpoint,
-            why: AtomicU64::new(Why::Nobody.encode()),
+            why: AtomicU64::new(CloseReason::NoReceiver.encode()),
             ending: AtomicU64::new(0),
             process: channel.process,
         }
@@ -107,11 +106,11 @@ impl TxShared {
     /// has ended.
     #[cold]
     fn close_stopped(&self, bound: u64) -> u64 {
-        self.set(Why::Down);
+        self.set(CloseReason::Down);
         self.barrier.close(|| bound)
     }
 
-    pub fn set(&self, why: Why) {
+    pub fn set(&self, why: CloseReason) {
         self.why.store(why.encode(), Ordering::Release);
     }
 
@@ -170,7 +169,7 @@ impl TxShared {
 
 /// What a sender has of a channel.
 #[derive(Debug)]
-pub(super) struct TxHandle {
+pub(crate) struct TxHandle {
     /// Place in the session's table.
     pub index: usize,
     pub ring_slot: HandOffSlot<TxEnd>,
@@ -185,7 +184,7 @@ pub(super) struct TxHandle {
 
 /// The ring of a [`TxHandle`] while it takes messages.
 #[derive(Debug)]
-pub(super) struct OpenTx<'a> {
+pub(crate) struct OpenTx<'a> {
     pub end: &'a mut TxEnd,
     /// Number of the last message.
     pub sequence: &'a mut u64,

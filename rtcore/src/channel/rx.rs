@@ -1,7 +1,7 @@
-//! The receiving end of a channel: its rings one after the other, and who of its messages are known
-//! already.
+//! The receiving end of a channel, as an inbox has it: its rings one after the other, and the number
+//! of the last message, by which gaps and duplicates are found.
 
-use crate::lane::hand_off::HandOffSlot;
+use super::hand_off::HandOffSlot;
 use crate::message::{Meta, Origin};
 use crate::ring::{Bells, Claims, Consumer, Corrupt, Doorbell, Envelope};
 use crate::stats::cells::Recorder;
@@ -10,19 +10,22 @@ use crate::sys::clock::monotonic_ns;
 use crate::wire::Channel;
 use std::sync::Arc;
 
-/// What an inbox and the session thread share of a ring.
+/// What an inbox and the session thread share of one ring.
 #[derive(Debug)]
-pub(in crate::client) struct Life {
+pub(crate) struct RxShared {
     over: AtomicU32,
+    /// Number of the bell at which the inbox sleeps.
     bell: AtomicU32,
+    bells: Bells,
 }
 
-impl Life {
+impl RxShared {
     /// Of a ring whose consumer sleeps at `bell`.
-    pub fn new(bell: u32) -> Life {
-        Life {
+    pub fn new(bells: Bells, bell: u32) -> RxShared {
+        RxShared {
             over: AtomicU32::new(0),
             bell: AtomicU32::new(bell),
+            bells,
         }
     }
 
@@ -36,20 +39,38 @@ impl Life {
         self.over.load(Ordering::Acquire) != 0
     }
 
-    /// Where the inbox sleeps. The session thread makes news, then (after a SeqCst fence) asks; the
-    /// inbox moves to another bell, then (after that of arming) looks for news.
-    pub fn bell(&self) -> u32 {
-        self.bell.load(Ordering::Relaxed)
+    /// Session thread: wakes the inbox where it sleeps. The session thread queues what there is to
+    /// see, then (after a SeqCst fence) calls this; the inbox moves to another bell, then (after the
+    /// fence of arming) looks into the queues.
+    pub fn ring(&self) {
+        self.bells.ring(self.bell.load(Ordering::Relaxed));
     }
+}
+
+/// Where the ring of a receiving end is in its life. See [`RxEnd::state`].
+///
+/// | state | its producer | messages in it | the inbox |
+/// |---|---|---|---|
+/// | `Open` | may write more | any number | takes them |
+/// | `Ending` | has ended, closed the ring, or was the daemon's that a newer ring replaces | some | takes them |
+/// | `Done` | likewise | none | goes on to the next ring, if one is offered |
+///
+/// The state only moves down this table. A ring whose producer broke the protocol has left it: its
+/// end is given up ([`HandOffSlot::give_up`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RxState {
+    Open,
+    Ending,
+    Done,
 }
 
 /// A ring to receive from.
 #[derive(Debug)]
-pub(in crate::client) struct RxEnd {
+pub(crate) struct RxEnd {
     pub consumer: Consumer,
     /// As long as a slot's payload.
     pub buffer: Box<[u8]>,
-    pub life: Arc<Life>,
+    pub shared: Arc<RxShared>,
     pub channel: Channel,
     /// Who is at the other end of a direct one; none where the daemon is, which says who sent what.
     pub partner: Option<Origin>,
@@ -86,27 +107,33 @@ impl RxEnd {
         now
     }
 
-    /// Whether nothing more comes in this ring, and nothing is left in it.
+    /// Where the ring is in its life, for an end to which the next ring is offered.
     ///
     /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may
     /// live on: it closes the ring when it takes the next.
-    fn is_done(&mut self) -> bool {
-        let over = self.partner.is_none() || self.consumer.is_closed() || self.life.is_over();
-        // After that, so that what had come before is seen. A ring that lies has nothing more to
-        // say.
-        over && self.consumer.available().unwrap_or(0) == 0
+    fn state(&mut self) -> RxState {
+        let over = self.partner.is_none() || self.consumer.is_closed() || self.shared.is_over();
+        if !over {
+            return RxState::Open;
+        }
+        // Read after that, so that messages which came before are seen. A ring whose producer broke
+        // the protocol has none.
+        match self.consumer.available() {
+            Ok(0) | Err(_) => RxState::Done,
+            Ok(_) => RxState::Ending,
+        }
     }
 
     /// Sleeps at another bell of its page from now on.
     pub fn set_bell(&mut self, bell: u32) {
         self.consumer.set_bell(bell);
-        self.life.bell.store(bell, Ordering::Relaxed);
+        self.shared.bell.store(bell, Ordering::Relaxed);
     }
 
     /// Whether the end of its producer left half a message behind; true once.
     fn tear(&mut self) -> bool {
         let torn =
-            self.partner.is_some() && !self.torn && self.life.is_over() && self.consumer.torn();
+            self.partner.is_some() && !self.torn && self.shared.is_over() && self.consumer.torn();
         self.torn |= torn;
         torn
     }
@@ -121,30 +148,25 @@ impl Drop for RxEnd {
 
 /// What an inbox has of a channel.
 #[derive(Debug)]
-pub(in crate::client) struct RxHandle {
+pub(crate) struct RxHandle {
     /// Place in the session's table.
     pub index: usize,
     pub ring_slot: HandOffSlot<RxEnd>,
     pub channel: Channel,
-    last: Option<Last>,
+    /// Pid of the sender of the last message, as the channel says, and what came with that message.
+    last: Option<(u32, Meta)>,
+    /// A ring waits until the present one is done.
+    pub is_ring_waiting: bool,
+    /// Half-written messages found, until the inbox counts them.
+    pub torn: u64,
     /// Messages that expired, and those that were missing in front of them, since the last one that
     /// was handed out.
     discarded: u64,
 }
 
-/// The last message of a lane.
+/// What a look into a ring came to.
 #[derive(Clone, Copy, Debug)]
-struct Last {
-    /// Pid of its sender, as the channel says.
-    pid: u32,
-    /// Its counter.
-    epoch: u32,
-    sequence: u64,
-}
-
-/// What came out of a lane.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::client) enum Taken {
+pub(crate) enum Taken {
     /// Nothing is there.
     Nothing,
     /// A message that was seen already; it is dropped.
@@ -152,32 +174,17 @@ pub(in crate::client) enum Taken {
     /// A message that is older than its route allows; it is dropped.
     Expired,
     /// A message to be handed out.
-    Message(Received),
-}
-
-/// What a message comes with.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::client) struct Received {
-    pub envelope: Envelope,
-    /// How many should have come before it.
-    pub missed: u64,
-    /// How many of them were here and gave way to it.
-    pub superseded: u64,
-    /// Later than the route's deadline after the time at which it should have been sent.
-    pub late: bool,
-    /// When it was taken; 0 where nobody read the clock.
-    pub received_ns: u64,
-}
-
-/// How a lane stands after [`RxHandle::settle`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::client) struct Settled {
-    /// A ring waits until the present one is done.
-    pub waiting: bool,
-    /// There is another ring now.
-    pub changed: bool,
-    /// Half-written messages found.
-    pub torn: u64,
+    Message {
+        envelope: Envelope,
+        /// How many should have come before it.
+        missed: u64,
+        /// How many of them were here and gave way to it.
+        superseded: u64,
+        /// Later than the route's deadline after the time at which it should have been sent.
+        late: bool,
+        /// When it was taken; 0 if no clock was read for it.
+        received_ns: u64,
+    },
 }
 
 impl RxHandle {
@@ -187,6 +194,8 @@ impl RxHandle {
             ring_slot,
             channel,
             last: None,
+            is_ring_waiting: false,
+            torn: 0,
             discarded: 0,
         }
     }
@@ -258,20 +267,20 @@ impl RxHandle {
             }
         }
         let missed = missed.saturating_add(std::mem::take(&mut self.discarded));
-        Taken::Message(Received {
+        Taken::Message {
             envelope,
             missed,
             superseded,
             late,
             received_ns,
-        })
+        }
     }
 
     /// Reports what became of it, once its slot is given back.
     #[inline]
     fn count(&mut self, taken: &Taken, superseded: u64) {
         let expired = u64::from(matches!(taken, Taken::Expired));
-        let late = u64::from(matches!(taken, Taken::Message(Received { late: true, .. })));
+        let late = u64::from(matches!(taken, Taken::Message { late: true, .. }));
         if expired + superseded + late > 0
             && let Some(ring) = self.ring_slot.current()
         {
@@ -291,29 +300,25 @@ impl RxHandle {
     /// taken for old ones.
     #[inline]
     fn accept(&mut self, envelope: &Envelope) -> Option<u64> {
-        let Meta {
-            epoch, sequence, ..
-        } = envelope.meta;
+        let meta = envelope.meta;
         let partner = self.ring_slot.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
             // The pid may change: a queue has one counter, also after another process registers as
             // its owner.
-            Some(last) if last.epoch == epoch && sequence > last.sequence => {
-                sequence - last.sequence - 1
+            Some((_, last)) if last.epoch == meta.epoch && meta.sequence > last.sequence => {
+                meta.sequence - last.sequence - 1
             }
             // An epoch of 0 (a daemon of an earlier version) identifies no counter.
-            Some(last) if last.epoch == epoch && last.pid == pid && epoch != 0 => return None,
+            Some((of, last)) if last.epoch == meta.epoch && of == pid && meta.epoch != 0 => {
+                return None;
+            }
             // Another counter, which starts at 1: we were there, and those before this one did not
             // come.
-            Some(_) => sequence.saturating_sub(1),
+            Some(_) => meta.sequence.saturating_sub(1),
             None => 0,
         };
-        self.last = Some(Last {
-            pid,
-            epoch,
-            sequence,
-        });
+        self.last = Some((pid, meta));
         Some(missed)
     }
 
@@ -323,34 +328,32 @@ impl RxHandle {
         let Some(ring) = self.ring_slot.current() else {
             return waits;
         };
-        ring.consumer.available() != Ok(0) || waits && ring.is_done()
+        ring.consumer.available() != Ok(0) || waits && ring.state() == RxState::Done
     }
 
-    /// Moves on to the next ring when the present one is done. Before a ring goes, `leave` sees it.
+    /// Moves on to the next ring when the present one is done; true if it has another ring now.
+    /// Before a ring goes, `leave` sees it.
     #[cold]
-    pub fn settle(&mut self, mut leave: impl FnMut(&mut RxEnd)) -> Settled {
-        let mut settled = Settled::default();
+    pub fn settle(&mut self, mut leave: impl FnMut(&mut RxEnd)) -> bool {
+        let mut changed = false;
         loop {
             let offered = self.ring_slot.has_offer();
+            self.is_ring_waiting = offered;
             if let Some(ring) = self.ring_slot.current() {
-                settled.torn += u64::from(ring.tear());
-                if offered && !ring.is_done() {
-                    settled.waiting = true;
-                    return settled;
+                self.torn += u64::from(ring.tear());
+                if offered && ring.state() != RxState::Done {
+                    return changed;
                 }
                 if offered {
                     leave(ring);
                 }
             }
-            if !offered {
-                return settled;
+            // It is not taken while the session thread has still to collect what was given back
+            // before.
+            if !offered || !self.ring_slot.take() {
+                return changed;
             }
-            if !self.ring_slot.take() {
-                // The session thread has not collected what was given back before.
-                settled.waiting = true;
-                return settled;
-            }
-            settled.changed = true;
+            changed = true;
             if let Some(ring) = self.ring_slot.peek() {
                 self.channel = ring.channel;
             }
@@ -376,7 +379,10 @@ impl RxHandle {
     /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone
     /// are rung by nobody.
     pub fn semaphore(&self) -> Option<(&Bells, u32)> {
-        let ring = self.ring_slot.peek().filter(|ring| !ring.life.is_over())?;
+        let ring = self
+            .ring_slot
+            .peek()
+            .filter(|ring| !ring.shared.is_over())?;
         Some(ring.consumer.bell()).filter(|(bells, _)| bells.are_semaphores())
     }
 
@@ -400,7 +406,7 @@ impl RxHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::hand_off::hand_off;
+    use crate::channel::hand_off::hand_off;
     use crate::ring::Kind;
     use crate::wire::{Name, Role};
 

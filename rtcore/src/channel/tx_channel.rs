@@ -1,62 +1,21 @@
-//! The session thread's half of each channel: which rings it has had, who is at their other ends,
-//! what waits to be taken.
+//! What the session thread has of a channel to send into: its rings, the processes at their other
+//! ends, and the next ring that waits for the sender.
 
-use crate::client::inbox::{Life, RxEnd, RxHandle};
-use crate::client::tx::{TxEnd, TxHandle, TxShared, Why};
-use crate::lane::hand_off::{HandOff, HandOffItem, hand_off};
+use super::WAITING_MAX;
+use super::hand_off::{HandOff, HandOffItem, hand_off};
+use super::partner::Partner;
+use super::tx::{CloseReason, TxEnd, TxHandle, TxShared};
 use crate::message::Origin;
 use crate::refusals::Counter;
-use crate::ring::{Bells, Consumer, Producer, RecoveryCursor};
-use crate::sys::pidfd::{Ending, PidFd};
+use crate::ring::{Producer, RecoveryCursor};
+use crate::sys::pidfd::Ending;
 use crate::wire::{Channel, Request};
-use std::collections::VecDeque;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-
-/// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A
-/// sender remembers as many that their receivers have not emptied.
-const WAITING_MAX: usize = 64;
-
-/// Who is at the other end of a direct ring.
-#[derive(Debug)]
-pub(super) struct Partner {
-    pub pidfd: PidFd,
-    pub pid: u32,
-    /// Number of the program that it runs.
-    pub program: u32,
-    /// In the session thread's set.
-    pub token: u64,
-    pub memory: RingMemory,
-}
-
-/// The descriptors of a direct ring, for the next daemon: see [`Request::Carry`].
-#[derive(Debug)]
-pub(super) struct RingMemory {
-    pub producer: OwnedFd,
-    pub consumer: OwnedFd,
-    pub page: OwnedFd,
-}
-
-impl Partner {
-    /// What the daemon is sent that numbers the channel so.
-    fn carry(&self, channel: u32) -> (Request, [BorrowedFd<'_>; 3]) {
-        let RingMemory {
-            producer,
-            consumer,
-            page,
-        } = &self.memory;
-        let request = Request::Carry {
-            channel,
-            pid: self.pid,
-            program: self.program,
-        };
-        (request, [producer.as_fd(), consumer.as_fd(), page.as_fd()])
-    }
-}
 
 /// A ring that was given to a sender.
 #[derive(Debug)]
-pub(super) struct TxRing {
+pub(crate) struct TxRing {
     shared: Arc<TxShared>,
     cursor: RecoveryCursor,
     /// The receiver of a direct ring; none: the daemon.
@@ -118,7 +77,7 @@ impl TxState {
 }
 
 #[derive(Debug)]
-pub(super) struct TxChannel {
+pub(crate) struct TxChannel {
     pub channel: Channel,
     /// The daemon's number of it; none while it has none.
     pub id: Option<u32>,
@@ -134,16 +93,6 @@ pub(super) struct TxChannel {
     lost: u64,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
-}
-
-impl Partner {
-    /// Whether it still has its end of an earlier ring when this is the partner of the next: it
-    /// lives, and runs the same program (exec(2) ends a session without a word).
-    fn remains(&self, next: Option<&Partner>) -> bool {
-        let replaced =
-            next.is_some_and(|next| next.pid == self.pid && next.program != self.program);
-        self.pidfd.is_alive() && !replaced
-    }
 }
 
 impl TxChannel {
@@ -236,7 +185,7 @@ impl TxChannel {
     /// The receiver of a ring that is kept back is not on its way.
     pub fn fail_held(&self) {
         if matches!(self.state, TxState::Held { .. }) {
-            self.refuse(Why::Nobody);
+            self.refuse(CloseReason::NoReceiver);
         }
     }
 
@@ -244,12 +193,12 @@ impl TxChannel {
     /// has no way any more, which is for [`TxChannel::renew`] to say.
     pub fn await_partner(&mut self) {
         if self.direct_ring().is_none() {
-            self.refuse(Why::Nobody);
+            self.refuse(CloseReason::NoReceiver);
         }
     }
 
     /// Sets the reason before a barrier is closed.
-    fn refuse(&self, why: Why) {
+    fn refuse(&self, why: CloseReason) {
         self.none.set(why);
         if let Some(ring) = self.state.ring() {
             ring.shared.set(why);
@@ -275,7 +224,7 @@ impl TxChannel {
             .as_ref()
             .is_some_and(|partner| !partner.pidfd.is_alive())
         {
-            self.refuse(Why::Nobody);
+            self.refuse(CloseReason::NoReceiver);
             ring.close_barrier();
         }
     }
@@ -317,7 +266,7 @@ impl TxChannel {
     /// The configuration has no such channel any more; returns how many messages go with it.
     pub fn remove(&mut self) -> u64 {
         self.id = None;
-        self.refuse(Why::Removed);
+        self.refuse(CloseReason::Removed);
         self.close_all();
         let lost = self.abandon(None);
         self.offer(None);
@@ -326,12 +275,12 @@ impl TxChannel {
 
     /// The daemon is gone, or the session: what goes through the daemon is shut, and with the
     /// session all.
-    pub fn shut(&mut self, why: Why) {
+    pub fn shut(&mut self, why: CloseReason) {
         self.id = None;
         if let TxState::Held { before, .. } = &mut self.state {
             self.state = before.take().map_or(TxState::Empty, TxState::Ring);
         }
-        if self.direct_ring().is_some() && why != Why::Closed {
+        if self.direct_ring().is_some() && why != CloseReason::Closed {
             return;
         }
         self.refuse(why);
@@ -364,7 +313,7 @@ impl TxChannel {
             return 0;
         }
         self.set_ending(ending);
-        self.refuse(Why::Nobody);
+        self.refuse(CloseReason::NoReceiver);
         let Some(ring) = self.state.take_ring() else {
             return 0;
         };
@@ -395,7 +344,7 @@ impl TxChannel {
             .filter(|ring| ring.connection == connection)
         {
             if !reachable {
-                ring.shared.set(Why::Nobody);
+                ring.shared.set(CloseReason::NoReceiver);
             }
             ring.shared.barrier.set_reachable(reachable);
             self.hand_off.nudge();
@@ -426,7 +375,7 @@ impl TxChannel {
         }
         if let Some(ring) = self.direct_ring().filter(|ring| ring.cursor.has_left()) {
             // What is in there waits for the next ring.
-            self.refuse(Why::Nobody);
+            self.refuse(CloseReason::NoReceiver);
             ring.close_barrier();
         }
         self.settle_old();
@@ -478,169 +427,5 @@ impl TxRing {
         // The sender's end holds the other.
         let tail = self.cursor.tail();
         Arc::strong_count(&self.shared) == 1 && self.cursor.taken(tail) == tail
-    }
-}
-
-/// A ring that was given to an inbox, for as long as that has it.
-#[derive(Debug)]
-pub(super) struct RxRing {
-    life: Arc<Life>,
-    bells: Bells,
-    partner: Option<Partner>,
-}
-
-#[derive(Debug)]
-pub(super) struct RxChannel {
-    pub channel: Channel,
-    pub id: Option<u32>,
-    hand_off: HandOff<RxEnd>,
-    waiting: VecDeque<HandOffItem<RxEnd>>,
-    lost: u64,
-    rings: Vec<RxRing>,
-    /// Partners of rings that are gone, still in the session thread's set.
-    pub gone: Vec<Partner>,
-}
-
-impl RxChannel {
-    pub fn new(index: usize, channel: Channel) -> (RxChannel, RxHandle) {
-        let (hand_off, end) = hand_off();
-        let entry = RxChannel {
-            channel,
-            id: None,
-            hand_off,
-            waiting: VecDeque::new(),
-            lost: 0,
-            rings: Vec::new(),
-            gone: Vec::new(),
-        };
-        (entry, RxHandle::new(index, end, channel))
-    }
-
-    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for
-    /// it before its reader, who is woken otherwise, has looked.
-    pub fn renew(&mut self, consumer: Consumer, partner: Option<(Partner, Origin)>) {
-        let (bells, bell) = consumer.bell();
-        let (life, bells) = (Arc::new(Life::new(bell)), bells.clone());
-        let (partner, origin) = partner.unzip();
-        for ring in self.rings.iter().filter(|ring| {
-            ring.partner
-                .as_ref()
-                .is_some_and(|of| !of.remains(partner.as_ref()))
-        }) {
-            ring.life.end();
-        }
-        self.rings.push(RxRing {
-            life: Arc::clone(&life),
-            bells,
-            partner,
-        });
-        let mut buffer = vec![0; self.channel.payload_bytes as usize].into_boxed_slice();
-        crate::sys::memory::touch(&mut buffer);
-        let channel = self.channel;
-        let recorder = consumer.recorder();
-        let timed = channel.ttl_ns != 0 || channel.deadline_ns != 0;
-        let partner = origin;
-        let end = RxEnd {
-            consumer,
-            buffer,
-            life,
-            channel,
-            partner,
-            watched: false,
-            torn: false,
-            recorder,
-            timed,
-            pause: 0,
-        };
-        self.waiting.push_back(HandOffItem {
-            end: Some(end),
-            generation: 0,
-            origin: Origin::UNKNOWN,
-        });
-        self.flush();
-    }
-
-    /// The direct rings that it reads from.
-    pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
-        self.rings
-            .iter()
-            .filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
-    }
-
-    /// The daemon is gone, or its configuration has no such channel any more; what has come can
-    /// still be read.
-    pub fn shut(&mut self) {
-        self.id = None;
-        for ring in self.rings.iter().filter(|ring| ring.partner.is_none()) {
-            ring.life.end();
-        }
-    }
-
-    /// Who is at the other end of one of its rings, by token.
-    pub fn partner(&self, token: u64) -> Option<&Partner> {
-        self.rings
-            .iter()
-            .find(|ring| ring.is(token))?
-            .partner
-            .as_ref()
-    }
-
-    /// The producer of the direct ring with this token has ended.
-    pub fn on_peer_exit(&mut self, token: u64) {
-        for ring in self.rings.iter().filter(|ring| ring.is(token)) {
-            ring.life.end();
-        }
-    }
-
-    /// Wakes who sleeps at any of its rings; after a `fence(SeqCst)`.
-    pub fn ring(&self) {
-        for ring in &self.rings {
-            ring.bells.ring(ring.life.bell());
-        }
-    }
-
-    /// How many messages went with rings that nobody came to read; told once.
-    pub fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
-    }
-
-    /// Collects what came back, hands out what waits; true if something was.
-    pub fn flush(&mut self) -> bool {
-        self.hand_off.collect();
-        let mut handed_out = false;
-        while let Some(offer) = self.waiting.pop_front() {
-            if let Err(offer) = self.hand_off.offer(offer) {
-                self.waiting.push_front(offer);
-                break;
-            }
-            handed_out = true;
-        }
-        if self.waiting.len() > WAITING_MAX
-            && let Some(HandOffItem {
-                end: Some(mut oldest),
-                ..
-            }) = self.waiting.pop_front()
-        {
-            self.lost += oldest.consumer.available().unwrap_or(0);
-        }
-        let (gone, kept) =
-            std::mem::take(&mut self.rings)
-                .into_iter()
-                .partition(|ring: &RxRing| {
-                    // The inbox' half was dropped.
-                    Arc::strong_count(&ring.life) == 1
-                });
-        self.rings = kept;
-        self.gone
-            .extend(gone.into_iter().filter_map(|ring: RxRing| ring.partner));
-        handed_out
-    }
-}
-
-impl RxRing {
-    fn is(&self, token: u64) -> bool {
-        self.partner
-            .as_ref()
-            .is_some_and(|partner| partner.token == token)
     }
 }
