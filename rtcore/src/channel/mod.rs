@@ -6,8 +6,8 @@
 //!
 //! | | the program's thread | shared | the session thread |
 //! |---|---|---|---|
-//! | to send into | [`TxHandle`], with the ring's [`TxEnd`] | [`TxShared`] with its barrier | [`TxChannel`], a table of four states |
-//! | to receive from | [`RxHandle`], with the ring's [`RxEnd`] | [`RxShared`] | [`RxChannel`] |
+//! | to send into | `TxHandle`, with the ring's `TxEnd` | `TxShared` with its barrier | `TxChannel`, a table of four states |
+//! | to receive from | `RxHandle`, with the ring's `RxEnd` | `RxShared` | `RxChannel` |
 //!
 //! The session thread makes and destroys rings and hands their ends over ([`hand_off`]); the
 //! program's thread takes the next end when it is ready to, and gives back the old one. Lane threads

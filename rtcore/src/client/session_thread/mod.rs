@@ -4,7 +4,7 @@
 //!
 //! It never waits for a sender or an inbox, and none of them for it: what they exchange goes
 //! through queues ([`crate::channel::hand_off`], [`MailboxSender`]), barriers
-//! ([`crate::channel::barrier`]) and bells.
+//! (`channel::barrier`) and bells.
 //!
 //! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its
 //! messages move once, into the next routed ring of the channel, before that is handed out.
