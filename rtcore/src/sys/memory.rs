@@ -56,6 +56,19 @@ pub fn configure_allocator() {
     }
 }
 
+/// Makes sure that the next allocations, of so many bytes together, are served by memory that the
+/// process has already. An error (ENOMEM) if the kernel refuses it: a program that goes on allocating
+/// then ends by SIGABRT at some point. After [`configure_allocator`], by which freed memory stays.
+pub fn reserve_heap(bytes: usize) -> io::Result<()> {
+    let mut memory: Vec<u8> = Vec::new();
+    memory
+        .try_reserve_exact(bytes)
+        .map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    // So that the compiler leaves the pair of calls in.
+    std::hint::black_box(&mut memory);
+    Ok(())
+}
+
 /// Touches the calling thread's stack below this frame, so that it does not fault later.
 #[inline(never)]
 pub fn prefault_stack() {

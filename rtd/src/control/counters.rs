@@ -23,7 +23,7 @@ pub struct ControlCounters {
     pub expelled: u64,
     /// Registered processes that ended.
     pub deaths: u64,
-    /// Times that descriptors ran out on a new connection.
+    /// Times that a new connection had to wait for want of descriptors or memory.
     pub shortages: u64,
     /// Turns of the loop.
     pub turns: u64,

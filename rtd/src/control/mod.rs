@@ -42,6 +42,7 @@ use registry::{Adopted, Claim, Registry};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::{Epoll, StopSignal, StopSignals};
 use rtcore::sys::limits::shortage_hint;
+use rtcore::sys::memory;
 use rtcore::sys::seqpacket::{Listener, is_shortage};
 use rtcore::sys::timerfd::Timer;
 use rtcore::wire::{Reply, Request, Status, pong};
@@ -53,6 +54,11 @@ use token::Token;
 
 /// Period of [`Lanes::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
+/// Heap that each tick has ready, for what the control thread and the log do until the next one.
+const HEAP_RESERVE_BYTES: usize = 512 * 1024;
+/// A connection is accepted only while so much of it is left: a session takes a few KiB, a refusal
+/// and its line in the log less.
+const HEAP_FOR_CONNECTION_BYTES: usize = 128 * 1024;
 /// Connections taken in one turn; the others wait for the next, behind the frames.
 const ACCEPTS_PER_TURN: usize = 16;
 
@@ -137,6 +143,7 @@ impl<L: Lanes> Control<L> {
         signals: StopSignals,
         lanes: L,
     ) -> io::Result<Control<L>> {
+        memory::reserve_heap(HEAP_RESERVE_BYTES)?;
         let epoll = Epoll::new()?;
         let listener = Listener::bind(&plan.daemon.socket)?;
         let ticker = Timer::ticking(TICK)?;
@@ -441,7 +448,9 @@ impl<L: Lanes> Control<L> {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let result = match self.listener.accept() {
+            let accepted = memory::reserve_heap(HEAP_FOR_CONNECTION_BYTES)
+                .and_then(|()| self.listener.accept());
+            let result = match accepted {
                 Ok(None) => return,
                 Ok(Some(conn)) => {
                     self.counters.accepted += 1;
@@ -458,8 +467,8 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Out of descriptors: the listener would be ready for ever and the loop would spin. An idle
-    /// client gives its descriptors back, and the next tick tries again.
+    /// Out of descriptors or memory: the listener would be ready for ever and the loop would spin.
+    /// An idle client gives its own back, and the next tick tries again.
     fn pause(&mut self, e: &io::Error) {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
@@ -478,6 +487,8 @@ impl<L: Lanes> Control<L> {
     fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
+        // If it fails, what is left of it serves those who are connected: see `accept`.
+        let _ = memory::reserve_heap(HEAP_RESERVE_BYTES);
         // Before the file is written: it makes the directory again that somebody removed.
         self.restore_socket();
         if self

@@ -380,15 +380,36 @@ fn child() {
             }
             let _ = std::io::stdin().read(&mut [0]);
         }
-        ["serve", socket] => serve(Path::new(socket)),
+        ["serve", socket] => serve(Path::new(socket), || ()),
+        ["serve-without-memory", socket] => serve(Path::new(socket), use_up_memory),
         ["unlocked"] => sessions::unlocked(),
         ["session", socket] => client::obey(Path::new(socket)),
         _ => unreachable!("{words:?}"),
     }
 }
 
-/// A daemon that has a process to itself, so that signals and limits are its own.
-fn serve(socket: &Path) {
+/// Takes all memory that this process may have but for some 100 KiB, and no more may be had.
+fn use_up_memory() {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    nix::sys::resource::setrlimit(
+        nix::sys::resource::Resource::RLIMIT_AS,
+        pages * 4096,
+        nix::sys::resource::rlim_t::MAX,
+    )
+    .unwrap();
+    let mut kept = Vec::with_capacity(1 << 20);
+    let mut block: Vec<u8> = Vec::new();
+    while kept.len() < kept.capacity() && block.try_reserve_exact(4000).is_ok() {
+        kept.push(std::mem::take(&mut block));
+    }
+    kept.truncate(kept.len().saturating_sub(25));
+    std::mem::forget(kept);
+}
+
+/// A daemon that has a process to itself, so that signals and limits are its own. `prepare` runs
+/// before it serves.
+fn serve(socket: &Path, prepare: impl FnOnce()) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);
     let (peers, rings) = (
@@ -403,6 +424,7 @@ fn serve(socket: &Path) {
         stop: Arc::default(),
     };
     let mut control = Control::new(&plan, peers, rings, signals, recorder).unwrap();
+    prepare();
     println!("\nready: ");
     for _ in 0..2 {
         let stop = control.run(None).unwrap();

@@ -228,3 +228,45 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     assert!(turns < 400, "{turns} turns");
     terminate();
 }
+
+/// Rust ends a process whose heap cannot grow, so the daemon has to stop taking work before that.
+#[test]
+fn without_memory_a_connection_waits_and_is_served_afterwards() {
+    let rig = Rig::new("memory", vec![]);
+    let socket = rig.dir.join("own");
+    let mut serve = other_side(&["serve-without-memory", socket.to_str().unwrap()]);
+    let _blocked = StopSignals::block().unwrap();
+    let mut daemon = Program::spawn(serve.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    daemon.line("ready: ");
+    let waiting: Vec<Conn> = (0..20)
+        .map(|_| Conn::connect(&socket, LIMIT).unwrap())
+        .collect();
+    let asked = register::ask(&socket, &Request::Ping, Duration::from_millis(300));
+    assert!(asked.is_err(), "{asked:?}");
+    let pid = daemon.pid.to_string();
+    let lifted = Command::new("prlimit")
+        .args(["--as=unlimited", "--pid", &pid])
+        .status()
+        .unwrap();
+    assert!(lifted.success());
+    let (_, pong) = register::ask(&socket, &Request::Ping, LIMIT).unwrap();
+    assert_eq!(pong.status, Status::Ok);
+    drop(waiting);
+    let terminate = || {
+        assert!(
+            Command::new("/bin/kill")
+                .arg(&pid)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
+    terminate();
+    daemon.line("stop: ");
+    let shortages: u64 = {
+        daemon.line("turns: ");
+        daemon.line("shortages: ").parse().unwrap()
+    };
+    assert!(shortages >= 1);
+    terminate();
+}
