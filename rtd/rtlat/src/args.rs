@@ -163,8 +163,10 @@ const DURATION_UNITS: [(&str, u64); 5] = [
 ];
 
 fn duration(text: &str) -> Result<Duration, String> {
-    // A year: a longer time is a slip.
-    rtd::words::parse_time(text, &DURATION_UNITS)
+    // Whole numbers, as cyclictest reads them; at most a year, because a longer time is a slip.
+    Some(text)
+        .filter(|text| !text.contains('.'))
+        .and_then(|text| rtd::words::parse_time(text, &DURATION_UNITS))
         .filter(|ns| (SECOND_NS..=366 * 86_400 * SECOND_NS).contains(ns))
         .map(Duration::from_nanos)
         .ok_or_else(|| format!("{text:?} is not a duration: 10, 10s, 5m, 2h or 1d"))
