@@ -197,6 +197,14 @@ fn the_first_configuration_runs_with_the_commands_below_it() -> anyhow::Result<(
         let mut command = Command::new("sh");
         command
             .args(["-c", &line])
+            // The system's python3 first: a shim of a version manager starts slowly on a busy machine.
+            .env(
+                "PATH",
+                format!(
+                    "/usr/bin:/bin:{}",
+                    std::env::var("PATH").unwrap_or_default()
+                ),
+            )
             .env("RTD_INSTANCE", name)
             .env("RTD_SOCKET", instance.socket());
         process::die_with_parent_at_exec(&mut command);
