@@ -305,6 +305,7 @@
 // Under loom only the rings are built, and what they stand on: its atomics live in no mapping.
 #[cfg(not(loom))]
 pub mod channel;
+#[cfg(not(loom))]
 pub mod client;
 #[cfg(not(loom))]
 pub mod endpoint;

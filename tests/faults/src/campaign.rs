@@ -282,6 +282,7 @@ impl Campaign {
         let (mut patience, mut last) = (Patience::of(STILL), Vec::new());
         loop {
             let totals = &self.world.books.now()?[..self.world.streams.len()];
+            self.journals_are_whole()?;
             // A check copies what the accountants know: not while something moves.
             let counts = self.counts(totals);
             if counts != last {
@@ -337,6 +338,25 @@ impl Campaign {
         received
             .chain(totals.iter().map(|total| total.lost))
             .collect()
+    }
+
+    /// An error if a journal was written over since the last check, which nothing could be said of.
+    fn journals_are_whole(&self) -> anyhow::Result<()> {
+        for (at, before) in self.checked.iter().enumerate() {
+            let begun = self.world.sent[at].begun.load(Ordering::Acquire) - before.begun;
+            let journals = self.world.received[at].iter().zip(&before.received);
+            let received = journals
+                .map(|(journal, before)| journal.count.load(Ordering::Acquire) - before)
+                .max();
+            let most = begun.max(received.unwrap_or(0));
+            ensure!(
+                most <= journal::SLOTS as u64,
+                "{}: {most} messages since the last check, a journal holds {}: the machine is too slow",
+                self.world.streams[at].name(),
+                journal::SLOTS
+            );
+        }
+        Ok(())
     }
 
     fn check_stream(

@@ -11,8 +11,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// Messages of a stream that a journal can hold between two judgements.
-pub const SLOTS: usize = 1 << 16;
+/// Messages of a stream that a journal can hold between two checks: at a message each millisecond,
+/// those of four minutes.
+pub const SLOTS: usize = 1 << 18;
 
 /// What is mapped: atomics only, for which zero is a valid value.
 ///
