@@ -188,7 +188,7 @@ fn a_slot_that_was_not_given_back_is_not_overwritten() {
     });
 }
 
-/// A piece of memory that belongs to whoever the slot belongs to: loom tells of an access that
+/// A piece of memory that belongs to the side that the slot belongs to: loom reports an access that
 /// nothing orders behind the other side's last one.
 #[derive(Default)]
 struct Owned(UnsafeCell<u64>);

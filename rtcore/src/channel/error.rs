@@ -96,7 +96,7 @@ pub enum SendError {
     Disconnected {
         /// Into which endpoint.
         endpoint: Name,
-        /// Why.
+        /// What became of the connection or the route.
         why: Gone,
     },
     /// The other side lies; this ring is not used any more.
@@ -106,7 +106,7 @@ pub enum SendError {
     Corrupt {
         /// Into which endpoint.
         endpoint: Name,
-        /// What it did.
+        /// How the receiver broke the protocol of the ring.
         corrupt: Corrupt,
     },
 }

@@ -167,7 +167,7 @@ pub enum ClaimError {
     Away {
         /// Which endpoint.
         endpoint: String,
-        /// Why.
+        /// Why the session has no connection.
         why: String,
     },
     /// A system call failed.
@@ -241,7 +241,7 @@ pub enum CallError {
     Disconnected {
         /// Where the request went.
         endpoint: Name,
-        /// Why.
+        /// What became of the connection or the route.
         why: Gone,
     },
 }

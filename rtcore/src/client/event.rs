@@ -50,7 +50,7 @@ pub enum Event {
         endpoint: Name,
         /// From which.
         other: Name,
-        /// What it did.
+        /// How the other end broke the protocol of the ring.
         corrupt: Corrupt,
     },
 }

@@ -338,8 +338,8 @@ impl Watch {
         // The head first: it never overtakes a tail that is read later.
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let tail = self.0.producer().tail.load(Ordering::Acquire);
-        // Between the two reads the ring may have moved on by any number, as whoever reads here may
-        // be preempted: a second look at the head bounds how far the tail was ahead. Nothing bounds
+        // Between the two reads the ring may have moved on by any number, as this thread may be
+        // preempted: a second look at the head bounds how far the tail was ahead. Nothing bounds
         // that head from above.
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());

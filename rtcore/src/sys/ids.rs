@@ -84,8 +84,8 @@ fn parse(tid: i32, text: &str) -> Option<Thread> {
 /// Errors: EPERM without CAP_SETGID or CAP_SETUID; the text names the call.
 pub fn become_account(account: Account) -> io::Result<()> {
     let Account { uid, gid } = account;
-    // Whoever started this to end with it still wants that (PR_SET_PDEATHSIG is cleared by a change
-    // of ids).
+    // A process that is to end with its parent still has to (a change of ids clears
+    // PR_SET_PDEATHSIG).
     let ends_with_parent = rustix::process::parent_process_death_signal()?;
     rustix::thread::set_keep_capabilities(true).map_err(|e| named("PR_SET_KEEPCAPS", e))?;
     setgroups(&[]).map_err(|e| named("setgroups to none", e))?;

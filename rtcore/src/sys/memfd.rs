@@ -288,7 +288,7 @@ mod tests {
         let again = rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap();
         assert!(
             Map::of(again.as_fd(), 8192, true).is_err(),
-            "opened anew through /proc"
+            "opened again through /proc"
         );
         let view = Map::of(reader.as_fd(), 8192, false).unwrap();
         // SAFETY: both mappings have 8192 bytes; nobody else writes.

@@ -30,7 +30,7 @@ pub struct Preemptions {
 /// A thread with what is known about its preemptions.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What it did.
+    /// What the task did during the measurement.
     pub account: Account,
     /// Who preempted it.
     pub preempted: Preemptions,

@@ -210,6 +210,13 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     drop(idle);
     let (_, pong) = register::ask(&socket, &Request::Ping, LIMIT).unwrap();
     assert_eq!(pong.status, Status::Ok);
+    let (turns, shortages) = stop(&mut daemon);
+    assert!(shortages >= 1);
+    assert!(turns < 400, "{turns} turns");
+}
+
+/// Ends a daemon of a process of its own, whose turns and shortages it returns.
+fn stop(daemon: &mut Program) -> (u64, u64) {
     let pid = daemon.pid.to_string();
     let terminate = || {
         assert!(
@@ -222,11 +229,10 @@ fn without_descriptors_it_waits_rather_than_spins_and_recovers() {
     };
     terminate();
     daemon.line("stop: ");
-    let turns: u64 = daemon.line("turns: ").parse().unwrap();
-    let shortages: u64 = daemon.line("shortages: ").parse().unwrap();
-    assert!(shortages >= 1);
-    assert!(turns < 400, "{turns} turns");
+    let turns = daemon.line("turns: ").parse().unwrap();
+    let shortages = daemon.line("shortages: ").parse().unwrap();
     terminate();
+    (turns, shortages)
 }
 
 /// Rust ends a process whose heap cannot grow, so the daemon has to stop taking work before that.
@@ -243,30 +249,14 @@ fn without_memory_a_connection_waits_and_is_served_afterwards() {
         .collect();
     let asked = register::ask(&socket, &Request::Ping, Duration::from_millis(300));
     assert!(asked.is_err(), "{asked:?}");
-    let pid = daemon.pid.to_string();
     let lifted = Command::new("prlimit")
-        .args(["--as=unlimited", "--pid", &pid])
+        .args(["--as=unlimited", "--pid", &daemon.pid.to_string()])
         .status()
         .unwrap();
     assert!(lifted.success());
     let (_, pong) = register::ask(&socket, &Request::Ping, LIMIT).unwrap();
     assert_eq!(pong.status, Status::Ok);
     drop(waiting);
-    let terminate = || {
-        assert!(
-            Command::new("/bin/kill")
-                .arg(&pid)
-                .status()
-                .unwrap()
-                .success()
-        )
-    };
-    terminate();
-    daemon.line("stop: ");
-    let shortages: u64 = {
-        daemon.line("turns: ");
-        daemon.line("shortages: ").parse().unwrap()
-    };
+    let (_, shortages) = stop(&mut daemon);
     assert!(shortages >= 1);
-    terminate();
 }
