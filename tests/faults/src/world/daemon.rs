@@ -113,6 +113,11 @@ impl World {
     /// Makes the polling lane's thread an ordinary one, which yields to all others. See
     /// [`POLLING_LANE`].
     fn tame_polling_lane(&self) -> anyhow::Result<()> {
+        let is_used = format!("lane = \"{POLLING_LANE}\"");
+        if !self.config.contains(&is_used) {
+            // Few streams leave it without a route, and so without a thread.
+            return Ok(());
+        }
         let tasks = format!("/proc/{}/task", self.daemon_pid()?);
         for task in std::fs::read_dir(tasks)?.flatten() {
             let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
