@@ -49,7 +49,7 @@ struct Expected {
     /// Before it reads, and after it has read.
     ends: Vec<(End, u64)>,
     awake: Vec<(End, u64)>,
-    /// What it reads.
+    /// Numbers of the messages that it then reads, in order.
     contents: Vec<u64>,
 }
 

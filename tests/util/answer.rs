@@ -171,7 +171,7 @@ pub struct Run {
     pub missed: u64,
     /// When the first came.
     pub received_ns: u64,
-    /// Who sent them.
+    /// Pid of their sender.
     pub pid: u32,
     /// Whether that is sure.
     pub verified: bool,

@@ -37,7 +37,7 @@ pub struct WorkerPlan<'a> {
     pub lane: usize,
     /// Endpoint name, or the lane's when it scans several.
     pub name: String,
-    /// What it reads.
+    /// The sources that the thread reads.
     pub sources: Vec<&'a SourcePlan>,
 }
 
