@@ -12,6 +12,7 @@ tests![
     a_number_of_another_pid_namespace_names_no_process needs(ROOT, MOUNT),
     a_client_that_rtd_cannot_number_is_refused needs(ROOT, MOUNT),
     a_queue_of_another_ipc_namespace_is_named needs(ROOT, MOUNT),
+    a_member_whose_session_leader_is_outside_is_reported needs(ROOT, MOUNT),
 ];
 
 fn config(i: &Instance) -> String {
@@ -87,6 +88,72 @@ fn a_number_of_another_pid_namespace_names_no_process() -> anyhow::Result<()> {
     );
     drop(arm);
     daemon.stop()?;
+    Ok(())
+}
+
+/// Programs that are started in the pid namespace of rtd from outside of it, as by `docker exec`, have
+/// no session there: a group that filters by session leaves them out, and says so.
+fn a_member_whose_session_leader_is_outside_is_reported() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let group =
+        "[[group]]\nname = \"g\"\nmembers = [\"arm.go\"]\nmode = \"all\"\nsession_of = \"lead\"\n";
+    let config = i.head()
+        + &process("arm")
+        + &process("lead")
+        + &i.mqueue("in", "")
+        + &signal("arm.go", "arm", "SIGRTMIN+5", "")
+        + group
+        + &route("in", &["g"], "");
+    let mut command = Command::new("unshare");
+    command.args(PID).arg("--").args([RTD, "run", "-"]);
+    let daemon = Daemon::spawn(command, &config)?;
+    let [rtd] = crate::util::lat::children(daemon.pid())[..] else {
+        anyhow::bail!("rtd is not the only child of unshare");
+    };
+    let (target, socket) = (rtd.to_string(), i.socket());
+    let inside = |words: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &target, "--pid", "--mount"])
+            .args(words)
+            .env("RTD_SOCKET", &socket);
+        rtcore::sys::process::die_with_parent_at_exec(&mut command);
+        command
+    };
+    let named = |name, with: &[&str]| {
+        let run = [
+            RTCTL,
+            "--instance",
+            &i.name,
+            "run",
+            "--as",
+            name,
+            "--",
+            "sleep",
+            "1000",
+        ];
+        Tool::start(inside(&[with, &run].concat()))
+    };
+    let alive = |n: usize| i.until("it is alive", |s| s.processes[n].state == PeerState::Alive);
+    let _arm = named("arm", &[])?;
+    alive(0)?;
+    daemon.logged("arm: the leader of the session of pid")?;
+    daemon.logged("session_of = \"lead\" leaves arm out: start arm with setsid(1)")?;
+    let _lead = named("lead", &[])?;
+    alive(1)?;
+    daemon.logged("session_of = \"lead\" has no members: start lead with setsid(1)")?;
+    let lead = i.snapshot()?.processes[1].pid.to_string();
+    run(inside(&["kill", &lead]))?.well()?;
+    i.until("lead is gone", |s| s.processes[1].state == PeerState::Dead)?;
+    let before = daemon.log().matches("setsid(1)").count();
+    let _lead = named("lead", &["setsid"])?;
+    alive(1)?;
+    // Each is reported once, and one with a session of its own not at all.
+    ensure!(
+        before == 2 && daemon.log().matches("setsid(1)").count() == 2,
+        "{}",
+        daemon.log()
+    );
     Ok(())
 }
 

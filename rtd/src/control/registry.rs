@@ -9,6 +9,7 @@
 
 mod adopt;
 mod grant;
+mod group_filter;
 mod readiness;
 
 pub(super) use adopt::Adopted;
@@ -19,8 +20,9 @@ use super::conns::{Client, ExecOf};
 use super::kept::{Identity, Record};
 use super::policy::{self, Ceiling, Exe, Refusal};
 use crate::endpoint::EndpointKind;
-use crate::plan::{Filter, Plan, ProcessId, ProcessPlan, TargetPlan, needs};
+use crate::plan::{Plan, ProcessId, ProcessPlan, TargetPlan, needs};
 use crate::sessions::event::Fate;
+use group_filter::{GroupFilter, filters_of};
 use readiness::{Observations, Sent};
 use rtcore::lane::peer::{Peer, PeerState};
 use rtcore::sys::epoll::Epoll;
@@ -85,8 +87,10 @@ struct Entry {
     queues: Vec<String>,
     /// They are Linux's, which the kernel lets nobody send to just anybody.
     signalled: bool,
-    /// Some dynamic group asks for its process group or session.
-    grouped: bool,
+    /// The filters of groups that compare its process group or session.
+    filters: Vec<GroupFilter>,
+    /// Process group and session of the holder as last read.
+    groups: Option<Groups>,
     generation: u64,
     holder: Option<Holder>,
     /// A process that had a session with the last rtd and has not come back.
@@ -96,15 +100,27 @@ struct Entry {
 }
 
 impl Entry {
-    /// In which POSIX process group and session the holder is. None where nobody asks, and where it
-    /// cannot be read: then it is about to die, which its pidfd tells, or descriptors are short for
-    /// a moment.
-    fn groups(&self) -> Option<Groups> {
-        let holder = self.holder.as_ref().filter(|_| self.grouped)?;
-        policy::observe(&holder.pidfd, holder.who.pid, || {
-            procfs::groups(holder.who.pid)
-        })
-        .ok()
+    /// Reads in which POSIX process group and session the holder is, if a filter compares them, and
+    /// returns a warning for each filter that leaves the holder out because the kernel shows rtd no
+    /// number. What was known stays if it cannot be read: then the holder is about to die, which its
+    /// pidfd shows, or descriptors are short for a moment.
+    fn read_groups(&mut self) -> Vec<Consequence> {
+        let Some(holder) = self.holder.as_ref().filter(|_| !self.filters.is_empty()) else {
+            return Vec::new();
+        };
+        let pid = holder.who.pid;
+        let Ok(now) = policy::observe(&holder.pidfd, pid, || procfs::groups(pid)) else {
+            return Vec::new();
+        };
+        self.peer.set_groups(now.pgid, now.sid);
+        let before = self.groups.replace(now);
+        let unknown = |filter: &&GroupFilter| {
+            filter.number(now) == 0 && before.is_none_or(|before| filter.number(before) != 0)
+        };
+        let unknown = self.filters.iter().filter(unknown);
+        let warning =
+            |filter: &GroupFilter| Consequence::warning(filter.unknown(&self.plan.name, pid));
+        unknown.map(warning).collect()
     }
 }
 
@@ -188,7 +204,8 @@ impl Registry {
             sent: readiness::sent_to(plan, process),
             queues: queues_of(plan, process),
             signalled: needs::signalled(plan).any(|(_, signalled)| signalled.name == plan_of.name),
-            grouped: is_grouped(plan, process),
+            filters: filters_of(plan, process),
+            groups: None,
             generation: 0,
             holder: None,
             expected: None,
@@ -386,13 +403,9 @@ impl Registry {
     /// ever. rtd therefore checks again at the next ticks.
     pub fn tick(&mut self, epoll: &Epoll) -> Vec<Consequence> {
         // setpgid(2) and setsid(2) notify nobody.
-        for entry in &self.entries {
-            // What was known stays: a member that cannot be asked right now is still one.
-            if let Some(Groups { pgid, sid }) = entry.groups() {
-                entry.peer.set_groups(pgid, sid);
-            }
-        }
-        let mut all = self.observe_due();
+        let entries = self.entries.iter_mut();
+        let mut all: Vec<Consequence> = entries.flat_map(Entry::read_groups).collect();
+        all.extend(self.observe_due());
         for process in 0..self.entries.len() {
             let holder = self.entries[process]
                 .holder
@@ -502,11 +515,12 @@ impl Registry {
     ) -> (Vec<Consequence>, Result<(), Refusal>) {
         let entry = &mut self.entries[process];
         // Never the numbers of the holder before it; unknown ones come with the next tick.
-        let Groups { pgid, sid } = entry.groups().unwrap_or_default();
-        entry.peer.set_groups(pgid, sid);
+        entry.groups = None;
+        entry.peer.set_groups(0, 0);
+        let mut all = entry.read_groups();
         entry.find_out();
         let Some(holder) = entry.holder.as_mut() else {
-            return (Vec::new(), Ok(()));
+            return (all, Ok(()));
         };
         let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Alive);
         if let Err(e) = entry
@@ -532,7 +546,7 @@ impl Registry {
             );
         }
         holder.active = true;
-        let all = vec![
+        all.extend([
             Consequence::Receptions(process),
             Consequence::Shown {
                 process,
@@ -546,7 +560,7 @@ impl Registry {
                 pid,
                 ending: None,
             }),
-        ];
+        ]);
         (all, Ok(()))
     }
 
@@ -605,27 +619,6 @@ fn queues_of(plan: &Plan, process: ProcessId) -> Vec<String> {
     own.filter(|e| matches!(e.kind, EndpointKind::Mqueue(_)))
         .map(|e| e.name.clone())
         .collect()
-}
-
-/// Whether some dynamic group compares the process with others.
-fn is_grouped(plan: &Plan, process: ProcessId) -> bool {
-    plan.routes
-        .iter()
-        .flat_map(|route| &route.to)
-        .any(|target| match target {
-            TargetPlan::Group {
-                members,
-                filter: Some(filter),
-                ..
-            } => {
-                let (Filter::ProcessGroupOf(of) | Filter::SessionOf(of)) = filter;
-                *of == process
-                    || members
-                        .iter()
-                        .any(|&member| plan.endpoints[member].owner == Some(process))
-            }
-            _ => false,
-        })
 }
 
 /// Signals of endpoints that `process` owns and some route writes.

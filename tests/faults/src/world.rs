@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::stat::Mode;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp, getsid, setsid};
 use rtcore::sys::process;
 use rtcore::sys::sched::{Placement, place};
 use std::fs::File;
@@ -74,6 +74,11 @@ pub fn enter() -> anyhow::Result<()> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     // SAFETY: the default action runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl)? };
+    // Groups compare sessions and process groups, which have no number here if their leaders are in
+    // another pid namespace.
+    if getpgrp().as_raw() == 0 || getsid(None)?.as_raw() == 0 {
+        setsid().context("this process leads a group of a session of another pid namespace: start it with setsid(1)")?;
+    }
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
     unshare(flags).context("cannot unshare mounts and queues: run it as root")?;
     let none: Option<&str> = None;
@@ -311,9 +316,7 @@ impl World {
         match stream.kin.filter(|_| member == Some(stream.to.len() - 1)) {
             Some(Kin::ProcessGroup) => _ = command.process_group(0),
             // SAFETY: setsid(2) is async-signal-safe, and nothing is allocated.
-            Some(Kin::Session) => unsafe {
-                _ = command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?))
-            },
+            Some(Kin::Session) => unsafe { _ = command.pre_exec(|| Ok(setsid().map(drop)?)) },
             None => {}
         }
         if let Some(signals) = self.sigpending {
