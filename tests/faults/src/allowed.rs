@@ -99,7 +99,7 @@ impl Sentence {
             ),
             Sentence::DiscardedAfterEnd => (
                 "rtd/book/src/configuration.md",
-                "what it discards there is in `Inbox::counters` only",
+                "Messages that it discards there are counted in `Inbox::counters` only",
             ),
             Sentence::RingOfTheDead => (
                 "rtd/book/src/messages.md",
