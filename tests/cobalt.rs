@@ -242,7 +242,7 @@ fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()
         (
             Kind::Stock,
             "exit",
-            "xenomai_init ended the process that tried it (exit status: 1)",
+            "xenomai_init ended the child process that tried it (exit status: 1)",
         ),
         (Kind::Stock, "enosys", "Cobalt core not enabled in kernel"),
         (Kind::Stock, "eperm", "returned without binding the process"),
@@ -302,7 +302,7 @@ fn the_choice_falls_back_with_the_reason_or_fails_with_it() -> anyhow::Result<()
         },
     )?;
     ensure!(at.snapshot()?.skin == "posix");
-    daemon.logged("skin posix: xenomai_init ended the process that tried it")?;
+    daemon.logged("skin posix: xenomai_init ended the child process that tried it")?;
     daemon.stop()?;
     Ok(())
 }
@@ -323,7 +323,7 @@ fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> anyh
     let said = refused.map(|_| ()).map_err(|e| format!("{e:#}"));
     ensure!(
         said.as_ref()
-            .is_err_and(|e| e.contains("has no calls for threads without their priority")),
+            .is_err_and(|e| e.contains("cannot run threads without their priority")),
         "{said:?}"
     );
     // What was made is taken back.

@@ -208,7 +208,8 @@ fn a_user_who_may_not_use_the_core_is_seen_before_it_ends_the_start() -> anyhow:
     })?;
     ensure!(at.snapshot()?.skin == "posix");
     daemon.logged(
-        "so the lanes would run on posix: xenomai_init ended the process that tried it as uid ",
+        "so the lanes would run on posix: xenomai_init ended the child process that tried it as \
+         uid ",
     )?;
     daemon.stop()?;
     // Root's own check has nothing against it, and with the device's permissions that user's has

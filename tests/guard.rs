@@ -539,7 +539,7 @@ fn a_stop_that_leaves_a_lane_behind_is_a_failure() -> anyhow::Result<()> {
     let daemon = Daemon::start(&config(&instance, "drain = \"0ms\"", ""))?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
-    daemon.logged("1 of 2 lane threads did not report what they held")?;
+    daemon.logged("1 of 2 lane threads did not report their messages")?;
     drop(halted);
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(1), "{status}\n{log}");
@@ -554,7 +554,7 @@ fn the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published() -> anyh
     instance.ledger_is("in->out", 5, &[(Delivered, 5)])?;
     let halted = Halted::thread(lane_tid(&instance.snapshot()?)?)?;
     daemon.signal(Signal::SIGTERM)?;
-    daemon.logged("1 of 2 lane threads did not report what they held")?;
+    daemon.logged("1 of 2 lane threads did not report their messages")?;
     drop(halted);
     let (status, log) = daemon.end()?;
     assert_eq!(status.code(), Some(1), "{status}\n{log}");

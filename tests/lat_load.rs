@@ -82,7 +82,7 @@ fn a_worker_that_dies_makes_the_run_fail() -> anyhow::Result<()> {
     let said = tool.end()?;
     ensure!(!said.status.success(), "{said:?}");
     ensure!(
-        said.err.contains("load worker `cpu`") && said.err.contains("lesser load"),
+        said.err.contains("load worker `cpu`") && said.err.contains("lower than requested"),
         "{}",
         said.err
     );
@@ -93,7 +93,7 @@ fn a_load_that_cannot_be_is_refused() -> anyhow::Result<()> {
     for (load, says) in [
         ("disk", "no kind `disk`"),
         ("cpu:0", "1 to 64"),
-        ("cpu:40,ipc:40", "64 are the most"),
+        ("cpu:40,ipc:40", "at most 64 are possible"),
     ] {
         let said = run(measure(&["--load", load]))?;
         ensure!(

@@ -98,7 +98,7 @@ fn a_tail_that_goes_back_is_a_lie() -> anyhow::Result<()> {
 fn a_slot_announced_and_never_written_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 4),
-        "slot 3 is announced, and its state is 0",
+        "slot 3 is announced, but its state is 0",
     )
 }
 
@@ -107,7 +107,7 @@ fn a_slot_announced_half_written_is_a_lie() -> anyhow::Result<()> {
         poke(liar, "liar.routed", SLOT + 3 * STRIDE, 7)?;
         poke(liar, "liar.routed", TAIL, 4)
     };
-    lie_to_the_lane(lie, "slot 3 is announced, and its state is 7")
+    lie_to_the_lane(lie, "slot 3 is announced, but its state is 7")
 }
 
 /// The next message, whole but for its length and flags.
@@ -121,7 +121,7 @@ fn alleged(liar: &mut Peer, len_and_flags: &str) -> anyhow::Result<()> {
 fn a_length_beyond_a_slot_is_a_lie() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| alleged(liar, "0xffffffff"),
-        "slot 3 alleges 4294967295 bytes of at most 64",
+        "slot 3 claims 4294967295 bytes, at most 64 are possible",
     )
 }
 
@@ -137,7 +137,7 @@ fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
     // The ring's eight slots are full of old messages, all of which were taken: the tail goes on
     // over them.
     let lie = |liar: &mut Peer| poke(liar, "liar.routed", TAIL, 12);
-    lie_to_the_lane_after(8, lie, "slot 8 is announced, and its state is 2")
+    lie_to_the_lane_after(8, lie, "slot 8 is announced, but its state is 2")
 }
 
 /// A message with a number that it had before is the daemon's to pass on and the receiver's to
@@ -190,7 +190,7 @@ fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
         arena
             .daemon
             .logged("broke the ring of endpoint liar.routed.in")?;
-        arena.cut_off(liar, "which 8 slots cannot be")?;
+        arena.cut_off(liar, ", 8 slots")?;
     }
     Ok(())
 }

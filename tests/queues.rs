@@ -212,7 +212,7 @@ fn a_registered_sender_is_the_verified_origin() -> anyhow::Result<()> {
     assert!(
         daemon
             .log()
-            .contains("carries no origin (pid 0), not `sensor`'s"),
+            .contains("carry no origin (pid 0 instead of `sensor`)"),
         "{}",
         daemon.log()
     );

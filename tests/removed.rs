@@ -174,17 +174,17 @@ fn a_removed_run_directory_is_made_again() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cannot be made again is logged once, with the reason; rtctl and the library say that rtd
+/// What cannot be recreated is logged once, with the reason; rtctl and the library say that rtd
 /// runs.
 fn what_cannot_be_made_again_is_said_once_and_rtctl_knows_that_rtd_runs() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     std::fs::remove_file(i.socket())?;
     std::fs::create_dir(i.socket())?;
-    daemon.logged("cannot be made again")?;
+    daemon.logged("cannot be recreated")?;
     std::thread::sleep(Duration::from_millis(500));
     ensure!(
-        daemon.log().matches("cannot be made again").count() == 1,
+        daemon.log().matches("cannot be recreated").count() == 1,
         "{}",
         daemon.log()
     );

@@ -230,7 +230,7 @@ fn refusals_say_what_and_what_instead() -> anyhow::Result<()> {
         &["a signal carries 8 bytes, the payload has 10"],
     )?;
     refused(&["in", "--hex", "abc"], &["odd number of digits"])?;
-    refused(&["in", "--hex", "zz"], &["no hexadecimal digit"])?;
+    refused(&["in", "--hex", "zz"], &["not a hexadecimal digit"])?;
     refused(
         &["in", "--file", "/nonexistent"],
         &["cannot read /nonexistent", "No such file"],

@@ -239,7 +239,7 @@ fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
         let says = [
             "PeerDead",
             "ending: None",
-            "process `arm` is not there; start it",
+            "process `arm` is not connected; start it",
         ];
         planner.refused(send_number(endpoint, 1), &says)?;
     }

@@ -310,7 +310,7 @@ fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
             hmi.clone(),
             &["--skin", "posix"][..],
             "",
-            &["only Cobalt has them", "skin = \"cobalt\""][..],
+            &["only Cobalt has XDDP ports", "skin = \"cobalt\""][..],
         ),
         (
             hmi.clone(),

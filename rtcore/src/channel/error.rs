@@ -120,8 +120,8 @@ impl fmt::Display for PeerText<'_> {
             (Some(process), Some(ending)) => {
                 write!(f, "process `{process}` ended ({ending}); start it again")
             }
-            (Some(process), None) => write!(f, "process `{process}` is not there; start it"),
-            (None, _) => f.write_str("no receiver of its routes is there; start one"),
+            (Some(process), None) => write!(f, "process `{process}` is not connected; start it"),
+            (None, _) => f.write_str("no receiver of its routes is connected; start one"),
         }
     }
 }

@@ -19,12 +19,14 @@ use thiserror::Error;
 pub enum ConnectError {
     /// Not a name that a process can have.
     #[error(
-        "{0:?} is no process name: it is 1..=31 bytes of printable ASCII without blanks, as in [[process]] name"
+        "{0:?} is not a process name: it is 1..=31 bytes of printable ASCII without blanks, as in \
+         [[process]] name"
     )]
     Name(String),
     /// Nothing runs.
     #[error(
-        "no rtd runs here that is root's or ours: start it (rtd run FILE), or name it by RTD_INSTANCE or \
+        "no rtd of root or of this user runs here: start it (rtd run FILE), or name it by \
+         RTD_INSTANCE or \
          Session::builder(..).instance(..)"
     )]
     NoInstance,
@@ -48,7 +50,8 @@ pub enum ConnectError {
     },
     /// The page of a running daemon names this socket, but no process listens at it.
     #[error(
-        "{source}: instance \"{instance}\" of rtd runs (pid {pid}), but its control socket was removed: rtd makes it again \
+        "{source}: instance \"{instance}\" of rtd runs (pid {pid}), but its control socket was \
+         removed: rtd recreates it \
          within a second; if not, its log has the reason"
     )]
     NoSocket {
@@ -63,7 +66,8 @@ pub enum ConnectError {
     },
     /// Somebody listens who is not to be believed.
     #[error(
-        "{}: uid {uid} listens there, which is not root, not us, and not the owner of /run/rtd: have root's rtd listen \
+        "{}: uid {uid} listens there, which is neither root nor this user nor the owner of \
+         /run/rtd: have root's rtd listen \
          there, or name the socket by Session::builder(..).socket(..)", path.display()
     )]
     Stranger {
@@ -218,7 +222,7 @@ pub enum CallError {
     Send(#[from] SendError),
     /// Nothing came in time. A reply that comes later is counted and dropped.
     #[error(
-        "no reply to `{endpoint}` in {waited_ns} ns: give it more, or make the receiver faster"
+        "no reply to `{endpoint}` in {waited_ns} ns: allow more time, or make the receiver faster"
     )]
     Timeout {
         /// Where the request went.

@@ -75,7 +75,9 @@ impl RealTime {
 pub enum RealTimeError {
     /// No lane was named, or one that no channel of the session is in.
     #[error(
-        "{asked}: a thread runs below the ceiling of a lane that it sends or receives in; this session's are: {lanes}"
+        "{asked}: a thread must run below the ceiling of the lane that it uses; lanes of this \
+         session: \
+         {lanes}"
     )]
     Lane {
         /// What was asked for.
@@ -85,8 +87,10 @@ pub enum RealTimeError {
     },
     /// There is no room below the lane.
     #[error(
-        "lane `{lane}` runs at SCHED_FIFO {ceiling}, and {below} below that is no priority of a client: have it at \
-         1..={ceiling} less 1 by below(), or raise [[lane]] priority"
+        "lane `{lane}` runs at SCHED_FIFO {ceiling}, and {below} below that is not a priority: \
+         pass 1 to {} to \
+         below(), or raise [[lane]] priority",
+        .ceiling.saturating_sub(1)
     )]
     Below {
         /// Which lane.
@@ -97,7 +101,9 @@ pub enum RealTimeError {
         below: u8,
     },
     /// Too much.
-    #[error("{bytes} bytes of stack are more than the {max} that a thread surely has: give less")]
+    #[error(
+        "cannot prefault {bytes} bytes of stack: a thread is certain to have only {max}; pass less"
+    )]
     Stack {
         /// How much.
         bytes: usize,

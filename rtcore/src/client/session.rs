@@ -157,7 +157,7 @@ impl Builder {
         match told.recv() {
             Ok(result) => result.map(|()| session),
             Err(_) => {
-                let source = io::Error::other("it ended without a word");
+                let source = io::Error::other("the thread ended without reporting a reason");
                 Err(ConnectError::System {
                     what: "the session's thread".to_owned(),
                     source,

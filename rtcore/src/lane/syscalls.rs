@@ -35,7 +35,7 @@ const EVERY: &[Allowed] = &[
     ),
     allow(
         Call::RESTART,
-        "a wait goes on that SIGSTOP and SIGCONT interrupted",
+        "continues a wait that SIGSTOP and SIGCONT interrupted",
     ),
     allow(
         Call::GETRUSAGE,
@@ -53,12 +53,12 @@ pub(crate) const SIGNAL_SOURCE: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes 
 pub(crate) const RING_SOURCE: &[Allowed] = &[
     allow(
         Call::FUTEX,
-        "sleeps at the bell of an empty ring, and rings for who waits for room in it",
+        "sleeps at the bell of an empty ring, and wakes a sender that waits for room in it",
     ),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
     allow(
         Call::EPOLL_PWAIT,
-        "silences the descriptor of a ring that it waited for beside others",
+        "clears the descriptor of a ring that it waited for beside others",
     ),
 ];
 
@@ -83,11 +83,11 @@ pub(crate) const SIGNAL_SINK: &[Allowed] = &[
 
 /// Writes the ring of a session.
 pub(crate) const RING_SINK: &[Allowed] = &[
-    allow(Call::FUTEX, "rings for who sleeps at its bell"),
+    allow(Call::FUTEX, "wakes the thread that sleeps at its bell"),
     allow(Call::FUTEX_WAITV, "sleeps until a full ring has room"),
     allow(
         Call::WRITE,
-        "rings the eventfd of who waits for that; its number changes with the session",
+        "rings the eventfd of a receiver that waits for it; its number changes with the session",
     ),
 ];
 
@@ -95,11 +95,11 @@ pub(crate) const RING_SINK: &[Allowed] = &[
 pub const WAY_OUT: &[Allowed] = &[
     allow(
         Call::FUTEX,
-        "wakes who waits for its end; the lock of the heap",
+        "wakes the thread that joins it; the lock of the heap",
     ),
     allow(
         Call::MUNMAP,
-        "its alternate stack, and what the last user of something lets go",
+        "its alternate stack, and objects of which it is the last user",
     ),
     allow(
         Call::CLOSE,
@@ -128,7 +128,7 @@ pub const LAST_WORDS: &[Allowed] = &[
     ),
     allow(
         Call::ACTION_OF_BUS,
-        "the same for memory behind which there is nothing any more",
+        "the same for a mapping whose memory is gone",
     ),
     allow(
         Call::BRK,

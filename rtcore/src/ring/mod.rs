@@ -57,7 +57,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Corrupt {
     /// More messages than slots, or fewer than none.
-    #[error("the ring's indices are {tail} and {head}, which {slots} slots cannot be")]
+    #[error("ring indices out of range: tail {tail}, head {head}, {slots} slots")]
     Indices {
         /// Alleged tail.
         tail: u64,
@@ -66,7 +66,7 @@ pub enum Corrupt {
         slots: u32,
     },
     /// The tail was moved past a slot that is not complete.
-    #[error("slot {index} is announced, and its state is {state}")]
+    #[error("slot {index} is announced, but its state is {state}")]
     State {
         /// Which message.
         index: u64,
@@ -74,7 +74,7 @@ pub enum Corrupt {
         state: u64,
     },
     /// A payload longer than a slot.
-    #[error("slot {index} alleges {len} bytes of at most {max}")]
+    #[error("slot {index} claims {len} bytes, at most {max} are possible")]
     Length {
         /// Which message.
         index: u64,

@@ -33,7 +33,7 @@ pub fn hold() -> Awake {
 pub fn leave() -> Awake {
     Awake {
         held: None,
-        text: format!("{DEVICE} is not held, as asked: waking an idle CPU adds to all figures"),
+        text: format!("{DEVICE} is not held, as requested: waking an idle CPU adds to all figures"),
     }
 }
 

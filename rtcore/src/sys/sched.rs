@@ -35,7 +35,7 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "asked for SCHED_FIFO {priority}, have {policy:?} {}",
+        "requested SCHED_FIFO {priority}, got {policy:?} {}",
         got.sched_priority
     )))
 }

@@ -313,7 +313,7 @@ impl<'a> Lot<'a> {
     fn reference(&self, whose: &str) -> anyhow::Result<&'a [Turn]> {
         self.turns(REFERENCE).with_context(|| {
             let placement = self.placement.text();
-            format!("{whose} has no path {REFERENCE}, {placement}, which all others are divided by: measure it too")
+            format!("{whose} has no path {REFERENCE}, {placement}, by which all others are divided: measure it too")
         })
     }
 }
@@ -393,7 +393,7 @@ fn machine_notes(then: &Machine, now: &Machine) -> Vec<String> {
     let mut notes: Vec<String> = differ
         .map(|name| {
             let (then, now) = (clean(then.fact(name), 100), clean(now.fact(name), 100));
-            format!("The machine is another in what its {name} is: {then} then, {now} now.")
+            format!("The machine differs: its {name} was {then}, and is {now}.")
         })
         .collect();
     if then.degraded.is_empty() != now.degraded.is_empty() {

@@ -88,7 +88,7 @@ impl Breaker {
             );
         };
         if !files.was_on {
-            return format!("trace at {at} was off, nothing is in it; echo 1 > {at}/tracing_on");
+            return format!("trace at {at} was off and is empty; echo 1 > {at}/tracing_on");
         }
         match (marked, frozen) {
             (Ok(()), Ok(())) => format!(

@@ -40,7 +40,8 @@ pub fn raw(kind: Kind, args: &MeasureArgs) -> anyhow::Result<u8> {
     let is_signaltest = kind == Kind::Signal && args.round_trip && args.interval == 0;
     if is_signaltest && (args.threads != 1 || args.smp) {
         rtd::log::print(format_args!(
-            "rtlat: note: -t: each pair of threads signals there and back, where signaltest has all threads in one ring"
+            "rtlat: note: -t: each pair of threads sends a signal back and forth, whereas \
+             signaltest passes one signal around all threads"
         ));
     }
     let conditions = Conditions::of(args)?;

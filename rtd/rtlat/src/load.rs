@@ -168,7 +168,8 @@ impl Load {
         let total: usize = counted().map(|(_, count)| count).sum();
         ensure!(
             total <= WORKERS_MAX,
-            "--load asks for {total} workers, {WORKERS_MAX} are the most: give counts, as in --load {}:{}",
+            "--load would start {total} workers, at most {WORKERS_MAX} are possible: give counts, \
+             as in --load {}:{}",
             specs[0].kind.text(),
             (WORKERS_MAX / specs.len().max(1)).max(1)
         );
@@ -287,7 +288,7 @@ impl RunningLoad {
             worker.read_output(0)?;
             if !worker.pidfd.is_alive() {
                 bail!(
-                    "{}: the figures are of a lesser load, so run it again",
+                    "{}: the load was lower than requested, so run it again",
                     worker.exit_report()
                 );
             }
@@ -403,7 +404,7 @@ impl Worker {
         let (kind, pid, seconds) = (self.kind.text(), self.child.id(), READY_NS / 1_000_000_000);
         let fix = match self.announce {
             Announce::StressNg(_) => {
-                format!("; another version of stress-ng? --load own:{kind} does without it")
+                format!("; another version of stress-ng? --load own:{kind} does not need it")
             }
             Announce::Own => "; fewer workers (--load KIND:N) start sooner".to_owned(),
         };

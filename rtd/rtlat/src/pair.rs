@@ -359,7 +359,8 @@ impl Pair {
             let since_ns = *self.stopped_ns.get_or_insert(now_ns);
             if now_ns > since_ns + nanos(END) {
                 bail!(
-                    "{}: its sender does not end: it was stopped (SIGSTOP), or something of a higher priority has its CPU",
+                    "{}: its sender does not end: it was stopped (SIGSTOP), or a thread of a \
+                     higher priority has its CPU",
                     self.name()
                 );
             }

@@ -142,7 +142,7 @@ impl Conditions {
     pub fn refusals(&self, priority: Option<u8>, unlocked: Option<String>) -> Vec<String> {
         let mut all = Vec::new();
         if priority == Some(0) {
-            all.push("SCHED_OTHER was asked for (-p 0): latency has no bound".to_owned());
+            all.push("SCHED_OTHER was requested (-p 0): latency has no bound".to_owned());
         }
         if !self.awake.is_held() {
             all.push(self.awake.text.clone());
@@ -266,7 +266,7 @@ pub fn single(
     }
     if let Some(lost) = lost {
         rtd::log::print(format_args!(
-            "rtlat: error: {lost}; --allow-loss accepts that"
+            "rtlat: error: {lost}; use --allow-loss to accept losses"
         ));
     }
     Ok(code)

@@ -1,4 +1,4 @@
-//! The hand tool: looks at a running daemon, registers processes, sends and listens.
+//! The command-line tool: inspects a running daemon, registers processes, sends and receives.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
@@ -10,17 +10,17 @@ use rtd::ctl;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Over the options that every command has, so that they do not stand among its own.
-const WHICH: &str = "Which rtd";
+/// Heading of the options that every command has, to separate them from the command's own.
+const WHICH: &str = "Daemon";
 
 /// Inspect a running rtd, register processes, send and receive messages
 #[derive(Parser)]
 #[command(name = "rtctl", version, propagate_version = true)]
 struct Cli {
-    /// Instance, as in the configuration's [daemon] name. Default: the only one that runs
+    /// Name of the instance ([daemon] name in its configuration). Default: the only one that runs
     #[arg(long, short, global = true, env = "RTD_INSTANCE", help_heading = WHICH)]
     instance: Option<String>,
-    /// Control socket, if the instance's page does not name it
+    /// Path of the control socket, if the instance's statistics page does not name it
     #[arg(long, global = true, value_name = "PATH", env = "RTD_SOCKET", help_heading = WHICH)]
     socket: Option<PathBuf>,
     #[command(subcommand)]
@@ -41,7 +41,7 @@ enum Command {
     Unregister(ctl::register::UnregisterArgs),
     /// Send a message into an endpoint
     Send(ctl::send::SendArgs),
-    /// Print what arrives at an endpoint
+    /// Print the messages that arrive at an endpoint
     Listen(ctl::listen::ListenArgs),
     /// Discard the messages that wait in an endpoint's queue
     Flush(ctl::flush::FlushArgs),

@@ -43,7 +43,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct CheckCommand {
-    /// Configuration; - reads standard input
+    /// Configuration file; - reads standard input
     #[arg(default_value = daemon::CONFIG_FILE, value_name = "FILE")]
     file: PathBuf,
     /// Print the diagnostics as JSON on standard output

@@ -187,7 +187,7 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
     };
     let Ok(status) = ended else {
         bail!(
-            "{step} did not come back within {} s in the process that tried it",
+            "{step} did not return within {} s in the child process that tried it",
             PATIENCE.as_secs()
         );
     };
@@ -209,7 +209,8 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
         let user = account.map_or_else(String::new, |a| format!(" as uid {} gid {}", a.uid, a.gid));
         let closed = find(CLOSED).map_or_else(String::new, |closed| format!(". {closed}"));
         format!(
-            "{step} ended the process that tried it{user} ({status}): {words}{closed}. Library and core must be of one build; \
+            "{step} ended the child process that tried it{user} ({status}): {words}{closed}. \
+             Library and core must be of one build; \
              the user must be root or in the group of xenomai.allowed_group ({}), which needs read and write access to \
              /dev/rtdm/memdev-*",
             allowed_group()
@@ -221,7 +222,7 @@ fn ask(library: Option<&Path>, account: Option<Account>) -> anyhow::Result<Resul
 fn allowed_group() -> String {
     const PARAMETER: &str = "/sys/module/xenomai/parameters/allowed_group";
     match std::fs::read_to_string(PARAMETER).map(|text| text.trim().to_owned()) {
-        Ok(gid) if gid.starts_with('-') => format!("{PARAMETER}: {gid}, no group"),
+        Ok(gid) if gid.starts_with('-') => format!("{PARAMETER}: {gid} is not a group"),
         Ok(gid) => format!("{PARAMETER}: gid {gid}"),
         Err(_) => PARAMETER.to_owned(),
     }

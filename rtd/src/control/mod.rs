@@ -113,7 +113,7 @@ pub struct Control<L> {
     listener: Listener,
     /// False while descriptors are short: the listener is out of the set until the next tick.
     listening: bool,
-    /// Why the socket, which was removed, cannot be made again.
+    /// Why the socket, which was removed, cannot be recreated.
     socket_lost: Option<String>,
     signals: StopSignals,
     ticker: Timer,
@@ -579,7 +579,8 @@ impl<L: Lanes> Control<L> {
                 let why = e.to_string();
                 if self.socket_lost.as_ref() != Some(&why) {
                     log::error(format_args!(
-                        "control socket {shown} was removed while rtd uses it and cannot be made again: {why}"
+                        "control socket {shown} was removed while rtd uses it and cannot be \
+                         recreated: {why}"
                     ));
                     self.socket_lost = Some(why);
                 }

@@ -40,8 +40,9 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
     super::page::reachable(&snapshot, endpoint)?;
     let Shown::Mqueue(mqueue::Shown { queue: name, .. }) = &endpoint.kind else {
         bail!(
-            "{} has no message queue: what waits in a ring or is pending as a signal is with its receiver; end that \
-             process to drop it",
+            "{} has no message queue: messages in a ring and pending signals belong to the \
+             receiver; end that \
+             process to discard them",
             endpoint.name
         );
     };

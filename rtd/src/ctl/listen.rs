@@ -27,13 +27,13 @@ use std::path::Path;
 pub struct ListenArgs {
     /// Endpoint of the running instance (see rtctl ls)
     endpoint: String,
-    /// One JSON object per line
+    /// Print one JSON object per message and line
     #[arg(long)]
     json: bool,
-    /// Stop after this many; 0 = until interrupted
+    /// Stop after this many messages; 0 = until interrupted
     #[arg(long, default_value_t = 0)]
     count: u64,
-    /// Take messages that rtd or another process reads; that reader does not get them
+    /// Take messages even if rtd or another process reads the queue; that reader does not get them
     #[arg(long)]
     steal: bool,
 }
@@ -88,7 +88,7 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
         );
     }
     let openers = openers::of(queue)
-        .context("cannot look for other readers in /proc (--steal does not look)")?;
+        .context("cannot search /proc for other readers (--steal skips the search)")?;
     // rtd has its queues open for both, to stand behind them.
     let others = openers
         .found

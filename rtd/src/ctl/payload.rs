@@ -2,20 +2,21 @@
 
 use anyhow::{Context as _, bail};
 
-/// What to send; exactly one.
+/// The payload: exactly one of these.
 #[derive(clap::Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub struct PayloadArgs {
-    /// The text's bytes
+    /// Send this text
     #[arg(long)]
     text: Option<String>,
-    /// Bytes in hexadecimal, spaces allowed: "de ad be ef"
+    /// Send these bytes, in hexadecimal; spaces are allowed: "de ad be ef"
     #[arg(long)]
     hex: Option<String>,
-    /// The file's bytes
+    /// Send the contents of this file
     #[arg(long)]
     file: Option<std::path::PathBuf>,
-    /// A number (0x... for hexadecimal): a signal's value, or 8 bytes in native order for a queue
+    /// Send a number (0x... for hexadecimal): a signal's value, or 8 bytes in native order for a
+    /// queue
     #[arg(long, value_parser = number)]
     value: Option<u64>,
 }
@@ -75,7 +76,7 @@ fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
         .chunks(2)
         .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
         .collect::<Option<Vec<u8>>>()
-        .with_context(|| format!("--hex {text:?} has a character that is no hexadecimal digit"))
+        .with_context(|| format!("--hex {text:?} has a character that is not a hexadecimal digit"))
 }
 
 /// Bytes in hexadecimal.

@@ -30,21 +30,21 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RegisterArgs {
-    /// Name of a [[process]] in the configuration
+    /// Register the process under this name of a [[process]] in the configuration
     #[arg(long = "as", value_name = "NAME")]
     pub name: String,
-    /// Process to register; it must be yours, unless you are root
+    /// Process to register; it must belong to the caller, unless the caller is root
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: i32,
-    /// Thread that thread-directed signals go to [default: the main thread]
+    /// Thread that receives thread-directed signals [default: the main thread]
     #[arg(long, value_name = "TID", value_parser = clap::value_parser!(i32).range(1..))]
     pub tid: Option<i32>,
 }
 
-/// Take a name back from a process that goes on running.
+/// Free the name of a process that keeps running.
 #[derive(Args, Clone, Debug)]
 pub struct UnregisterArgs {
-    /// Name of a [[process]]; yours, unless you are root
+    /// Free this name; its process must belong to the caller, unless the caller is root
     #[arg(long = "as", value_name = "NAME")]
     pub name: String,
 }
@@ -185,7 +185,7 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
             ),
         },
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            ": rtd takes no connections: does it hang?".to_owned()
+            ": rtd accepts no connections: does it hang?".to_owned()
         }
         _ => String::new(),
     };

@@ -30,7 +30,7 @@ const NOT_FOUND: u8 = 127;
 /// first, or the next signal ends it.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Name of a [[process]] in the configuration
+    /// Register the program under this name of a [[process]] in the configuration
     #[arg(long = "as", value_name = "NAME")]
     pub name: String,
     /// Has no effect: rtd sends a signal once the program blocks or handles it

@@ -35,13 +35,13 @@ pub struct SendArgs {
     endpoint: String,
     #[command(flatten)]
     payload: PayloadArgs,
-    /// mq priority, 0 to 32767
+    /// mq priority of the messages, 0 to 32767
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=32767))]
     priority: u32,
-    /// Messages per second, on an absolute schedule (default: as fast as they are taken)
+    /// Send RATE messages per second, on an absolute schedule (default: as fast as they are taken)
     #[arg(long, value_parser = rate)]
     rate: Option<f64>,
-    /// How many; 0 = until interrupted
+    /// Send this many messages; 0 = until interrupted
     #[arg(long, default_value_t = 1)]
     count: u64,
     /// Do not wait while the queue is full: count the message as refused
@@ -50,7 +50,7 @@ pub struct SendArgs {
     /// Wait up to SECONDS for the outcome; 0 = do not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = wait)]
     wait: f64,
-    /// Put the message into the queue although the daemon does not run; the next daemon takes it
+    /// Put the message into the queue even if the daemon does not run; the next daemon takes it
     #[arg(long)]
     queue_anyway: bool,
 }

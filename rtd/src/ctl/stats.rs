@@ -30,17 +30,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Arguments of `rtctl stats`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct StatsArgs {
-    /// Print JSON; with --watch one document per line
+    /// Print JSON; with --watch, one document per line
     #[arg(long)]
     pub json: bool,
-    /// Repeat every SECONDS (default 1) with rates and latencies of that interval
+    /// Print again every SECONDS (default 1), with the rates and latencies of the interval
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
     #[arg(value_parser = seconds)]
     pub watch: Option<f64>,
-    /// Only this lane and its routes
+    /// Show only this lane and its routes
     #[arg(long, value_name = "NAME")]
     pub lane: Option<String>,
-    /// Only this route and its lane
+    /// Show only this route and its lane
     #[arg(long, value_name = "NAME")]
     pub route: Option<String>,
     /// Show why messages were rejected

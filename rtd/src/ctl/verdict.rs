@@ -150,7 +150,7 @@ impl Watch {
         if taken > sent {
             return Verdict::Lost(format!(
                 "of {taken} messages that rtd took in the meantime, {sent} of them from here, \
-                 were lost: {lost}. It is not known who sent them"
+                 were lost: {lost}. The sender of the lost messages is not known"
             ));
         }
         Verdict::Lost(lost)
@@ -212,11 +212,12 @@ impl Verdict {
                 Ok(())
             }
             Verdict::Restarted => bail!(
-                "sent to {endpoint}, but rtd ended or was restarted before the outcome was known; its log says what was lost \
+                "sent to {endpoint}, but rtd ended or was restarted before the outcome was known; \
+                 its log names the lost messages \
                  (\"lost in the last life\")"
             ),
             Verdict::Lost(what) => {
-                bail!("sent to {endpoint} and lost: {what}; rtd's log says what to change")
+                bail!("sent to {endpoint} and lost: {what}; rtd's log has the fix")
             }
         }
     }

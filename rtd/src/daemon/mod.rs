@@ -88,7 +88,7 @@ pub struct Daemon {
     pause: Pause,
     /// From `go` on, where Linux schedules the threads.
     tampering: Option<Tampering>,
-    /// Why the page, which was removed, cannot be made again.
+    /// Why the page, which was removed, cannot be recreated.
     page_lost: Option<String>,
     /// Of the lane threads that have ended, and how many gave none.
     reports: Vec<Report>,
@@ -406,7 +406,8 @@ impl Daemon {
                 let why = e.to_string();
                 if self.page_lost.as_ref() != Some(&why) {
                     log::error(format_args!(
-                        "the statistics page {} was removed while rtd uses it and cannot be made again: {why}",
+                        "the statistics page {} was removed while rtd uses it and cannot be \
+                         recreated: {why}",
                         self.page.path().display()
                     ));
                     self.page_lost = Some(why);
@@ -583,7 +584,7 @@ impl Daemon {
         let (lost, lanes) = (self.left_behind, self.left_behind + self.reports.len());
         if lost > 0 {
             anyhow::bail!(
-                "{lost} of {lanes} lane threads did not report what they held, see above"
+                "{lost} of {lanes} lane threads did not report their messages, see above"
             );
         }
         Ok(())

@@ -161,9 +161,10 @@ pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
         }
     }
     text.push_str(&match needed_by {
-        None => "  or run without: rtd run --allow-degraded (every tool then says so)".to_owned(),
+        None => "  or run without: rtd run --allow-degraded (every tool then shows it)".to_owned(),
         Some(skin) => format!(
-            "  the skin `{skin}` has no calls for threads without their priority; or run on the other: rtd run --skin \
+            "  the skin `{skin}` cannot run threads without their priority; or run on the other: \
+             rtd run --skin \
              posix --allow-degraded"
         ),
     });

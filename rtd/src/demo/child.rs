@@ -122,7 +122,7 @@ impl Children {
             let to = part
                 .schedule
                 .as_ref()
-                .context("a part is ready and has not said hello")?;
+                .context("a part is ready and has not announced itself")?;
             to.send(schedule)
                 .with_context(|| format!("{} does not take the schedule", part.role.name()))?;
         }
@@ -194,7 +194,7 @@ impl Children {
             stop.wait_until(0)?;
             self.check()?;
             if Instant::now() > give_up {
-                bail!("a part says nothing for {PATIENCE:?}");
+                bail!("a part has sent nothing for {PATIENCE:?}");
             }
         }
         Ok(())

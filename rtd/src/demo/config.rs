@@ -42,7 +42,7 @@ name = "telemetry"
 priority = 30
 cpu = {cpu}
 capacity = 64
-overflow = "block:100ms" # what floods waits; nothing of it is lost
+overflow = "block:100ms" # the flood waits in the queue, and none of it is lost
 
 [[process]]
 name = "button"
@@ -59,7 +59,7 @@ name = "sensors"
 [[process]]
 name = "logger"
 
-# The button knows nothing but sigqueue(3): SIGRTMIN+1 to rtd, the press time as its value.
+# The button calls only sigqueue(3): SIGRTMIN+1 to rtd, the press time as its value.
 [[endpoint]]
 name = "button.press"
 kind = "signal"
@@ -104,7 +104,7 @@ name = "estop"
 from = "button.press"
 to = ["drive.stop"]
 lane = "estop"
-accept_claimed = true # sigqueue's pid is what the sender wrote; the owner's is demanded, and anybody may write that
+accept_claimed = true # sigqueue(3) lets any sender write any pid; rtd requires the owner's
 
 [[route]]
 name = "command"

@@ -33,10 +33,10 @@ use stop::Stop;
 /// Arguments of `rtd demo`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// Seconds to run: the first half without, the second half with a telemetry flood
+    /// Run for this many seconds: the first half without, the second half with a telemetry flood
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
-    /// CPU of all lanes (default: the last one allowed)
+    /// Run all lanes on this CPU (default: the last one allowed)
     #[arg(long)]
     cpu: Option<usize>,
 }

@@ -316,17 +316,18 @@ fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let (name, owner) = (&endpoint.name, &owner.name);
         if tells_origin && mode & 0o022 != 0 {
             let message = format!(
-                "mode {mode:04o} lets {others} write what `{owner}` owns: what comes from `{name}` carries no \
-                 origin (pid 0), not `{owner}`'s"
+                "mode {mode:04o} lets {others} write into a queue that `{owner}` owns: messages \
+                 from `{name}` carry no \
+                 origin (pid 0 instead of `{owner}`)"
             );
             let fix = "mode = \"0600\" (and run the owner as rtd's user or root)\n\
-                        remove `owner`, if no receiver looks at the origin";
+                        remove `owner`, if no receiver uses the origin";
             cx.report.warning(&place, message, fix);
         } else if mode & 0o002 != 0 {
             let wrong = if routes().next().is_some() {
                 format!("write in the name of `{owner}`")
             } else {
-                "write past rtd and all its routes".to_owned()
+                "bypass rtd and all its routes".to_owned()
             };
             let message = format!("mode {mode:04o} of `{name}` lets {others} {wrong}");
             cx.report.warning(&place, message, "mode = \"0660\"");
@@ -449,7 +450,7 @@ fn twice(cx: &mut Context<'_, '_, '_>, queue: &CString, first: &Endpoint, endpoi
     let passes_on = is_read(own) != is_read(other);
     let (message, more) = if passes_on {
         (
-            "rtd stands between two queues and would read what it sent".to_owned(),
+            "rtd would read its own messages, so each endpoint needs a queue of its own".to_owned(),
             format!(
                 "have the program at `{own}` open this queue; the one at `{other}` keeps the old name"
             ),
@@ -461,7 +462,7 @@ fn twice(cx: &mut Context<'_, '_, '_>, queue: &CString, first: &Endpoint, endpoi
         )
     };
     let message = format!(
-        "queue `{}` is the endpoint's on line {line} already: {message}",
+        "queue `{}` already belongs to the endpoint on line {line}: {message}",
         queue.escape_debug()
     );
     cx.report

@@ -317,8 +317,9 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let owner = endpoint.owner.and_then(|owner| plan.processes.get(owner));
         let owner = owner.map_or("the owner", |owner| owner.name.as_str());
         let message = format!(
-            "lane endpoint `{name}` is read by one route and sent to by another: read, `{owner}` sends into it; \
-             sent to, `{owner}` receives from it"
+            "lane endpoint `{name}` is the source of one route and a sink of another: `{owner}` \
+             sends into a \
+             source, and receives from a sink"
         );
         let fix =
             format!("declare two endpoints, `{name}.out` for `from` and `{name}.in` for `to`");

@@ -365,13 +365,13 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             if let Some(at) = keys.target.at() {
                 cx.report.warning(
                     &at.place,
-                    "`target` has an effect only where a route sends to the endpoint",
+                    "`target` has an effect only if a route sends to the endpoint",
                     "remove `target`",
                 );
             }
             if let (Some(at), Some(_)) = (keys.msgsize.at(), inbox) {
                 let message = format!(
-                    "`msgsize` has a meaning where a route sends to it only: what comes to rtd by {} is its value",
+                    "`msgsize` has an effect only in a sink: {} as a source carries its value only",
                     signame::name(signo)
                 );
                 cx.report.error(
@@ -383,7 +383,7 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             source(cx, &place, signo);
             if let Some(first) = sources.insert(signo, id) {
                 let message = format!(
-                    "{} is read by endpoint `{}` already: the daemon could not tell them apart",
+                    "{} is already read by endpoint `{}`: rtd could not distinguish the two",
                     signame::name(signo),
                     plan.endpoints.get(first).map_or("?", |e| e.name.as_str())
                 );
@@ -432,7 +432,8 @@ fn same_signal(
 ) {
     let name = signame::name(signo);
     let message = format!(
-        "{name} goes to the same process from endpoint `{first}`: it cannot tell them apart"
+        "{name} already goes to the same process from endpoint `{first}`: it cannot distinguish \
+         the two"
     );
     let fix = format!("signal = \"{free}\"");
     if alike {
@@ -450,8 +451,9 @@ fn same_signal(
 
 fn both_ways(cx: &mut Context<'_, '_, '_>, place: &Place, name: &str, signo: i32) {
     let message = format!(
-        "signal endpoint `{name}` is read by one route and sent to by another: read, {} comes to rtd; \
-         sent to, it goes to the owner",
+        "signal endpoint `{name}` is the source of one route and a sink of another: as a source, \
+         {} is sent \
+         to rtd; as a sink, to the owner",
         signame::name(signo)
     );
     let fix = format!(
@@ -476,7 +478,7 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
         return;
     }
     let message = format!(
-        "{name} cannot be a source: the daemon or the kernel needs it to mean what it means"
+        "{name} cannot be a source: rtd or the kernel uses it for its own purpose"
     );
     cx.report.error(
         place,

@@ -183,7 +183,7 @@ impl Policy for XddpPlan {
 
     fn outside_sessions(&self, name: &str, _: bool) -> Option<String> {
         Some(format!(
-            "`{name}` is xddp port {0}, no lane: open(2) /dev/rtp{0}",
+            "`{name}` is xddp port {0}, not a lane: open(2) /dev/rtp{0}",
             self.port
         ))
     }
@@ -349,7 +349,8 @@ fn label(cx: &mut Context<'_, '_, '_>, written: &Field<String>) -> Option<CStrin
         return CString::new(at.value.as_str()).ok();
     }
     let message = format!(
-        "`{}` is no label: 1 to {LABEL_MAX} bytes, no `/`, no control character, no `.` in front, since it becomes the \
+        "`{}` is not a label: 1 to {LABEL_MAX} bytes, no `/`, no control character, no `.` in \
+         front, since it becomes the \
          name of a file in {LABELS}",
         at.value.escape_debug()
     );
@@ -370,7 +371,7 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         if let Field::Given(at) = &keys.port {
             if let Some((_, first)) = seen.iter().find(|(other, _)| other.port == port.port) {
                 let message = format!(
-                    "port {} is the endpoint's on line {} already: one socket is bound to it",
+                    "port {} already belongs to the endpoint on line {}: one socket is bound to it",
                     port.port,
                     cx.report.line(&first.place)
                 );
@@ -388,7 +389,7 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         if let (Some((_, first)), Some(at)) = (seen.iter().find(same), keys.label.at()) {
             let line = cx.report.line(&first.place);
             let message = format!(
-                "label `{}` is the endpoint's on line {line} already",
+                "label `{}` already belongs to the endpoint on line {line}",
                 at.value
             );
             cx.report

@@ -153,7 +153,7 @@ impl SkinPlan {
     pub fn posix(why: impl Into<String>) -> SkinPlan {
         let why = why.into();
         let xddp = Err(format!(
-            "only Cobalt has them, and this runs on posix: {why}"
+            "only Cobalt has XDDP ports, and the skin is posix: {why}"
         ));
         SkinPlan {
             kind: SkinKind::Posix,

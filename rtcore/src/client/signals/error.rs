@@ -18,7 +18,8 @@ pub enum SignalsError {
     },
     /// A thread does not block the signal, so the kernel may deliver it there, past the dispatcher.
     #[error(
-        "signal {}: thread {tid} ({comm}) does not block it or waits for it itself, so it may end up there; \
+        "signal {}: thread {tid} ({comm}) does not block it or waits for it itself, so it may get \
+         the signal; \
          call Signals::block([{signo}]) in main before the first thread starts",
         named(*.signo)
     )]
@@ -41,7 +42,7 @@ pub enum SignalsError {
         signo: i32,
     },
     /// The signal has as many handlers as it may have.
-    #[error("signal {} has {limit} handlers, the most one may have; remove one first", named(*.signo))]
+    #[error("signal {} has {limit} handlers, which is the maximum; remove one first", named(*.signo))]
     TooMany {
         /// The signal.
         signo: i32,

@@ -252,7 +252,7 @@ impl Waiter {
         if !any && deadline_ns.is_none() {
             return Err(refused(
                 io::ErrorKind::InvalidInput,
-                "empty and without a deadline; add something".into(),
+                "the set is empty and there is no deadline; add a source or pass a deadline".into(),
             ));
         }
         let deadline_ns = if closed { Some(0) } else { deadline_ns };

@@ -17,7 +17,7 @@ const HARNESS: &[Allowed] = &[
     ),
     allow(
         Call::CLOCK_NANOSLEEP,
-        "the sender rests, so that the kernel's real-time budget lasts",
+        "the sender pauses, so that the kernel's real-time budget lasts",
     ),
     allow(
         Call::CLOCK_GETTIME,
@@ -29,7 +29,7 @@ const HARNESS: &[Allowed] = &[
     ),
     allow(
         Call::RESTART,
-        "a wait goes on that SIGSTOP and SIGCONT interrupted",
+        "continues a wait that SIGSTOP and SIGCONT interrupted",
     ),
     allow(Call::GETRUSAGE, "faults and switches since the seal"),
 ];
@@ -45,7 +45,7 @@ const SIGNAL_SENDER: &[Allowed] = &[
 const SIGNAL_RECEIVER: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal")];
 
 const LANE_SENDER: &[Allowed] = &[
-    allow(Call::FUTEX, "rings for who sleeps at the ring's bell"),
+    allow(Call::FUTEX, "wakes the thread that sleeps at the ring's bell"),
     allow(
         Call::WRITE,
         "rings the eventfd of a lane that waits for descriptors as well",
@@ -54,12 +54,13 @@ const LANE_SENDER: &[Allowed] = &[
 const LANE_RECEIVER: &[Allowed] = &[
     allow(
         Call::FUTEX,
-        "sleeps at the bell, rings for who waits for room",
+        "sleeps at the bell, wakes a sender that waits for room",
     ),
     allow(Call::FUTEX_WAITV, "sleeps at the bells of several rings"),
     allow(
         Call::WRITE,
-        "tells the session's thread that it has taken up or left a partner's ring, once per partner",
+        "notifies the session's thread that it has taken or left a partner's ring, once per \
+         partner",
     ),
 ];
 

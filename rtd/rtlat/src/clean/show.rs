@@ -68,7 +68,8 @@ fn conditions(granted: &Granted) -> Vec<String> {
     }
     if let Some(why) = &granted.no_trace {
         all.push(format!(
-            "the threads that preempted others are not known and not checked; run as root ({why})"
+            "threads that preempted others are not checked, because they are not known; run as \
+             root ({why})"
         ));
     }
     all

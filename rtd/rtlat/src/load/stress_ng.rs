@@ -20,7 +20,7 @@ pub(super) fn version() -> anyhow::Result<Option<String>> {
         }
         Err(e) => {
             return Err(e)
-                .context("cannot run stress-ng --version; --load own:KIND does without it");
+                .context("cannot run stress-ng --version; --load own:KIND does not need it");
         }
     };
     // stress-ng, version 0.15.06 (gcc 12.2.0, ...)

@@ -108,7 +108,7 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("80 workers, 64 are the most") && error.contains("cpu:32"),
+        error.contains("80 workers, at most 64 are possible") && error.contains("cpu:32"),
         "{error}"
     );
 }

@@ -62,7 +62,7 @@ pub(super) fn ensure_memory(workers: usize) -> anyhow::Result<()> {
     let possible = (available_bytes / 2 / each_bytes).min(WORKERS_MAX);
     ensure!(
         workers <= possible,
-        "--load memory:{workers} needs {} MiB, half of what is available are {} MiB: {}",
+        "--load memory:{workers} needs {} MiB, half of the available memory is {} MiB: {}",
         (each_bytes * workers) >> 20,
         available_bytes >> 21,
         match possible {

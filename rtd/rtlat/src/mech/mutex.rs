@@ -78,7 +78,7 @@ impl Mechanism for HandOver {
         let locked = shared.mutex(outgoing.next()).lock_within(PATIENCE_NS);
         locked
             .map_err(std::io::Error::from)
-            .context("mutex: the first sender has it still")?;
+            .context("mutex: the first sender still holds it")?;
         // Release: with the load in `receive`.
         shared.words[ARMED].store(1, Ordering::Release);
         futex::wake_all(&shared.words[ARMED]);

@@ -192,7 +192,8 @@ impl SignalRx {
             .find(|mask| mask.blocked & rtsignal::bit(signo) == 0)
         {
             anyhow::bail!(
-                "thread {} ({}) lets signal {signo} through, which would end the process: block it before that thread \
+                "thread {} ({}) does not block signal {signo}, which would end the process: block \
+                 it before that thread \
                  starts",
                 open.tid,
                 open.comm
@@ -243,7 +244,7 @@ mod tests {
         open.thread().unpark();
         open.join().unwrap();
         assert!(
-            refused.contains("lets signal") && refused.contains("thread "),
+            refused.contains("does not block signal") && refused.contains("thread "),
             "{refused}"
         );
     }

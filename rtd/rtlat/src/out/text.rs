@@ -149,7 +149,8 @@ pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result
             } else {
                 writeln!(
                     out,
-                    "#   the {lost} lost have no latency and no schedule: they are in no figure here"
+                    "#   the {lost} lost have no latency and no schedule: no figure here includes \
+                     them"
                 )?;
             }
         }

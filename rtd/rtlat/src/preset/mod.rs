@@ -41,7 +41,7 @@ pub enum Preset {
     Hops,
     /// Shared memory, direct and through a lane; every thread sleeps until it is woken
     Lanes,
-    /// Shared memory where the lane or the receiver polls on the other CPU
+    /// Shared memory; the lane or the receiver polls on the other CPU
     Polling,
     /// A spinning lane that serves 64 rings
     Spinning,

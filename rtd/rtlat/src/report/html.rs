@@ -126,7 +126,7 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
             );
         }
     }
-    out.push_str("<h2>What the words mean</h2>\n");
+    out.push_str("<h2>Terms</h2>\n");
     out.push_str(NOTES);
     if report.comparison.is_some() {
         out.push_str(COMPARISON_NOTES);
@@ -195,7 +195,7 @@ fn degraded(out: &mut String, machine: &Machine) -> std::fmt::Result {
         return Ok(());
     }
     out.push_str(
-        "<div class=\"degraded\"><p><b>Degraded: these figures say nothing about a worst case.</b></p><ul>",
+        "<div class=\"degraded\"><p><b>Degraded: these figures show no worst case.</b></p><ul>",
     );
     for sentence in &machine.degraded {
         write!(out, "<li>{}</li>", escape(sentence))?;

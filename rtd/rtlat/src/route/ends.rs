@@ -74,7 +74,7 @@ impl LaneTx {
         );
         sender
             .wait_for_receiver(clock::monotonic_ns() + RECEIVER_NS)
-            .with_context(|| format!("nobody receives what `{endpoint}` sends"))?;
+            .with_context(|| format!("nobody receives the messages from `{endpoint}`"))?;
         Ok(LaneTx {
             sender,
             message: payload::buffer(bytes),

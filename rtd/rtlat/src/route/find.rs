@@ -95,7 +95,7 @@ pub fn find(
 /// What an endpoint is that rtlat does not measure.
 fn unmeasured(kind: &Shown) -> String {
     of_page(kind).map_or(
-        "of a kind this rtlat does not know".to_owned(),
+        "of a kind that this rtlat does not know".to_owned(),
         |(_, page)| format!("{}: rtlat does not measure those", page.noun()),
     )
 }

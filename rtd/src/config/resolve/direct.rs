@@ -71,7 +71,7 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         .filter_map(|(key, place)| Some((key, place?)))
     {
         let message =
-            format!("`{key}` has no effect on a direct route: its messages pass no thread of rtd");
+            format!("`{key}` has no effect on a direct route: its messages do not pass through rtd");
         cx.report
             .error(place, message, format!("remove `{key}`\npath = \"routed\""));
     }
@@ -135,9 +135,9 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
             "route `{}` reads `{from}` too: only the receiver of a direct route reads its messages",
             other.name
         );
-        let fix = "path = \"routed\"\na source of its own for the direct route";
+        let fix = "path = \"routed\"\ngive the direct route a source of its own";
         let fix = if other.path == Path::Direct {
-            "path = \"routed\" in both\na source of its own for each direct route"
+            "path = \"routed\" in both\ngive each direct route a source of its own"
         } else {
             fix
         };

@@ -50,13 +50,14 @@ pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<Source
         let (first, this) = (lane_name(source.lane), lane_name(route.lane));
         let from = written.from.get().map_or("?", String::as_str);
         let message = format!(
-            "`{from}` is read in lane `{first}` already: one thread reads it, in one lane, not in `{this}` too"
+            "`{from}` is already read in lane `{first}`: one thread reads it, so it cannot be in \
+             `{this}` too"
         );
         let place = written.lane.place_or(&written.place);
         cx.report.error(
             &place,
             message,
-            format!("lane = \"{first}\"\na source of its own for this lane"),
+            format!("lane = \"{first}\"\ngive this lane a source of its own"),
         );
     }
     sources
@@ -77,7 +78,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             .last()
             .and_then(|end| written.to.iter().find(|at| leads_to(cx, &at.value, *end)));
         let place = closing.map_or(&written.place, |at| &at.place);
-        let message = format!("messages would circulate for ever: {}", names.join(" -> "));
+        let message = format!("messages would circulate without end: {}", names.join(" -> "));
         let without = closing.and_then(|at| list_without("to", &written.to, &at.place));
         let without = without.unwrap_or_else(|| "remove this route".to_owned());
         let more = "name another endpoint in `to`: rtd reads one queue and writes into another, \

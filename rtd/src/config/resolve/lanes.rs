@@ -50,7 +50,7 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         && !existing.contains(&cpu)
     {
         let message = format!(
-            "CPU {cpu} does not exist or is offline; online are {}",
+            "CPU {cpu} does not exist or is offline; online: {}",
             show_list(existing)
         );
         let allowed = |cpu: &&usize| {
@@ -66,7 +66,7 @@ fn check_cpu(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
         && !allowed.contains(&cpu)
     {
         let message = format!(
-            "CPU {cpu} is not allowed to this process; allowed are {}",
+            "CPU {cpu} is not allowed to this process; allowed: {}",
             show_list(allowed)
         );
         let first = usable_cpu(cx, lane, allowed);
@@ -227,7 +227,7 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
                 route.name, lane.name
             );
             let fix = "overflow = \"reject\" (or displace-oldest, displace-newest, conflate)\n\
-                        a lane of its own for this source\nwait = \"block\" (a thread per source)";
+                        give this source a lane of its own\nwait = \"block\" (a thread per source)";
             cx.report.error(&place, message, fix);
         }
     }
@@ -263,11 +263,11 @@ fn spins_on(
     } else {
         return true;
     };
-    let fix = "wait = \"block\"\na lane of its own for each source";
+    let fix = "wait = \"block\"\ngive each source a lane of its own";
     let fix = if other.is_some() {
         format!("{fix}\nkind = \"lane\" for all of them")
     } else {
-        format!("{fix}\ntwo lanes that share them")
+        format!("{fix}\ndivide them between two lanes")
     };
     cx.report
         .error(&written.wait.place_or(&written.place), message, fix);

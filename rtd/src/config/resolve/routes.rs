@@ -296,7 +296,7 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
                 source.name,
                 signame::name(signo)
             );
-            let fix = "accept_claimed = true\na source of kind = \"mqueue\", whose owner the daemon knows";
+            let fix = "accept_claimed = true\na source of kind = \"mqueue\", whose owner rtd knows";
             cx.report
                 .error(&route.accept_claimed.place_or(&fallback), message, fix);
         }

@@ -142,7 +142,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
             if lane.wait == Wait::Poll {
                 "never sleeps"
             } else {
-                "may spin for ever"
+                "may spin without end"
             }
         )
     } else {

@@ -337,7 +337,7 @@ fn one_queue_as_source_and_sink_gets_a_second_name() {
         &same,
         line,
         "endpoint[1].queue",
-        "rtd stands between two queues",
+        "rtd would read its own messages",
         "queue = \"/out\"",
     );
     // Two endpoints of one sort: there one of them is too many.

@@ -292,7 +292,7 @@ fn queues_and_signals_are_told_apart() {
         &text,
         line,
         "endpoint[4].signal",
-        "cannot tell them apart",
+        "cannot distinguish the two",
         "signal = \"SIGRTMIN+3\"",
     );
 }

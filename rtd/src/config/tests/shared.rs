@@ -432,7 +432,7 @@ fn what_rides_beside_a_signal_needs_its_value_and_its_way() {
         &both("msgsize = 64\n"),
         line,
         "endpoint[4].signal",
-        "cannot tell them apart",
+        "cannot distinguish the two",
         "signal =",
     );
 }

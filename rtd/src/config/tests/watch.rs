@@ -185,7 +185,7 @@ fn a_lane_that_never_waits_rules_out_the_kernels_limit() {
     let polls = "wait = \"poll\"\nunisolated = true";
     for (lane, why) in [
         (polls, "lane `control` never sleeps"),
-        ("wait = \"spin:50\"", "may spin for ever"),
+        ("wait = \"spin:50\"", "may spin without end"),
     ] {
         let checked = run(&text("", lane));
         assert!(

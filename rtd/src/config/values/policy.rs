@@ -55,7 +55,7 @@ impl FromToml for WaitText {
                 }
                 Some(ns) => {
                     let message = format!(
-                        "a spin of {} is not within 1us to {}; to spin for ever is `poll`",
+                        "a spin of {} is not within 1us to {}; `poll` spins without end",
                         show_time(ns),
                         show_time(SPIN_NS_MAX)
                     );
@@ -90,7 +90,7 @@ impl FromToml for OverflowText {
             "displace-newest" => Some(Overflow::DisplaceNewest),
             "conflate" => Some(Overflow::Conflate),
             "block" => {
-                let message = "`block` needs its bound in microseconds: nothing waits for ever";
+                let message = "`block` needs a bound in microseconds: no wait is unbounded";
                 return Err(Refused::new(message, "\"block:500\""));
             }
             _ => None,

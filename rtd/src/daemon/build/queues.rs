@@ -220,7 +220,8 @@ impl Held {
         let now = match found {
             Name::Free => "no program can open it any more",
             Name::Taken(_) => {
-                "another one has the name now, and what goes into either does not come out of the other"
+                "another queue has the name now, so programs that open it do not exchange \
+                 messages with rtd"
             }
         };
         log::error(format_args!(

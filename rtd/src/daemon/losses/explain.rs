@@ -151,7 +151,8 @@ impl Case<'_> {
         let endpoint = &self.plan.endpoints[end];
         match &endpoint.kind {
             EndpointKind::Signal(_) => format!(
-                "{} takes {SIGNAL_VALUE_BYTES} bytes while its owner has no session: send less, say truncate = true {at}, or \
+                "{} takes {SIGNAL_VALUE_BYTES} bytes while its owner has no session: send less, \
+                 set truncate = true {at}, or \
                  give [[endpoint]] \"{}\" a msgsize and its owner a session",
                 endpoint.name, endpoint.name
             ),
