@@ -9,11 +9,11 @@ use crate::channel::Gone;
 use crate::epoch::new_epoch;
 use crate::sys::clock::monotonic_ns;
 
-/// Asks, and waits for the answer to that very question.
+/// Sends a request and waits for the reply to it.
 ///
-/// It owns the endpoint it asks from and the one the answers come to; it may move between threads.
-/// The other side answers with [`Sender::reply`] and what [`Head::reply_to`](super::Head::reply_to)
-/// gave it. One call at a time; calls neither allocate nor lock.
+/// It owns the endpoint that it sends requests from and the endpoint at which it receives replies;
+/// it may move between threads. The other side replies with [`Sender::reply`] and the value of
+/// [`Head::reply_to`](super::Head::reply_to). One call at a time; calls neither allocate nor lock.
 #[derive(Debug)]
 pub struct Caller {
     sender: Sender,
@@ -27,8 +27,8 @@ pub type Reply<'a> = Message<'a>;
 
 impl Caller {
     pub(super) fn new(sender: Sender, inbox: Inbox) -> Caller {
-        // The upper half is this caller's own: an answer to an earlier one at the same endpoints,
-        // of this process or of its predecessor, answers nothing here.
+        // The upper half identifies this caller. A reply to a request of an earlier caller at the
+        // same endpoints, of this process or of its predecessor, therefore matches no request.
         Caller {
             sender,
             inbox,
@@ -37,14 +37,14 @@ impl Caller {
         }
     }
 
-    /// Sends a request and returns its answer, which has to come before `deadline_ns`
-    /// (CLOCK_MONOTONIC). Returns at the deadline whatever else arrives.
+    /// Sends a request and returns the reply, which must arrive before `deadline_ns`
+    /// (CLOCK_MONOTONIC). Returns at the deadline, even if other messages keep arriving.
     ///
-    /// Answers to earlier calls, which come too late, are dropped and counted ([`Caller::late`]),
-    /// and so is what answers nothing.
+    /// Replies to earlier calls come too late. They are dropped and counted ([`Caller::late`]),
+    /// like replies that match no request.
     ///
-    /// Errors: [`CallError`]. When the process that would answer dies, or the way to it, the call
-    /// ends at once.
+    /// Errors: [`CallError`]. If the process that would reply ends, or the route to it is lost, the
+    /// call ends at once.
     pub fn call(&mut self, request: &[u8], deadline_ns: u64) -> Result<Reply<'_>, CallError> {
         let from_ns = monotonic_ns();
         self.clear(deadline_ns);
@@ -66,8 +66,8 @@ impl Caller {
         }
     }
 
-    /// The message with this correlation. Other messages and events are passed over, however many
-    /// there are and however fast they come: the deadline is looked at behind each.
+    /// Returns the message with this correlation. Skips other messages and events, and checks the
+    /// deadline after each, so that a fast sender cannot extend the call.
     fn await_answer(
         &mut self,
         correlation: u64,
@@ -108,7 +108,7 @@ impl Caller {
         }
     }
 
-    /// Answers that came too late, or answered nothing that was asked.
+    /// Number of replies that came too late or matched no request.
     pub fn late(&self) -> u64 {
         self.late
     }
@@ -118,9 +118,9 @@ impl Caller {
         self.inbox.set_wait(wait);
     }
 
-    /// Drops what is left of earlier calls: late answers, and events that are not about this one.
-    /// No more than was there when it began, so that a sender that never stops does not keep the
-    /// request from being sent.
+    /// Discards what is left of earlier calls: late replies, and events that do not concern this
+    /// caller. It discards at most as many as there are at its start, so that a sender that never
+    /// stops cannot delay the request without end.
     fn clear(&mut self, deadline_ns: u64) {
         const PAST_NS: u64 = 0;
         for _ in 0..self.inbox.holds_max() {
@@ -134,7 +134,7 @@ impl Caller {
         }
     }
 
-    /// Whether an event ends the call.
+    /// Returns an error if the event ends the call.
     fn judge(&self, event: Event) -> Result<(), CallError> {
         let channel = self.sender.channel();
         let endpoint = channel.endpoint;

@@ -1,7 +1,7 @@
-//! What a session, its thread, its senders and its inboxes share.
+//! The state that a session, its thread, its senders and its inboxes share.
 //!
 //! Constraint: the table's lock is an ordinary mutex, for claiming and giving back ends and for
-//! asking questions. No send or receive takes it: what these need travels through queues
+//! questions to the daemon. No send or receive takes it: their data travels through queues
 //! ([`crate::channel::hand_off`], rtrb) and atomics.
 //!
 //! Invariant: entry `n` of `senders` and of `receivers` belongs to entry `n` of the session
@@ -22,30 +22,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub(super) use crate::ring::bell::CHANNELS_MAX;
 
-/// Most entries of either list; what is past the channels of one configuration belonged to earlier
-/// ones.
+/// Limit of either list. The entries beyond the channels of one configuration belong to earlier
+/// configurations.
 pub(super) const ENTRIES_MAX: usize = 4 * CHANNELS_MAX;
 
-/// Processes that are remembered.
+/// Limit of the processes that a session remembers.
 pub(super) const PEERS_MAX: usize = 1024;
 
-/// Pids that are remembered for each name.
+/// Limit of the pids that a session remembers for each name.
 const PIDS_MAX: usize = 8;
 
-/// A peer without a process.
+/// The pid of a peer without a process.
 const NO_PID: u32 = u32::MAX;
 
-/// Longest wait of [`Core::catch_up`]: the session thread is an ordinary one, which real-time
-/// threads may keep off its CPU.
+/// Longest wait of [`Core::catch_up`]: real-time threads can keep the session thread, an ordinary
+/// one, off its CPU.
 const CATCH_UP_MAX_NS: u64 = 1_000_000_000;
 
-/// Whether the daemon is there.
+/// State of the connection to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Connected, all channels are as the daemon's configuration says.
     Up,
-    /// The daemon is away, or refuses us now; the text says which. The session tries again at every
-    /// chance.
+    /// The daemon is down or refuses the session; the text has the reason. The session keeps trying
+    /// to connect.
     Down(String),
     /// The session was dropped.
     Closed,
@@ -56,7 +56,7 @@ pub enum State {
     },
 }
 
-/// What of this process holds a channel.
+/// The part of this process that holds a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     what: &'static str,
@@ -80,39 +80,39 @@ impl fmt::Display for Holder {
     }
 }
 
-/// One channel in the session's table. `T` is what its holder has of it, a [`TxHandle`] or an
+/// One channel in the session's table. `T` is the end that its holder gets, a [`TxHandle`] or an
 /// [`RxHandle`].
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     pub channel: Channel,
-    /// The configuration in force has it.
+    /// Whether the current configuration has the channel.
     pub present: bool,
-    /// None while somebody has it.
+    /// None while a sender, inbox or dispatcher holds the end.
     pub handle: Option<T>,
     /// The holder, while `handle` is none.
     pub holder: Option<Holder>,
 }
 
-/// Why an inbox does not get what it asks for.
+/// Why an inbox does not get the channels that it requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unclaimed {
     /// No channel of this endpoint.
     Absent(Name),
-    /// Another has one.
+    /// Another holder has a channel of this endpoint.
     Taken(Name, Option<Holder>),
 }
 
-/// For the session thread.
+/// A request to the session thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Channels went from one inbox to another: have it look.
+    /// Channels moved from one inbox to another: wakes the new one.
     Wake,
-    /// Ask the daemon.
+    /// Asks the daemon why it has no such endpoint.
     Explain {
         endpoint: Name,
         answer: mpsc::SyncSender<Reply>,
     },
-    /// End.
+    /// Ends the thread.
     Stop,
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Table {
     pub receivers: Vec<Slot<RxHandle>>,
     pub inboxes: Vec<Arc<MailboxSender>>,
     pub peers: Vec<PeerStatus>,
-    /// Pids of named processes, for those who compare origins.
+    /// Pids of named processes, for code that compares origins.
     pub pids: Vec<(Name, Arc<Pids>)>,
     pub commands: Vec<Command>,
     /// Threads that the library made real-time, each below the lane of this name.
@@ -132,26 +132,26 @@ pub(super) struct Table {
 
 #[derive(Debug)]
 pub(super) struct Core {
-    /// Whose session.
+    /// The name of the process.
     pub process: Name,
-    /// Which life of the sender counts the sequences.
+    /// Identifies this life of the sender's sequence numbers.
     pub epoch: u32,
     /// The process that opened the session. A forked child has a copy of this value, and must not
-    /// touch what it shares with its parent (rings, eventfds) or wait for what only the parent has
-    /// (threads, the holder of a lock).
+    /// touch objects that it shares with its parent (rings, eventfds) or wait for threads and lock
+    /// holders that only the parent has.
     pub creator: Creator,
-    /// What its threads run on.
+    /// The skin of the session's threads.
     pub skin: &'static Skin,
     /// Wakes the session thread: there is a command, or an end came back.
     pub control: EventFd,
     /// Counts what the session's senders refuse.
     pub refusals: Accounting,
     closed: AtomicU32,
-    /// Pids of the table's peers, for those who must not take its lock; 0 after the last one.
+    /// Pids of the table's peers, for threads that must not take its lock; 0 after the last one.
     peer_pids: Box<[AtomicU32]>,
     /// Counts the calls of [`Core::catch_up`].
     asked: AtomicU32,
-    /// How many of them the session thread has answered; who waits sleeps at it.
+    /// How many of them the session thread has answered; a waiting thread sleeps at this word.
     answered: AtomicU32,
     table: Mutex<Table>,
 }
@@ -214,8 +214,8 @@ impl Core {
             .any(|known| known == pid)
     }
 
-    /// Waits until the session thread has read all that the daemon had written to this session
-    /// before the call, at most a second. Allocates nothing and takes no lock.
+    /// Waits until the session thread has read every frame that the daemon had written to this
+    /// session before the call, for at most a second. Allocates nothing and takes no lock.
     #[cold]
     pub fn catch_up(&self) {
         let own = self.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
@@ -227,18 +227,18 @@ impl Core {
             if own.wrapping_sub(answered).cast_signed() <= 0 || self.is_closed() || left_ns == 0 {
                 return;
             }
-            // Woken, interrupted or out of time: the loop looks again.
+            // The loop checks again after a wake-up, an interruption or the time limit.
             let _ = futex::wait(&self.answered, answered, left_ns);
         }
     }
 
-    /// The calls that are to be answered, if any wait; for [`Core::answer`] after the reading.
+    /// The number of calls to answer, if any wait; for [`Core::answer`] after the reading.
     pub fn waiting(&self) -> Option<u32> {
         let asked = self.asked.load(Ordering::Acquire);
         (asked != self.answered.load(Ordering::Relaxed)).then_some(asked)
     }
 
-    /// Lets those go on that have asked so far.
+    /// Releases the threads that have called so far.
     pub fn answer(&self, asked: u32) {
         self.answered.store(asked, Ordering::Release);
         futex::wake_all(&self.answered);
@@ -263,7 +263,7 @@ impl Core {
         threads.push((tid, lane));
     }
 
-    /// The lane that a thread said it runs below; 0 is the main thread.
+    /// The lane that a thread declared; thread 0 is the main thread.
     pub fn lane_of(&self, tid: i32) -> Option<Name> {
         let tid = if tid == 0 {
             i32::try_from(std::process::id()).unwrap_or(0)
@@ -296,15 +296,16 @@ impl Core {
     }
 
     pub fn close(&self) {
-        // SYNC POINT with `is_closed`: all that was handed over before is there.
+        // SYNC POINT with `is_closed`: a thread that sees the flag sees everything that was handed
+        // over before.
         self.closed.store(1, Ordering::Release);
         self.answer(self.asked.load(Ordering::Acquire));
     }
 }
 
 impl Table {
-    /// Gives a channel that nobody has to the inbox that wants it: one that names it, else one that
-    /// takes the rest; into its slot when none does. The inbox has to be woken.
+    /// Gives a free channel to the inbox that names it, otherwise to the inbox that takes the rest;
+    /// without such an inbox the channel stays in its slot. The inbox must then be woken.
     pub fn adopt(&mut self, rx: RxHandle) {
         let names = |inbox: &&Arc<MailboxSender>| {
             inbox.filter != Filter::Rest && inbox.filter.admits(&rx.channel)
@@ -328,8 +329,9 @@ impl Table {
         }
     }
 
-    /// Gives a new inbox what it names, all of it or nothing; or of the rest what nobody has. What
-    /// others have of the rest, and of a signal's payloads, comes when they let go of it.
+    /// Gives a new inbox the channels that it names, all of them or none; for an inbox of the rest,
+    /// the free ones. Channels of the rest that others hold, and those of a signal's payloads,
+    /// follow when their holders release them.
     pub fn claim(&mut self, inbox: &Arc<MailboxSender>) -> Result<(), Unclaimed> {
         for endpoint in inbox.filter.endpoints() {
             let of = |slot: &&Slot<RxHandle>| {
@@ -359,7 +361,7 @@ impl Table {
         Ok(())
     }
 
-    /// The pids behind a name, followed through every registration.
+    /// The pids behind a name, kept up to date through every registration.
     pub fn pids_of(&mut self, process: Name) -> Arc<Pids> {
         if let Some((_, pids)) = self.pids.iter().find(|(name, _)| *name == process) {
             return Arc::clone(pids);
@@ -369,7 +371,7 @@ impl Table {
         pids
     }
 
-    /// A process has, or had, this pid under its name.
+    /// Records that a process has, or had, this pid under its name.
     pub fn note_pid(&mut self, news: &PeerStatus) {
         let of_another = |peer: &PeerStatus| peer.process != news.process && peer.pid == news.pid;
         let is_alive = news.state == PeerState::Alive;

@@ -1,7 +1,7 @@
-//! What can go wrong, each with its object, its value, its limit and what fixes it.
+//! Errors of the client library. Each names its object, the value, the limit and the fix.
 //!
-//! Invariant: what a real-time call returns ([`SendError`], [`RecvError`], [`CallError`]) is `Copy`
-//! and never touches the heap.
+//! Invariant: the errors of real-time calls ([`SendError`], [`RecvError`], [`CallError`]) are
+//! `Copy` and never touch the heap.
 
 use crate::channel::error::{ForkedText, PeerText};
 use crate::channel::{Gone, SendError};
@@ -23,19 +23,19 @@ pub enum ConnectError {
          [[process]] name"
     )]
     Name(String),
-    /// Nothing runs.
+    /// No daemon runs.
     #[error(
         "no rtd of root or of this user runs here: start it (rtd run FILE), or name it by \
          RTD_INSTANCE or \
          Session::builder(..).instance(..)"
     )]
     NoInstance,
-    /// Which one?
+    /// Several daemons run, and none was selected.
     #[error(
         "several instances of rtd run here ({instances}): choose one by RTD_INSTANCE or Session::builder(..).instance(..)"
     )]
     SeveralInstances {
-        /// Their names.
+        /// Their instance names.
         instances: String,
     },
     /// No process listens at the socket, and no page of a running daemon names it.
@@ -43,7 +43,7 @@ pub enum ConnectError {
         "{source}: rtd is not running there: start it, or give the path that [daemon] socket names"
     )]
     NoDaemon {
-        /// The socket.
+        /// Path of the control socket.
         path: PathBuf,
         /// The error of connect(2), with the path.
         source: io::Error,
@@ -55,78 +55,79 @@ pub enum ConnectError {
          within a second; if not, its log has the reason"
     )]
     NoSocket {
-        /// The socket.
+        /// Path of the control socket.
         path: PathBuf,
         /// The daemon's instance name.
         instance: String,
-        /// Its process.
+        /// Pid of the daemon.
         pid: u32,
         /// The error of connect(2), with the path.
         source: io::Error,
     },
-    /// Somebody listens who is not to be believed.
+    /// The process that listens at the socket belongs to a user who is not trusted.
     #[error(
         "{}: uid {uid} listens there, which is neither root nor this user nor the owner of \
          /run/rtd: have root's rtd listen \
          there, or name the socket by Session::builder(..).socket(..)", path.display()
     )]
     Stranger {
-        /// The socket.
+        /// Path of the control socket.
         path: PathBuf,
-        /// Who.
+        /// The user of the listener.
         uid: u32,
     },
-    /// The daemon says no.
+    /// The daemon refuses the session.
     #[error("rtd refuses `{process}` ({status:?}): {text}")]
     Refused {
-        /// Who asked.
+        /// Name of the process that asked for the session.
         process: Name,
         /// The kind of refusal.
         status: Status,
-        /// The daemon's reason, with what fixes it.
+        /// The daemon's reason, with the fix.
         text: String,
     },
-    /// No Ready in time.
+    /// The daemon did not send Ready in time.
     #[error("{}: no answer within {} ms: does rtd hang (see rtctl ls)? or allow more by Session::builder(..).timeout(..)",
         path.display(), limit.as_millis())]
     Timeout {
-        /// The socket.
+        /// Path of the control socket.
         path: PathBuf,
-        /// What was allowed.
+        /// The time limit.
         limit: Duration,
     },
-    /// Not what rtd says.
+    /// The daemon broke the protocol, or it speaks another version of it.
     #[error("{}: {what}: use rtd and rtcore of one release", path.display())]
     Protocol {
-        /// The socket.
+        /// Path of the control socket.
         path: PathBuf,
-        /// What came.
+        /// Description of the unexpected frame.
         what: String,
     },
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// Which.
+        /// Name of the failed step.
         what: String,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }
 
-/// Messages that [`Sender::flush`](super::Sender::flush) did not see taken.
+/// Messages that the daemon had not taken when [`Sender::flush`](super::Sender::flush) returned.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "messages that were sent and are not taken yet: {messages}{}",
     Cause(why)
 )]
 pub struct FlushError {
-    /// How many.
+    /// Number of these messages.
     pub messages: u64,
-    /// What a send would say now; none if messages are taken, but not fast enough.
+    /// The error that a send would return now; none if the daemon takes messages, but not fast
+    /// enough.
     pub why: Option<SendError>,
 }
 
-/// `: WHY`, or nothing.
+/// Displays `: WHY`, or nothing.
 struct Cause<'a>(&'a Option<SendError>);
 
 impl fmt::Display for Cause<'_> {
@@ -135,41 +136,41 @@ impl fmt::Display for Cause<'_> {
     }
 }
 
-/// Why an endpoint cannot be had.
+/// Why a session cannot claim an endpoint.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ClaimError {
     /// The configuration does not give it to this process; the text names the rule.
     #[error("`{endpoint}` is not for `{process}`: {rule}")]
     Denied {
-        /// Which endpoint.
+        /// Name of the endpoint.
         endpoint: String,
-        /// Whose session.
+        /// Name of the session's process.
         process: Name,
-        /// The daemon's words.
+        /// The daemon's explanation.
         rule: String,
     },
     /// There is no such endpoint.
     #[error("there is no endpoint `{endpoint}`: {text}")]
     Unknown {
-        /// The name as it was given.
+        /// The requested name.
         endpoint: String,
-        /// The daemon's words.
+        /// The daemon's explanation.
         text: String,
     },
-    /// This session has handed it out already.
+    /// A value of this session already holds the endpoint.
     #[error("`{endpoint}` is held by {holder} in this session: drop that first, or share it")]
     Taken {
-        /// Which endpoint.
+        /// Name of the endpoint.
         endpoint: String,
-        /// What has it, and which thread claimed it.
+        /// The holder, and the thread that claimed the endpoint.
         holder: String,
     },
-    /// The daemon cannot be asked.
+    /// The session has no connection to ask the daemon about the endpoint.
     #[error(
         "`{endpoint}` is not known to this session, which has no connection to rtd ({why}): try again after Event::Up"
     )]
     Away {
-        /// Which endpoint.
+        /// Name of the endpoint.
         endpoint: String,
         /// Why the session has no connection.
         why: String,
@@ -191,10 +192,10 @@ impl From<Forked> for ClaimError {
     }
 }
 
-/// Why nothing will be received any more.
+/// Why an inbox receives nothing any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RecvError {
-    /// The session was dropped, and what had arrived is taken.
+    /// The session was dropped, and every message that had arrived was taken.
     #[error(
         "the inbox is disconnected: the session was dropped; keep it for as long as its inboxes"
     )]
@@ -220,32 +221,32 @@ pub enum CallError {
     /// The request was not sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// Nothing came in time. A reply that comes later is counted and dropped.
+    /// No reply came in time. A reply that comes later is counted and dropped.
     #[error(
         "no reply to `{endpoint}` in {waited_ns} ns: allow more time, or make the receiver faster"
     )]
     Timeout {
-        /// Where the request went.
+        /// Endpoint that the request was sent from.
         endpoint: Name,
-        /// How long it took from the call to its deadline.
+        /// Time from the call to its deadline.
         waited_ns: u64,
     },
-    /// Who should have answered went away meanwhile.
+    /// The process that should have replied ended or left.
     #[error("no reply to `{endpoint}`: {}", PeerText(&Some(*process), ending))]
     PeerDead {
-        /// Where the request went.
+        /// Endpoint that the request was sent from.
         endpoint: Name,
-        /// Who.
+        /// Name of that process.
         process: Name,
-        /// How it ended, if that is known.
+        /// How it ended, if this is known.
         ending: Option<Ending>,
     },
-    /// The way went away meanwhile. The request may have arrived, or may yet.
+    /// The route was lost during the call. The request may have arrived, or may still arrive.
     #[error("no reply to `{endpoint}`: {why}")]
     Disconnected {
-        /// Where the request went.
+        /// Endpoint that the request was sent from.
         endpoint: Name,
-        /// What became of the connection or the route.
+        /// The state of the connection or the route.
         why: Gone,
     },
 }

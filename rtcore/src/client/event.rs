@@ -1,59 +1,59 @@
-//! What an inbox tells beside messages.
+//! Events: changes of the session and of other processes, which an inbox returns beside messages.
 
 use crate::ring::Corrupt;
 use crate::sys::pidfd::Ending;
 use crate::wire::Name;
 
-/// Something happened to the session, or to somebody it talks to. Every inbox of the session gets
-/// it.
+/// A change of the session or of a process that it exchanges messages with. Every inbox of the
+/// session gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A process that this one talks to ended or gave its name back.
+    /// A process that this one exchanges messages with has ended or released its name.
     PeerLost {
-        /// Who.
+        /// Name of the process.
         process: Name,
         /// Its pid.
         pid: u32,
-        /// How it ended; none when it only left, or when nobody could tell.
+        /// How it ended; none if it only left, or if this is not known.
         ending: Option<Ending>,
     },
-    /// A process that this one talks to is there, for the first time or again.
+    /// A process that this one exchanges messages with has registered, for the first time or again.
     PeerBack {
-        /// Who.
+        /// Name of the process.
         process: Name,
         /// Its pid.
         pid: u32,
     },
-    /// The daemon is away. Routed sends are refused until [`Event::Up`]; direct ones go on.
+    /// The daemon is down. Routed sends are refused until [`Event::Up`]; direct ones go on.
     Down,
-    /// The daemon is there and refuses the session: once for each reason, until [`Event::Up`].
-    /// Sends through the daemon fail with the same reason
-    /// ([`Gone::Refused`](super::Gone::Refused)); the session goes on asking.
+    /// The daemon runs and refuses the session. The event comes once for each reason, until
+    /// [`Event::Up`]. Sends through the daemon fail with the same reason
+    /// ([`Gone::Refused`](super::Gone::Refused)); the session keeps trying.
     Refused {
-        /// What is refused, for which limit, and what to change.
+        /// The refusal, with the limit and the fix.
         reason: &'static str,
     },
-    /// The daemon is back, and with it what it had not taken.
+    /// The daemon is back. Messages that the old one had not taken are sent to it again.
     Up,
-    /// Messages that had been accepted reach nobody: their receiver ended with them in its direct
-    /// ring, or the daemon came back with no room, or no way, for them.
+    /// Accepted messages were lost: their receiver ended with them in its direct ring, or the new
+    /// daemon has no room or no route for them.
     Lost {
-        /// Into which endpoint they were sent.
+        /// The endpoint that they were sent from.
         endpoint: Name,
-        /// How many.
+        /// Number of the messages.
         count: u64,
     },
-    /// A sender broke its ring and is cut off until it connects again. Only the inbox that found it
-    /// is told.
+    /// A sender broke its ring and is cut off until it connects again. Only the inbox that found
+    /// the violation gets the event.
     Corrupt {
-        /// To which endpoint it sent.
+        /// The endpoint that it sent to.
         endpoint: Name,
-        /// From which.
+        /// The endpoint that it sent from.
         other: Name,
         /// How the other end broke the protocol of the ring.
         corrupt: Corrupt,
     },
 }
 
-/// Events that an inbox holds for a reader that does not read; more are counted and gone.
+/// Limit of the events that an inbox holds. Further events are counted and discarded.
 pub(super) const EVENTS_MAX: usize = 256;

@@ -1,8 +1,8 @@
-//! Where the daemon listens, and who says so.
+//! Finds the daemon's socket.
 //!
-//! The statistics page of an instance names its socket. The owner of a page can write
-//! anything into it, so a page is used only if its owner is root or this user ([`may_order`]).
-//! Without such a page, the default places are tried.
+//! The statistics page of an instance names its socket. The owner of a page can write anything into
+//! it, so a page is used only if its owner is root or this user ([`may_order`]). Without such a
+//! page, the default places are tried.
 
 use super::error::ConnectError;
 use crate::stats::reader::{Address, DaemonState, Reader, instances};
@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 
 pub use crate::stats::place::{RUN_DIR, may_order, run_dir_owner};
 
-/// Names the instance for programs that do not.
+/// Environment variable that selects the instance for programs that do not name one.
 pub const INSTANCE_VARIABLE: &str = "RTD_INSTANCE";
 
-/// Where the daemon `name` listens unless its configuration says otherwise: the system's, then the
-/// user's own.
+/// The path at which the daemon `name` listens by default: the system's path, then the user's own.
 pub fn find_socket(name: &str) -> PathBuf {
     let uid = effective_uid();
     let system = PathBuf::from(format!("{RUN_DIR}/{name}.sock"));
@@ -25,7 +24,8 @@ pub fn find_socket(name: &str) -> PathBuf {
         places.push(Path::new(&dir).join(format!("rtd/{name}.sock")));
     }
     places.push(PathBuf::from(format!("/tmp/rtd-{uid}/{name}.sock")));
-    // Anybody can make a directory in /tmp: one that is not ours or root's is no daemon of ours.
+    // Any user can create a directory in /tmp. A directory that belongs to neither this user nor
+    // root is not used.
     let trusted = |path: &PathBuf| {
         let dir = path.parent().and_then(|dir| dir.symlink_metadata().ok());
         let safe = path.starts_with("/run")
@@ -35,8 +35,8 @@ pub fn find_socket(name: &str) -> PathBuf {
     places.into_iter().find(trusted).unwrap_or(system)
 }
 
-/// The socket of `instance`: the one its page names, when the page is root's or ours; else where
-/// such a daemon listens by default.
+/// The socket of `instance`: the one in its page if the page belongs to root or this user,
+/// otherwise the default path of such a daemon.
 pub fn socket_of(instance: &str) -> PathBuf {
     match page(instance) {
         Some(page) if may_order(page.uid) && !page.socket.is_empty() => page.socket.into(),
@@ -44,8 +44,8 @@ pub fn socket_of(instance: &str) -> PathBuf {
     }
 }
 
-/// The running daemon whose control socket this is, as its page says: its instance name and pid.
-/// The socket itself may be missing: somebody removed it.
+/// Finds the running daemon whose page names this control socket: its instance name and pid. The
+/// socket itself may be missing, if somebody removed it.
 pub fn serving(socket: &Path) -> Option<(String, u32)> {
     instances()
         .into_iter()
@@ -66,7 +66,7 @@ fn page(instance: &str) -> Option<Address> {
         .and_then(|page| page.address().ok())
 }
 
-/// The instance that is meant when none is named: `RTD_INSTANCE`, else the only one that runs.
+/// The default instance: `RTD_INSTANCE`, otherwise the only one that runs.
 pub fn default_instance() -> Result<String, ConnectError> {
     if let Some(name) = std::env::var_os(INSTANCE_VARIABLE).filter(|name| !name.is_empty()) {
         return Ok(name.to_string_lossy().into_owned());
@@ -90,17 +90,17 @@ fn only(mut running: Vec<String>) -> Result<String, ConnectError> {
     }
 }
 
-/// What a session was told about where to connect.
+/// The place that a session connects to, as its builder got it.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     /// This socket.
     Socket(PathBuf),
-    /// Wherever this instance listens now.
+    /// The current socket of this instance.
     Instance(String),
 }
 
 impl Place {
-    /// The socket as of now, and whether the listener must belong to root or this user
+    /// The current path of the socket, and whether the listener must belong to root or this user
     /// ([`may_order`]).
     pub fn resolve(&self) -> (PathBuf, bool) {
         match self {

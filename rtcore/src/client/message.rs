@@ -1,4 +1,4 @@
-//! What an inbox gives out.
+//! Messages as an inbox returns them.
 
 use crate::message::{Origin, SIGNAL_VALUE_BYTES};
 use crate::ring::{Envelope, Front, Kind};
@@ -7,12 +7,13 @@ use crate::wire::Channel;
 use std::ops::Deref;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// What came: a message, or something to know.
+/// A message or an event.
 #[derive(Debug)]
 pub enum Incoming<M> {
     /// A message.
     Message(M),
-    /// Something happened to the session or to somebody it talks to. Events come before messages.
+    /// A change of the session or of a process that it exchanges messages with. Events come before
+    /// messages.
     Event(super::Event),
 }
 
@@ -34,7 +35,7 @@ impl<M> Incoming<M> {
     }
 }
 
-/// Ties an answer to the request it answers. `Copy`, so that it outlives the message.
+/// Identifies the request that a reply belongs to. `Copy`, so that it outlives the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     pub(super) correlation: u64,
@@ -51,33 +52,33 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Who sent it. Verified by the channel where [`Origin::verified`] says so, whatever the sender
-    /// wrote.
+    /// The sender. [`Origin::verified`] says whether the channel verifies it; nothing that the
+    /// sender writes counts.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The endpoint of one's own that it came to.
+    /// The own endpoint that received the message.
     pub fn endpoint(&self) -> &'a str {
         self.channel.endpoint.as_str()
     }
 
-    /// The endpoint that it came from.
+    /// The endpoint that the message was sent from.
     pub fn from(&self) -> &'a str {
         self.channel.other.as_str()
     }
 
-    /// The lane it came in.
+    /// Name of its lane.
     pub fn lane(&self) -> &'a str {
         self.channel.lane.as_str()
     }
 
-    /// The route it came by.
+    /// Name of its route.
     pub fn route(&self) -> &'a str {
         self.channel.route.as_str()
     }
 
-    /// Its number among those of its sender, from 1.
+    /// Its number among the messages of its sender, from 1.
     pub fn sequence(&self) -> u64 {
         self.envelope.meta.sequence
     }
@@ -85,38 +86,38 @@ impl<'a> Head<'a> {
     /// How many of its sender's messages in front of it were not handed out by this route: refused,
     /// displaced, expired, superseded, lost with a ring, or given to another member of a group.
     ///
-    /// A sender that starts again counts from 1, and so does the daemon for what comes from its
-    /// queues and signals. What was lost at the end of the old count is unknown then: only messages
-    /// of the new count are reported.
+    /// A sender that starts again counts from 1, and a new daemon does the same for messages of its
+    /// queues and signals. Losses at the end of the old count are then unknown: only messages of
+    /// the new count are reported.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// When it should have been sent, CLOCK_MONOTONIC in nanoseconds.
+    /// The time at which it should have been sent, CLOCK_MONOTONIC in nanoseconds.
     pub fn intended_ns(&self) -> u64 {
         self.envelope.meta.intended_ns
     }
 
-    /// When it was sent, likewise.
+    /// The time at which it was sent, CLOCK_MONOTONIC in nanoseconds.
     pub fn sent_ns(&self) -> u64 {
         self.envelope.meta.sent_ns
     }
 
-    /// Ties a reply to its request; 0 = neither.
+    /// Number that a request and its reply share; 0 if the message is neither.
     pub fn correlation(&self) -> u64 {
         self.envelope.meta.correlation
     }
 
-    /// What an answer to it has to carry ([`Sender::reply`](super::Sender::reply)); none when it is
-    /// no request.
+    /// The value that a reply must carry ([`Sender::reply`](super::Sender::reply)); none if the
+    /// message is not a request.
     pub fn reply_to(&self) -> Option<ReplyTo> {
         let correlation = self.correlation();
         (correlation != 0).then_some(ReplyTo { correlation })
     }
 
-    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock where the route has a `ttl`
-    /// or a `deadline`, and for the messages of a direct route whose latency it records; else this
-    /// call does, and the answer is the time of the call.
+    /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock if the route has a `ttl` or
+    /// a `deadline`, and for the messages of a direct route whose latency it records. Otherwise
+    /// this call reads the clock and returns the time of the call.
     pub fn received_ns(&self) -> u64 {
         if self.received_ns == 0 {
             monotonic_ns()
@@ -125,7 +126,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// mq priority that it came with, where it came from a message queue.
+    /// Its mq priority, if it came from a message queue.
     pub fn mq_priority(&self) -> u32 {
         match self.envelope.kind {
             Kind::Bytes { priority } => priority,
@@ -134,7 +135,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A message, in the inbox' own memory: nobody changes it any more, and its slot is the sender's
+/// A message in the inbox's own memory. Nobody changes it any more, and the sender can use its slot
 /// again.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -143,7 +144,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// What it says.
+    /// The payload.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -154,7 +155,7 @@ impl<'a> Message<'a> {
         T::read_from_bytes(self.bytes).ok()
     }
 
-    /// Kernel number and value, where it was a signal.
+    /// Kernel number and value, if the message was a signal.
     pub fn signal(&self) -> Option<(i32, u64)> {
         let Kind::Signal { signo } = self.head.envelope.kind else {
             return None;
@@ -162,7 +163,8 @@ impl<'a> Message<'a> {
         Some((signo, self.signal_value()))
     }
 
-    /// What a plain signal would carry of it: the first 8 bytes in native order, the rest zero.
+    /// The value that a plain signal would carry: the first 8 bytes in native order, padded with
+    /// zeros.
     pub(super) fn signal_value(&self) -> u64 {
         let mut value = [0; SIGNAL_VALUE_BYTES];
         let len = self.bytes.len().min(SIGNAL_VALUE_BYTES);
@@ -179,20 +181,20 @@ impl<'a> Deref for Message<'a> {
     }
 }
 
-/// A message where its sender wrote it. Its slot is given back when this is dropped.
+/// A message in the slot in which its sender wrote it. Dropping this value releases the slot.
 ///
-/// On a route that conflates or displaces the oldest message, rtd may write over a slot at any
-/// time: there this is a copy in the inbox's memory, as [`Message`] is.
+/// On a route that conflates or displaces the oldest message, rtd may overwrite a slot at any time.
+/// On such a route this value holds a copy in the inbox's memory, as [`Message`] does.
 ///
-/// The daemon leaves it alone; the process at the other end of a direct route that lies may change
-/// the bytes at any time: copy them once and look at the copy, or trust it.
+/// The daemon does not change the bytes. On a direct route a hostile process at the other end may
+/// change them at any time: copy them once and use the copy, unless you trust that process.
 #[derive(Debug)]
 pub struct InPlace<'a> {
     pub(super) head: Head<'a>,
     pub(super) place: Place<'a>,
 }
 
-/// Where its bytes are.
+/// The memory that holds its bytes.
 #[derive(Debug)]
 pub(super) enum Place<'a> {
     /// In the sender's slot.
@@ -202,7 +204,7 @@ pub(super) enum Place<'a> {
 }
 
 impl<'a> InPlace<'a> {
-    /// Bytes of it.
+    /// Length of the payload in bytes.
     pub fn len(&self) -> usize {
         match &self.place {
             Place::Ring(front) => front.envelope().len as usize,
@@ -210,12 +212,12 @@ impl<'a> InPlace<'a> {
         }
     }
 
-    /// A message without bytes: a doorbell.
+    /// Whether the payload is empty, as in a doorbell.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Copies it out, as much as `buffer` takes; returns how much.
+    /// Copies as much of the payload as fits into `buffer`; returns the number of bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         match &self.place {
             Place::Ring(front) => front.copy_to(buffer),
@@ -227,11 +229,11 @@ impl<'a> InPlace<'a> {
         }
     }
 
-    /// The bytes where they lie.
+    /// The payload in its slot.
     ///
     /// # Safety
-    /// 1. The sender does not write the slot while the slice is alive. What came through the daemon
-    ///    keeps that; what came directly keeps it if the process at the other end is honest.
+    /// 1. The sender does not write the slot while the slice is alive. This holds for messages
+    ///    through the daemon; for direct ones it holds if the process at the other end is honest.
     pub unsafe fn bytes(&self) -> &[u8] {
         match &self.place {
             // SAFETY: the caller's contract is that of `Front::bytes`.

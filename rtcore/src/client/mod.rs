@@ -1,9 +1,9 @@
-//! What a control process links: sessions, senders, inboxes, request and reply, signals without
-//! handlers, one wait.
+//! The client library for control processes: sessions, senders, inboxes, request and reply, signals
+//! without asynchronous handlers, one wait for all of them.
 //!
-//! The tutorial is the [front page of this crate](crate). Constraint: what sends or receives
-//! neither allocates, locks nor returns for a signal; what opens, maps or asks the daemon is the
-//! session thread's (`rtd-session`), an ordinary one.
+//! The tutorial is the [front page of this crate](crate). Constraint: calls that send or receive
+//! neither allocate, take a lock nor return because of a signal. Opening, mapping and questions to
+//! the daemon are the work of the session thread (`rtd-session`), an ordinary thread.
 //!
 //! Invariant: an end of a ring has one owner at any moment, the session's table or the value that
 //! claimed it (a sender, an inbox, a dispatcher), and goes back to the table when that value is

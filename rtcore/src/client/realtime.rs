@@ -15,14 +15,14 @@ use thiserror::Error;
 /// Lowest SCHED_FIFO priority.
 const PRIORITY_MIN: u8 = 1;
 
-/// What a thread is to become; see [`Session::realtime`](super::Session::realtime).
+/// The real-time settings for a thread; see [`Session::realtime`](super::Session::realtime).
 ///
 /// One rule holds here and at every registration: **a thread runs below each lane that it sends or
-/// receives in**, or it could keep the lane's thread, which serves it, from running.
+/// receives in**, because otherwise it could keep the lane's thread, which serves it, from running.
 /// [`RealTimeBuilder::enter`] applies it to the lane that is named, and the session declares that
-/// lane whenever it registers with rtd, also after a restart of rtd. For a thread that got its
-/// priority by other means rtd knows only the lanes of the process: the thread must be below the
-/// highest of them, and rtd logs a warning if it is not below the others.
+/// lane whenever it registers with rtd, also after a restart of rtd. If a thread got its priority
+/// by other means, rtd knows only the lanes of the process: the thread must be below the highest of
+/// them, and rtd logs a warning if it is not below the others.
 ///
 /// ```no_run
 /// # use rtcore::client::Session;
@@ -51,7 +51,7 @@ pub struct RealTimeBuilder {
     heap_bytes: usize,
 }
 
-/// What a thread was granted. It stays so until the thread ends.
+/// The settings that a thread was granted. They last until the thread ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RealTime {
     priority: u8,
@@ -64,7 +64,7 @@ impl RealTime {
         self.priority
     }
 
-    /// The CPU it is pinned to, if it is.
+    /// The CPU that it is pinned to, if any.
     pub fn cpu(&self) -> Option<usize> {
         self.cpu
     }
@@ -73,19 +73,19 @@ impl RealTime {
 /// Why a thread is not real-time.
 #[derive(Debug, Error)]
 pub enum RealTimeError {
-    /// No lane was named, or one that no channel of the session is in.
+    /// No lane was named, or no channel of the session is in that lane.
     #[error(
         "{asked}: a thread must run below the ceiling of the lane that it uses; lanes of this \
          session: \
          {lanes}"
     )]
     Lane {
-        /// What was asked for.
+        /// The requested lane.
         asked: String,
-        /// What there is.
+        /// The lanes of the session.
         lanes: String,
     },
-    /// There is no room below the lane.
+    /// The requested priority is too low or not below the lane.
     #[error(
         "lane `{lane}` runs at SCHED_FIFO {ceiling}, and {below} below that is not a priority: \
          pass 1 to {} to \
@@ -93,21 +93,21 @@ pub enum RealTimeError {
         .ceiling.saturating_sub(1)
     )]
     Below {
-        /// Which lane.
+        /// Name of the lane.
         lane: String,
         /// Its priority.
         ceiling: u8,
-        /// How far below.
+        /// The requested distance.
         below: u8,
     },
-    /// Too much.
+    /// The requested stack is larger than a thread is certain to have.
     #[error(
         "cannot prefault {bytes} bytes of stack: a thread is certain to have only {max}; pass less"
     )]
     Stack {
-        /// How much.
+        /// The requested size.
         bytes: usize,
-        /// The bound.
+        /// The limit.
         max: usize,
     },
     /// This process is the child of a fork(2) of the one that opened the session.
@@ -119,11 +119,11 @@ pub enum RealTimeError {
     /// The kernel refused.
     #[error("{what}: {source}\n{fix}")]
     Refused {
-        /// What was asked for.
+        /// The setting that was refused.
         what: String,
-        /// What it said.
+        /// The kernel's error.
         source: io::Error,
-        /// What grants it.
+        /// The line that grants it.
         fix: String,
     },
 }
@@ -142,52 +142,53 @@ impl RealTimeBuilder {
         }
     }
 
-    /// Below this lane: the lowest that the thread sends or receives in.
+    /// Selects the lane: the lowest one that the thread sends or receives in.
     pub fn lane(mut self, name: &str) -> RealTimeBuilder {
         self.lane = Some(name.to_owned());
         self
     }
 
-    /// So far below it; 1 by default. 0 is refused: the daemon could not preempt the thread any
-    /// more.
+    /// Sets the distance below the lane's priority; 1 by default. 0 is refused, because the daemon
+    /// could not preempt the thread.
     pub fn below(mut self, steps: u8) -> RealTimeBuilder {
         self.below = steps;
         self
     }
 
-    /// On this CPU only. By default it stays where it is.
+    /// Pins the thread to this CPU. By default its CPUs do not change.
     pub fn cpu(mut self, cpu: usize) -> RealTimeBuilder {
         self.cpu = Some(cpu);
         self
     }
 
-    /// Locks all memory that the process has by then, true by default. Rings lock themselves, also
-    /// later ones.
+    /// Locks all memory that the process has at that time; true by default. Rings are locked in any
+    /// case, including later ones.
     pub fn lock_memory(mut self, lock: bool) -> RealTimeBuilder {
         self.lock = lock;
         self
     }
 
-    /// Touches so many bytes of the thread's stack, at most [`memory::PREFAULT_STACK_BYTES_MAX`].
+    /// Touches this many bytes of the thread's stack, at most [`memory::PREFAULT_STACK_BYTES_MAX`].
     pub fn prefault_stack(mut self, bytes: usize) -> RealTimeBuilder {
         self.stack_bytes = bytes;
         self
     }
 
-    /// Has so many bytes of heap at hand, and keeps what is freed; for the whole process
-    /// (mallopt(3)). Better still is not to allocate.
+    /// Reserves this many bytes of heap and keeps freed memory, for the whole process (mallopt(3)).
+    /// It is better not to allocate at all.
     pub fn heap(mut self, bytes: usize) -> RealTimeBuilder {
         self.heap_bytes = bytes;
         self
     }
 
-    /// Does it, in the order in which it cannot hurt: memory, CPU, priority last, by the calls of
-    /// the session's skin: on Cobalt the thread becomes a Cobalt thread.
+    /// Applies the settings in a safe order: memory, CPU, and the priority last. It uses the calls
+    /// of the session's skin: on Cobalt the thread becomes a Cobalt thread.
     ///
-    /// If RLIMIT_RTTIME limits how long the thread may run without sleeping, one line on standard
-    /// error says so, once in the process: the kernel would end the process without a message.
+    /// If RLIMIT_RTTIME limits how long the thread may run without sleeping, it prints one warning
+    /// on standard error, once in the process, because the kernel would end the process without a
+    /// message.
     ///
-    /// Errors: [`RealTimeError`]; what was granted before the one that was not stays.
+    /// Errors: [`RealTimeError`]; settings that were granted before the failure stay.
     pub fn enter(self) -> Result<RealTime, RealTimeError> {
         let creator = |forked: Forked| RealTimeError::Forked {
             creator: forked.creator,
@@ -266,9 +267,9 @@ impl RealTimeBuilder {
     }
 }
 
-/// On standard error, because the process may be gone before anybody could ask.
+/// Writes to standard error, because the process may be gone before anybody can read the value.
 fn warn_of_cpu_time() {
-    // Not a Once: a thread that held it during a fork would block the child for ever.
+    // Not a Once: a thread that held it during a fork would block the child without end.
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.swap(true, Ordering::Relaxed)
         && let Some(warning) = limits::real_time_warning("this process")

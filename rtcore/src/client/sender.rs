@@ -1,4 +1,4 @@
-//! Sending: one [`Sender`] per endpoint of one's own.
+//! Sending: one [`Sender`] for each own endpoint.
 
 use super::core::Core;
 use super::error::FlushError;
@@ -16,39 +16,41 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Sends messages from one endpoint, to wherever the configuration's routes take them.
+/// Sends messages from one endpoint, along the routes of the configuration.
 ///
-/// Whether a route goes through the daemon or directly to the receiver is the route's business; the
-/// code is the same. There is one of it per endpoint ([`Session::sender`](super::Session::sender));
-/// it may move between threads. No call allocates or locks. A call to a receiver that is awake
-/// makes no system call; one that finds it asleep makes one, to wake it.
+/// The configuration decides whether a route goes through the daemon or directly to the receiver;
+/// the code is the same. Each endpoint has one sender
+/// ([`Session::sender`](super::Session::sender)), which may move between threads. No call allocates
+/// or locks. If the receiver is awake, a call makes no system call; if it sleeps, the call makes
+/// one to wake it.
 ///
 /// A message that was not sent (an error) is still the caller's. It is counted: `rtctl stats` shows
 /// the refusals of each endpoint by reason ([`Refused`]), and the ledger of a direct route has them
 /// too.
 ///
-/// A message that was sent (`Ok`) is not lost by the end or the restart of the daemon: what that
-/// had not taken is moved into the next one's ring, in order and before anything newer. It is lost
-/// if this process ends before that: a program that is about to end calls [`Sender::flush`] first.
+/// A message that was sent (`Ok`) survives the end or a restart of the daemon: messages that the
+/// old daemon had not taken are moved into the ring of the next one, in order and before newer
+/// ones. They are lost if this process ends before that, so a program that is about to end calls
+/// [`Sender::flush`] first.
 #[derive(Debug)]
 pub struct Sender {
     core: Arc<Core>,
-    /// Goes back into the session's table in the end.
+    /// Goes back into the session's table when the sender is dropped.
     handle: ManuallyDrop<TxHandle>,
 }
 
-/// What became of [`Sender::send_batch`].
+/// The result of [`Sender::send_batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Messages that were sent: the first so many.
+    /// Number of messages that were sent, from the first one on.
     pub sent: usize,
-    /// Sequence number of the last one; 0 when there was none.
+    /// Sequence number of the last one; 0 if none was sent.
     pub sequence: u64,
-    /// Why the rest was not.
+    /// Why the next one was not sent.
     pub error: Option<SendError>,
 }
 
-/// What is written beside the bytes.
+/// The fields that are written beside the bytes.
 #[derive(Clone, Copy, Default)]
 struct Stamp {
     intended_ns: Option<u64>,
@@ -68,7 +70,8 @@ fn envelope(epoch: u32, sequence: u64, now_ns: u64, stamp: Stamp) -> Envelope {
         correlation,
         epoch,
     };
-    // Nobody believes an origin in a slot that we could write: the channel says who we are.
+    // The origin in a slot is never used, because the sender could write any value: the channel
+    // determines it.
     Envelope {
         meta,
         origin: Origin::UNKNOWN,
@@ -87,7 +90,7 @@ impl Sender {
 
     /// Sends if there is room, never waits. Returns the message's number, which counts up from 1.
     ///
-    /// Errors: [`SendError`]; nothing was sent then. Where the receiver's side goes away in the
+    /// Errors: [`SendError`]; the message was not sent. If the receiver's side goes away in the
     /// same instant, a message that is refused as disconnected may still arrive; the next one has
     /// another number in any case.
     #[inline]
@@ -95,14 +98,14 @@ impl Sender {
         self.put_counted(bytes, Stamp::default())
     }
 
-    /// Sends, and waits for room as long as the route's `overflow = "block:TIME"` says; without one
-    /// this is [`Sender::try_send`].
+    /// Sends, and waits for room for as long as the route's `overflow = "block:TIME"` allows;
+    /// without that policy it is the same as [`Sender::try_send`].
     pub fn send(&mut self, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_waiting(bytes, Stamp::default(), u64::MAX)
     }
 
     /// As [`Sender::send`], for a message that should have been sent at `intended_ns`
-    /// (CLOCK_MONOTONIC): latency counts from there, so that a late cycle shows.
+    /// (CLOCK_MONOTONIC): latency is measured from that time, so that a late cycle shows.
     pub fn send_at(&mut self, intended_ns: u64, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_waiting(
             bytes,
@@ -114,8 +117,8 @@ impl Sender {
         )
     }
 
-    /// As [`Sender::send`], a value as its bytes lie in memory
-    /// ([`Message::value`](super::Message::value) on the other side).
+    /// As [`Sender::send`], for the bytes of a value ([`Message::value`](super::Message::value) on
+    /// the other side).
     pub fn send_value<T: IntoBytes + Immutable + ?Sized>(
         &mut self,
         value: &T,
@@ -123,7 +126,7 @@ impl Sender {
         self.send(value.as_bytes())
     }
 
-    /// Answers a request; see [`Head::reply_to`](super::Head::reply_to).
+    /// Replies to a request; see [`Head::reply_to`](super::Head::reply_to).
     pub fn reply(&mut self, to: ReplyTo, bytes: &[u8]) -> Result<u64, SendError> {
         self.put_waiting(
             bytes,
@@ -135,7 +138,7 @@ impl Sender {
         )
     }
 
-    /// A request, or an answer: waits for room at most until `deadline_ns`, too.
+    /// Sends a request or a reply, and waits for room at most until `deadline_ns`.
     pub(super) fn send_correlated(
         &mut self,
         correlation: u64,
@@ -152,8 +155,9 @@ impl Sender {
         )
     }
 
-    /// Sends several messages with one look at the clock and one ring of the doorbell: the receiver
-    /// sleeps until the last is in. Never waits; the first that does not go in ends it.
+    /// Sends several messages with one read of the clock and one ring of the doorbell: a sleeping
+    /// receiver is woken after the last one. Never waits; the first message that is refused ends
+    /// the batch.
     pub fn send_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> Batch {
         let epoch = self.core.epoch;
         let OpenTx {
@@ -198,8 +202,8 @@ impl Sender {
         }
     }
 
-    /// A slot to write `len` bytes into where they will be read: no copy on this side. They are as
-    /// an earlier message left them. Nothing is sent until [`Loan::commit`].
+    /// Lends a slot of the ring to write `len` bytes into, without a copy. The slot still contains
+    /// bytes of an earlier message. Nothing is sent until [`Loan::commit`].
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, SendError> {
         let (epoch, creator) = (self.core.epoch, self.core.creator);
         if let Some(error) = match self.ready() {
@@ -215,8 +219,7 @@ impl Sender {
             counter,
             ..
         } = &mut *self.handle;
-        // Whether it is open was decided above, and is decided again by [`Loan::commit`], which
-        // counts.
+        // The check above has found the ring open. [`Loan::commit`] checks again, and counts.
         let Some(TxEnd {
             producer,
             shared,
@@ -240,10 +243,10 @@ impl Sender {
         })
     }
 
-    /// How many messages were sent and wait in the ring: rtd, or the receiver of a direct route,
-    /// has not taken them. 0 in a forked child.
+    /// Number of sent messages that wait in the ring because rtd, or the receiver of a direct
+    /// route, has not taken them. 0 in a forked child.
     ///
-    /// While rtd is away, this process alone has them, and they are lost if it ends. Not counted:
+    /// While rtd is down, they exist in this process only, and are lost if it ends. Not counted:
     /// messages in an earlier ring of a direct route, whose receiver goes on reading it.
     pub fn pending(&mut self) -> u64 {
         let _ = self.ready();
@@ -260,11 +263,11 @@ impl Sender {
     }
 
     /// Waits until no message is [`pending`](Sender::pending), at most until `deadline_ns` of
-    /// CLOCK_MONOTONIC: what was sent is handed on, or counted as lost, whatever becomes of this
-    /// process. For a program that sends and ends.
+    /// CLOCK_MONOTONIC. Afterwards every sent message is delivered or counted as lost, even if this
+    /// process ends. For a program that sends and then ends.
     ///
-    /// While rtd is away, it waits for the next one. Errors: how many messages are pending at the
-    /// deadline, or at once where waiting does not help.
+    /// While rtd is down, it waits for the next one. Errors: the number of messages that are
+    /// pending at the deadline; it returns at once if waiting does not help.
     pub fn flush(&mut self, deadline_ns: u64) -> Result<(), FlushError> {
         loop {
             let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
@@ -297,22 +300,23 @@ impl Sender {
         }
     }
 
-    /// Its endpoint.
+    /// Name of its endpoint.
     pub fn endpoint(&self) -> &str {
         self.handle.none.endpoint.as_str()
     }
 
-    /// What the daemon says of the way: lane, slots, bytes of a slot, how long a send may wait.
+    /// The daemon's description of the channel: lane, slots, bytes of a slot, how long a send may
+    /// wait.
     pub fn channel(&self) -> &Channel {
         &self.handle.channel
     }
 
-    /// Waits until somebody can receive what is sent, at most until `deadline_ns` of
-    /// CLOCK_MONOTONIC: a direct receiver has opened its session and the two ends are joined, a
-    /// routed one is registered, the daemon is there.
+    /// Waits until a receiver can get messages, at most until `deadline_ns` of CLOCK_MONOTONIC. On
+    /// a direct route the receiver has then opened its session and the two ends are joined; on a
+    /// routed one the daemon runs and a receiver is registered.
     ///
-    /// For the start of a program. Errors: what a send would say at the deadline; at once where
-    /// waiting does not help.
+    /// For the start of a program. Errors: the error of a send at the deadline; it returns at once
+    /// if waiting does not help.
     pub fn wait_for_receiver(&mut self, deadline_ns: u64) -> Result<(), SendError> {
         loop {
             let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
@@ -329,7 +333,7 @@ impl Sender {
             if !waiting_helps || left_ns == 0 {
                 return Err(error);
             }
-            // Whatever ends the sleep, the loop looks.
+            // The loop checks again, whatever ends the sleep.
             let _ = self
                 .handle
                 .ring_slot
@@ -339,7 +343,8 @@ impl Sender {
         }
     }
 
-    /// Takes what the session thread has for it; the ring to send into, or why there is none.
+    /// Takes the ring that the session thread offers; returns the ring to send into, or why there
+    /// is none.
     #[inline]
     fn ready(&mut self) -> Result<OpenTx<'_>, SendError> {
         let handle = &mut *self.handle;
@@ -352,8 +357,8 @@ impl Sender {
         handle.open()
     }
 
-    /// Sends if there is room. A refusal is not counted yet, as the caller may try again; one that
-    /// comes after the message was announced is.
+    /// Sends if there is room. A refusal is not counted yet, because the caller may try again; a
+    /// refusal after the announcement of the message is counted.
     #[inline]
     fn put(&mut self, bytes: &[u8], stamp: Stamp) -> Result<u64, NotSent> {
         let epoch = self.core.epoch;
@@ -369,8 +374,8 @@ impl Sender {
         {
             return Err(self.handle.refused(error).into());
         }
-        // Also of a message that turns out refused: the old daemon may have taken it all the same,
-        // and the next one must not look like its duplicate.
+        // The number advances even if the message turns out to be refused: the old daemon may still
+        // have taken it, and the next message must not look like its duplicate.
         *last = sequence;
         let tail = end.producer.tail();
         if end.admitted(tail.wrapping_sub(1)) < tail {
@@ -425,7 +430,7 @@ impl Sender {
     }
 }
 
-/// Why a message was not sent, and whether that is counted.
+/// Why a message was not sent, and whether the refusal is counted already.
 enum NotSent {
     Refused(SendError),
     Counted(SendError),
@@ -438,7 +443,7 @@ impl From<SendError> for NotSent {
 }
 
 impl Drop for Sender {
-    /// The endpoint can be had again, and goes on counting.
+    /// Returns the end to the table: the endpoint can be claimed again, and its numbers continue.
     fn drop(&mut self) {
         // SAFETY: `self` is being dropped: nobody uses the handle after this.
         let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
@@ -448,7 +453,8 @@ impl Drop for Sender {
             return;
         }
         let mut table = self.core.table();
-        // A closed session has no use for it: its ring ends here, which its consumer is told.
+        // A closed session has no use for the end: its ring ends here, and the consumer is
+        // notified.
         if !self.core.is_closed()
             && let Some(slot) = table.senders.get_mut(handle.index)
         {
@@ -470,8 +476,8 @@ fn check(out: &mut TxEnd, len: usize) -> Result<(), PushError> {
 }
 
 /// A slot that is being written in place: dereferences to its bytes, which begin on a cache line.
-/// Dropped without [`Loan::commit`], nothing was sent. In a forked child it is empty and cannot be
-/// sent.
+/// If it is dropped without [`Loan::commit`], nothing is sent. In a forked child it is empty and
+/// cannot be sent.
 #[derive(Debug)]
 pub struct Loan<'a> {
     slot: ring::Loan<'a>,
@@ -483,7 +489,7 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Sends it; the message's number.
+    /// Sends the message; returns its number.
     pub fn commit(self) -> Result<u64, SendError> {
         self.finish(Stamp::default())
     }

@@ -1,4 +1,4 @@
-//! The session: a process' place in the daemon's configuration, and all that it has there.
+//! The session: the place of a process in the daemon's configuration, with all its channels.
 
 use super::caller::Caller;
 use super::core::{Command, Core, Holder, State, Unclaimed};
@@ -23,23 +23,24 @@ use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long to wait for the daemon unless told otherwise.
+/// Default of the time to wait for the daemon.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most that anybody waits.
+/// Limit of that time.
 const LIMIT_MAX: Duration = Duration::from_secs(3600);
 
-/// A registered process' connection to rtd.
+/// The connection of a registered process to rtd.
 ///
 /// Its thread, `rtd-session`, is an ordinary one. Connect before the real-time work begins:
 /// connecting maps memory and starts that thread. Dropping the session ends the registration;
-/// senders and inboxes that are left say so.
+/// senders and inboxes that are left then return an error.
 ///
 /// **fork(2).** A session belongs to the process that opened it. In a forked child every call of
 /// the session, of its senders, inboxes and dispatchers returns an error
 /// ([`Gone::Forked`](super::Gone::Forked), [`RecvError::Forked`](super::RecvError) and the like) at
 /// once, and dropping them does nothing to the parent's session. A child that wants to take part
 /// opens a session of its own, under the name of another `[[process]]`. Because the child inherits
-/// no thread and no ring, it may fork at any time, also while other threads use the session.
+/// no thread and no ring, the process may fork at any time, even while other threads use the
+/// session.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
@@ -47,7 +48,7 @@ pub struct Session {
     signals: Mutex<Weak<Signals>>,
 }
 
-/// How to connect; see [`Session::builder`].
+/// Settings for a connection; see [`Session::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
     process: String,
@@ -58,8 +59,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Connects to this instance (`[daemon] name`). Default: `RTD_INSTANCE`, else the only one that
-    /// runs.
+    /// Connects to this instance (`[daemon] name`). Default: `RTD_INSTANCE`, otherwise the only one
+    /// that runs.
     pub fn instance(mut self, name: &str) -> Builder {
         self.place = Some(Place::Instance(name.to_owned()));
         self
@@ -77,8 +78,8 @@ impl Builder {
         self
     }
 
-    /// The thread that gets signals of endpoints with `target = "thread"`; the main thread by
-    /// default.
+    /// Selects the thread that gets the signals of endpoints with `target = "thread"`; by default
+    /// the main thread.
     pub fn tid(mut self, tid: i32) -> Builder {
         self.tid = tid;
         self
@@ -109,11 +110,12 @@ impl Builder {
         self
     }
 
-    /// Connects: takes the name, maps the rings, returns when all is there.
+    /// Connects: takes the name, maps the rings, and returns when the session is up.
     ///
     /// rtd may deliver messages before the session is up. If the time limit passes or rtd ends
     /// after that, the session is returned although it is [`State::Down`], because only its inboxes
-    /// can hand out these messages. It goes on connecting; [`Event::Up`](super::Event::Up) follows.
+    /// can return these messages. The session keeps trying to connect;
+    /// [`Event::Up`](super::Event::Up) follows.
     ///
     /// Errors: [`ConnectError`].
     pub fn connect(self) -> Result<Session, ConnectError> {
@@ -148,7 +150,7 @@ impl Builder {
         let session_thread = SessionThread::new(Arc::clone(&core), order, tell)
             .map_err(system("preparing the session's thread"))?;
         let thread = spawn(session_thread).map_err(system("starting the session's thread"))?;
-        // From here on a failure ends the thread, which dropping the session waits for.
+        // From here on a failure ends the thread, and dropping the session waits for that.
         let session = Session {
             core,
             thread: Some(thread),
@@ -167,15 +169,16 @@ impl Builder {
     }
 }
 
-/// Starts the thread with all signals blocked, from its first instruction on, and with ordinary
-/// scheduling.
+/// Starts the thread with ordinary scheduling, and with all signals blocked from its first
+/// instruction on.
 fn spawn(session_thread: SessionThread) -> io::Result<JoinHandle<()>> {
     let mask = epoll::blocked_signals();
     epoll::block_signals(u64::MAX)?;
     let thread = std::thread::Builder::new()
         .name("rtd-session".to_owned())
         .spawn(move || {
-            // It inherits the scheduling of who connects. Real-time it would still be correct.
+            // It inherits the scheduling of the calling thread. If this fails, a real-time session
+            // thread still works correctly.
             let _ = sched::set_ordinary();
             session_thread.live();
         });
@@ -184,7 +187,7 @@ fn spawn(session_thread: SessionThread) -> io::Result<JoinHandle<()>> {
 }
 
 fn taken(endpoint: &str, holder: Option<Holder>) -> ClaimError {
-    // None for a moment, while it goes from one to another.
+    // There is no holder for a moment while the channel moves to another inbox.
     let holder = holder.map_or_else(|| "another inbox".to_owned(), |holder| holder.to_string());
     ClaimError::Taken {
         endpoint: endpoint.to_owned(),
@@ -198,7 +201,7 @@ impl Session {
         Session::builder(process).connect()
     }
 
-    /// A session to be, of the `[[process]]` with this name.
+    /// Settings for a session under the name of this `[[process]]`.
     pub fn builder(process: &str) -> Builder {
         Builder {
             process: process.to_owned(),
@@ -209,12 +212,12 @@ impl Session {
         }
     }
 
-    /// Its name.
+    /// Name of the process.
     pub fn process(&self) -> &str {
         self.core.process.as_str()
     }
 
-    /// Whether the daemon is there.
+    /// Current state of the connection.
     pub fn state(&self) -> State {
         if let Err(Forked { creator }) = self.core.check() {
             return State::Forked { creator };
@@ -222,9 +225,9 @@ impl Session {
         self.core.table().state.clone()
     }
 
-    /// The sending end of an endpoint of its own.
+    /// Claims the sending end of an own endpoint.
     ///
-    /// Errors: [`ClaimError`]; who may send from an endpoint is told by the daemon, which names the
+    /// Errors: [`ClaimError`]; if the process may not send from the endpoint, the error has the
     /// rule.
     pub fn sender(&self, endpoint: &str) -> Result<Sender, ClaimError> {
         self.core.check()?;
@@ -246,17 +249,18 @@ impl Session {
         }
     }
 
-    /// Everything that comes to lane endpoints of its own and that no other inbox has; also what a
-    /// later configuration adds, and what another inbox has when that is dropped.
+    /// Makes an inbox for all own lane endpoints that no other inbox has. It also takes endpoints
+    /// that a later configuration adds, and the endpoints of another inbox when that one is
+    /// dropped.
     pub fn inbox(&self) -> Result<Inbox, ClaimError> {
         self.core.check()?;
         self.make_inbox(Filter::Rest)
     }
 
-    /// What comes to these endpoints alone: all of them, or an error.
+    /// Makes an inbox for exactly these endpoints: all of them, or an error.
     ///
-    /// Errors: [`ClaimError`], for the first that is unknown or held by another inbox, also by one
-    /// of [`Session::inbox`].
+    /// Errors: [`ClaimError`], for the first endpoint that is unknown or held by another inbox,
+    /// including one of [`Session::inbox`].
     pub fn inbox_of(&self, endpoints: &[&str]) -> Result<Inbox, ClaimError> {
         self.core.check()?;
         let mut names = Vec::with_capacity(endpoints.len());
@@ -266,14 +270,14 @@ impl Session {
         self.make_inbox(Filter::Endpoints(names))
     }
 
-    /// The session's dispatcher: signals as [`Signals`] has them, and messages to signal endpoints
-    /// with a `msgsize`, whose payloads ride in rings of this session. It is one; the first call
-    /// starts it, with the scheduling of who calls, and it ends with the last that is held of it.
-    /// It outlives the session for what was registered: what has come is handed out, plain signals
-    /// go on.
+    /// The session's dispatcher. It handles signals as [`Signals`] does, and messages to signal
+    /// endpoints with a `msgsize`, whose payloads are in rings of this session. A session has one
+    /// dispatcher. The first call starts it, with the scheduling of the calling thread, and it ends
+    /// when the last reference is dropped. It can outlive the session: it then still passes on
+    /// messages that have arrived, and plain signals.
     ///
     /// An endpoint with `target = "thread"` and no `msgsize` sends to the thread of
-    /// [`Builder::tid`], never here.
+    /// [`Builder::tid`], never to the dispatcher.
     ///
     /// Errors: [`SignalsError::System`], [`SignalsError::Forked`].
     pub fn signals(&self) -> Result<Arc<Signals>, SignalsError> {
@@ -295,7 +299,8 @@ impl Session {
         }
     }
 
-    /// Requests into one endpoint, answers at another; see [`Caller`].
+    /// Makes a caller that sends requests from one endpoint and receives the replies at another;
+    /// see [`Caller`].
     ///
     /// Errors: as [`Session::sender`] and [`Session::inbox_of`].
     pub fn caller(&self, requests: &str, answers: &str) -> Result<Caller, ClaimError> {
@@ -303,7 +308,8 @@ impl Session {
         Ok(Caller::new(sender, self.inbox_of(&[answers])?))
     }
 
-    /// The processes that this one talks to, as far as they are known. None in a forked child.
+    /// The processes that this one exchanges messages with, as far as they are known. Empty in a
+    /// forked child.
     pub fn peers(&self) -> Vec<PeerStatus> {
         if self.core.check().is_err() {
             return Vec::new();
@@ -311,7 +317,7 @@ impl Session {
         self.core.table().peers.clone()
     }
 
-    /// The ends it has by the configuration in force. None in a forked child.
+    /// The channels of this process in the current configuration. Empty in a forked child.
     pub fn channels(&self) -> Vec<Channel> {
         if self.core.check().is_err() {
             return Vec::new();
@@ -330,19 +336,20 @@ impl Session {
         handles.chain(lanes).collect()
     }
 
-    /// Whether a message or signal is from the process of this name, whatever pid it has by then:
-    /// for `Flags::only_from` and the like. The answer is worth what [`Origin::verified`] says; a
-    /// process that this one never talks to is never it.
+    /// Returns a predicate for `Flags::only_from` and the like: whether a message or signal comes
+    /// from the process of this name, also after that process has another pid. The answer is as
+    /// reliable as [`Origin::verified`] says. It is always no for a process that this one exchanges
+    /// no messages with.
     ///
-    /// A message may be read long after it was sent. So the answer is also yes for the pid of a
-    /// process of this name that has ended, or has left the name to the next one, until rtd reports
-    /// another process with that pid; the last 8 pids of a name are remembered.
+    /// A message may be read long after it was sent. The answer is therefore also yes for the pid
+    /// of a process of this name that has ended, or has left the name to the next one, until rtd
+    /// reports another process with that pid; the last 8 pids of a name are remembered.
     ///
-    /// A message can arrive before the session thread has read who its sender is. For a verified
-    /// origin with a pid that the daemon has not reported yet, the call waits until the session
-    /// thread has read what the daemon wrote; at most a second.
+    /// A message can arrive before the session thread has read the notice about its sender. For a
+    /// verified origin with a pid that the daemon has not reported yet, the call waits until the
+    /// session thread has read everything that the daemon wrote, for at most a second.
     ///
-    /// In a forked child the answer is no: nobody reports to it who lives.
+    /// In a forked child the answer is no, because nobody reports the state of processes to it.
     pub fn is(&self, process: &str) -> impl Fn(&Origin) -> bool + Send + 'static + use<> {
         let core = Arc::clone(&self.core);
         let name = Name::new(process).ok().filter(|_| core.check().is_ok());
@@ -368,7 +375,7 @@ impl Session {
         RealTimeBuilder::new(self.channels(), Arc::clone(&self.core))
     }
 
-    /// Why this session has no such endpoint, in the daemon's words.
+    /// Asks the daemon why this session has no such endpoint.
     fn explain(&self, endpoint: &str) -> ClaimError {
         let endpoint = endpoint.to_owned();
         let Ok(name) = Name::new(&endpoint) else {
@@ -413,7 +420,7 @@ impl Drop for Session {
         }
         self.core.command(Command::Stop);
         if let Some(thread) = thread {
-            // An error would be a panic of the thread, whose text is out already.
+            // The thread panicked if this is an error, and the panic message is already written.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! What an inbox and the session thread share: news of every kind that is no message.
+//! The mailbox of an inbox: channels and events that the session thread passes to it.
 
 use crate::channel::RxHandle;
 use crate::client::core::Holder;
@@ -11,7 +11,7 @@ use crate::wire::{Channel, Name, Role};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Which channels an inbox takes.
+/// The channels that an inbox takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::client) enum Filter {
     /// All lane endpoints that no other inbox names.
@@ -32,7 +32,7 @@ impl Filter {
         }
     }
 
-    /// Its inbox, as an error names it.
+    /// The inbox as an error names it.
     fn holder(&self) -> Holder {
         Holder::here(match self {
             Filter::Rest => "an inbox for all endpoints that no other inbox names",
@@ -41,7 +41,8 @@ impl Filter {
         })
     }
 
-    /// Whether it names this channel, or (`Rest`) has nothing against it.
+    /// Whether the inbox takes this channel: it names the endpoint, or the channel belongs to the
+    /// rest.
     pub fn admits(&self, channel: &Channel) -> bool {
         match (self, channel.role) {
             (Filter::Rest, Role::Inbox) => true,
@@ -57,13 +58,14 @@ impl Filter {
 pub(in crate::client) struct MailboxSender {
     pub filter: Filter,
     pub holder: Holder,
-    /// Grows with all that the inbox has to look at; a sleeper without any ring sleeps at it.
+    /// Incremented for each item that the inbox must handle; an inbox without any ring sleeps at
+    /// this word.
     news: AtomicU32,
-    /// Readable when there is such news, for who waits by descriptor.
+    /// Readable when there is such an item, for a thread that waits by descriptor.
     pub event: EventFd,
-    /// Events that found no room.
+    /// Number of events that were discarded for lack of room.
     pub lost: AtomicU64,
-    /// Only the session thread, and the claim that begins an inbox, push: no inbox waits for this
+    /// Only the session thread, and the claim that begins an inbox, push. No inbox waits for this
     /// lock.
     queues: Mutex<Queues>,
 }
@@ -106,14 +108,14 @@ impl MailboxSender {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an event; [`MailboxSender::ring`] follows.
+    /// Queues an event; [`MailboxSender::ring`] must follow.
     pub fn tell(&self, event: Event) {
         if self.queues().events.push(event).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Queues a lane; handed back when there are too many.
+    /// Queues a channel; returns it if the queue is full.
     pub fn add(&self, rx: RxHandle) -> Option<RxHandle> {
         self.queues()
             .channels
@@ -122,7 +124,8 @@ impl MailboxSender {
             .map(|rtrb::PushError::Full(rx)| rx)
     }
 
-    /// Makes the inbox look. Who sleeps at a ring's bell has to be rung there as well, after this.
+    /// Wakes the inbox. If the inbox sleeps at a ring's bell, that bell must be rung after this
+    /// call.
     pub fn ring(&self) {
         // SYNC POINT with `seen`: what was queued before is seen.
         self.news.fetch_add(1, Ordering::Release);
@@ -141,9 +144,9 @@ impl MailboxSender {
         self.news.load(Ordering::Acquire)
     }
 
-    /// Sleeps until there is other news than was seen; returns for no reason, too.
+    /// Sleeps until the counter differs from `seen`; may also return without a reason.
     pub fn sleep(&self, seen: u32, timeout_ns: u64) {
-        // Whatever ended it, the caller looks again.
+        // The caller checks again, whatever ended the sleep.
         let _ = futex::wait(&self.news, seen, timeout_ns);
     }
 }

@@ -1,8 +1,8 @@
 //! Receiving: one [`Inbox`] over many channels, in strict order of their lanes.
 //!
 //! Invariant: after it was made, an inbox touches no heap, and no lock but the kernel's; rings,
-//! lanes and events come from the session thread through queues, and rings that are done go back
-//! the same way.
+//! channels and events come from the session thread through queues, and finished rings go back the
+//! same way.
 
 mod mailbox;
 mod settle;
@@ -29,38 +29,38 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-/// How long an inbox sleeps at a stretch where not all that it waits for can wake it.
+/// Longest uninterrupted sleep of an inbox if not every source can wake it.
 const LOOK_NS: u64 = 1_000_000;
-/// Discarded messages that one call passes over at most before it looks at the time, or says that
-/// there is none.
+/// Limit of the discarded messages that one call skips before it checks the time, or reports that
+/// there is no message.
 const DISCARDED_MAX: usize = 1024;
 
-/// What an inbox has seen.
+/// Counts of an inbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxCounters {
     /// Messages received.
     pub received: u64,
-    /// Messages that came once more after a restart of the daemon, and were dropped.
+    /// Duplicates: messages that arrived again after a restart of the daemon, and were discarded.
     pub duplicates: u64,
-    /// Messages whose numbers are missing, expired and superseded ones among them; see
+    /// Messages whose numbers are missing, including expired and superseded ones; see
     /// [`Head::missed`].
     pub missed: u64,
     /// Messages that were discarded because they were older than their route's ttl.
     pub expired: u64,
-    /// Messages that gave way to newer ones of their route (`conflate`, `displace-oldest`).
+    /// Messages that newer ones of their route replaced (`conflate`, `displace-oldest`).
     pub superseded: u64,
     /// Messages received later than their route's deadline after the time at which they should have
     /// been sent.
     pub late: u64,
-    /// Messages that the end of a direct sender left half written.
+    /// Messages that a direct sender left half written when it ended.
     pub torn: u64,
-    /// Rings that were given up because their other end lied.
+    /// Rings that were given up because the other end broke the protocol.
     pub corrupt: u64,
-    /// Events that nobody read in time.
+    /// Events that were discarded because nobody read them in time.
     pub events_lost: u64,
 }
 
-/// Lanes of one priority, which take turns.
+/// Channels whose lanes have one priority; they take turns.
 #[derive(Clone, Copy, Debug)]
 struct Class {
     first: usize,
@@ -68,7 +68,7 @@ struct Class {
     next: usize,
 }
 
-/// What is next.
+/// The result of a search for the next message or event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Event(Event),
@@ -80,7 +80,7 @@ pub(super) enum Found {
     },
 }
 
-/// What one look came to.
+/// The result of one read of the rings.
 enum Pulled {
     Nothing,
     /// Passed over: there may be more.
@@ -90,9 +90,9 @@ enum Pulled {
 
 /// Receives messages to one's own lane endpoints, and events.
 ///
-/// The highest lane with a message comes first, whatever waits in lower ones; among equals they
-/// take turns. It may move between threads. No receiving call allocates or locks, none returns for
-/// a signal (EINTR).
+/// Messages of the highest lane come first; channels of equal priority take turns. An inbox may
+/// move between threads. No receiving call allocates, takes a lock or returns because of a signal
+/// (EINTR).
 #[derive(Debug)]
 pub struct Inbox {
     core: Arc<Core>,
@@ -101,24 +101,26 @@ pub struct Inbox {
     /// By priority, highest first.
     channels: Vec<RxHandle>,
     classes: Vec<Class>,
-    /// News that were looked at.
+    /// The mailbox counter that was last read.
     seen: u32,
-    /// Events or rings are left from the last look.
+    /// Events or rings are left to handle.
     unsettled: bool,
     wait: Wait,
     words: Vec<Word>,
     set: Epoll,
-    /// Where bells are semaphores, which no descriptor announces: has who waits by descriptor look.
+    /// For bells that are semaphores, which no descriptor announces: the timer that lets a thread
+    /// that waits by descriptor check the rings.
     looks: Option<Timer>,
     descriptor: Cell<bool>,
     counters: InboxCounters,
 }
 
 impl Inbox {
-    /// Over what [`Table::claim`](super::core::Table::claim) gives it, and what comes to be later.
+    /// Opens an inbox over the channels that [`Table::claim`](super::core::Table::claim) gives it
+    /// now and later.
     pub(super) fn open(core: &Arc<Core>, filter: Filter) -> io::Result<Result<Inbox, Unclaimed>> {
         let (shared, mailbox) = MailboxSender::new(filter, CHANNELS_MAX)?;
-        // All that can fail comes before a lane is taken.
+        // Every step that can fail comes before the first channel is claimed.
         let set = Epoll::new()?;
         set.add(&shared.event, 0)?;
         let looks = core.has_semaphores().then(Timer::new).transpose()?;
@@ -147,26 +149,26 @@ impl Inbox {
         Ok(Ok(inbox))
     }
 
-    /// How to wait: sleep (the default), spin for a while and then sleep, or spin for ever. The
+    /// How to wait: sleep (the default), spin for a while and then sleep, or spin without end. The
     /// latter two are for a thread that has its CPU to itself.
     pub fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next message or event.
     ///
-    /// Errors: the session was dropped, and all that had come is taken; this process is a forked
-    /// child.
+    /// Errors: the session was dropped and everything that had arrived was taken; or this process
+    /// is a forked child.
     pub fn recv(&mut self) -> Result<Incoming<Message<'_>>, RecvError> {
         match self.next::<false>(u64::MAX)? {
             Some(found) => Ok(self.present(found)),
-            // Never: there is no such time.
+            // Unreachable: without a deadline, the search does not return none.
             None => Err(RecvError::Disconnected),
         }
     }
 
-    /// As [`Inbox::recv`], until `deadline_ns` of CLOCK_MONOTONIC; none when that has come. One
-    /// that is past only looks.
+    /// As [`Inbox::recv`], until `deadline_ns` of CLOCK_MONOTONIC; none at the deadline. With a
+    /// deadline in the past it does not wait.
     pub fn recv_deadline(
         &mut self,
         deadline_ns: u64,
@@ -175,8 +177,8 @@ impl Inbox {
         Ok(found.map(|found| self.present(found)))
     }
 
-    /// What is there, or none. After none the descriptor of [`Inbox::as_fd`] is unreadable until
-    /// something is.
+    /// Returns a message or an event if one is there. After it has returned none, the descriptor of
+    /// [`Inbox::as_fd`] is unreadable until one arrives.
     pub fn try_recv(&mut self) -> Result<Option<Incoming<Message<'_>>>, RecvError> {
         let found = self.look::<false>()?;
         Ok(found.map(|found| self.present(found)))
@@ -207,7 +209,7 @@ impl Inbox {
         Ok(found.map(|found| self.present_in_place(found)))
     }
 
-    /// What it has seen so far.
+    /// The counts since the inbox was opened.
     pub fn counters(&self) -> InboxCounters {
         InboxCounters {
             events_lost: self.shared.lost.load(Ordering::Relaxed),
@@ -215,7 +217,7 @@ impl Inbox {
         }
     }
 
-    /// Waits by the strategy for what comes next.
+    /// Waits for the next message or event by the inbox's strategy.
     pub(super) fn next<const IN_PLACE: bool>(
         &mut self,
         deadline_ns: u64,
@@ -229,7 +231,8 @@ impl Inbox {
                 Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
                     return Err(RecvError::Disconnected);
                 }
-                // What is behind it is there already, whatever the time.
+                // A message behind a discarded one is already there, so the deadline is not checked
+                // yet.
                 Pulled::Discarded if discarded < DISCARDED_MAX => {
                     discarded += 1;
                     continue;
@@ -237,7 +240,7 @@ impl Inbox {
                 Pulled::Discarded => discarded = 0,
                 Pulled::Nothing => {}
             }
-            // What has no end needs no clock.
+            // Without a deadline no clock is needed.
             let now_ns = (deadline_ns != u64::MAX).then(monotonic_ns);
             if now_ns.is_some_and(|now_ns| now_ns >= deadline_ns) {
                 return Ok(None);
@@ -253,8 +256,8 @@ impl Inbox {
         }
     }
 
-    /// Takes what is there; when nothing is, makes sure that a thread that waits at the descriptor
-    /// is woken.
+    /// Takes a message or event. If there is none, makes sure that a thread that waits at the
+    /// descriptor will be woken.
     fn look<const IN_PLACE: bool>(&mut self) -> Result<Option<Found>, RecvError> {
         self.core.check()?;
         for _ in 0..DISCARDED_MAX {
@@ -384,7 +387,7 @@ impl Inbox {
         let partner = ring_slot.peek().and_then(|ring| ring.partner);
         let corrupt = match ring_slot.current().map(|ring| ring.consumer.front()) {
             Some(Ok(Some(front))) => {
-                // What the producer alleges now; it was checked once more.
+                // The producer's current value, which was checked again.
                 let envelope = *front.envelope();
                 let origin = partner.unwrap_or(envelope.origin);
                 return Incoming::Message(InPlace {
@@ -399,7 +402,7 @@ impl Inbox {
                 });
             }
             Some(Err(corrupt)) => corrupt,
-            // Not by an honest producer, whose tail never goes back.
+            // An honest producer's tail never decreases, so this is a violation.
             Some(Ok(None)) | None => Corrupt::Indices {
                 tail: 0,
                 head: 0,
@@ -413,7 +416,7 @@ impl Inbox {
         })
     }
 
-    /// Messages and events that can wait in it at one time, at most.
+    /// Limit of the messages and events that can wait in it at one time.
     pub(super) fn holds_max(&self) -> usize {
         let slots = self.channels.iter().map(|rx| rx.channel.slots as usize);
         slots
@@ -421,24 +424,25 @@ impl Inbox {
             .saturating_add(self.mailbox.events.buffer().capacity())
     }
 
-    /// Whether any of it comes through the daemon.
+    /// Whether any of its channels goes through the daemon.
     pub(super) fn is_routed(&self) -> bool {
         self.channels.iter().any(|rx| !rx.channel.direct)
     }
 
-    /// Whether nothing is left of a session that was dropped.
+    /// Whether a dropped session has left nothing to read.
     fn is_drained(&mut self) -> bool {
-        // The session thread queues its last event, closes, and then makes us look.
+        // The session thread queues its last event, closes, and then wakes the inbox.
         self.mailbox.events.is_empty() && !self.has_news()
     }
 }
 
 impl AsFd for Inbox {
-    /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as
-    /// something is there, level-triggered. It is for waiting only; `try_recv` until it says none.
-    /// The first time, and where the session's thread has changed something, it is readable for
-    /// nothing once. In a session on Cobalt, where no descriptor announces a message, it is every
-    /// millisecond; a thread with a bound to keep calls `recv` there.
+    /// A descriptor for an epoll set (or poll, select, another set in a set): readable as long as a
+    /// message or event is there, level-triggered. Use it only to wait, and then call `try_recv`
+    /// until it returns none. After the first call, and after a change by the session's thread, it
+    /// is readable once without a message. In a session on Cobalt no descriptor announces a
+    /// message, so it becomes readable every millisecond; a thread with a deadline should call
+    /// `recv` there.
     fn as_fd(&self) -> BorrowedFd<'_> {
         // A forked child has the same set, eventfd and timer as its parent: it changes none of
         // them.
@@ -455,8 +459,7 @@ impl AsFd for Inbox {
 }
 
 impl Drop for Inbox {
-    /// Its channels go on where they are: in another inbox that wants them, or in the next that is
-    /// opened.
+    /// Its channels go to another inbox that takes them, or to the next one that is opened.
     fn drop(&mut self) {
         if self.core.check().is_err() {
             // Its parent has the channels; the table's lock may be held by a thread that only the

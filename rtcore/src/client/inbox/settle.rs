@@ -1,5 +1,5 @@
-//! The rare part of an inbox' work: rings that come and go, lanes that are added, events, senders
-//! that lie.
+//! The rare work of an inbox: rings that are added and removed, new channels, events, and senders
+//! that break the protocol.
 
 use super::{Class, Inbox};
 use crate::channel::RxHandle;
@@ -16,8 +16,8 @@ impl Inbox {
             if ring.watched
                 && let Some(eventfd) = ring.consumer.eventfd()
             {
-                // It fails for a descriptor that is not in the set: then there is nothing to take
-                // out.
+                // Removing fails only if the descriptor is not in the set; then there is nothing to
+                // remove.
                 let _ = self.set.remove(eventfd);
             }
         }
@@ -29,10 +29,11 @@ impl Inbox {
         }
     }
 
-    /// Looks at all that came from the session thread; the next event of it.
+    /// Handles everything that came from the session thread; returns its next event.
     #[cold]
     pub(super) fn catch_up(&mut self) -> Option<Event> {
-        // Before the queues: what is queued after this look changes it once more.
+        // Read before the queues: an item that is queued after this read increments the counter
+        // again.
         self.seen = self.shared.seen();
         let mut regroup = false;
         while self.channels.len() < self.channels.capacity()
@@ -65,7 +66,7 @@ impl Inbox {
         event
     }
 
-    /// Puts the lanes in order. In place: their number is bounded by what was reserved.
+    /// Sorts the channels by priority, in place: their number is bounded by the reserved capacity.
     fn group(&mut self) {
         self.channels
             .sort_unstable_by_key(|rx| (u8::MAX - rx.channel.priority, rx.index));
@@ -85,8 +86,8 @@ impl Inbox {
             first += len;
         }
     }
-    /// Has the daemon's rings of one page sleep at one bell: that of the first channel among them,
-    /// which is no other inbox's.
+    /// Lets the daemon's rings of one page sleep at one bell: that of the first of these channels,
+    /// which no other inbox uses.
     fn share_bells(&mut self) {
         for at in 0..self.channels.len() {
             let Some((bells, own)) = self.channels[at].shared_bell() else {

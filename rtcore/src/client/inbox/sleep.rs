@@ -1,10 +1,11 @@
 //! How an inbox sleeps: at its one bell, at several, or behind a descriptor.
 //!
-//! The order is that of [`crate::ring::bell`], for all rings together: remember what the bells
-//! show, raise all flags, look once more, sleep. News of the session thread are announced before it
-//! rings the same bells, so one look finds them, too.
+//! The order is that of [`crate::ring::bell`], for all rings together: remember the values of the
+//! bells, raise all flags, check once more, sleep. The session thread announces its items before it
+//! rings the same bells, so the one check finds them too.
 //!
-//! Where bells are semaphores the inbox has one; while the daemon is away it sleeps under Linux.
+//! If bells are semaphores, the inbox has one of them; while the daemon is down it sleeps under
+//! Linux.
 
 use super::{Filter, Inbox, LOOK_NS};
 use crate::channel::{RxEnd, RxHandle};
@@ -13,7 +14,7 @@ use crate::sync::{Ordering, fence};
 use crate::sys::futex::{WORDS_MAX, wait_any};
 
 impl Inbox {
-    /// Sleeps until there may be something, at most so long.
+    /// Sleeps until there may be a message or event, for at most this time.
     pub(super) fn sleep(&mut self, timeout_ns: u64) {
         self.note_bells();
         let semaphore = self.semaphore();
@@ -23,7 +24,7 @@ impl Inbox {
         self.arm(Doorbell::Bell);
         if !self.has_news() {
             match (semaphore, self.words.len()) {
-                // Whatever ended it, the caller looks again; likewise below.
+                // The caller checks again, whatever ended the sleep; likewise below.
                 (Some((bells, bell)), 0) => drop(bells.sleep(bell, 0, timeout_ns)),
                 (Some((bells, bell)), _) => drop(bells.sleep(bell, 0, timeout_ns.min(LOOK_NS))),
                 (None, 0) => self.shared.sleep(self.seen, timeout_ns),
@@ -37,12 +38,12 @@ impl Inbox {
         }
         self.disarm();
         if self.descriptor.get() {
-            // Its flags are down: readable until the next look that finds nothing.
+            // Its flags are down: readable until the next read that finds nothing.
             let _ = self.shared.event.ring();
         }
     }
 
-    /// The semaphore it is rung by: all of the daemon's rings share one.
+    /// The semaphore that wakes it: all of the daemon's rings share one.
     pub(in crate::client) fn semaphore(&self) -> Option<(Bells, u32)> {
         if !self.core.has_semaphores() {
             return None;
@@ -65,8 +66,8 @@ impl Inbox {
         self.channels.iter_mut().for_each(RxHandle::disarm);
     }
 
-    /// Remembers what each bell shows. Rings of the daemon share one, those of partners have one
-    /// each.
+    /// Remembers the value of each bell. Rings of the daemon share one bell; rings of partners have
+    /// one each.
     fn note_bells(&mut self) {
         self.words.clear();
         let mut shared: Option<&Bells> = None;
@@ -94,16 +95,16 @@ impl Inbox {
         }
     }
 
-    /// Whether a look would find something.
+    /// Whether a read would find a message, an event or a new ring.
     pub(in crate::client) fn has_news(&mut self) -> bool {
         self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_news())
     }
 
-    /// Nothing was found: arms the rings, so that the descriptor becomes readable with the next
-    /// message. True if something came meanwhile.
+    /// After a read that found nothing: arms the rings, so that the descriptor becomes readable
+    /// with the next message. True if something arrived meanwhile.
     pub(in crate::client) fn rearm(&mut self) -> bool {
         let how = match self.shared.filter {
-            // It is armed where the dispatcher sleeps.
+            // The dispatcher arms it where it sleeps.
             Filter::Signal { .. } if self.core.has_semaphores() => return false,
             Filter::Signal { .. } => Doorbell::Signal,
             _ if self.descriptor.get() => Doorbell::EventFd,
@@ -116,12 +117,12 @@ impl Inbox {
         if !self.has_news() {
             return false;
         }
-        // What came between the look and the flags was not rung for.
+        // A message that arrived between the read and the flags rang no bell.
         let _ = self.shared.event.ring();
         true
     }
 
-    /// Unreadable, with all rings in the set.
+    /// Makes the descriptor unreadable, with all rings in the set.
     fn clear_descriptor(&mut self) {
         let mut blind = false;
         if let Some(timer) = &self.looks {
@@ -143,7 +144,8 @@ impl Inbox {
             }
         }
         if blind {
-            // Never lost, if never asleep: the user's watches or the memory for them ran out.
+            // If the user's watches or the memory for them are used up, the descriptor stays
+            // readable, so that no message is missed.
             let _ = self.shared.event.ring();
         } else {
             self.shared.event.take();

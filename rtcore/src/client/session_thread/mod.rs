@@ -1,10 +1,10 @@
 //! The session's own thread, `rtd-session`: an ordinary one that holds the connection to the
-//! daemon, maps and unmaps rings, hands their ends to senders and inboxes, watches over partners,
-//! and connects again.
+//! daemon, maps and unmaps rings, hands their ends to senders and inboxes, watches partners, and
+//! reconnects.
 //!
-//! It never waits for a sender or an inbox, and none of them for it: what they exchange goes
-//! through queues ([`crate::channel::hand_off`], [`MailboxSender`]), barriers
-//! (`channel::barrier`) and bells.
+//! The thread and the senders and inboxes never wait for each other. They exchange everything
+//! through queues ([`crate::channel::hand_off`], [`MailboxSender`]), barriers (`channel::barrier`)
+//! and bells.
 //!
 //! Invariant: a routed ring's barrier is closed as soon as its connection has ended, and its
 //! messages move once, into the next routed ring of the channel, before that is handed out.
@@ -33,45 +33,45 @@ use std::time::{Duration, Instant};
 
 const CONTROL: u64 = 0;
 const CONNECTION: u64 = 1;
-/// Partners' tokens count from here.
+/// First token of a partner.
 const PARTNERS: u64 = 16;
 
-/// Between attempts at a socket that is the same file as at the last attempt.
+/// Pause between attempts at a socket whose file has not changed since the last attempt.
 const RETRY: Duration = Duration::from_millis(50);
-/// Between two looks at the socket's file while there is no daemon, which cost a system call each.
-/// In the first second a daemon that was restarted comes back.
+/// Pause between two checks of the socket's file while there is no daemon; each check costs a
+/// system call. In the first second, a daemon that was restarted comes back.
 ///
-/// It is not watched with inotify(7): a process that ends with such a watch, or soon after it
-/// removed one, stays until a worker of the kernel has run on each CPU that used one
-/// (`fsnotify_destroy_group`). Beside busy real-time threads that took more than 20 seconds, in
+/// The file is not watched with inotify(7): if a process ends with such a watch, or soon after it
+/// removed one, it stays until a worker of the kernel has run on each CPU that used one
+/// (`fsnotify_destroy_group`). Beside busy real-time threads this took more than 20 seconds, during
 /// which the process counted as alive.
 const LOOK_SOON: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_secs(1);
-/// Between attempts after a refusal, which seldom changes before rtd is started again.
+/// Pause between attempts after a refusal, which seldom changes before a restart of rtd.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 /// How long the result of [`SessionThread::serving`] is used.
 const SERVING_MAX: Duration = Duration::from_secs(1);
-/// Most that connect(2) waits for room in the daemon's backlog.
+/// Longest time that connect(2) waits for room in the daemon's backlog.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// A connection that lasted for less is no reason to connect again at once.
+/// Shortest life of a connection after which the thread reconnects at once.
 const STOOD: Duration = Duration::from_secs(1);
 /// How long to wait for the daemon to report the exit status of a partner, if this process cannot
 /// read it.
 const WITNESS_MAX: Duration = Duration::from_millis(10);
-/// Between attempts while others crowd the daemon's socket.
+/// Pause between attempts while many clients crowd the daemon's socket.
 const BUSY_RETRY: Duration = Duration::from_millis(10);
-/// Most questions that may wait for their answers.
+/// Limit of the questions that wait for their answers.
 const QUESTIONS_MAX: usize = 64;
 
-/// Why a connection is not to be had, or no more.
+/// Why there is no connection, or no more.
 #[derive(Debug)]
 pub(super) enum Failure {
     Busy(Reply),
     Refused(Reply),
     Protocol(String),
     System(String, io::Error),
-    /// connect(2) said so.
+    /// connect(2) failed.
     NoDaemon(io::Error),
     Stranger(u32),
     /// The daemon closed it.
@@ -86,7 +86,7 @@ impl Failure {
     }
 }
 
-/// What a new session is to be.
+/// The settings of a new session.
 #[derive(Debug)]
 pub(super) struct Order {
     pub place: Place,
@@ -94,12 +94,13 @@ pub(super) struct Order {
     pub limit: Duration,
 }
 
-/// Which file a path names: another daemon has another one.
+/// Identifies the file at a path: another daemon makes another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SocketFile {
     device: u64,
     inode: u64,
-    /// A file system may give the number of a removed file to the next one.
+    /// The time of the last change: a file system may give the inode number of a removed file to
+    /// the next one.
     changed: (i64, i64),
 }
 
@@ -114,7 +115,7 @@ impl SocketFile {
     }
 }
 
-/// How the connection stands.
+/// Phase of the connection.
 #[derive(Debug)]
 enum Phase {
     Down { next: Instant },
@@ -122,7 +123,7 @@ enum Phase {
     Up,
 }
 
-/// The thread's own.
+/// State of the session thread.
 #[derive(Debug)]
 pub(super) struct SessionThread {
     core: Arc<Core>,
@@ -135,30 +136,31 @@ pub(super) struct SessionThread {
     down_since: Instant,
     conn: Option<Conn>,
     phase: Phase,
-    /// Until `connect` returns: its channel, and its time limit.
+    /// The channel to `connect` and its time limit, until `connect` returns.
     first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
-    /// What the daemon said when the last attempt found no room.
+    /// The daemon's reply when the last attempt found no room.
     busy: Option<Reply>,
-    /// Number of the reason with which it refused the session, until it is up.
+    /// Number of the reason of the daemon's refusal, until the session is up.
     refused: Option<u32>,
-    /// Messages came, or may come, by an attempt that did not end with Ready.
+    /// Messages came, or may come, through an attempt that did not end with Ready.
     holds_messages: bool,
     /// `connect` has returned the session.
     is_handed_out: bool,
-    /// The daemon whose page names the socket that nobody listens at, and when the pages were read.
+    /// The daemon whose page names the socket although nobody listens there, and the time at which
+    /// the pages were read.
     serving: Option<(Instant, Option<(String, u32)>)>,
-    /// Counts them.
+    /// Number of the current connection.
     connection: u64,
-    /// The registration of the last one that was open.
+    /// The registration of the last connection that was open.
     generation: u32,
     up_since: Instant,
     outs: Vec<TxChannel>,
     ins: Vec<RxChannel>,
-    /// Of direct rings, by serial.
+    /// Halves of direct rings, by serial.
     halves: Vec<HalfRing>,
     questions: VecDeque<mpsc::SyncSender<Reply>>,
-    /// Peers whose exit was seen before the daemon reported its cause, and the time at which
-    /// waiting for that ends.
+    /// Peers whose exit was seen before the daemon reported its cause, with the time limit for the
+    /// report.
     unreported_exits: Vec<(PeerStatus, Instant)>,
     next_token: u64,
 }
@@ -200,7 +202,7 @@ impl SessionThread {
         })
     }
 
-    /// Lives until the session is dropped, or its first attempt has failed.
+    /// Runs until the session is dropped, or its first attempt has failed.
     pub fn live(mut self) {
         let mut tokens = Vec::new();
         loop {
@@ -235,7 +237,7 @@ impl SessionThread {
         self.finish();
     }
 
-    /// Does what its time has come for; true when the first attempt has failed for good.
+    /// Does the work that is due; true if the first attempt has failed for good.
     fn on_time(&mut self) -> bool {
         let now = Instant::now();
         self.report_exit(|until| until <= now);
@@ -263,12 +265,12 @@ impl SessionThread {
         self.is_handed_out && SocketFile::at(&self.path) != self.seen
     }
 
-    /// Connects and asks for the name; what follows comes as it comes.
+    /// Connects and requests the name; the replies are read later.
     fn dial(&mut self) -> Result<(), Failure> {
         let (path, check) = self.order.place.resolve();
         self.path = path;
         self.seen = SocketFile::at(&self.path);
-        // The kernel takes no limit of 0.
+        // The kernel does not accept a limit of 0.
         let limit = self
             .order
             .limit
@@ -294,7 +296,7 @@ impl SessionThread {
             program: crate::epoch::program(),
             lane: self.core.lane_of(self.order.tid),
         };
-        // Failing to send means that the daemon closed first; its reason is there to be read.
+        // If sending fails, the daemon has closed the connection, and its reason can still be read.
         let _ = conn.send(&request.encode());
         self.set
             .add(&conn, CONNECTION)
@@ -308,8 +310,7 @@ impl SessionThread {
         Ok(())
     }
 
-    /// Takes what the daemon says. A bounded part of it: the rest comes with the next turn. Whether
-    /// there may be a rest.
+    /// Reads a bounded number of the daemon's frames. Returns whether there may be more.
     fn read(&mut self) -> bool {
         for _ in 0..64 {
             let mut frame = [0; FRAME_BYTES];
@@ -329,7 +330,7 @@ impl SessionThread {
         true
     }
 
-    /// Reads what is there for those who wait until it is read.
+    /// Reads all frames that are there, for threads that wait for this.
     fn catch_up(&mut self) {
         if let Some(asked) = self.core.waiting() {
             while self.read() {}
@@ -379,7 +380,7 @@ impl SessionThread {
             }
             (Answer::Reply(reply), _) => {
                 if let Some(question) = self.questions.pop_front() {
-                    // Who asked may have given up.
+                    // The thread that asked may have given up.
                     let _ = question.try_send(reply);
                 }
                 Ok(())
@@ -392,7 +393,7 @@ impl SessionThread {
         }
     }
 
-    /// The connection, or the attempt at one, has ended.
+    /// Handles the end of a connection, or of an attempt at one.
     fn fail(&mut self, failure: Failure) {
         self.hang_up();
         let ended = std::mem::replace(
@@ -402,12 +403,12 @@ impl SessionThread {
             },
         );
         if let Phase::Opening(opening) = ended {
-            // A daemon that lives delivers until it has read that the connection has ended.
+            // A daemon that lives delivers until it has noticed the end of the connection.
             let may_deliver = opening.is_mapped() && matches!(failure, Failure::Timeout);
             self.holds_messages |= self.keep_received(opening) || may_deliver;
         }
         let failure = match (failure, self.busy.take()) {
-            // It answers, but has no room; time ran out at the attempt after that.
+            // The daemon answers, but had no room; the time limit passed during the next attempt.
             (Failure::Timeout, Some(reply)) => Failure::Busy(reply),
             (failure, _) => failure,
         };
@@ -427,7 +428,7 @@ impl SessionThread {
             failure,
             Failure::Closed | Failure::System(..) | Failure::NoDaemon(_)
         );
-        // Giving up would lose what a daemon delivered before it ended.
+        // Giving up would lose messages that a daemon delivered before it ended.
         let again = (busy || ended && self.holds_messages)
             && self
                 .first
@@ -435,16 +436,16 @@ impl SessionThread {
                 .is_none_or(|(_, until)| Instant::now() < *until);
         let error = self.error(failure);
         let first = if again { None } else { self.first.take() };
-        // Only the session can hand out what was delivered to it.
+        // Only the session can return messages that were delivered to it.
         self.is_handed_out |= first.is_some() && self.holds_messages;
-        // A daemon that ends connections as soon as they are open is not asked again at once.
+        // A daemon that ends connections as soon as they are open is not contacted again at once.
         let stood = self.connection > 0 && self.up_since.elapsed() > STOOD;
         let state = std::mem::replace(&mut self.core.table().state, State::Down(error.to_string()));
         let was_up = state == State::Up;
         if was_up {
             self.down_since = Instant::now();
         }
-        // The attempt may have been at the daemon before the one that has just come.
+        // The attempt may have reached the daemon before the one that has just started.
         let pause = match (was_up && stood || self.has_new_socket(), busy) {
             (true, _) => Duration::ZERO,
             (false, true) => BUSY_RETRY,
@@ -454,7 +455,7 @@ impl SessionThread {
         self.phase = Phase::Down {
             next: Instant::now() + pause,
         };
-        // Also of one that was never quite up: some of its rings may be in use.
+        // Includes a connection that was never completely up: some of its rings may be in use.
         self.shut(reason.map_or(CloseReason::Down, CloseReason::Refused));
         if was_up {
             self.tell(Event::Down);
@@ -468,7 +469,7 @@ impl SessionThread {
         self.report_exit(|_| true);
         self.wake();
         if let Some((told, _)) = first {
-            // `connect` waits for it.
+            // `connect` waits for this.
             let _ = told.send(if self.is_handed_out {
                 Ok(())
             } else {
@@ -484,7 +485,7 @@ impl SessionThread {
             conn.hang_up();
         }
         self.halves.clear();
-        // Who asked is told by the end of the channel.
+        // Dropping the channel notifies the threads that asked.
         self.questions.clear();
     }
 
@@ -521,8 +522,8 @@ impl SessionThread {
         }
     }
 
-    /// The daemon that runs and whose socket was removed. Looked for once a second, not at each
-    /// attempt: the statistics pages are opened and mapped for it.
+    /// The running daemon whose socket was removed. The search runs once a second, not at each
+    /// attempt, because it opens and maps the statistics pages.
     fn serving(&mut self) -> Option<(String, u32)> {
         let now = Instant::now();
         let known = self
@@ -534,7 +535,7 @@ impl SessionThread {
         serving
     }
 
-    /// Does what was asked, and takes back what was given back; true when the session was dropped.
+    /// Carries out commands and collects returned ends; true if the session was dropped.
     fn commands(&mut self) -> bool {
         self.core.control.take();
         self.catch_up();
@@ -565,10 +566,9 @@ impl SessionThread {
         stop
     }
 
-    /// The session was dropped, or never came to be.
+    /// Cleans up after the session was dropped, or never opened.
     fn finish(&mut self) {
-        // Where there is no room for it, rtd takes the end of the connection for what it looks
-        // like.
+        // If the frame does not fit, rtd treats the end of the connection as an unannounced one.
         let _ = self
             .conn
             .as_ref()
@@ -582,7 +582,7 @@ impl SessionThread {
             std::mem::take(&mut table.receivers),
         );
         drop(table);
-        // Ends that nobody has.
+        // Drops the ends that nobody holds.
         drop((senders, receivers));
         self.core.close();
         self.wake();
@@ -594,7 +594,7 @@ impl SessionThread {
     }
 }
 
-/// What to say of a frame that cannot be read; [`ConnectError::Protocol`] adds what to do.
+/// Describes a frame that cannot be read; [`ConnectError::Protocol`] adds the fix.
 fn violation(error: &FrameError) -> String {
     match error {
         FrameError::Version(theirs) => {

@@ -1,4 +1,5 @@
-//! What the daemon says while a session is up, and what the kernel says of partners, daemon or not.
+//! Notifications: frames of the daemon while a session is up, and exits of partners as the kernel
+//! reports them, also without a daemon.
 
 use super::opening::geometry;
 use super::{Failure, SessionThread, WITNESS_MAX};
@@ -14,13 +15,13 @@ use crate::wire::{Notice, PeerStatus, Request};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-/// Bells in a direct ring's page.
+/// Indices of the bells in a direct ring's page.
 const CONSUMER_BELL: u32 = 0;
 const PRODUCER_BELL: u32 = 1;
-/// Direct rings that may wait for their other half.
+/// Limit of the direct rings that wait for their other half.
 const HALVES_MAX: usize = 256;
 
-/// Who is at the other end of a direct ring, as rtd says.
+/// The process at the other end of a direct ring, as rtd reports it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Other {
     pid: u32,
@@ -28,7 +29,7 @@ pub(super) struct Other {
     program: u32,
 }
 
-/// A direct ring of which this end has mapped what it writes, and waits for the other half.
+/// A direct ring whose own memory this end has mapped, and which waits for the other half.
 #[derive(Debug)]
 pub(super) struct HalfRing {
     channel: u32,
@@ -39,7 +40,7 @@ pub(super) struct HalfRing {
     page: OwnedFd,
 }
 
-/// Which of the two lists a channel is in.
+/// The list that contains a channel.
 enum At {
     TxEnd(usize),
     RxEnd(usize),
@@ -89,7 +90,7 @@ impl SessionThread {
         })
     }
 
-    /// The first step of a direct ring: maps what this side writes.
+    /// The first step of a direct ring: maps the memory that this side writes.
     fn ring_half(
         &mut self,
         channel: u32,
@@ -117,7 +118,7 @@ impl SessionThread {
             .and_then(Bells::shared)
             .map_err(failed)?;
         let half = Half::new(side, geometry(&info)?, &own, eventfd, bells).map_err(failed)?;
-        // Another for the same channel: the one before will not be joined any more.
+        // If there is an earlier half for the same channel, it will not be joined any more.
         self.halves.retain(|half| half.channel != channel);
         if self.halves.len() == HALVES_MAX {
             return Err(Failure::Protocol(format!(
@@ -135,13 +136,13 @@ impl SessionThread {
         let mapped = Request::Mapped { serial }.encode();
         match self.conn.as_ref().map(|conn| conn.send(&mapped)) {
             Some(Ok(false)) => Err(Failure::Protocol("rtd does not read".to_owned())),
-            // The end of the connection is read behind the frames that are still there: the other
-            // side may count on what they say (a Join).
+            // The end of the connection is noticed after the frames that are still unread: the
+            // other side may depend on them (a Join).
             _ => Ok(()),
         }
     }
 
-    /// The second: the other's half, and who is there.
+    /// The second step: maps the other half, and watches its process.
     fn join(&mut self, channel: u32, serial: u32, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let [other, pidfd] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| {
             Failure::Protocol(format!("{} descriptors with Join, not 2", fds.len()))
@@ -151,7 +152,7 @@ impl SessionThread {
             .iter()
             .position(|half| (half.channel, half.serial) == (channel, serial))
         else {
-            // Of a ring that was replaced meanwhile.
+            // The frame belongs to a ring that was replaced meanwhile.
             return Ok(());
         };
         let HalfRing {
@@ -164,7 +165,7 @@ impl SessionThread {
         let failed = Failure::system("mapping the other half of a direct ring");
         match self.find(channel) {
             Some(At::TxEnd(index)) => {
-                // First all that can fail: a half that is dropped tells the other end.
+                // Everything that can fail comes first: dropping a half notifies the other end.
                 let memory = [own, other, page];
                 let (partner, connection) =
                     (self.partner(pidfd, pid, program, memory)?, self.connection);
@@ -187,15 +188,15 @@ impl SessionThread {
                 };
                 self.receive(index, consumer, Some((partner, origin)));
             }
-            // Removed from the table since its first half came.
+            // The channel was removed from the table after its first half came.
             None => {}
         }
         Ok(())
     }
 
-    /// Watches the process at the other end. The descriptors are those of what the producer writes,
-    /// of what the consumer writes, and of the page of the bells. The partner has to be kept until
-    /// it is taken out of the set again.
+    /// Watches the process at the other end. The descriptors are those of the producer's memory, of
+    /// the consumer's memory and of the page of the bells. The partner must be kept until it is
+    /// removed from the set.
     fn partner(
         &mut self,
         pidfd: OwnedFd,
@@ -230,7 +231,7 @@ impl SessionThread {
         self.ins[index].renew(consumer, partner);
     }
 
-    /// A partner's descriptor says that it has ended.
+    /// Handles the exit of a partner, which its descriptor reports.
     pub(super) fn partner_ended(&mut self, token: u64) {
         let mut found = None;
         let mut lost = None;
@@ -260,8 +261,8 @@ impl SessionThread {
                 pid,
                 ending,
             };
-            // The daemon is its witness as well, and may know more: it has the word for a moment
-            // while it is there.
+            // The daemon also watches the process and may know the cause of its exit, so the thread
+            // waits for its report for a short time.
             if ending.is_some() || self.conn.is_none() {
                 self.peer(news);
             } else if !self
@@ -295,8 +296,9 @@ impl SessionThread {
         self.wake();
     }
 
-    /// A daemon that has just come knows only who has registered with it. Of the others those that
-    /// have ended meanwhile are lost; the rest is on its way.
+    /// Compares the known peers with those that a new daemon has reported: it knows only processes
+    /// that have registered with it. Peers that have ended meanwhile are lost; the others are
+    /// expected to reconnect.
     pub(super) fn miss(&mut self, reported: &[PeerStatus]) {
         let mut known = self.core.table().peers.clone();
         known.retain(|peer| {
@@ -315,7 +317,8 @@ impl SessionThread {
         }
     }
 
-    /// Records what became of a process. It is reported once, whether rtd or the kernel says so.
+    /// Records a change of a process. An exit is reported once, whether rtd or the kernel reports
+    /// it first.
     pub(super) fn peer(&mut self, news: PeerStatus) {
         self.unreported_exits
             .retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
@@ -335,7 +338,8 @@ impl SessionThread {
             .peers
             .iter()
             .position(|peer| peer.process == news.process);
-        // Of an earlier life, whose descriptor told it later than the daemon told of the next.
+        // The report is about an earlier life: its descriptor reported it later than the daemon
+        // reported the next life.
         let stale = |known: PeerStatus| known.state == PeerState::Alive && known.pid != news.pid;
         if news.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
             return;
@@ -344,7 +348,7 @@ impl SessionThread {
         match before {
             Some(at) => {
                 let known = table.peers[at];
-                // Who says less about the same end does not take away what is known.
+                // A report without the cause of an exit does not overwrite a known cause.
                 let same = known.state == news.state && known.pid == news.pid;
                 let ending = if same {
                     news.ending.or(known.ending)
@@ -361,7 +365,8 @@ impl SessionThread {
             .iter()
             .position(|peer| peer.process == news.process);
         if let Some(at) = at {
-            // First the pids of the name: a caller that finds the pid known must find it there.
+            // The pids of the name come first: a caller that finds the pid known must also find it
+            // there.
             table.note_pid(&news);
             self.core.note_peer(at, news.pid);
         }
@@ -376,7 +381,7 @@ fn pid_of(partner: &Partner) -> i32 {
     i32::try_from(partner.pid).unwrap_or(0)
 }
 
-/// What to tell of it; nothing when it is known.
+/// The event for this change; none if the state was already known.
 fn event_of(before: Option<PeerStatus>, news: PeerStatus) -> Option<Event> {
     let PeerStatus {
         process,

@@ -1,8 +1,8 @@
-//! What the daemon sends between Open and Ready: collected first, mapped at Map, and put in force
-//! at Ready.
+//! The opening of a session: the frames between Open and Ready are collected, mapped at Map, and
+//! put into effect at Ready.
 //!
-//! The daemon may deliver as soon as it knows that the rings are mapped. So a connection that ends
-//! after that changes one thing: the rings to receive from that came with it are read.
+//! The daemon may deliver as soon as it knows that the rings are mapped. If a connection ends
+//! between Mapped and Ready, the session still reads the receiving rings that came with it.
 
 use super::{Failure, Phase, SessionThread};
 use crate::client::core::{CHANNELS_MAX, Core, State};
@@ -17,10 +17,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Notices that may come before Ready and are served after it.
+/// Limit of the notices that may come before Ready and are handled after it.
 const LATER_MAX: usize = 4 * CHANNELS_MAX;
 
-/// A connection that is not open yet.
+/// A connection that is not yet open.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub deadline: Instant,
@@ -35,7 +35,7 @@ pub(super) struct Opening {
     later: Vec<(Notice, Vec<OwnedFd>)>,
 }
 
-/// What a notice asks for.
+/// The reaction to a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Nothing,
@@ -49,7 +49,7 @@ pub(super) enum Step {
 enum End {
     Producer(Producer),
     Consumer(Consumer),
-    /// Direct: it comes when the other process is there.
+    /// A direct ring: its end comes when the other process has connected.
     Later,
 }
 
@@ -74,7 +74,7 @@ impl Opening {
         self.ends.is_some()
     }
 
-    /// The answer to Open.
+    /// Handles the reply to Open.
     pub fn reply(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         match reply.status {
             Status::Ok | Status::Pending => {}
@@ -99,7 +99,7 @@ impl Opening {
         Ok(())
     }
 
-    /// Takes one notice.
+    /// Handles one notice.
     pub fn notice(&mut self, notice: Notice, fds: Vec<OwnedFd>) -> Result<Step, Failure> {
         if self.bells.is_none() {
             return Err(Failure::Protocol(format!(
@@ -179,8 +179,8 @@ impl Opening {
             let geometry = geometry(channel)?;
             let failed =
                 |e| Failure::system(&format!("mapping the ring of {}", channel.endpoint))(e);
-            // The session's end sleeps at the bell with the channel's number; those of an inbox
-            // move together.
+            // The session's end sleeps at the bell with the channel's number; an inbox moves its
+            // rings to one bell.
             let bell = channel.channel;
             let end = match (handles.take(), channel.role) {
                 (None, _) if channel.direct => End::Later,
@@ -255,12 +255,12 @@ fn handles_of(fds: Vec<OwnedFd>) -> Result<Handles, Failure> {
 }
 
 impl SessionThread {
-    /// What this daemon goes on with: the memory that counts refusals, and the direct rings of
-    /// earlier daemons. Before it is told that the rings are mapped, and so before the program can
-    /// send anything.
+    /// Passes on to this daemon the memory that counts refusals and the direct rings of earlier
+    /// daemons. This happens before the answer that the rings are mapped, and so before the program
+    /// can send.
     ///
-    /// A new connection has room for these frames. Where it has not, or where descriptors run out,
-    /// the messages of those rings arrive all the same and are in no ledger.
+    /// A new connection has room for these frames. If it has none, or if descriptors run out, the
+    /// messages of those rings still arrive, but are in no ledger.
     pub(super) fn hand_over(&self) {
         let (Phase::Opening(opening), Some(conn)) = (&self.phase, &self.conn) else {
             return;
@@ -291,7 +291,7 @@ impl SessionThread {
         }
     }
 
-    /// Ready: puts in force what was collected.
+    /// Ready: puts the collected channels into effect.
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
         let Opening {
             generation,
@@ -339,7 +339,7 @@ impl SessionThread {
         Ok(())
     }
 
-    /// The connection ended before Ready: keeps the rings to receive from that the daemon may have
+    /// The connection ended before Ready: keeps the receiving rings that the daemon may have
     /// delivered into. The caller marks them as over.
     ///
     /// Returns whether they hold messages.
@@ -357,8 +357,8 @@ impl SessionThread {
             let End::Consumer(mut consumer) = end else {
                 continue;
             };
-            // What cannot be counted the inbox reports. An empty ring is kept too: a daemon that
-            // lives may deliver into it until its lane has let go.
+            // The inbox reports a ring whose messages cannot be counted. An empty ring is kept too:
+            // a daemon that lives may deliver into it until its lane has released it.
             holds |= consumer.available().map_or(true, |count| count > 0);
             if let Some(index) = self.receiver_entry(channel) {
                 self.receive(index, consumer, None);
@@ -367,7 +367,7 @@ impl SessionThread {
         holds
     }
 
-    /// `lonely`: nobody receives from it.
+    /// `lonely`: nobody receives from this channel.
     fn open_sender(&mut self, channel: Channel, end: End, lonely: bool) {
         let Some(index) = self.sender_entry(channel) else {
             return;
@@ -389,8 +389,8 @@ impl SessionThread {
         }
     }
 
-    /// A receiver that lives and has not come back to the daemon yet is on its way: until then the
-    /// way is down. Any other is not there.
+    /// Fails the held messages of channels whose receiver does not live. A receiver that lives will
+    /// reconnect; until then its channel is down.
     fn judge_absent(&self) {
         let table = self.core.table();
         let lives = |peer: &&PeerStatus| peer.state == PeerState::Alive;
@@ -417,7 +417,7 @@ impl SessionThread {
         }
     }
 
-    /// What the new configuration does not have.
+    /// Removes the channels that the new configuration does not have.
     fn drop_absent(&mut self) {
         let mut lost = Vec::new();
         for entry in self.outs.iter_mut().filter(|entry| entry.id.is_none()) {

@@ -1,4 +1,4 @@
-//! What the session thread does with what it shares: the table, the inboxes' posts, the queues of
+//! The session thread's access to shared objects: the table, the inboxes' mailboxes, the queues of
 //! rings.
 
 use super::SessionThread;
@@ -11,7 +11,7 @@ use crate::wire::{Channel, Name, Role};
 use std::sync::Arc;
 
 impl SessionThread {
-    /// Collects retired rings, hands out waiting ones; true if an inbox has to look.
+    /// Collects retired rings and hands out waiting ones; true if an inbox must check for changes.
     pub(super) fn flush(&mut self) -> bool {
         self.outs.iter_mut().for_each(TxChannel::flush);
         let mut news = self
@@ -28,8 +28,8 @@ impl SessionThread {
         }
         let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
         for partner in gone.chain(self.ins.iter_mut().flat_map(|entry| entry.gone.drain(..))) {
-            // The daemon has a duplicate, so closing alone would leave it in the set. One that has
-            // ended is out.
+            // The daemon has a duplicate of the descriptor, so closing alone would leave it in the
+            // set. A partner that has ended is already removed.
             let _ = self.set.remove(&partner.pidfd);
         }
         for index in 0..self.ins.len() {
@@ -56,20 +56,20 @@ impl SessionThread {
         }
     }
 
-    /// Makes every inbox look: each at its own word, and at the bells it may sleep at.
+    /// Wakes every inbox: at its own word, and at the bells at which it may sleep.
     pub(super) fn wake(&mut self) {
         self.flush();
         let inboxes: Vec<Arc<MailboxSender>> = self.core.table().inboxes.clone();
         for post in inboxes {
             post.ring();
         }
-        // SYNC POINT with the fence of an inbox that arms: it sees the news, or we see where it
-        // sleeps.
+        // SYNC POINT with the fence of an inbox that arms: either it sees the change, or this
+        // thread sees where it sleeps.
         fence(Ordering::SeqCst);
         self.ins.iter().for_each(RxChannel::ring);
     }
 
-    /// Tells the table which channels there are, and wakes everybody.
+    /// Writes the current channels into the table, and wakes every waiting thread.
     pub(super) fn publish(&mut self) {
         let mut table = self.core.table();
         for (slot, entry) in table.senders.iter_mut().zip(&self.outs) {
@@ -82,7 +82,7 @@ impl SessionThread {
         self.wake();
     }
 
-    /// The entry of a sender's channel, an old one if there is. None past [`ENTRIES_MAX`].
+    /// The entry of a sender's channel; an existing one is reused. None past [`ENTRIES_MAX`].
     pub(super) fn sender_entry(&mut self, channel: Channel) -> Option<usize> {
         let known = self
             .outs
@@ -107,7 +107,7 @@ impl SessionThread {
         Some(index)
     }
 
-    /// The entry of a receiver's channel that there is.
+    /// The entry of an existing receiver's channel.
     pub(super) fn known_receiver(&self, channel: &Channel) -> Option<usize> {
         let key = |c: &Channel| (role_key(c.role), c.endpoint, c.other, c.route);
         self.ins
@@ -115,7 +115,7 @@ impl SessionThread {
             .position(|entry| key(&entry.channel) == key(channel))
     }
 
-    /// The entry of a receiver's channel, likewise; a new one goes to the inbox that wants it.
+    /// The entry of a receiver's channel, likewise; a new one goes to the inbox that takes it.
     pub(super) fn receiver_entry(&mut self, channel: Channel) -> Option<usize> {
         let known = self.known_receiver(&channel);
         if known.is_some() || self.ins.len() == ENTRIES_MAX {
@@ -136,7 +136,7 @@ impl SessionThread {
     }
 }
 
-/// Which kind of receiver: 0 an inbox, else the signal.
+/// The kind of receiver: 0 for an inbox, otherwise the signal number.
 fn role_key(role: Role) -> i32 {
     if let Role::Signal { signo } = role {
         signo

@@ -1,5 +1,5 @@
-//! Who takes which signal: one taker per number in the whole process, and no thread that lets it
-//! through.
+//! Claims of signals: each signal number has one taker in the process, and no thread leaves it
+//! unblocked.
 //!
 //! Invariant: a signal that is claimed is blocked in every thread that existed when it was claimed,
 //! so it stays pending until its one taker takes it. (For an asynchronous handler only the claim
@@ -12,23 +12,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Signals with a taker, as a mask. Per process, as signals are.
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
 
-/// Signals that somebody takes, as a mask; free again when it is dropped.
+/// Claimed signals, as a mask; dropping the claim releases them.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Claim(u64);
 
 impl Claim {
-    /// Takes these.
+    /// Claims these signals.
     pub(in crate::client) fn of(bits: u64) -> Result<Claim, SignalsError> {
         let mut claim = Claim(0);
         claim.extend(bits)?;
         Ok(claim)
     }
 
-    /// Takes these in addition, or none of them.
+    /// Claims these signals in addition: all of them or none.
     pub(in crate::client) fn extend(&mut self, bits: u64) -> Result<(), SignalsError> {
         let new = bits & !self.0;
-        // AcqRel: pairs with the Release in `release`; who takes over sees what the former taker
-        // did.
+        // AcqRel: pairs with the Release in `release`; the next taker sees the effects of the
+        // former one.
         let taken = CLAIMED.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claimed| {
             (claimed & new == 0).then_some(claimed | new)
         });
@@ -43,12 +43,12 @@ impl Claim {
         Ok(())
     }
 
-    /// Whether these are taken by this claim.
+    /// Whether this claim contains these signals.
     pub(super) fn has(&self, bits: u64) -> bool {
         self.0 & bits == bits
     }
 
-    /// Gives these back.
+    /// Releases these signals.
     pub(super) fn release(&mut self, bits: u64) {
         let own = self.0 & bits;
         self.0 &= !own;
@@ -80,9 +80,9 @@ pub(super) fn block(bits: u64) -> Result<(), SignalsError> {
     epoll::block_signals(bits).map_err(SignalsError::system("blocking signals"))
 }
 
-/// Blocks the signals in the calling thread and makes sure that all the others block them; else the
-/// caller's mask is as it was. `taker` waits for them and is not asked: a sleeping sigwaitinfo(2)
-/// shows its signals as open.
+/// Blocks the signals in the calling thread and checks that all other threads block them; otherwise
+/// it restores the caller's mask. `taker` waits for them and is not checked, because the kernel
+/// shows the signals of a sleeping sigwaitinfo(2) as unblocked.
 pub(in crate::client) fn block_everywhere(
     bits: u64,
     taker: Option<i32>,

@@ -1,9 +1,9 @@
 //! The dispatcher: one thread in sigwaitinfo(2) that calls the handlers.
 //!
-//! Next is always the lowest number of all that is pending, signals and messages of rings
-//! ([`super::rings`]) alike; of one number the signals come first. A signal that only announces a
-//! message is dropped: the look into the ring that follows finds what there is, whatever the number
-//! of such signals was.
+//! It always takes the lowest pending number, of signals and of messages in rings
+//! ([`super::rings`]) alike; for one number, signals come first. A signal that only announces a
+//! message is discarded: the following read of the ring finds all messages, independent of the
+//! number of such signals.
 //!
 //! Constraint: the set it waits for changes while it sleeps. A thread that changes the set then
 //! sends [`WAKE`] to the dispatcher's thread, where that signal is blocked and part of every set:
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the handle and the thread share.
+/// State that the handle and the thread share.
 pub(super) struct Shared {
     registry: Mutex<Registry>,
     stop: AtomicBool,
@@ -50,12 +50,12 @@ impl Shared {
         }
     }
 
-    /// Never held while foreign code runs, so a panic cannot leave it half-changed.
+    /// Never locked while foreign code runs, so a panic cannot leave it half changed.
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread ends after the handler that runs now; to be followed by [`WAKE`].
+    /// Ends the thread after the handler that runs now; [`WAKE`] must follow.
     pub(super) fn stop(&self) {
         // Release: pairs with the Acquire in `run`.
         self.stop.store(true, Ordering::Release);
@@ -72,18 +72,19 @@ impl Shared {
         }
     }
 
-    /// The thread's life; tells its kernel id as soon as it blocks every signal.
+    /// Main function of the thread. It sends its kernel id as soon as it blocks every signal.
     ///
     /// `promote`: to a skin's thread of this priority, 0 for none.
     pub(super) fn live(&self, promote: Option<(&Skin, u8)>, tell: &SyncSender<io::Result<i32>>) {
         let blocked = epoll::block_signals(rtsignal::all_but_faults());
-        // Which unblocks those that are the skin's own.
+        // The promotion unblocks the skin's own signals.
         let blocked = blocked.and_then(|()| match promote {
             Some((skin, priority)) => (skin.setup.promote)(priority),
             None => Ok(()),
         });
         let ready = blocked.is_ok();
-        // If the thread that started this one is gone, nobody listens, and nobody will stop it.
+        // If the thread that started this one is gone, nobody receives the id, and nobody will stop
+        // this thread.
         if tell.send(blocked.map(|()| sched::gettid())).is_ok() && ready {
             self.run();
         }
@@ -115,11 +116,12 @@ impl Shared {
         }
     }
 
-    /// The next signal, or why none, and the ring with the message that is next if no signal is;
-    /// none to look again.
+    /// The next signal, or why there is none, and the ring with the next message if no signal comes
+    /// first; none to search again.
     fn next(rings: &mut Rings) -> Option<(Call<Received>, Option<usize>)> {
         if let Some(time_to_look) = rings.by_semaphore() {
-            // One of Linux's calls, which cost a thread its mode here: not for each message.
+            // A Linux system call costs the thread its real-time mode here, so it is not made for
+            // each message.
             let got = time_to_look.map_or(Err(Errno::AGAIN), rtsignal::try_wait);
             if got.is_ok() {
                 return Some((got, None));
@@ -176,7 +178,8 @@ impl Shared {
     fn dispatch(&self, notice: &Notice<'_>) {
         self.received.fetch_add(1, Ordering::Relaxed);
         let mut ids = [None; HANDLERS_MAX];
-        // Those that are there now: one that a handler registers is called from the next signal on.
+        // Calls the handlers that exist now; a handler that one of them registers is called from
+        // the next signal on.
         let count = self.registry().list(notice.signo, &mut ids);
         let mut handled = false;
         for id in ids.iter().take(count).flatten() {
@@ -194,13 +197,13 @@ impl Shared {
             .fetch_add(u64::from(!handled), Ordering::Relaxed);
     }
 
-    /// Runs foreign code; a panic of it is counted and ends here.
+    /// Runs foreign code; a panic in it is counted and ends here.
     fn guarded(&self, foreign: impl FnOnce()) {
         let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else {
             return;
         };
         self.panics.fetch_add(1, Ordering::Relaxed);
-        // The payload is foreign, too, and its drop may panic again.
+        // The panic's payload is foreign too, and dropping it may panic again.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(again);
         }

@@ -5,18 +5,19 @@ use crate::sys::forked::Forked;
 use crate::sys::signame;
 use std::io;
 
-/// What went wrong, with which signal, and what fixes it.
+/// Errors of signals and handlers. Each names the signal and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalsError {
     /// No program can take this number, or rtcore needs it itself.
     #[error("signal {} cannot be taken: {why}", named(*.signo))]
     Refused {
-        /// The number that was asked for.
+        /// The requested number.
         signo: i32,
-        /// The reason, and what to take instead.
+        /// The reason, and an alternative.
         why: &'static str,
     },
-    /// A thread does not block the signal, so the kernel may deliver it there, past the dispatcher.
+    /// A thread does not block the signal, so the kernel may deliver it there instead of to the
+    /// dispatcher.
     #[error(
         "signal {}: thread {tid} ({comm}) does not block it or waits for it itself, so it may get \
          the signal; \
@@ -31,7 +32,7 @@ pub enum SignalsError {
         /// Its name as `ps -L` shows it.
         comm: String,
     },
-    /// Another taker in this process has the signal: each one goes to exactly one of them.
+    /// Another taker in this process has the signal; a signal has one taker.
     #[error(
         "signal {}: another Signals, SignalSource or handler of this process has it; drop that one first or \
          register with it",
@@ -41,7 +42,7 @@ pub enum SignalsError {
         /// The signal.
         signo: i32,
     },
-    /// The signal has as many handlers as it may have.
+    /// The signal has as many handlers as possible.
     #[error("signal {} has {limit} handlers, which is the maximum; remove one first", named(*.signo))]
     TooMany {
         /// The signal.
@@ -55,7 +56,7 @@ pub enum SignalsError {
         "{id:?}: no such handler here (removed, a one-shot that has run, or another Signals'); register it again"
     )]
     NoSuchHandler {
-        /// What was asked for.
+        /// The requested handler.
         id: HandlerId,
     },
     /// This process is the child of a fork(2) of the one that started the dispatcher, and has no
@@ -71,9 +72,9 @@ pub enum SignalsError {
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was being done.
+        /// Name of the failed step.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -85,13 +86,13 @@ impl From<Forked> for SignalsError {
 }
 
 impl SignalsError {
-    /// For `map_err`.
+    /// Makes a function for `map_err`.
     pub(in crate::client) fn system(what: &'static str) -> impl FnOnce(io::Error) -> SignalsError {
         move |source| SignalsError::System { what, source }
     }
 }
 
-/// Name and number, or the number alone where it has no name.
+/// Name and number of a signal, or only the number if it has no name.
 fn named(signo: i32) -> String {
     let (name, number) = (signame::name(signo), signo.to_string());
     if name == number {

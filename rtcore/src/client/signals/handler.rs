@@ -1,20 +1,20 @@
-//! Asynchronous signal handlers, for those who insist.
+//! Asynchronous signal handlers, for programs that need them.
 //!
-//! Most programs want [`Signals`](super::Signals). A handler of this kind runs in the middle of
-//! whatever the thread was doing, on an alternate stack of [`HANDLER_STACK_BYTES`] and what the
-//! registers take, with every other signal waiting. It is a plain `fn`, so it captures nothing, and
-//! gets an [`AsyncScope`] with what such code needs.
+//! Most programs want [`Signals`](super::Signals). A handler of this kind interrupts the thread at
+//! any instruction. It runs on an alternate stack of [`HANDLER_STACK_BYTES`] plus the size of the
+//! registers, with every other signal blocked. It is a plain `fn`, so it captures nothing, and gets
+//! an [`AsyncScope`] with the operations that it may use.
 //!
-//! **What may be called in it** is what signal-safety(7) lists, and nothing else: no allocation or
-//! free, no lock (so no `println!`, no `Mutex`, no channel), no formatting that allocates, no
-//! lazily initialised static or thread-local, and no panic, which ends the process. From Rust that
-//! is: the methods of [`AsyncScope`], atomics, and arithmetic that cannot overflow. `OnceLock::get`
-//! of a cell that is filled is an atomic load and may be called, too.
+//! **Permitted calls** are only those that signal-safety(7) lists: no allocation or free, no lock
+//! (so no `println!`, no `Mutex`, no channel), no formatting that allocates, no lazily initialised
+//! static or thread-local, and no panic, which ends the process. From Rust that is: the methods of
+//! [`AsyncScope`], atomics, and arithmetic that cannot overflow. `OnceLock::get` of a cell that is
+//! filled is an atomic load and may be called, too.
 //!
 //! A blocking read(2), write(2), accept(2), futex wait and the like of the interrupted thread is
 //! restarted (SA_RESTART). The kernel restarts neither poll(2), select(2), epoll_wait(2),
-//! sigwaitinfo(2), nanosleep(2) nor anything with a timeout set on a socket (signal(7)); what
-//! rtcore offers of these resumes by itself.
+//! sigwaitinfo(2), nanosleep(2) nor anything with a timeout set on a socket (signal(7)); rtcore's
+//! own versions of these calls resume by themselves.
 //!
 //! ```
 //! use rtcore::client::signals::handler;
@@ -51,17 +51,18 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 pub struct AsyncNotice {
     /// Kernel number.
     pub signo: i32,
-    /// What the sender gave to sigqueue(3); 0 for kill(2).
+    /// The value that the sender passed to sigqueue(3); 0 for kill(2).
     pub value: u64,
-    /// Who sent it; see [`Flags::only_from`](super::Flags::only_from) for what it is worth.
+    /// The sender; see [`Flags::only_from`](super::Flags::only_from) for the reliability of this
+    /// value.
     pub origin: Origin,
 }
 
-/// What an asynchronous handler may do. Each method is async-signal-safe; errno is kept by the
-/// caller of the handler.
+/// The operations of an asynchronous handler. Each method is async-signal-safe; the caller of the
+/// handler saves and restores errno.
 #[derive(Debug)]
 pub struct AsyncScope {
-    /// Stays in the handler it was given to.
+    /// Not `Send`: it stays in the handler that got it.
     not_send: PhantomData<*const ()>,
 }
 
@@ -71,14 +72,14 @@ impl AsyncScope {
         clock::monotonic_ns()
     }
 
-    /// Rings the doorbell in the slot, so that a thread which waits for it looks up; false while
-    /// the slot is empty or when the kernel refused. Fill the slot before installing the handler.
+    /// Rings the doorbell in the slot, so that a thread that waits for it wakes up; false if the
+    /// slot is empty or the kernel refused. Fill the slot before you install the handler.
     pub fn ring(&self, slot: &'static OnceLock<EventFd>) -> bool {
         slot.get().is_some_and(|bell| bell.ring().is_ok())
     }
 
-    /// Stores the value. Release: a thread that loads it with Acquire sees what the handler did
-    /// before.
+    /// Stores the value. Release: a thread that loads it with Acquire sees the earlier effects of
+    /// the handler.
     pub fn store(&self, cell: &'static AtomicU64, value: u64) {
         cell.store(value, Ordering::Release);
     }
@@ -88,24 +89,24 @@ impl AsyncScope {
         cell.fetch_add(value, Ordering::Release);
     }
 
-    /// Writes the bytes to standard error, without formatting or buffer. Waits where standard error
-    /// does.
+    /// Writes the bytes to standard error, without formatting or buffer. Waits if standard error is
+    /// blocked.
     pub fn write_stderr(&self, bytes: &[u8]) {
         sigaction::write_stderr(bytes);
     }
 }
 
-/// What is called.
+/// The type of a handler.
 pub type AsyncHandler = fn(&AsyncNotice, &AsyncScope);
 
-/// The handler per signal number: sigaction(2) has no argument of its own for it. Null = none.
+/// The handler for each signal number, because sigaction(2) has no argument for it. Null = none.
 static HANDLERS: [AtomicPtr<()>; 65] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 65];
 
 fn slot(signo: i32) -> Option<&'static AtomicPtr<()>> {
     HANDLERS.get(usize::try_from(signo).ok()?)
 }
 
-/// What the kernel calls.
+/// The function that the kernel calls.
 extern "C" fn enter(signo: i32, info: &RawInfo, _: *const ()) {
     sigaction::keeping_errno(|| {
         // Acquire: pairs with the Release in `install`.
@@ -120,7 +121,7 @@ extern "C" fn enter(signo: i32, info: &RawInfo, _: *const ()) {
         let handler = unsafe { std::mem::transmute::<*mut (), AsyncHandler>(found) };
         let got = info.received();
         if got.announces {
-            // The last one for a dispatcher that is gone.
+            // The last announcement for a dispatcher that is gone.
             return;
         }
         let notice = AsyncNotice {
@@ -138,18 +139,18 @@ extern "C" fn enter(signo: i32, info: &RawInfo, _: *const ()) {
 }
 
 thread_local! {
-    /// The calling thread's stack while it has a handler installed; its handlers share it, as they
-    /// never nest.
+    /// The calling thread's alternate stack while it has a handler installed. Its handlers share
+    /// the stack, because they never nest.
     static STACK: RefCell<Weak<AltStack>> = const { RefCell::new(Weak::new()) };
 }
 
-/// A handler that is installed; dropping it restores action, mask and stack. Does not leave its
-/// thread, because the stack is that thread's.
+/// A handler that is installed; dropping it restores action, mask and stack. Not `Send`, because
+/// the stack belongs to its thread.
 #[derive(Debug)]
 pub struct Installed {
     signo: i32,
     was_blocked: bool,
-    /// Taken at drop, before the rest goes.
+    /// Taken by drop before the other fields.
     action: Option<Action>,
     _stack: Rc<AltStack>,
     _claim: Claim,
@@ -158,10 +159,10 @@ pub struct Installed {
 /// Installs a handler for `signo` in this process, with a stack for it in the calling thread, where
 /// the signal is unblocked.
 ///
-/// The kernel delivers a signal of the process to *any* thread that does not block it. Where that
-/// is to be this one, the others block it: call [`Signals::block`](super::Signals::block) in main.
-/// In another thread the handler runs on the alternate stack that one has, or else on its ordinary
-/// stack.
+/// The kernel delivers a signal of the process to *any* thread that does not block it. To make this
+/// thread the only one, block the signal in all others: call
+/// [`Signals::block`](super::Signals::block) in main. In another thread the handler runs on that
+/// thread's alternate stack, or on its ordinary stack if it has none.
 ///
 /// Errors: a number that cannot be taken, another taker in this process, no memory for the stack.
 pub fn install(signo: i32, handler: AsyncHandler) -> Result<Installed, SignalsError> {
@@ -169,7 +170,7 @@ pub fn install(signo: i32, handler: AsyncHandler) -> Result<Installed, SignalsEr
     let claim = Claim::of(bits)?;
     let stack = own_stack().map_err(SignalsError::system("making the handler's stack"))?;
     let was_blocked = epoll::blocked_signals() & bits != 0;
-    // From here on its Drop takes back what was done when a later step fails.
+    // From here on its Drop reverts the earlier steps if a later one fails.
     let mut installed = Installed {
         signo,
         was_blocked,
@@ -204,8 +205,8 @@ fn own_stack() -> std::io::Result<Rc<AltStack>> {
 impl Drop for Installed {
     fn drop(&mut self) {
         if self.was_blocked {
-            // Before the action goes: the default one ends the process. A valid mask is not
-            // refused.
+            // Blocks the signal before the action is restored, because the default action ends the
+            // process. A valid mask is not refused.
             let _ = SignalSet::of([self.signo]).block();
         }
         drop(self.action.take());

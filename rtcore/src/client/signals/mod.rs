@@ -1,20 +1,21 @@
-//! Signals without tears: handlers on an ordinary thread instead of in the middle of anything.
+//! Signals on an ordinary thread instead of in asynchronous handlers.
 //!
 //! [`Signals`] owns a dispatcher thread that sleeps in sigwaitinfo(2). Handlers are closures that
 //! it calls one after the other, lowest signal number first among what is pending (signal(7)), so
-//! they may allocate, lock and block; what they may not is take longer than the next signal can
-//! wait. No system call of the program ever returns EINTR because of such a signal: it is blocked
-//! in every thread, and only taken here.
+//! they may allocate, lock and block; they must not take longer than the next signal can wait. No
+//! system call of the program ever returns EINTR because of such a signal: it is blocked in every
+//! thread, and only the dispatcher takes it.
 //!
 //! # Payloads
 //!
 //! A signal endpoint with a `msgsize` has a ring beside it, and
 //! [`Session::signals`](crate::client::Session::signals) starts a dispatcher that reads it: the
-//! handlers of its signal get each message with up to a slot of payload, once, in its sender's
-//! order, however many or few signals there were for it. The daemon sends one when a ring that is
-//! not being read gets a message; what comes until the dispatcher has looked needs no other. So no
-//! burst fills the user's signal queue (RLIMIT_SIGPENDING), and where others have filled it the
-//! message lies in the ring, delivered, and the daemon tries the signal every millisecond.
+//! handlers of its signal get each message once, with up to a slot of payload, in its sender's
+//! order, independent of the number of signals. The daemon sends one signal when a message comes
+//! into a ring that is not being read; further messages need no signal until the dispatcher has
+//! read the ring. A burst therefore cannot fill the user's signal queue (RLIMIT_SIGPENDING). If
+//! other programs have filled the queue, the message is in the ring, and the daemon tries the
+//! signal again every millisecond.
 //!
 //! ```no_run
 //! use rtcore::client::Session;
@@ -32,31 +33,31 @@
 //! ```
 //!
 //! In a session on Cobalt no signal is sent: the dispatcher is a Cobalt thread that sleeps at a
-//! semaphore which the daemon rings. Linux's own signals are looked at there every 10 ms.
+//! semaphore that the daemon posts. It checks for Linux's own signals every 10 ms.
 //!
-//! Until somebody registers for the signal its ring is not read and no signal is sent: messages
-//! gather there, then in front of it in the daemon, then by the route's overflow policy.
+//! Until a handler is registered for the signal, its ring is not read and no signal is sent:
+//! messages fill the ring, then the route's backlog, and then the route's overflow policy applies.
 //!
 //! # A program that is starting
 //!
 //! The default action of a real-time signal ends the process, so one that arrives before `main` has
 //! blocked it is deadly. Write [`rtcore::hold_signals!()`](crate::hold_signals) beside `main`,
-//! outside any function: it blocks every signal that a route may carry before `main` runs, and what
-//! arrives waits for its dispatcher.
+//! outside any function: it blocks every signal that a route may carry before `main` runs, and
+//! signals that arrive wait for their dispatcher.
 //!
 //! # A program that executes another
 //!
-//! exec(2) ends the dispatcher and removes handlers; what the calling thread blocks stays blocked.
-//! A session ends with it, but a name of `rtctl run` or `rtctl register` stays, and rtd looks only
-//! once a second whether the program still takes its signals. So call [`Signals::block`] on the
-//! thread that calls exec(2), and let the new program take or unblock the signals when it is ready
-//! for them; a signal that is not blocked then ends it. A handler of sigaction(2) alone is no
-//! protection.
+//! exec(2) ends the dispatcher and removes handlers; signals that the calling thread blocks stay
+//! blocked. A session ends with it, but a name of `rtctl run` or `rtctl register` stays, and rtd
+//! checks only once a second whether the program still takes its signals. Therefore call
+//! [`Signals::block`] on the thread that calls exec(2), and let the new program take or unblock the
+//! signals when it is ready for them; a signal that is not blocked then ends it. A handler of
+//! sigaction(2) alone does not protect.
 //!
 //! # Other ways
 //!
-//! Who insists on an asynchronous handler finds it in [`handler`]; who has a loop of its own takes
-//! signals as one of the things that a [`Waiter`](crate::client::waiter::Waiter) waits for.
+//! [`handler`] installs asynchronous handlers. A program with an event loop can take signals
+//! through a [`Waiter`](crate::client::waiter::Waiter).
 //!
 //! ```
 //! use rtcore::client::signals::{Flags, Signals};
@@ -106,56 +107,58 @@ use std::thread::JoinHandle;
 pub struct Notice<'a> {
     /// Kernel number.
     pub signo: i32,
-    /// What the sender gave to sigqueue(3), also where it came through rtd; 0 for kill(2). Of a
-    /// payload the first 8 bytes in native order, the rest zero, as a plain signal would have
-    /// carried it.
+    /// The value that the sender passed to sigqueue(3), also if the signal came through rtd; 0 for
+    /// kill(2). For a payload: its first 8 bytes in native order, padded with zeros, as a plain
+    /// signal would carry them.
     pub value: u64,
-    /// Who sent it; see [`Flags::only_from`] for what it is worth.
+    /// The sender; see [`Flags::only_from`] for the reliability of this value.
     pub origin: Origin,
-    /// What came with it, up to the endpoint's `msgsize`; empty for a plain signal, the value's 8
-    /// bytes for a signal that rtd passed on through a ring.
+    /// The payload, up to the endpoint's `msgsize`; empty for a plain signal, the value's 8 bytes
+    /// for a signal that rtd passed on through a ring.
     pub payload: &'a [u8],
     /// Endpoint, route, number and times of a message from a ring; none for a plain signal.
     pub head: Option<Head<'a>>,
-    /// When it was taken, CLOCK_MONOTONIC in nanoseconds.
+    /// The time at which it was taken, CLOCK_MONOTONIC in nanoseconds.
     pub received_ns: u64,
 }
 
-/// Names a registered handler.
+/// Identifies a registered handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HandlerId {
     signo: i32,
     number: u64,
 }
 
-/// What the dispatcher has done so far.
+/// Counts of a dispatcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Signals and messages of rings taken.
     pub received: u64,
-    /// Signals besides, which only said that a message is in a ring.
+    /// Signals that only announced a message in a ring; not counted in `received`.
     pub doorbells: u64,
-    /// Messages besides, which came once more after a restart of the daemon and were dropped.
+    /// Messages that came again after a restart of the daemon and were discarded; not counted in
+    /// `received`.
     pub duplicates: u64,
-    /// Of those received, what no handler was called for: removed, or kept from it by
-    /// [`Flags::only_from`].
+    /// Of those received, the number for which no handler was called: it was removed, or
+    /// [`Flags::only_from`] excluded the signal.
     pub unhandled: u64,
     /// Calls of handlers.
     pub calls: u64,
-    /// Panics of handlers, predicates and what they own. The handler stays registered.
+    /// Panics of handlers, of predicates and of the values that they own. The handler stays
+    /// registered.
     pub panics: u64,
 }
 
 /// The dispatcher and its handlers.
 ///
-/// To be shared by reference or in an `Arc`. A handler that keeps an `Arc` of it keeps it alive for
-/// ever: give it a `Weak`. Dropping it stops the thread and waits for the handler that runs at that
+/// Share it by reference or in an `Arc`. A handler that holds an `Arc` of it keeps it alive without
+/// end: give it a `Weak`. Dropping it stops the thread and waits for the handler that runs at that
 /// moment; dropped *by* a handler, it stops the thread after that handler. The signals stay blocked
 /// afterwards, and what is pending stays pending.
 ///
 /// The thread has the scheduling and the CPUs of the thread that called [`Signals::start`], and
 /// blocks every signal; threads and processes that a handler starts inherit that. Registering takes
-/// an ordinary lock, for a moment that a thread of lower priority can be preempted in: where the
+/// an ordinary lock, for a moment in which a thread of lower priority can be preempted: if the
 /// dispatcher is real-time, register during setup.
 ///
 /// In the child of a fork(2) there is no dispatcher thread: registering fails with
@@ -165,7 +168,7 @@ pub struct Signals {
     shared: Arc<Shared>,
     /// Locked while a signal is added, never while a handler runs.
     claim: Mutex<Claimed>,
-    /// Whose rings it reads.
+    /// The session whose rings it reads.
     session: Option<Arc<Core>>,
     thread: Option<JoinHandle<()>>,
     tid: i32,
@@ -173,11 +176,11 @@ pub struct Signals {
     creator: Creator,
 }
 
-/// What a dispatcher takes.
+/// The signals that a dispatcher takes.
 #[derive(Debug, Default)]
 struct Claimed {
     signals: Claim,
-    /// Of these, signals that it has an inbox for, as a mask.
+    /// The part of these signals for which it has an inbox, as a mask.
     inboxes: u64,
 }
 
@@ -204,7 +207,8 @@ impl Signals {
             Creator::current().map_err(SignalsError::system("preparing to detect a fork"))?;
         let shared = Arc::new(Shared::new());
         let of_thread = Arc::clone(&shared);
-        // On a skin with threads of its own it is one of them, with the priority of who calls.
+        // On a skin with threads of its own the dispatcher is one of them, with the priority of the
+        // calling thread.
         let core = session.as_ref().filter(|core| core.has_semaphores());
         let system = SignalsError::system("reading the scheduling of the calling thread");
         let priority = core
@@ -231,16 +235,17 @@ impl Signals {
         })
     }
 
-    /// Blocks these signals in the calling thread, and so in each that it starts from then on
-    /// (pthread_sigmask(3)). First thing in `main`.
+    /// Blocks these signals in the calling thread, and so in each thread that it starts afterwards
+    /// (pthread_sigmask(3)). Call it first in `main`.
     ///
     /// Errors: [`SignalsError::Refused`] for a number that [`Signals::register`] would refuse.
     pub fn block(signals: impl IntoIterator<Item = i32>) -> Result<(), SignalsError> {
         claim::block(claim::mask_of(signals)?)
     }
 
-    /// Calls `handler` for each signal `signo` from now on, in the order that `flags` say; with
-    /// [`Flags::new`] after those that are there. Also for what is pending already.
+    /// Calls `handler` for each signal `signo` from now on, including those that are already
+    /// pending, in the order that `flags` select; with [`Flags::new`] after the handlers that are
+    /// already registered.
     ///
     /// Blocks the signal in the calling thread. It stays blocked when its last handler is removed,
     /// and the dispatcher goes on taking it, counted as [`Counters::unhandled`]: unblocked, it
@@ -279,7 +284,7 @@ impl Signals {
         added
     }
 
-    /// Makes sure that the signal comes here and nowhere else.
+    /// Checks that the signal is delivered to the dispatcher only.
     fn claim(&self, claim: &mut Claim, bits: u64) -> Result<(), SignalsError> {
         let known = claim.has(bits);
         claim.extend(bits)?;
@@ -290,9 +295,10 @@ impl Signals {
         blocked
     }
 
-    /// For the rings that the session has beside the signal, or will have by a later configuration.
+    /// Opens an inbox for the rings that the session has beside the signal, or will have by a later
+    /// configuration.
     fn inbox(&self, signo: i32) -> Result<Option<Inbox>, SignalsError> {
-        // A standard signal has none.
+        // A standard signal has no ring.
         let Some(core) = self
             .session
             .as_ref()
@@ -308,15 +314,15 @@ impl Signals {
                 tid: self.tid,
             },
         ) {
-            // It names no endpoint: what a dispatcher before it still has comes when that ends.
+            // It names no endpoint. Channels that an earlier dispatcher still holds follow when
+            // that dispatcher ends.
             Ok(inbox) => Ok(inbox.ok()),
             Err(e) => Err(system(e)),
         }
     }
 
-    /// Puts another handler into the place of one; place and flags stay, and a one-shot may fire
-    /// again. A call that runs is not waited for: the new handler is called from the next signal
-    /// on.
+    /// Replaces a handler; its place and flags stay, and a one-shot may fire again. It does not
+    /// wait for a running call: the new handler is called from the next signal on.
     ///
     /// Errors: [`SignalsError::NoSuchHandler`].
     pub fn replace(
@@ -329,7 +335,7 @@ impl Signals {
         replaced
     }
 
-    /// Takes a handler out. A call that runs is not waited for; it is the last.
+    /// Removes a handler. It does not wait for a running call, which is then the last one.
     ///
     /// Errors: [`SignalsError::NoSuchHandler`].
     pub fn remove(&self, id: HandlerId) -> Result<(), SignalsError> {
@@ -338,7 +344,7 @@ impl Signals {
         left.map(drop)
     }
 
-    /// What the dispatcher has done so far.
+    /// The counts since the start of the dispatcher.
     pub fn counters(&self) -> Counters {
         self.shared.counters()
     }
@@ -355,16 +361,16 @@ impl Drop for Signals {
         self.shared.stop();
         rtsignal::wake(self.tid);
         let Some(thread) = thread else { return };
-        // A handler that drops the handle cannot wait for its own end; the thread goes after it
-        // returns.
+        // A handler that drops the handle cannot wait for its own end; the thread ends after the
+        // handler returns.
         if thread.thread().id() != std::thread::current().id() {
-            // An error would be a panic of the thread, whose text is out already.
+            // The thread panicked if this is an error, and the panic message is already written.
             let _ = thread.join();
         }
     }
 }
 
-/// Who sent a signal, as far as the kernel tells.
+/// The sender of a signal, as far as the kernel reports it.
 pub(in crate::client) fn origin_of(got: &Received) -> Origin {
     Origin {
         pid: got.pid,

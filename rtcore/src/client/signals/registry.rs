@@ -1,8 +1,8 @@
 //! The handlers per signal number, in the order in which they are called.
 //!
 //! Constraint: a handler is taken out while it runs, so that the registry is not locked meanwhile
-//! and the handler may change it, also where it concerns itself. What leaves the registry is handed
-//! back to be dropped by the caller outside the lock, because dropping a handler may call anything,
+//! and the handler may change it, even its own entry. A value that leaves the registry is returned
+//! to the caller, which drops it outside the lock, because dropping a handler may run any code,
 //! too. Invariant: at most one handler is [`State::Running`], as there is one dispatcher.
 
 use super::{HandlerId, Notice, Origin, SignalsError};
@@ -10,14 +10,15 @@ use crate::client::inbox::Inbox;
 use crate::sys::rtsignal;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Most handlers of one signal number.
+/// Limit of the handlers of one signal number.
 pub const HANDLERS_MAX: usize = 64;
 
-/// What is called.
+/// The type of a handler.
 pub(super) type Handler = Box<dyn FnMut(&Notice<'_>) + Send>;
 type Filter = Box<dyn Fn(&Origin) -> bool + Send>;
 
-/// How a handler is to be called. The default: always, after those that are there.
+/// When and in which order a handler is called. Default: for every signal, after the handlers that
+/// are already registered.
 #[derive(Default)]
 pub struct Flags {
     once: bool,
@@ -26,36 +27,38 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Always, after those that are there.
+    /// For every signal, after the handlers that are already registered.
     pub fn new() -> Flags {
         Flags::default()
     }
 
-    /// Removed after its first call. (A signal that [`Flags::only_from`] keeps from it is no call.)
+    /// The handler is removed after its first call. (A signal that [`Flags::only_from`] excludes is
+    /// not a call.)
     #[must_use]
     pub fn once(mut self) -> Flags {
         self.once = true;
         self
     }
 
-    /// Placed before the others; of several the one that was registered last comes first.
+    /// The handler comes before the others; among several of these, the one that was registered
+    /// last comes first.
     #[must_use]
     pub fn first(mut self) -> Flags {
         self.first = true;
         self
     }
 
-    /// Called only for signals whose origin passes. The predicate runs on the dispatcher thread,
-    /// before each call.
+    /// The handler is called only for signals whose origin passes. The predicate runs on the
+    /// dispatcher thread, before each call.
     ///
-    /// What an origin is worth: `verified` is true where the kernel wrote it (kill(2), tgkill(2)),
-    /// and where a message came through a ring ([`Notice::head`]) whose sender the daemon has
-    /// verified. A *queued* signal (sigqueue(3)) carries whatever its sender wrote, so its origin
-    /// is a claim of any process that may signal this one. rtd writes the origin it has verified
-    /// into the signals it passes on, but the kernel cannot prove to the receiver that it was rtd
-    /// who wrote. For those this is a filter among friends, no access control; give the endpoint a
-    /// ring (`msgsize`) and ask for `verified`, or let the daemon's policy and a user id of one's
-    /// own do it.
+    /// The reliability of an origin: `verified` is true if the kernel wrote it (kill(2),
+    /// tgkill(2)), or if a message came through a ring ([`Notice::head`]) whose sender the daemon
+    /// has verified. A *queued* signal (sigqueue(3)) carries the values that its sender wrote, so
+    /// its origin is a claim of a process that may signal this one. rtd writes the verified origin
+    /// into the signals that it passes on, but the kernel cannot prove to the receiver that rtd
+    /// wrote it. For queued signals this filter is therefore no access control. For access control,
+    /// give the endpoint a ring (`msgsize`) and check `verified`, or rely on the daemon's policy
+    /// and a user id of the program's own.
     #[must_use]
     pub fn only_from(mut self, predicate: impl Fn(&Origin) -> bool + Send + 'static) -> Flags {
         self.only_from = Some(Box::new(predicate));
@@ -80,7 +83,7 @@ pub(super) struct Callee {
 }
 
 impl Callee {
-    /// Calls the handler if the filter lets the origin pass; tells by `called` that it began.
+    /// Calls the handler if the filter accepts the origin; sets `called` when the call begins.
     pub(super) fn call(&mut self, notice: &Notice<'_>, called: &mut bool) {
         if self
             .filter
@@ -94,7 +97,7 @@ impl Callee {
     }
 }
 
-/// What is to become of a handler that runs, when it returns.
+/// The fate of a running handler when it returns.
 enum Next {
     Stay,
     Go,
@@ -126,14 +129,14 @@ struct Entry {
 pub(super) struct Registry {
     /// By signal number; index 0 is unused.
     entries: [Vec<Entry>; 65],
-    /// Signals that the dispatcher takes, as a mask. Stays when the last handler goes: see
-    /// [`super::Signals`].
+    /// Signals that the dispatcher takes, as a mask. A signal stays in it when its last handler is
+    /// removed: see [`super::Signals`].
     pub(super) taken: u64,
-    /// Inboxes for rings beside signals, until the dispatcher takes them over.
+    /// Inboxes for rings beside signals, until the dispatcher takes them.
     pub(super) inboxes: Vec<(i32, Inbox)>,
 }
 
-/// What a change put out of the registry, to be dropped outside the lock.
+/// A value that a change removed from the registry, to be dropped outside the lock.
 pub(super) type Left = Option<Box<dyn Send>>;
 
 fn left(value: impl Send + 'static) -> Left {
@@ -149,7 +152,7 @@ impl Registry {
         }
     }
 
-    /// The signal's place; a number that is none, which no caller passes, has the unused one.
+    /// The entries of the signal; an invalid number, which no caller passes, gets the unused ones.
     fn of(&mut self, signo: i32) -> &mut Vec<Entry> {
         let index = usize::try_from(signo)
             .ok()
@@ -158,16 +161,16 @@ impl Registry {
         &mut self.entries[index]
     }
 
-    /// Adds a handler where the flags say, and the signal to those that are taken. What is refused
-    /// is left over.
+    /// Adds a handler where the flags say, and the signal to the mask of taken ones. Returns a
+    /// refused handler.
     pub(super) fn add(
         &mut self,
         signo: i32,
         flags: Flags,
         handler: Handler,
     ) -> (Result<HandlerId, SignalsError>, Left) {
-        // Unique in the process, so that an id given to the wrong `Signals` is not somebody else's
-        // there.
+        // Unique in the process, so that an id that is passed to the wrong `Signals` does not name
+        // a handler there.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let callee = Callee {
             filter: flags.only_from,
@@ -200,8 +203,7 @@ impl Registry {
         (Ok(id), None)
     }
 
-    /// Puts another handler into the place of one; its flags stay. The one that is not needed is
-    /// left over.
+    /// Replaces a handler; its flags stay. Returns the handler that is no longer needed.
     pub(super) fn replace(
         &mut self,
         id: HandlerId,
@@ -226,7 +228,7 @@ impl Registry {
         }
     }
 
-    /// Takes a handler out; one that runs is gone when it returns.
+    /// Removes a handler; a running one is removed when it returns.
     pub(super) fn remove(&mut self, id: HandlerId) -> Result<Left, SignalsError> {
         match self.find(id) {
             Some(Entry {
@@ -241,7 +243,7 @@ impl Registry {
         }
     }
 
-    /// The signal's handlers in order, into `ids`; returns how many.
+    /// Writes the signal's handlers in order into `ids`; returns their number.
     pub(super) fn list(
         &mut self,
         signo: i32,
@@ -254,12 +256,12 @@ impl Registry {
         entries.len()
     }
 
-    /// Takes a handler out to run it; none when it was removed meanwhile.
+    /// Takes a handler out to run it; none if it was removed meanwhile.
     pub(super) fn begin(&mut self, id: HandlerId) -> Option<Callee> {
         let entry = self.find(id)?;
         match std::mem::replace(&mut entry.state, State::Running(Next::Stay)) {
             State::Idle(callee) => Some(callee),
-            // Not reached: there is one dispatcher.
+            // Unreachable: there is one dispatcher.
             running @ State::Running(_) => {
                 entry.state = running;
                 None
@@ -267,7 +269,7 @@ impl Registry {
         }
     }
 
-    /// Puts a handler back that has run, or what was asked for meanwhile.
+    /// Puts a handler back after its call, or carries out a change that was requested meanwhile.
     pub(super) fn end(&mut self, id: HandlerId, mut callee: Callee, called: bool) -> Left {
         let Some(entry) = self.find(id) else {
             return left(callee);
@@ -275,7 +277,7 @@ impl Registry {
         match std::mem::replace(&mut entry.state, State::Running(Next::Stay)) {
             State::Running(Next::Become(handler)) => {
                 let former = std::mem::replace(&mut callee.handler, handler);
-                // A new handler: a one-shot's first call is yet to come.
+                // A new handler: the first call of a one-shot is still to come.
                 entry.state = State::Idle(callee);
                 left(former)
             }
@@ -330,7 +332,7 @@ mod tests {
         }
     }
 
-    /// What the dispatcher does with one signal.
+    /// Does what the dispatcher does for one signal.
     fn ring(registry: &mut Registry, pid: u32) {
         let mut ids = [None; HANDLERS_MAX];
         let count = registry.list(SIGNO, &mut ids);

@@ -1,14 +1,16 @@
-//! The rings beside signals, as the dispatcher reads them: which one is next, and how it sleeps.
+//! The rings beside signals, as the dispatcher reads them: the choice of the next one, and the
+//! sleep.
 //!
-//! Invariant: before the dispatcher sleeps every ring is armed with
-//! [`Doorbell::Signal`](crate::ring::Doorbell) and was looked into once more; so a message that
-//! came before the look is found, and one that comes after it has the daemon send a signal, or owe
-//! one. News of the session thread (another ring, the end of the session) come with [`WAKE`], which
-//! stays pending until the dispatcher looks. Nothing is armed for a signal that nobody registered.
+//! Invariant: before the dispatcher sleeps, every ring is armed with
+//! [`Doorbell::Signal`](crate::ring::Doorbell) and then checked once more. A message that came
+//! before the check is found, and for a message that comes after it the daemon sends a signal, or
+//! owes one. The session thread announces a change (another ring, the end of the session) by
+//! [`WAKE`], which stays pending until the dispatcher takes it. No ring is armed for a signal
+//! without a handler.
 //!
-//! Where bells are semaphores the rings of a session's signals share one, at which the dispatcher
-//! sleeps; no signal is sent for a message. Linux's signals are then looked at every [`LOOK_NS`],
-//! and by the clock while messages keep coming.
+//! If bells are semaphores, the rings of a session's signals share one, at which the dispatcher
+//! sleeps; no signal is sent for a message. The dispatcher then checks for Linux's signals every
+//! [`LOOK_NS`], by the clock while messages keep coming.
 
 use crate::client::inbox::Inbox;
 use crate::client::message::Message;
@@ -16,14 +18,14 @@ use crate::ring::Doorbell;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::rtsignal::{SignalSet, WAKE, bit};
 
-/// How often Linux's signals are looked at by a dispatcher that sleeps at a semaphore.
+/// Period at which a dispatcher that sleeps at a semaphore checks for Linux's signals.
 const LOOK_NS: u64 = 10_000_000;
 
-/// What a look into a ring came to.
+/// The result of reading a ring.
 pub(super) enum Look<'a> {
     Message(Message<'a>),
     Nothing,
-    /// The session was dropped, and all that had come is taken.
+    /// The session was dropped, and every message that had arrived was taken.
     Over,
 }
 
@@ -31,19 +33,19 @@ pub(super) enum Look<'a> {
 struct Ring {
     signo: i32,
     inbox: Inbox,
-    /// Signals that come before or with it.
+    /// Signals that come before it or have its number.
     up_to: SignalSet,
 }
 
-/// All of them, and what the dispatcher waits for.
+/// All rings, and the set of signals that the dispatcher waits for.
 pub(super) struct Rings {
     /// By number.
     rings: Vec<Ring>,
     all: SignalSet,
     taken: u64,
-    /// When the signals were looked at last, where that is not always.
+    /// The time of the last check for signals, if they are not always checked.
     looked_ns: u64,
-    /// Of those that are over.
+    /// Duplicates of the rings that are over.
     over_duplicates: u64,
 }
 
@@ -58,7 +60,7 @@ impl Rings {
         }
     }
 
-    /// What is registered now, with the rings that came with it.
+    /// Takes over the currently registered signals, with the new rings.
     pub(super) fn update(&mut self, taken: u64, more: Vec<(i32, Inbox)>) {
         let new = more.into_iter().map(|(signo, inbox)| Ring {
             signo,
@@ -75,8 +77,8 @@ impl Rings {
         }
     }
 
-    /// What comes before any message: the ring with the lowest number that has something, and the
-    /// signals that are its equals or come before it.
+    /// What comes before any message: the ring with the lowest number that has a message, and the
+    /// signals with the same or a lower number.
     pub(super) fn first(&mut self) -> Option<(usize, &SignalSet)> {
         let at = self
             .rings
@@ -85,8 +87,8 @@ impl Rings {
         Some((at, &self.rings[at].up_to))
     }
 
-    /// From now on each message has a signal sent; the set to wait for, or none if something came
-    /// meanwhile.
+    /// Arms the rings, so that each message sends a signal; returns the set to wait for, or none if
+    /// a message came meanwhile.
     pub(super) fn arm(&mut self) -> Option<&SignalSet> {
         for ring in &mut self.rings {
             if ring.inbox.rearm() {
@@ -96,7 +98,8 @@ impl Rings {
         Some(&self.all)
     }
 
-    /// Whether a semaphore is slept at, and then all signals if it is time to look at them.
+    /// Whether the dispatcher sleeps at a semaphore, and if so all signals if it is time to check
+    /// for them.
     pub(super) fn by_semaphore(&mut self) -> Option<Option<&SignalSet>> {
         self.rings.iter().find_map(|ring| ring.inbox.semaphore())?;
         let now_ns = monotonic_ns();
@@ -107,7 +110,8 @@ impl Rings {
         Some(is_time.then_some(&self.all))
     }
 
-    /// Sleeps at the semaphore until there may be a message, or it is time to look at the signals.
+    /// Sleeps at the semaphore until there may be a message, or until it is time to check for
+    /// signals.
     pub(super) fn sleep(&mut self) {
         let Some((bells, bell)) = self.rings.iter().find_map(|ring| ring.inbox.semaphore()) else {
             return;
@@ -117,13 +121,13 @@ impl Rings {
             .iter_mut()
             .for_each(|ring| ring.inbox.arm(Doorbell::Bell));
         if !self.rings.iter_mut().any(|ring| ring.inbox.has_news()) {
-            // Whatever ended it, the dispatcher looks again.
+            // The dispatcher checks again, whatever ended the sleep.
             let _ = bells.sleep(bell, 0, LOOK_NS);
         }
         self.rings.iter_mut().for_each(|ring| ring.inbox.disarm());
     }
 
-    /// The next message of a ring; events, which are no business of the handlers, are passed over.
+    /// The next message of a ring; events are skipped, because handlers get none.
     pub(super) fn look(&mut self, at: usize) -> (i32, Look<'_>) {
         let Ring { signo, inbox, .. } = &mut self.rings[at];
         let look = match inbox.try_message() {
@@ -134,12 +138,12 @@ impl Rings {
         (*signo, look)
     }
 
-    /// Lets go of a ring that is over.
+    /// Drops a ring that is over.
     pub(super) fn remove(&mut self, at: usize) {
         self.over_duplicates += self.rings.remove(at).inbox.counters().duplicates;
     }
 
-    /// Messages that came twice, over all rings.
+    /// Number of duplicates, over all rings.
     pub(super) fn duplicates(&self) -> u64 {
         self.rings.iter().fold(self.over_duplicates, |sum, ring| {
             sum + ring.inbox.counters().duplicates

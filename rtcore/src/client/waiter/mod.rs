@@ -1,19 +1,19 @@
 //! One wait for many things: inboxes, signals, timers and foreign descriptors, in priority order.
 //!
-//! For the loop of a control process that has more than one thing to wait for; a lane of the daemon
-//! never waits this way. Level-triggered: what is not served comes again with the next wait. What
-//! is ready comes sorted, higher priority first, and in order of [`Waiter::add`] among equals.
+//! It is for the loop of a control process that waits for several sources; a lane of the daemon
+//! never waits this way. It is level-triggered: a source that is not served is returned again by
+//! the next wait. Ready sources are sorted: higher priority first, and in the order of
+//! [`Waiter::add`] among equals.
 //!
-//! **Starvation.** The order says what to serve first, not how much: a loop that serves only the
-//! first of each wait never gets to the others while that one is busy, which is right for an e-stop
-//! and wrong for most else. Serve all of what one wait returns, and of each a bounded number of
-//! messages.
+//! **Starvation.** The order determines which source to serve first, not how much of it: a loop
+//! that serves only the first source of each wait never gets to the others while that one is busy.
+//! This is right for an e-stop and wrong for most other sources. Serve all sources that a wait
+//! returns, and a bounded number of messages of each.
 //!
-//! **Descriptors that are closed.** A waiter does not own what it waits for. Remove a thing before
-//! closing it. One that was closed all the same is reported as [`Ready::hangup`] by every wait that
-//! begins afterwards, until it is removed; it is never confused with whatever has its number now.
-//! That costs a system call per item and wait (about 0.3 us), before the sleep and not on the way
-//! out of it.
+//! **Descriptors that are closed.** A waiter does not own its sources. Remove a source before you
+//! close it. If it was closed without that, every later wait reports [`Ready::hangup`] for it until
+//! it is removed; it is never confused with a descriptor that has got its number. This check costs
+//! a system call per source and wait (about 0.3 us), before the sleep and not after it.
 //!
 //! **fork(2).** The child has the same set in the kernel as its parent, so a change by one would
 //! change the other's. All calls on an inherited waiter fail; the child makes one of its own.
@@ -57,12 +57,12 @@ use crate::sys::forked::{Creator, Forked};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-/// One thing that is ready.
+/// A source that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// What it was added with.
+    /// The key that was passed to [`Waiter::add`].
     pub key: u64,
-    /// Likewise.
+    /// The priority that was passed to [`Waiter::add`].
     pub priority: u8,
     /// There is something to receive.
     pub readable: bool,
@@ -70,7 +70,7 @@ pub struct Ready {
     pub writable: bool,
     /// The other end hung up, the descriptor is in error, or its owner closed it.
     pub hangup: bool,
-    /// Among equal priorities.
+    /// Order of addition, which decides among equal priorities.
     order: u64,
 }
 
@@ -81,7 +81,8 @@ struct Item {
     priority: u8,
     interest: Interest,
     order: u64,
-    /// Closed by its owner; the number may be another's by now and is not touched any more.
+    /// Closed by its owner. The number may belong to another descriptor now, so it is not used any
+    /// more.
     closed: bool,
 }
 
@@ -104,7 +105,7 @@ impl Item {
     }
 }
 
-/// The set of things to wait for.
+/// A set of sources to wait for.
 ///
 /// Invariant: an item that is not marked closed is in the kernel's set under its index in `items`,
 /// and no two of these have one number.
@@ -119,7 +120,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// An empty set with room for `count` things. All memory of later waits is allocated here.
+    /// An empty set with room for `count` sources. All memory of later waits is allocated here.
     ///
     /// Errors: no descriptor left (EMFILE: RLIMIT_NOFILE; ENFILE: fs.file-max).
     pub fn with_capacity(count: usize) -> io::Result<Waiter> {
@@ -133,10 +134,10 @@ impl Waiter {
         })
     }
 
-    /// Waits for this, too. `key` comes back in [`Ready`]; a higher `priority` comes first.
+    /// Adds a source. `key` is returned in [`Ready`]; a higher `priority` comes first.
     ///
-    /// Errors: the set is full; the key or the descriptor is in it; a file that is always ready, as
-    /// regular files and /dev/null are.
+    /// Errors: the set is full; the key or the descriptor is in it; the file is always ready, like
+    /// a regular file or /dev/null.
     pub fn add(
         &mut self,
         thing: &impl AsFd,
@@ -175,8 +176,8 @@ impl Waiter {
                     format!("descriptor {fd} for key {key}: {why}: {e}"),
                 )
             })?;
-        // The descriptor that had the number before was closed, else the kernel would not have
-        // taken it.
+        // The descriptor that had the number before was closed, otherwise the kernel would have
+        // refused this one.
         for former in self.items.iter_mut().flatten().filter(|item| item.fd == fd) {
             former.closed = true;
         }
@@ -192,10 +193,10 @@ impl Waiter {
         Ok(())
     }
 
-    /// Does not wait for this any more.
+    /// Removes a source.
     ///
-    /// Errors: the key is not in the set; no descriptor left to replace the set, after one was
-    /// closed in it.
+    /// Errors: the key is not in the set; no descriptor left to replace the set after a source in
+    /// it was closed.
     pub fn remove(&mut self, key: u64) -> io::Result<()> {
         self.check()?;
         self.mark_closed();
@@ -210,7 +211,8 @@ impl Waiter {
             ));
         };
         if item.closed {
-            // A duplicate may keep it in the kernel's set, where nothing can take it out any more.
+            // A duplicate may keep the descriptor in the kernel's set, from which nothing can
+            // remove it any more.
             let fresh = Epoll::new()?;
             for (token, other) in self.items.iter().enumerate() {
                 let Some(other) = other.filter(|other| !other.closed) else {
@@ -226,10 +228,10 @@ impl Waiter {
         Ok(())
     }
 
-    /// Waits until something is ready or `deadline_ns` of CLOCK_MONOTONIC has come (none = no
-    /// bound; one that is past = only look). Returns what is ready in priority order; nothing when
-    /// the time is over. Interruptions resume with the same deadline. Does not touch the heap, but
-    /// for an error's text.
+    /// Waits until a source is ready or `deadline_ns` of CLOCK_MONOTONIC has come (none: no limit;
+    /// a deadline in the past: does not wait). Returns the ready sources in priority order; none at
+    /// the deadline. After an interruption it continues with the same deadline. It does not use the
+    /// heap, except for the text of an error.
     ///
     /// Errors: an empty set without a deadline, which would never return.
     pub fn wait(&mut self, deadline_ns: Option<u64>) -> io::Result<&[Ready]> {
@@ -261,7 +263,7 @@ impl Waiter {
             let item = usize::try_from(event.token)
                 .ok()
                 .and_then(|index| *self.items.get(index)?);
-            // A closed one that a duplicate keeps in the kernel's set is in the list already.
+            // A closed source that a duplicate keeps in the kernel's set is already in the list.
             if let Some(item) = item.filter(|item| !item.closed) {
                 self.ready.push(item.ready(event));
             }

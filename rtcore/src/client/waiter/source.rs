@@ -1,4 +1,4 @@
-//! Signals as a thing that a [`Waiter`](super::Waiter) waits for.
+//! Signals as a source of a [`Waiter`](super::Waiter).
 
 use crate::client::signals::SignalsError;
 use crate::client::signals::claim::{Claim, block_everywhere, mask_of};
@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A set of signals behind a descriptor (signalfd(2)): readable while one is pending.
 ///
-/// Sees what is sent to the process, and what is sent to the very thread that asks. The signals
-/// stay blocked when it is dropped, and what is pending stays pending.
+/// It takes signals that are sent to the process, and those that are sent to the calling thread.
+/// When it is dropped, the signals stay blocked, and pending ones stay pending.
 #[derive(Debug)]
 pub struct SignalSource {
     set: SignalSet,
@@ -19,8 +19,8 @@ pub struct SignalSource {
 }
 
 impl SignalSource {
-    /// Takes these signals from now on. Blocks them in the calling thread; all the others have to,
-    /// see [`Signals::block`](crate::client::signals::Signals::block).
+    /// Takes these signals from now on. Blocks them in the calling thread; all other threads must
+    /// block them too, see [`Signals::block`](crate::client::signals::Signals::block).
     ///
     /// Errors: a number that cannot be taken, a thread that does not block it, another taker in
     /// this process.
@@ -39,13 +39,13 @@ impl SignalSource {
         })
     }
 
-    /// The next one that is pending, lowest number first; never waits. Its pid and uid are what the
-    /// kernel or, for a queued signal, the sender wrote.
+    /// The next pending signal, lowest number first; never waits. The kernel wrote its pid and uid
+    /// or, for a queued signal, the sender did.
     #[inline]
     pub fn take(&self) -> Option<Received> {
         loop {
             match try_wait(&self.set) {
-                // The last one for a dispatcher that had the signal before and is gone.
+                // The last announcement for a dispatcher that had the signal before and is gone.
                 Ok(received) if received.announces => {}
                 Ok(received) => return Some(received),
                 Err(Errno::INTR) => {}
