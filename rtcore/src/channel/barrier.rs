@@ -1,10 +1,10 @@
-//! The barrier of a sender's ring: which of its messages count, when the other end is gone while it
-//! sends.
+//! The barrier of a sender's ring. It decides which messages count if the other end goes away while
+//! the sender sends.
 //!
 //! The session thread closes the barrier, then reads the ring's tail; the sender announces a
-//! message (moves the tail), then looks at the barrier. Between the two steps each has a SeqCst
-//! fence, so at least one of them sees the other. Who sees both tries to *decide* the final tail;
-//! the first one wins:
+//! message (moves the tail), then reads the barrier. Each has a SeqCst fence between its two steps,
+//! so at least one of them sees the other's step. A thread that sees both steps tries to *decide*
+//! the final tail; the first one wins:
 //!
 //! ```text
 //! sender                                    session thread
@@ -14,14 +14,14 @@
 //!   accepted = below the decided tail         moves what is below the decided tail
 //! ```
 //!
-//! Invariant: once decided, the tail never changes; what is below was accepted and is the session
-//! thread's to move, what is not was refused. Nobody locks, nobody spins.
+//! Invariant: once decided, the tail never changes. Messages below it were accepted, and the
+//! session thread moves them; the others were refused. No thread takes a lock or spins.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// For good: the other end of this ring is gone.
+/// Final: the other end of this ring is gone.
 const CLOSED: u32 = 1;
-/// For now: nobody receives what goes into it.
+/// Temporary: nobody receives messages of this ring.
 const UNREACHABLE: u32 = 2;
 const UNDECIDED: u64 = u64::MAX;
 
@@ -33,7 +33,7 @@ pub(crate) struct SendBarrier {
 }
 
 impl SendBarrier {
-    /// Open.
+    /// An open barrier.
     pub fn new() -> SendBarrier {
         SendBarrier {
             state: AtomicU32::new(0),
@@ -41,17 +41,17 @@ impl SendBarrier {
         }
     }
 
-    /// Whether messages may go in. What is announced all the same, [`SendBarrier::admitted`]
-    /// judges.
+    /// Whether the ring takes messages. [`SendBarrier::admitted`] decides about a message that was
+    /// announced nevertheless.
     #[inline]
     pub fn is_open(&self) -> bool {
-        // SYNC POINT with the stores below: who sees it shut sees the reason that was written
-        // before.
+        // SYNC POINT with the stores below: a thread that sees the barrier closed sees the reason
+        // that was written before.
         self.state.load(Ordering::Acquire) == 0
     }
 
-    /// Sender: of all messages announced up to `tail`, those that count are below the answer. To be
-    /// called after `Producer::ring`, whose fence this needs.
+    /// Sender: of all messages announced up to `tail`, those below the returned index count. It
+    /// must be called after `Producer::ring`, whose fence it needs.
     #[inline]
     pub fn admitted(&self, tail: u64) -> u64 {
         if self.state.load(Ordering::Relaxed) & CLOSED == 0 {
@@ -61,13 +61,13 @@ impl SendBarrier {
         }
     }
 
-    /// Whether it is shut for good.
+    /// Whether it is closed for good.
     pub fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Session thread, or the sender when rtd stops: shuts it for good and says below which index
-    /// messages count. `tail` reads the ring's.
+    /// Session thread, or the sender when rtd stops: closes it for good and returns the index below
+    /// which messages count. `tail` reads the ring's tail.
     pub fn close(&self, tail: impl FnOnce() -> u64) -> u64 {
         self.state.fetch_or(CLOSED, Ordering::Release);
         // SYNC POINT with the fence of `Producer::ring`.
@@ -75,7 +75,7 @@ impl SendBarrier {
         self.decide(tail())
     }
 
-    /// Session thread: somebody receives, or nobody does for now.
+    /// Session thread: records whether a receiver is there at the moment.
     pub fn set_reachable(&self, reachable: bool) {
         if reachable {
             self.state.fetch_and(!UNREACHABLE, Ordering::Release);
@@ -86,8 +86,8 @@ impl SendBarrier {
 
     #[cold]
     fn decide(&self, tail: u64) -> u64 {
-        // AcqRel: who learns the other's decision sees the slots that were written before it was
-        // made.
+        // AcqRel: a thread that learns the other's decision sees the slots that were written before
+        // it.
         match self
             .decided
             .compare_exchange(UNDECIDED, tail, Ordering::AcqRel, Ordering::Acquire)
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!((barrier.admitted(4), barrier.admitted(7)), (4, 5));
     }
 
-    /// What the sender was told and what is moved are the same messages, wherever the two meet.
+    /// In every race, the messages that the sender reports as accepted are those that are moved.
     #[test]
     fn what_was_accepted_is_what_is_moved_in_every_race() {
         for round in 0..3_000_u64 {

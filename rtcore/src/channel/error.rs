@@ -1,5 +1,5 @@
-//! Why a channel takes no message, as an error that a real-time call returns: it is `Copy` and never
-//! touches the heap.
+//! Why a channel takes no message, as the error of a real-time call: it is `Copy` and never touches
+//! the heap.
 
 #![warn(missing_docs)]
 
@@ -10,16 +10,16 @@ use crate::wire::Name;
 use std::fmt;
 use thiserror::Error;
 
-/// Why nothing goes out to the daemon.
+/// Why a session cannot send through the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// The daemon is away; the session connects again by itself.
+    /// The daemon is down; the session reconnects by itself.
     Down,
-    /// The daemon is there and refuses the session, for this reason; the session goes on asking.
+    /// The daemon runs and refuses the session for this reason; the session keeps trying.
     Refused(&'static str),
     /// The [`Session`](crate::client::Session) was dropped.
     Closed,
-    /// The daemon came back with a configuration that has no such way.
+    /// The daemon came back with a configuration that has no route from the endpoint.
     Removed,
     /// This process is the child of a fork(2) of the one with this pid, which opened the session.
     Forked(u32),
@@ -56,62 +56,62 @@ impl fmt::Display for Gone {
     }
 }
 
-/// Why a message was not sent. Nothing of it was: the receiver sees no part of it.
+/// Why a message was not sent. The receiver sees no part of it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SendError {
-    /// Every slot holds a message that was not taken yet.
+    /// Every slot holds a message that the receiver has not taken.
     #[error(
         "`{endpoint}` is full: {slots} messages wait; receive faster, or raise maxmsg of the [[endpoint]]"
     )]
     Full {
-        /// Into which endpoint.
+        /// Endpoint that the message was sent from.
         endpoint: Name,
-        /// Its slots.
+        /// Number of slots of its ring.
         slots: u32,
     },
-    /// Longer than a slot.
+    /// The message is longer than a slot.
     #[error(
         "`{endpoint}` takes {max} bytes, this message has {len}: raise msgsize of the [[endpoint]]"
     )]
     TooLarge {
-        /// Into which endpoint.
+        /// Endpoint that the message was sent from.
         endpoint: Name,
         /// Bytes of the message.
         len: usize,
         /// Bytes of a slot.
         max: u32,
     },
-    /// Nobody is there to receive it.
+    /// There is no receiver.
     #[error("nobody receives from `{endpoint}`: {}", PeerText(process, ending))]
     PeerDead {
-        /// Into which endpoint.
+        /// Endpoint that the message was sent from.
         endpoint: Name,
-        /// The receiver, if one process is.
+        /// The receiver, if the channel has exactly one.
         process: Option<Name>,
-        /// How it ended, if it did and that is known.
+        /// How it ended, if it did and this is known.
         ending: Option<Ending>,
     },
-    /// There is no way out at the moment, or none any more.
+    /// The route is not available, now or for good.
     #[error("`{endpoint}` is disconnected: {why}")]
     Disconnected {
-        /// Into which endpoint.
+        /// Endpoint that the message was sent from.
         endpoint: Name,
-        /// What became of the connection or the route.
+        /// The state of the connection or the route.
         why: Gone,
     },
-    /// The other side lies; this ring is not used any more.
+    /// The receiver broke the protocol; the ring is not used any more.
     #[error(
         "the receiver of `{endpoint}` broke its ring: {corrupt}; it is cut off until it connects again"
     )]
     Corrupt {
-        /// Into which endpoint.
+        /// Endpoint that the message was sent from.
         endpoint: Name,
         /// How the receiver broke the protocol of the ring.
         corrupt: Corrupt,
     },
 }
 
-/// How the receiver stands, and what to do.
+/// Describes the state of the receiver and the fix.
 pub(crate) struct PeerText<'a>(pub &'a Option<Name>, pub &'a Option<Ending>);
 
 impl fmt::Display for PeerText<'_> {

@@ -1,29 +1,29 @@
-//! Handing a ring's end to a running lane thread, and taking the old one back, without a lock and
+//! Passes a ring's end to a running lane thread and takes the old end back, without a lock, and
 //! without a heap call on the thread's side.
 //!
-//! The control thread makes and destroys; the lane thread takes what is offered when it is ready to
-//! (a source only when it has emptied what it had) and gives back what it had. Memory of a peer
-//! that is gone is so unmapped by the control thread.
+//! The control thread makes and destroys ends. The lane thread takes an offered end when it is
+//! ready (a source, only after it has emptied the old ring) and returns the old end. The control
+//! thread therefore unmaps the memory of a peer that is gone.
 
 use crate::message::Origin;
 use crate::sys::futex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Ends that may wait to be taken.
+/// Limit of the ends that wait to be taken.
 const ENDS_MAX: usize = 8;
-/// Ends that may wait to be collected: all that waited when the feeder last did so, and the one it
-/// offered then. So a thread that is offered something can always take it, and never runs on with
-/// an offer in front of it.
+/// Limit of the ends that wait to be collected: all that waited at the last collection, and the one
+/// that was offered then. A thread can therefore always take an offer, and never keeps running with
+/// an offer that it cannot take.
 const RETIRED_MAX: usize = ENDS_MAX + 1;
 
-/// What is offered: an end, or none any more.
+/// An offer: an end, or none to take the old one away.
 #[derive(Debug)]
 pub struct HandOffItem<T> {
     pub end: Option<T>,
-    /// Which registration it belongs to, for events.
+    /// The registration that the end belongs to, for events.
     pub generation: u64,
-    /// Who is at the other end: what comes out of the ring is theirs, whatever a slot says.
+    /// The process at the other end. Messages of the ring have this origin, whatever a slot says.
     pub origin: Origin,
 }
 
@@ -36,7 +36,7 @@ pub struct HandOff<T> {
     leave: Arc<AtomicU64>,
 }
 
-/// The lane thread's half, with the end it has now.
+/// The lane thread's half, with its current end.
 #[derive(Debug)]
 pub struct HandOffSlot<T> {
     offers: rtrb::Consumer<Box<HandOffItem<T>>>,
@@ -48,7 +48,8 @@ pub struct HandOffSlot<T> {
     given_up: bool,
 }
 
-/// Both halves, with no end yet. Bells at which the thread may sleep are rung with each offer.
+/// Makes both halves, without an end. Each offer also rings the bells at which the thread may
+/// sleep.
 pub fn hand_off<T>() -> (HandOff<T>, HandOffSlot<T>) {
     let (offers, taken) = rtrb::RingBuffer::new(ENDS_MAX);
     let (given_back, retired) = rtrb::RingBuffer::new(RETIRED_MAX);
@@ -79,46 +80,46 @@ pub fn hand_off<T>() -> (HandOff<T>, HandOffSlot<T>) {
 }
 
 impl<T> HandOff<T> {
-    /// Offers an end (or none) that replaces what the thread has; the thread is woken if it parks.
-    /// Handed back when too many wait: the thread has not run since.
+    /// Offers an end (or none) that replaces the current one; wakes the thread if it is parked.
+    /// Returns the offer if too many wait, because the thread has not run for a long time.
     ///
-    /// A thread that sleeps at a ring's bell has to be rung there by the caller
+    /// If the thread sleeps at a ring's bell, the caller must ring that bell
     /// ([`crate::ring::Bells::ring`]).
     pub fn offer(&mut self, offer: HandOffItem<T>) -> Result<(), HandOffItem<T>> {
         self.collect();
         self.offers
             .push(Box::new(offer))
             .map_err(|rtrb::PushError::Full(offer)| *offer)?;
-        // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word makes the
-        // sleeper look.
+        // SYNC POINT with `Offers::park`: rtrb's push is a release of its own; the word wakes the
+        // sleeper.
         self.nudge();
         Ok(())
     }
 
-    /// How many more offers may wait, after what the thread has given back was dropped.
+    /// Number of further offers that may wait, after the returned ends were dropped.
     pub fn room(&mut self) -> usize {
         self.collect();
         self.offers.slots()
     }
 
-    /// Makes a thread that parks look again: what it waits for is not an offer.
+    /// Wakes a parked thread for another reason than an offer.
     pub fn nudge(&self) {
         self.park.fetch_add(1, Ordering::Release);
         futex::wake_all(&self.park);
     }
 
-    /// The thread must not empty the end of this registration, for which a replacement was offered:
-    /// its sender moves the rest into another ring once the thread has let go of it.
+    /// Tells the thread not to empty the end of this registration, for which a replacement was
+    /// offered: its sender moves the rest into another ring after the thread has released the end.
     pub fn leave(&self, generation: u64) {
         self.leave.store(generation, Ordering::Relaxed);
     }
 
-    /// One of the ends that the thread has given back, to be dropped on another thread.
+    /// Takes one of the returned ends, to drop it on another thread.
     pub fn reclaim(&mut self) -> Option<Box<HandOffItem<T>>> {
         self.retired.pop().ok()
     }
 
-    /// Drops what the thread has given back; true while it still has to take something.
+    /// Drops the returned ends; true while the thread still has an offer to take.
     pub fn collect(&mut self) -> bool {
         while self.retired.pop().is_ok() {}
         self.offers.slots() < ENDS_MAX
@@ -126,7 +127,7 @@ impl<T> HandOff<T> {
 }
 
 impl<T> HandOffSlot<T> {
-    /// The end it has.
+    /// The current end.
     #[inline]
     pub fn current(&mut self) -> Option<&mut T> {
         if self.given_up {
@@ -136,7 +137,7 @@ impl<T> HandOffSlot<T> {
         }
     }
 
-    /// The end it has, to look at.
+    /// The current end, read-only.
     pub fn peek(&self) -> Option<&T> {
         if self.given_up {
             None
@@ -145,29 +146,29 @@ impl<T> HandOffSlot<T> {
         }
     }
 
-    /// Which registration the end belongs to.
+    /// The registration that the end belongs to.
     pub fn generation(&self) -> u64 {
         self.current.generation
     }
 
-    /// Who is at the other end.
+    /// The process at the other end.
     pub fn origin(&self) -> Origin {
         self.current.origin
     }
 
-    /// Whether something is offered.
+    /// Whether an offer waits.
     #[inline]
     pub fn has_offer(&self) -> bool {
         !self.offers.is_empty()
     }
 
-    /// Whether the thread must take nothing more out of its end; see [`HandOff::leave`].
+    /// Whether the thread must take no more messages from its end; see [`HandOff::leave`].
     pub fn is_left(&self) -> bool {
-        // Whenever this is seen, the head says exactly what was taken.
+        // From the moment at which this is seen, the head is final.
         self.leave.load(Ordering::Relaxed) == self.current.generation && self.current.end.is_some()
     }
 
-    /// Takes the next offer, gives back what it had; false when nothing is offered.
+    /// Takes the next offer and returns the old end; false if there is no offer.
     #[cold]
     pub fn take(&mut self) -> bool {
         if self.retired.is_full() {
@@ -178,19 +179,19 @@ impl<T> HandOffSlot<T> {
         };
         let old = std::mem::replace(&mut self.current, next);
         self.given_up = false;
-        // There is room: looked above, and nobody else pushes. (Dropping it here would be a heap
-        // call.)
+        // There is room: it was checked above, and no other thread pushes. (Dropping the end here
+        // would be a heap call.)
         self.retired.push(old).map_err(std::mem::forget).ok();
         true
     }
 
-    /// The end it has must not be used any more: its peer has violated the protocol. It is unmapped
-    /// when the next offer is taken.
+    /// Gives up the current end because its peer broke the protocol. It is unmapped when the next
+    /// offer is taken.
     pub fn give_up(&mut self) {
         self.given_up = true;
     }
 
-    /// The end it has, and beside it what is offered.
+    /// The current end, and access to the offers.
     pub fn current_and_offers(&mut self) -> (Option<&mut T>, Offers<'_, T>) {
         let current = if self.given_up {
             None
@@ -207,7 +208,7 @@ impl<T> HandOffSlot<T> {
     }
 }
 
-/// A look at what is offered, while the end is in use.
+/// Access to the offers while the end is in use.
 #[derive(Debug)]
 pub struct Offers<'a, T> {
     offers: &'a rtrb::Consumer<Box<HandOffItem<T>>>,
@@ -215,17 +216,17 @@ pub struct Offers<'a, T> {
 }
 
 impl<T> Offers<'_, T> {
-    /// Whether something is offered.
+    /// Whether an offer waits.
     pub fn waiting(&self) -> bool {
         !self.offers.is_empty()
     }
 
-    /// What the park word shows, for [`Offers::park`]; to be read before looking for an offer.
+    /// Value of the park word, for [`Offers::park`]; read it before you check for an offer.
     pub fn parked_at(&self) -> u32 {
         self.park.load(Ordering::Acquire)
     }
 
-    /// Sleeps until something is offered, unless it was since `seen`.
+    /// Sleeps until there is an offer, unless one came since `seen`.
     pub fn park(&self, seen: u32, timeout_ns: u64) -> crate::sys::Call<()> {
         futex::wait(self.park, seen, timeout_ns)
     }
@@ -282,9 +283,9 @@ mod tests {
         hand_off.offer(offer(8)).unwrap();
     }
 
-    /// The thread takes all that waits right after the feeder has collected and before it offers
-    /// one more: the thread must not be left with an offer that it cannot take, or it would look
-    /// for it again and again.
+    /// The thread takes all waiting ends right after a collection and before one more offer. It
+    /// must not be left with an offer that it cannot take, because it would check for it again and
+    /// again.
     #[test]
     fn whatever_is_offered_can_be_taken() {
         let (mut hand_off, mut ring_slot) = hand_off();

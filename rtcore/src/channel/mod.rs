@@ -1,8 +1,8 @@
-//! Channels: what a session has of one endpoint, to send into or to receive from.
+//! Channels: one direction of an endpoint in a session, sending or receiving.
 //!
-//! A channel is a row of rings ([`crate::ring`]), one after the other: each start of the daemon, and
-//! each process that takes a name again, brings the next one. Of every channel two threads have a
-//! value each, with what they share between them:
+//! A channel has successive rings ([`crate::ring`]): each start of the daemon, and each process
+//! that takes a name again, brings the next one. For every channel two threads have a value each,
+//! and share a third one:
 //!
 //! | | the program's thread | shared | the session thread |
 //! |---|---|---|---|
@@ -10,11 +10,11 @@
 //! | to receive from | `RxHandle`, with the ring's `RxEnd` | `RxShared` | `RxChannel` |
 //!
 //! The session thread makes and destroys rings and hands their ends over ([`hand_off`]); the
-//! program's thread takes the next end when it is ready to, and gives back the old one. Lane threads
-//! take theirs the same way.
+//! program's thread takes the next end when it is ready, and returns the old one. Lane threads take
+//! theirs the same way.
 //!
-//! Constraint: no call of the program's half allocates, takes a lock or makes a system call, but for
-//! the bell that it rings.
+//! Constraint: no call of the program's half allocates, takes a lock or makes a system call, except
+//! for the bell that it rings.
 
 mod barrier;
 pub(crate) mod error;
@@ -33,6 +33,7 @@ pub(crate) use rx_channel::RxChannel;
 pub(crate) use tx::{CloseReason, OpenTx, TxEnd, TxHandle, TxShared};
 pub(crate) use tx_channel::TxChannel;
 
-/// Rings of one channel that may wait for a reader that does not read; the oldest goes first. A
-/// sender remembers as many that their receivers have not emptied.
+/// Limit of the rings of one channel that wait for a reader that does not read; the oldest is
+/// dropped first. A sender remembers the same number of rings that their receivers have not
+/// emptied.
 const WAITING_MAX: usize = 64;

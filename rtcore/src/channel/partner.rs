@@ -4,15 +4,15 @@ use crate::sys::pidfd::PidFd;
 use crate::wire::Request;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-/// The process at the other end of a direct ring, and the ring's descriptors, which the next daemon
-/// is sent: see [`Request::Carry`].
+/// The process at the other end of a direct ring, and the ring's descriptors, which are sent to the
+/// next daemon: see [`Request::Carry`].
 #[derive(Debug)]
 pub(crate) struct Partner {
     pub pidfd: PidFd,
     pub pid: u32,
-    /// Number of the program that it runs.
+    /// Identifies the program that it runs.
     pub program: u32,
-    /// In the session thread's set.
+    /// Its token in the session thread's set.
     pub token: u64,
     /// Memory that the sender writes.
     pub producer: OwnedFd,
@@ -23,7 +23,8 @@ pub(crate) struct Partner {
 }
 
 impl Partner {
-    /// The request by which the next daemon learns of the ring, for the channel that it numbers so.
+    /// The request that announces the ring to the next daemon, for the channel with this number
+    /// there.
     pub fn carry(&self, channel: u32) -> (Request, [BorrowedFd<'_>; 3]) {
         let request = Request::Carry {
             channel,
@@ -34,9 +35,9 @@ impl Partner {
         (request, descriptors.map(|fd| fd.as_fd()))
     }
 
-    /// Whether it still has its end of an earlier ring when `next` is the partner of the next ring:
-    /// it lives, and runs the same program. (A process that calls exec(2) loses its session and
-    /// keeps its pid.)
+    /// Whether it still has its end of an earlier ring, where `next` is the partner of the next
+    /// ring: it lives and runs the same program. (A process that calls exec(2) loses its session
+    /// and keeps its pid.)
     pub fn remains(&self, next: Option<&Partner>) -> bool {
         let replaced =
             next.is_some_and(|next| next.pid == self.pid && next.program != self.program);

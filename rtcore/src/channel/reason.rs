@@ -1,8 +1,8 @@
-//! Why the daemon refuses a session, as text that real-time calls can return: [`SendError`](super::SendError)
-//! is `Copy` and never touches the heap.
+//! Why the daemon refuses a session, as text that real-time calls can return:
+//! [`SendError`](super::SendError) is `Copy` and never touches the heap.
 //!
-//! Each text is kept once, for the life of the process. There are as many as a daemon has different
-//! reasons to refuse one process; past [`TEXTS_MAX`] a general one stands for the others.
+//! Each text is stored once, for the life of the process. A daemon has few different reasons to
+//! refuse one process; after [`TEXTS_MAX`] texts, a general one replaces further ones.
 
 use std::sync::OnceLock;
 
@@ -11,10 +11,10 @@ const OTHER: &str = "rtd refuses the session; Session::state() has the reason";
 
 static TEXTS: [OnceLock<&'static str>; TEXTS_MAX] = [const { OnceLock::new() }; TEXTS_MAX];
 
-/// Keeps a text; its number. Session threads only.
+/// Stores a text and returns its number. Session threads only.
 pub(crate) fn keep(text: &str) -> u32 {
     for (number, place) in (0..).zip(&TEXTS) {
-        // Only the thread that fills the place leaks.
+        // Only the thread that fills the place leaks the text.
         if *place.get_or_init(|| Box::leak(text.to_owned().into_boxed_str())) == text {
             return number;
         }
@@ -22,7 +22,7 @@ pub(crate) fn keep(text: &str) -> u32 {
     u32::MAX
 }
 
-/// The text of a number; any thread, without a lock.
+/// The text with this number; callable from any thread, without a lock.
 pub(crate) fn text(number: u32) -> &'static str {
     let place = usize::try_from(number)
         .ok()

@@ -1,5 +1,5 @@
-//! The receiving end of a channel, as an inbox has it: its rings one after the other, and the number
-//! of the last message, by which gaps and duplicates are found.
+//! The receiving end of a channel in an inbox: its successive rings, and the number of the last
+//! message, which shows gaps and duplicates.
 
 use super::hand_off::HandOffSlot;
 use crate::message::{Meta, Origin};
@@ -10,7 +10,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::wire::Channel;
 use std::sync::Arc;
 
-/// What an inbox and the session thread share of one ring.
+/// The state of one ring that an inbox and the session thread share.
 #[derive(Debug)]
 pub(crate) struct RxShared {
     over: AtomicU32,
@@ -20,7 +20,7 @@ pub(crate) struct RxShared {
 }
 
 impl RxShared {
-    /// Of a ring whose consumer sleeps at `bell`.
+    /// Makes the state of a ring whose consumer sleeps at `bell`.
     pub fn new(bells: Bells, bell: u32) -> RxShared {
         RxShared {
             over: AtomicU32::new(0),
@@ -31,7 +31,8 @@ impl RxShared {
 
     /// Session thread: the producer is gone.
     pub fn end(&self) {
-        // SYNC POINT with `is_over`: what the producer has announced before it died is announced.
+        // SYNC POINT with `is_over`: messages that the producer announced before its end are
+        // visible.
         self.over.store(1, Ordering::Release);
     }
 
@@ -39,15 +40,15 @@ impl RxShared {
         self.over.load(Ordering::Acquire) != 0
     }
 
-    /// Session thread: wakes the inbox where it sleeps. The session thread queues what there is to
-    /// see, then (after a SeqCst fence) calls this; the inbox moves to another bell, then (after the
-    /// fence of arming) looks into the queues.
+    /// Session thread: wakes the inbox at its bell. The session thread queues the change, then
+    /// (after a SeqCst fence) calls this; the inbox moves to another bell, then (after the fence of
+    /// arming) checks the queues.
     pub fn ring(&self) {
         self.bells.ring(self.bell.load(Ordering::Relaxed));
     }
 }
 
-/// Where the ring of a receiving end is in its life. See [`RxEnd::state`].
+/// The state of a receiving end's ring. See [`RxEnd::state`].
 ///
 /// | state | its producer | messages in it | the inbox |
 /// |---|---|---|---|
@@ -68,31 +69,32 @@ enum RxState {
 #[derive(Debug)]
 pub(crate) struct RxEnd {
     pub consumer: Consumer,
-    /// As long as a slot's payload.
+    /// Has the length of a slot's payload.
     pub buffer: Box<[u8]>,
     pub shared: Arc<RxShared>,
     pub channel: Channel,
-    /// Who is at the other end of a direct one; none where the daemon is, which says who sent what.
+    /// The process at the other end of a direct ring; none for a ring of the daemon, which writes
+    /// the origin of each message.
     pub partner: Option<Origin>,
-    /// Its eventfd is in the inbox' set.
+    /// Its eventfd is in the inbox's set.
     pub watched: bool,
     /// A message that its producer left half written was counted.
     pub torn: bool,
-    /// Where latencies are recorded: a direct one's.
+    /// Records latencies, on direct routes.
     pub recorder: Option<Recorder>,
-    /// What becomes of a message depends on when it is taken.
+    /// The treatment of a message depends on the time at which it is taken.
     pub timed: bool,
-    /// How many messages are taken before the next latency is recorded.
+    /// Number of messages to take before the next latency is recorded.
     pub pause: u32,
 }
 
-/// Of the messages that an inbox takes without having slept, the latency of one in so many is
-/// recorded: a clock read costs some 25 ns, which a polling receiver of a direct route would pay
-/// for each (it has a message in 60 to 140 ns).
+/// An inbox that does not sleep records the latency of one in this many messages: reading the clock
+/// costs some 25 ns, which a polling receiver of a direct route would pay for each message (it has
+/// one in 60 to 140 ns).
 const RECORDED_EVERY: u32 = 16;
 
 impl RxEnd {
-    /// Whether the latency of this message is recorded although nothing else depends on its time.
+    /// Whether to record the latency of this message, although nothing else depends on its time.
     #[inline]
     fn is_sampled(&mut self) -> bool {
         if self.recorder.is_none() {
@@ -107,7 +109,7 @@ impl RxEnd {
         now
     }
 
-    /// Where the ring is in its life, for an end to which the next ring is offered.
+    /// The state of the ring, for an end with an offer of the next ring.
     ///
     /// A routed ring is replaced only after its daemon is gone. The producer of a direct one may
     /// live on: it closes the ring when it takes the next.
@@ -116,21 +118,21 @@ impl RxEnd {
         if !over {
             return RxState::Open;
         }
-        // Read after that, so that messages which came before are seen. A ring whose producer broke
-        // the protocol has none.
+        // Read after the check above, so that earlier messages are seen. A ring whose producer
+        // broke the protocol has none.
         match self.consumer.available() {
             Ok(0) | Err(_) => RxState::Done,
             Ok(_) => RxState::Ending,
         }
     }
 
-    /// Sleeps at another bell of its page from now on.
+    /// Moves its sleep to another bell of its page.
     pub fn set_bell(&mut self, bell: u32) {
         self.consumer.set_bell(bell);
         self.shared.bell.store(bell, Ordering::Relaxed);
     }
 
-    /// Whether the end of its producer left half a message behind; true once.
+    /// Whether its producer ended and left half a message behind; true once.
     fn tear(&mut self) -> bool {
         let torn =
             self.partner.is_some() && !self.torn && self.shared.is_over() && self.consumer.torn();
@@ -140,49 +142,51 @@ impl RxEnd {
 }
 
 impl Drop for RxEnd {
-    /// Nobody takes what is left in it: the sender of a direct ring moves it to the next.
+    /// Messages that are left are not taken: the sender of a direct ring moves them to the next
+    /// one.
     fn drop(&mut self) {
         self.consumer.leave();
     }
 }
 
-/// What an inbox has of a channel.
+/// The end of a channel that an inbox holds.
 #[derive(Debug)]
 pub(crate) struct RxHandle {
-    /// Place in the session's table.
+    /// Index in the session's table.
     pub index: usize,
     pub ring_slot: HandOffSlot<RxEnd>,
     pub channel: Channel,
-    /// Pid of the sender of the last message, as the channel says, and what came with that message.
+    /// Sender of the last message (its pid, as the channel says), and the numbers of that message.
     last: Option<(u32, Meta)>,
-    /// A ring waits until the present one is done.
+    /// The next ring waits until the present one is done.
     pub is_ring_waiting: bool,
-    /// Half-written messages found, until the inbox counts them.
+    /// Half-written messages that the inbox has not counted yet.
     pub torn: u64,
-    /// Messages that expired, and those that were missing in front of them, since the last one that
-    /// was handed out.
+    /// Messages that expired, and those that were missing before them, since the last returned
+    /// message.
     discarded: u64,
 }
 
-/// What a look into a ring came to.
+/// The result of reading a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Taken {
-    /// Nothing is there.
+    /// There is no message.
     Nothing,
-    /// A message that was seen already; it is dropped.
+    /// A message that was received before; it is discarded.
     Duplicate,
-    /// A message that is older than its route allows; it is dropped.
+    /// A message that is older than its route allows; it is discarded.
     Expired,
-    /// A message to be handed out.
+    /// A message to return.
     Message {
         envelope: Envelope,
-        /// How many should have come before it.
+        /// Number of messages that are missing before it.
         missed: u64,
-        /// How many of them were here and gave way to it.
+        /// The part of these that were in the ring and that it replaced.
         superseded: u64,
-        /// Later than the route's deadline after the time at which it should have been sent.
+        /// It was taken later than the route's deadline after the time at which it should have been
+        /// sent.
         late: bool,
-        /// When it was taken; 0 if no clock was read for it.
+        /// The time at which it was taken; 0 if no clock was read for it.
         received_ns: u64,
     },
 }
@@ -200,7 +204,7 @@ impl RxHandle {
         }
     }
 
-    /// The next message, copied into the ring's buffer; its slot is given back.
+    /// Takes the next message: copies it into the ring's buffer and releases its slot.
     #[inline]
     pub fn take(&mut self) -> Result<Taken, Corrupt> {
         let Some(ring) = self.ring_slot.current() else {
@@ -217,7 +221,8 @@ impl RxHandle {
         Ok(taken)
     }
 
-    /// The next message, left where it is; copied where its sender may write over it.
+    /// Takes the next message without releasing its slot; copies it if its sender may overwrite the
+    /// slot.
     pub fn peek(&mut self) -> Result<Taken, Corrupt> {
         let Some(ring) = self.ring_slot.current() else {
             return Ok(Taken::Nothing);
@@ -237,13 +242,13 @@ impl RxHandle {
         Ok(taken)
     }
 
-    /// Decides about a message in front of which `superseded` others were passed over.
+    /// Classifies a message before which `superseded` others were skipped.
     #[inline]
     fn judge(&mut self, envelope: Envelope, superseded: u64) -> Taken {
         let Some(missed) = self.accept(&envelope) else {
             return Taken::Duplicate;
         };
-        // The gap has them, but for those of a sender of whom this is the first message.
+        // The gap includes them, except for the first message of a sender.
         let missed = missed.max(superseded);
         let (mut received_ns, mut late) = (0, false);
         if let Some(ring) = self.ring_slot.current()
@@ -276,7 +281,7 @@ impl RxHandle {
         }
     }
 
-    /// Reports what became of it, once its slot is given back.
+    /// Reports the result to the ring's counters, after its slot was released.
     #[inline]
     fn count(&mut self, taken: &Taken, superseded: u64) {
         let expired = u64::from(matches!(taken, Taken::Expired));
@@ -292,19 +297,19 @@ impl RxHandle {
         }
     }
 
-    /// How many messages should have come between the sender's last one and this; none for one that
-    /// came already.
+    /// The number of messages that are missing between the sender's last one and this one; none for
+    /// a duplicate.
     ///
-    /// A message is a duplicate only if its own counter has been seen past its number: same sender,
-    /// same epoch. So the numbers of a source that starts again, or of another sender, are never
-    /// taken for old ones.
+    /// A message is a duplicate only if this number or a higher one was seen of the same counter:
+    /// same sender, same epoch. The numbers of a source that starts again, or of another sender,
+    /// are therefore never mistaken for old ones.
     #[inline]
     fn accept(&mut self, envelope: &Envelope) -> Option<u64> {
         let meta = envelope.meta;
         let partner = self.ring_slot.peek().and_then(|ring| ring.partner);
         let pid = partner.unwrap_or(envelope.origin).pid;
         let missed = match self.last {
-            // The pid may change: a queue has one counter, also after another process registers as
+            // The pid may change: a queue has one counter, even after another process registers as
             // its owner.
             Some((_, last)) if last.epoch == meta.epoch && meta.sequence > last.sequence => {
                 meta.sequence - last.sequence - 1
@@ -313,8 +318,8 @@ impl RxHandle {
             Some((of, last)) if last.epoch == meta.epoch && of == pid && meta.epoch != 0 => {
                 return None;
             }
-            // Another counter, which starts at 1: we were there, and those before this one did not
-            // come.
+            // Another counter, which starts at 1: this inbox was there, and the messages before
+            // this one did not come.
             Some(_) => meta.sequence.saturating_sub(1),
             None => 0,
         };
@@ -322,7 +327,7 @@ impl RxHandle {
         Some(missed)
     }
 
-    /// Whether a look would find something.
+    /// Whether a read would find a message, or the next ring can be taken.
     pub fn has_news(&mut self) -> bool {
         let waits = self.ring_slot.has_offer();
         let Some(ring) = self.ring_slot.current() else {
@@ -331,8 +336,8 @@ impl RxHandle {
         ring.consumer.available() != Ok(0) || waits && ring.state() == RxState::Done
     }
 
-    /// Moves on to the next ring when the present one is done; true if it has another ring now.
-    /// Before a ring goes, `leave` sees it.
+    /// Takes the next ring if the present one is done; true if the ring has changed. Calls `leave`
+    /// for a ring before it goes.
     #[cold]
     pub fn settle(&mut self, mut leave: impl FnMut(&mut RxEnd)) -> bool {
         let mut changed = false;
@@ -348,8 +353,8 @@ impl RxHandle {
                     leave(ring);
                 }
             }
-            // It is not taken while the session thread has still to collect what was given back
-            // before.
+            // The offer is not taken while the session thread still has to collect the ends that
+            // were returned before.
             if !offered || !self.ring_slot.take() {
                 return changed;
             }
@@ -360,7 +365,7 @@ impl RxHandle {
         }
     }
 
-    /// Whether its sender may write over messages: they are in the ring's buffer, then.
+    /// Whether its sender may overwrite messages; they are then copied into the ring's buffer.
     pub fn is_displaced(&self) -> bool {
         self.ring_slot
             .peek()
@@ -376,8 +381,8 @@ impl RxHandle {
         Some((ring.consumer.bell().0, ring.channel.channel))
     }
 
-    /// The semaphore that its ring is rung by, where it is one. The rings of a daemon that is gone
-    /// are rung by nobody.
+    /// The semaphore that wakes it, if its bell is one. Nobody rings the bells of a daemon that is
+    /// gone.
     pub fn semaphore(&self) -> Option<(&Bells, u32)> {
         let ring = self
             .ring_slot
@@ -386,16 +391,17 @@ impl RxHandle {
         Some(ring.consumer.bell()).filter(|(bells, _)| bells.are_semaphores())
     }
 
-    /// Raises the flag by which the producer rings; [`Consumer::raise`] says what has to follow.
+    /// Raises the flag that makes the producer ring; [`Consumer::raise`] says what must follow.
     pub fn raise(&mut self, how: Doorbell) {
         if let Some(ring) = self.ring_slot.current() {
-            // The message that ends the sleep is measured: beside a wake-up it costs nothing.
+            // The message that ends a sleep is measured: compared with a wake-up, this costs
+            // nothing.
             ring.pause = 0;
             ring.consumer.raise(how);
         }
     }
 
-    /// Awake.
+    /// Lowers the flag after a sleep.
     pub fn disarm(&mut self) {
         if let Some(ring) = self.ring_slot.current() {
             ring.consumer.disarm();
@@ -488,7 +494,7 @@ mod tests {
             "the owner of a queue changed, its counter did not"
         );
         assert_eq!(from(&mut rx, 12, 7, 4), Some(1));
-        // A daemon that knew no epochs, and its successor.
+        // A daemon that had no epochs, and its successor.
         for sequence in [1, 2, 3, 1, 2] {
             assert_eq!(from(&mut rx, 0, 0, sequence), Some(0), "{sequence}");
         }

@@ -1,5 +1,5 @@
-//! What the session thread has of a channel to receive from: its rings, the processes at their other
-//! ends, and the rings that wait for the inbox.
+//! The session thread's part of a receiving channel: its rings, the processes at their other ends,
+//! and the rings that wait for the inbox.
 
 use super::WAITING_MAX;
 use super::hand_off::{HandOff, HandOffItem, hand_off};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// A ring that was given to an inbox, for as long as that has it.
+/// A ring that an inbox has.
 #[derive(Debug)]
 pub(crate) struct RxRing {
     shared: Arc<RxShared>,
@@ -46,8 +46,8 @@ impl RxChannel {
         (entry, RxHandle::new(index, end, channel))
     }
 
-    /// A new ring, to be read when the ones before are done. Not armed: nobody sends a signal for
-    /// it before its reader, who is woken otherwise, has looked.
+    /// Offers a new ring, to be read after the earlier ones are done. It is not armed: no signal is
+    /// sent for it before its reader, which is woken by other means, has checked it.
     pub fn renew(&mut self, consumer: Consumer, partner: Option<(Partner, Origin)>) {
         let (bells, bell) = consumer.bell();
         let shared = Arc::new(RxShared::new(bells.clone(), bell));
@@ -89,15 +89,15 @@ impl RxChannel {
         self.flush();
     }
 
-    /// The direct rings that it reads from.
+    /// The direct rings of the channel.
     pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
         self.rings
             .iter()
             .filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
-    /// The daemon is gone, or its configuration has no such channel any more; what has come can
-    /// still be read.
+    /// The daemon is gone, or its configuration has no such channel any more. Messages that have
+    /// come can still be read.
     pub fn shut(&mut self) {
         self.id = None;
         for ring in self.rings.iter().filter(|ring| ring.partner.is_none()) {
@@ -105,7 +105,7 @@ impl RxChannel {
         }
     }
 
-    /// Who is at the other end of one of its rings, by token.
+    /// The process at the other end of one of its rings, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
         self.rings
             .iter()
@@ -121,19 +121,19 @@ impl RxChannel {
         }
     }
 
-    /// Wakes who sleeps at any of its rings; after a `fence(SeqCst)`.
+    /// Wakes the thread that sleeps at any of its rings; call it after a `fence(SeqCst)`.
     pub fn ring(&self) {
         for ring in &self.rings {
             ring.shared.ring();
         }
     }
 
-    /// How many messages went with rings that nobody came to read; told once.
+    /// Number of messages that were lost with rings that nobody read, since the last call.
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 
-    /// Collects what came back, hands out what waits; true if something was.
+    /// Collects returned rings and hands out waiting ones; true if there were any.
     pub fn flush(&mut self) -> bool {
         self.hand_off.collect();
         let mut handed_out = false;
@@ -156,7 +156,7 @@ impl RxChannel {
             std::mem::take(&mut self.rings)
                 .into_iter()
                 .partition(|ring: &RxRing| {
-                    // The inbox' half was dropped.
+                    // The inbox's half was dropped.
                     Arc::strong_count(&ring.shared) == 1
                 });
         self.rings = kept;

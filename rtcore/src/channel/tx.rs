@@ -1,5 +1,5 @@
-//! The sending end of a channel, as a [`Sender`](crate::client::Sender) has it, and what that shares
-//! with the session thread.
+//! The sending end of a channel, as a [`Sender`](crate::client::Sender) holds it, and the state
+//! that it shares with the session thread.
 
 use super::barrier::SendBarrier;
 use super::error::{Gone, SendError};
@@ -13,7 +13,7 @@ use crate::sys::pidfd::Ending;
 use crate::wire::{Channel, Name};
 use std::sync::Arc;
 
-/// A ring to send into, as its sender has it.
+/// A ring to send into, with its sender's state.
 #[derive(Debug)]
 pub(crate) struct TxEnd {
     pub producer: Producer,
@@ -22,8 +22,8 @@ pub(crate) struct TxEnd {
 }
 
 impl TxEnd {
-    /// Of all announced messages, those below the answer count. `before` is the tail before the
-    /// last of them were announced. After `Producer::ring`, whose fence this needs.
+    /// Of all announced messages, those below the returned index count. `before` is the tail before
+    /// the last messages were announced. Call it after `Producer::ring`, whose fence it needs.
     #[inline]
     pub fn admitted(&self, before: u64) -> u64 {
         self.shared
@@ -32,15 +32,15 @@ impl TxEnd {
 }
 
 impl Drop for TxEnd {
-    /// On every path that drops it, the consumer learns that nothing more comes.
+    /// On every path that drops the end, the consumer learns that no more messages come.
     fn drop(&mut self) {
         self.producer.close();
     }
 }
 
-/// What the sender and the session thread share of one ring: its barrier, and the reason for which
-/// that is closed. Each ring has its own, so that the reason of one says nothing about the next.
-/// One without a ring stands for a channel that has none.
+/// The state of one ring that the sender and the session thread share: its barrier, and the reason
+/// for its closing. Each ring has its own state, so that the reason of one does not apply to the
+/// next. A state without a ring stands for a channel that has none.
 ///
 /// Constraint: the session thread writes the reason before it closes the barrier, and a sender
 /// reads it after it has seen the barrier closed.
@@ -48,7 +48,7 @@ impl Drop for TxEnd {
 pub(crate) struct TxShared {
     pub barrier: SendBarrier,
     pub endpoint: Name,
-    /// [`CloseReason::encode`].
+    /// The reason, encoded by [`CloseReason::encode`].
     why: AtomicU64,
     /// How the receiver ended: 0 unknown, else 1 << 32 | exit status, 2 << 32 | signal.
     ending: AtomicU64,
@@ -62,12 +62,12 @@ pub(crate) enum CloseReason {
     Down,
     Removed,
     Closed,
-    /// The daemon refuses the session; the number of its [`reason`].
+    /// The daemon refuses the session; the number is that of the text in [`reason`].
     Refused(u32),
 }
 
 impl CloseReason {
-    /// As an atomic holds it.
+    /// Encodes the reason for an atomic.
     fn encode(self) -> u64 {
         match self {
             CloseReason::NoReceiver => 0,
@@ -80,7 +80,7 @@ impl CloseReason {
 }
 
 impl TxShared {
-    /// Of a new ring, whose barrier is open.
+    /// The state of a new ring, whose barrier is open.
     pub fn new(channel: &Channel) -> TxShared {
         TxShared {
             barrier: SendBarrier::new(),
@@ -91,8 +91,8 @@ impl TxShared {
         }
     }
 
-    /// Of all messages announced up to `tail`, those below the answer count; `stopped` is what
-    /// [`Producer::stopped`] returned.
+    /// Of all messages announced up to `tail`, those below the returned index count; `stopped` is
+    /// the value of [`Producer::stopped`].
     #[inline]
     pub fn admitted(&self, stopped: Option<u64>, tail: u64) -> u64 {
         match stopped {
@@ -101,9 +101,8 @@ impl TxShared {
         }
     }
 
-    /// rtd stops: the sender closes its barrier itself, so that the first message that rtd does not
-    /// take any more is refused, although the session thread has not read yet that the connection
-    /// has ended.
+    /// rtd stops: the sender closes its barrier itself. The first message that rtd no longer takes
+    /// is then refused, even if the session thread has not yet noticed the end of the connection.
     #[cold]
     fn close_stopped(&self, bound: u64) -> u64 {
         self.set(CloseReason::Down);
@@ -114,7 +113,7 @@ impl TxShared {
         self.why.store(why.encode(), Ordering::Release);
     }
 
-    /// How the receiver ended; none when it is there, or when that is not known.
+    /// Records how the receiver ended; none if it lives, or if this is not known.
     pub fn set_ending(&self, ending: Option<Ending>) {
         let code = match ending {
             None => 0,
@@ -146,7 +145,7 @@ impl TxShared {
         }
     }
 
-    /// Why a forked child cannot send.
+    /// The error of a send in a forked child.
     #[cold]
     pub fn forked(&self, forked: Forked) -> SendError {
         SendError::Disconnected {
@@ -167,13 +166,13 @@ impl TxShared {
     }
 }
 
-/// What a sender has of a channel.
+/// The end of a channel that a sender holds.
 #[derive(Debug)]
 pub(crate) struct TxHandle {
-    /// Place in the session's table.
+    /// Index in the session's table.
     pub index: usize,
     pub ring_slot: HandOffSlot<TxEnd>,
-    /// While there is no ring.
+    /// The shared state while there is no ring.
     pub none: Arc<TxShared>,
     /// Number of the last message.
     pub sequence: u64,
@@ -182,7 +181,7 @@ pub(crate) struct TxHandle {
     pub counter: Counter,
 }
 
-/// The ring of a [`TxHandle`] while it takes messages.
+/// The ring of a [`TxHandle`] that takes messages.
 #[derive(Debug)]
 pub(crate) struct OpenTx<'a> {
     pub end: &'a mut TxEnd,
@@ -192,8 +191,8 @@ pub(crate) struct OpenTx<'a> {
 }
 
 impl TxHandle {
-    /// Takes what the session thread has for it; the old ring is finished first, so that its
-    /// consumer moves on as soon as it has drained it. True if there was something.
+    /// Takes the rings that the session thread offers. The old ring is finished first, so that its
+    /// consumer goes on to the next one as soon as it has emptied it. True if there was an offer.
     #[cold]
     pub fn switch(&mut self) -> bool {
         let mut any = false;
@@ -213,9 +212,9 @@ impl TxHandle {
         any
     }
 
-    /// The ring to send into, or why there is none: the one place that decides it before a send. A
-    /// message that was announced while the barrier was closed is judged by [`TxEnd::admitted`],
-    /// and its error is that of the same [`TxShared`].
+    /// The ring to send into, or why there is none: this is the only place that decides it before a
+    /// send. [`TxEnd::admitted`] decides about a message that was announced while the barrier was
+    /// closed; its error comes from the same [`TxShared`].
     #[inline]
     pub fn open(&mut self) -> Result<OpenTx<'_>, SendError> {
         let TxHandle {
@@ -248,7 +247,7 @@ impl TxHandle {
             SendError::Full { .. } => Refused::Full,
             SendError::TooLarge { .. } => Refused::TooLarge,
             SendError::PeerDead { .. } => Refused::PeerDead,
-            // The memory is the parent's, and so is the endpoint.
+            // The memory and the endpoint belong to the parent.
             SendError::Disconnected {
                 why: Gone::Forked(_),
                 ..
@@ -266,7 +265,8 @@ impl TxHandle {
         self.count(error)
     }
 
-    /// What the ring said, in the sender's words. A ring that lies is used no more.
+    /// Converts the ring's error into the sender's. A ring whose receiver broke the protocol is not
+    /// used any more.
     #[cold]
     pub fn refused(&mut self, error: PushError) -> SendError {
         let endpoint = self.none.endpoint;

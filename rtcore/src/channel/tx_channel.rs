@@ -1,5 +1,5 @@
-//! What the session thread has of a channel to send into: its rings, the processes at their other
-//! ends, and the next ring that waits for the sender.
+//! The session thread's part of a sending channel: its rings, the processes at their other ends,
+//! and the next ring that waits for the sender.
 
 use super::WAITING_MAX;
 use super::hand_off::{HandOff, HandOffItem, hand_off};
@@ -18,14 +18,14 @@ use std::sync::Arc;
 pub(crate) struct TxRing {
     shared: Arc<TxShared>,
     cursor: RecoveryCursor,
-    /// The receiver of a direct ring; none: the daemon.
+    /// The receiver of a direct ring; none for a ring of the daemon.
     partner: Option<Partner>,
-    /// Which connection it came by.
+    /// Number of the connection that it came by.
     connection: u64,
 }
 
-/// Where the messages of a channel go. A ring in `Ring` or `Held` takes messages until its barrier
-/// is closed; what a closed one holds waits there for the next ring.
+/// The states of a sending channel. A ring in `Ring` or `Held` takes messages until its barrier is
+/// closed; messages in a closed ring wait there for the next ring.
 ///
 /// | event | `Empty` | `Ring` routed | `Ring` direct | `Held` |
 /// |---|---|---|---|---|
@@ -42,12 +42,12 @@ pub(crate) struct TxRing {
 enum TxState {
     /// No ring has come, or the channel was removed.
     Empty,
-    /// The ring that the sender has, or is offered.
+    /// The ring that the sender has or is offered.
     Ring(TxRing),
-    /// A direct ring whose receiver has ended. What it held was reported as lost.
+    /// A direct ring whose receiver has ended. Its messages were reported as lost.
     Ended(TxRing),
-    /// A routed ring of this connection that nobody receives from is kept back, and with it what
-    /// the ring before it holds: the daemon would take these messages and deliver them to nobody.
+    /// A routed ring of this connection without receivers is held back together with the messages
+    /// of the ring before it: the daemon would take these messages and deliver them to nobody.
     Held {
         before: Option<TxRing>,
         next: Producer,
@@ -56,7 +56,7 @@ enum TxState {
 }
 
 impl TxState {
-    /// The ring that the sender has, or is offered.
+    /// The ring that the sender has or is offered.
     fn ring(&self) -> Option<&TxRing> {
         match self {
             TxState::Empty => None,
@@ -65,8 +65,8 @@ impl TxState {
         }
     }
 
-    /// Takes out the ring whose messages have still to move or to be counted; a ring that was kept
-    /// back is dropped.
+    /// Takes out the ring whose messages must still be moved or counted; drops a ring that was held
+    /// back.
     fn take_ring(&mut self) -> Option<TxRing> {
         match std::mem::replace(self, TxState::Empty) {
             TxState::Empty | TxState::Ended(_) => None,
@@ -79,17 +79,17 @@ impl TxState {
 #[derive(Debug)]
 pub(crate) struct TxChannel {
     pub channel: Channel,
-    /// The daemon's number of it; none while it has none.
+    /// The current daemon's number of the channel.
     pub id: Option<u32>,
-    /// While the sender has no ring.
+    /// The shared state while the sender has no ring.
     none: Arc<TxShared>,
     hand_off: HandOff<TxEnd>,
-    /// Found no room in the hand-off: the sender has not run for long.
+    /// An offer that found no room in the hand-off: the sender has not run for a long time.
     waiting: Option<HandOffItem<TxEnd>>,
     state: TxState,
-    /// Direct rings from before whose receivers live: they may hold messages.
+    /// Earlier direct rings whose receivers live: they may hold messages.
     old: Vec<TxRing>,
-    /// Messages in these that are lost and not reported yet.
+    /// Lost messages of these rings that are not reported yet.
     lost: u64,
     /// Partners of rings that are gone, still in the session thread's set.
     pub gone: Vec<Partner>,
@@ -124,7 +124,7 @@ impl TxChannel {
         )
     }
 
-    /// All rings that messages may be in.
+    /// All rings that may hold messages.
     fn rings(&self) -> impl Iterator<Item = &TxRing> {
         self.state.ring().into_iter().chain(&self.old)
     }
@@ -133,14 +133,14 @@ impl TxChannel {
         self.state.ring().filter(|ring| ring.partner.is_some())
     }
 
-    /// The direct rings that may hold messages, or that somebody sends into.
+    /// The direct rings that may hold messages, or that a sender uses.
     pub fn carried(&self, channel: u32) -> impl Iterator<Item = (Request, [BorrowedFd<'_>; 3])> {
         self.rings()
             .filter_map(move |ring| Some(ring.partner.as_ref()?.carry(channel)))
     }
 
-    /// A new ring. What the old one's daemon had not taken goes in first; returns how many of these
-    /// found no room.
+    /// Takes a new ring. Messages that the old ring's daemon had not taken go in first; returns the
+    /// number of those that found no room.
     pub fn renew(
         &mut self,
         mut producer: Producer,
@@ -164,8 +164,8 @@ impl TxChannel {
         lost
     }
 
-    /// A new routed ring while nobody receives. Handed back if the way was direct before: the
-    /// sender has to learn that it is not any more.
+    /// Takes a new routed ring without receivers. Returns it if the channel was direct before: the
+    /// sender must then learn about the change.
     #[expect(
         clippy::result_large_err,
         reason = "the end of a ring is handed back, on the session thread"
@@ -182,22 +182,22 @@ impl TxChannel {
         Ok(())
     }
 
-    /// The receiver of a ring that is kept back is not on its way.
+    /// The receiver of a held ring is not expected to reconnect: closes the ring.
     pub fn fail_held(&self) {
         if matches!(self.state, TxState::Held { .. }) {
             self.refuse(CloseReason::NoReceiver);
         }
     }
 
-    /// Direct, with its ring yet to come. One from before goes on meanwhile; what a routed one held
-    /// has no way any more, which is for [`TxChannel::renew`] to say.
+    /// The channel is direct and its ring is still to come. An earlier direct ring stays in use.
+    /// Messages of a routed ring have no route any more; [`TxChannel::renew`] reports them.
     pub fn await_partner(&mut self) {
         if self.direct_ring().is_none() {
             self.refuse(CloseReason::NoReceiver);
         }
     }
 
-    /// Sets the reason before a barrier is closed.
+    /// Records the reason; call it before the barrier is closed.
     fn refuse(&self, why: CloseReason) {
         self.none.set(why);
         if let Some(ring) = self.state.ring() {
@@ -205,7 +205,7 @@ impl TxChannel {
         }
     }
 
-    /// How the receiver ended.
+    /// Records how the receiver ended.
     pub fn set_ending(&self, ending: Option<Ending>) {
         self.none.set_ending(ending);
         if let Some(ring) = self.state.ring() {
@@ -213,8 +213,8 @@ impl TxChannel {
         }
     }
 
-    /// Closes a direct ring whose receiver has ended, though its own descriptor has not told yet: a
-    /// program that is notified of the end and sends again is refused.
+    /// Closes a direct ring whose receiver has ended although its descriptor has not reported this
+    /// yet, so that a program that is notified of the exit and sends again is refused.
     pub fn refuse_dead(&self) {
         let Some(ring) = self.direct_ring() else {
             return;
@@ -229,11 +229,11 @@ impl TxChannel {
         }
     }
 
-    /// Lets go of the old ring: what nobody takes any more is moved into the next one if both are
-    /// direct or neither is (`next`, and its partner), or counted as lost.
+    /// Releases the old ring: messages that nobody takes any more are moved into the next ring if
+    /// both are direct or neither is (`next`, and its partner), otherwise counted as lost.
     ///
-    /// A direct ring whose receiver lives and still has its end is left to it: it drains what it
-    /// has.
+    /// A direct ring whose receiver lives and still has its end is left to that receiver, which
+    /// empties it.
     fn abandon(&mut self, next: Option<(&mut Producer, Option<&Partner>)>) -> u64 {
         let partner = next.as_ref().and_then(|(_, partner)| *partner);
         let remains = |ring: &TxRing| ring.partner.as_ref().is_none_or(|of| of.remains(partner));
@@ -263,7 +263,8 @@ impl TxChannel {
         }
     }
 
-    /// The configuration has no such channel any more; returns how many messages go with it.
+    /// The configuration has no such channel any more; returns the number of messages that are lost
+    /// with it.
     pub fn remove(&mut self) -> u64 {
         self.id = None;
         self.refuse(CloseReason::Removed);
@@ -273,8 +274,8 @@ impl TxChannel {
         lost
     }
 
-    /// The daemon is gone, or the session: what goes through the daemon is shut, and with the
-    /// session all.
+    /// The daemon or the session is gone: closes the rings that go through the daemon, and with the
+    /// session all rings.
     pub fn shut(&mut self, why: CloseReason) {
         self.id = None;
         if let TxState::Held { before, .. } = &mut self.state {
@@ -287,23 +288,23 @@ impl TxChannel {
         self.close_all();
     }
 
-    /// No ring takes anything more, whether or not its sender ever looks at it again: a receiver
-    /// that is given another goes on to it.
+    /// Closes all rings, even if the sender never uses them again: a receiver with a newer ring
+    /// then goes on to it.
     fn close_all(&self) {
         for ring in self.rings() {
             ring.close();
         }
     }
 
-    /// Who is at the other end, by token.
+    /// The process at the other end, by token.
     pub fn partner(&self, token: u64) -> Option<&Partner> {
         self.rings()
             .filter_map(|ring| ring.partner.as_ref())
             .find(|p| p.token == token)
     }
 
-    /// The receiver of the direct ring with this token has ended; returns how many messages it had
-    /// not taken.
+    /// The receiver of the direct ring with this token has ended; returns the number of messages
+    /// that it had not taken.
     pub fn on_peer_exit(&mut self, token: u64, ending: Option<Ending>) -> u64 {
         if let Some(at) = self.old.iter().position(|ring| ring.is(token)) {
             let (from, until) = self.old.swap_remove(at).close();
@@ -317,15 +318,14 @@ impl TxChannel {
         let Some(ring) = self.state.take_ring() else {
             return 0;
         };
-        // A sender that is silent from now on would keep the daemon watching the ring.
+        // If the sender sends nothing more, an open ring would keep the daemon watching it.
         let (from, until) = ring.close();
         self.state = TxState::Ended(ring);
         until - from
     }
 
-    /// Somebody can receive what is sent, or nobody. What an earlier daemon's ring is to this one
-    /// nobody knows. Returns how many messages of the old ring found no room in one that was kept
-    /// back.
+    /// Receivers have come or gone. The state of an earlier daemon's ring is not known to this
+    /// daemon. Returns the number of messages of the old ring that found no room in a held one.
     pub fn reach(&mut self, reachable: bool, connection: u64) -> u64 {
         match std::mem::replace(&mut self.state, TxState::Empty) {
             TxState::Held {
@@ -353,9 +353,9 @@ impl TxChannel {
     }
 
     fn offer(&mut self, end: Option<TxEnd>) {
-        // Only the newest counts: what was sent into an older one has moved on. One that its sender
-        // never had is closed here, as the sender closes those that it had: otherwise the daemon or
-        // the partner that made it would keep it for ever.
+        // Only the newest offer counts: messages in an older ring have been moved. A ring that its
+        // sender never had is closed here, as the sender closes those that it had: otherwise the
+        // daemon or the partner that made it would keep it without end.
         if let Some(mut out) = self.waiting.take().and_then(|offer| offer.end) {
             out.producer.close();
         }
@@ -367,22 +367,22 @@ impl TxChannel {
         self.flush();
     }
 
-    /// Collects what came back, hands out what waits.
+    /// Collects returned rings and hands out waiting ones.
     pub fn flush(&mut self) {
         self.hand_off.collect();
         if let Some(offer) = self.waiting.take() {
             self.waiting = self.hand_off.offer(offer).err();
         }
         if let Some(ring) = self.direct_ring().filter(|ring| ring.cursor.has_left()) {
-            // What is in there waits for the next ring.
+            // Messages in the ring wait for the next one.
             self.refuse(CloseReason::NoReceiver);
             ring.close_barrier();
         }
         self.settle_old();
     }
 
-    /// Forgets rings that are empty and that the sender has let go of, and those whose receivers
-    /// have.
+    /// Forgets rings that are empty and that the sender has released, and rings whose receivers
+    /// have released them.
     fn settle_old(&mut self) {
         let over = self.old.len().saturating_sub(WAITING_MAX);
         for (number, ring) in std::mem::take(&mut self.old).into_iter().enumerate() {
@@ -397,7 +397,7 @@ impl TxChannel {
         }
     }
 
-    /// Messages lost with rings that their receivers left, since the last call.
+    /// Number of messages that were lost with rings that their receivers left, since the last call.
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
@@ -410,21 +410,21 @@ impl TxRing {
             .is_some_and(|partner| partner.token == token)
     }
 
-    /// Nothing more counts; returns below which index messages do.
+    /// Closes the barrier; returns the index below which messages count.
     fn close_barrier(&self) -> u64 {
         self.shared.barrier.close(|| self.cursor.tail())
     }
 
-    /// Nothing more goes in. Returns which of its messages count and were not taken.
+    /// Closes the ring; returns the range of its messages that count and were not taken.
     fn close(&self) -> (u64, u64) {
         let until = self.close_barrier();
         self.cursor.close();
         (self.cursor.taken(until), until)
     }
 
-    /// Its sender has another, and its receiver has taken all.
+    /// Whether its sender has another ring, and its receiver has taken all messages.
     fn is_done(&self) -> bool {
-        // The sender's end holds the other.
+        // The sender's end holds the other reference.
         let tail = self.cursor.tail();
         Arc::strong_count(&self.shared) == 1 && self.cursor.taken(tail) == tail
     }

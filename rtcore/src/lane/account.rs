@@ -1,4 +1,4 @@
-//! A route's accounting: the ledger, and the page on which it is shown.
+//! A route's accounting: the ledger, and its record on the page.
 
 use crate::message::Outcome;
 use crate::stats::Ledger;
@@ -6,11 +6,11 @@ use crate::stats::cells::RouteCell;
 use crate::stats::loss::Loss;
 use crate::sys::Errno;
 
-/// How a copy ended that no receiver got.
+/// A copy that no receiver got, with its outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lost {
     pub outcome: Outcome,
-    /// The end at fault, if it is one alone.
+    /// The end at fault, if there is exactly one.
     pub end: Option<usize>,
     /// The kernel's refusal.
     pub errno: Option<Errno>,
@@ -34,7 +34,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Delivered later than `deadline_ns` after the dequeue is a deadline miss.
+    /// Makes the accounting; a copy that is delivered later than `deadline_ns` after the send or
+    /// the dequeue is a deadline miss.
     pub fn new(cell: RouteCell, deadline_ns: u64) -> Account {
         Account {
             ledger: Ledger::default(),
@@ -43,20 +44,20 @@ impl Account {
         }
     }
 
-    /// Takes so many copies of a message in charge.
+    /// Accepts this many copies of a message.
     pub fn accept(&mut self, copies: u64) {
         self.ledger.accepted += copies;
         self.ledger.queued += copies;
     }
 
-    /// Takes back the acceptance of so many copies of a message: it stays in its source, and the
+    /// Reverts the acceptance of this many copies of a message: it stays in its source, and the
     /// next daemon accepts it.
     pub fn hand_back(&mut self, copies: u64) {
         self.ledger.accepted -= copies;
         self.ledger.queued -= copies;
     }
 
-    /// One copy ended.
+    /// Counts the outcome of one copy.
     pub fn settle(&mut self, outcome: Outcome) {
         self.ledger.queued -= 1;
         match outcome {
@@ -68,7 +69,7 @@ impl Account {
         }
     }
 
-    /// One copy was lost: the page shows at which end.
+    /// Counts the loss of one copy, and shows on the page which end is at fault.
     pub fn lost(&mut self, lost: Lost) {
         self.settle(lost.outcome);
         let Some(end) = lost.end else { return };
@@ -80,7 +81,7 @@ impl Account {
         }
     }
 
-    /// One copy was delivered to this end.
+    /// Counts the delivery of one copy to this end, and a deadline miss if it is late.
     pub fn delivered(&mut self, end: usize, since_ns: u64, now_ns: u64) {
         let latency = now_ns.saturating_sub(since_ns);
         self.settle(Outcome::Delivered);
@@ -91,7 +92,7 @@ impl Account {
         }
     }
 
-    /// Shows the ledger, and how many of the queued copies are also in their sender's ring.
+    /// Publishes the ledger, and the number of queued copies that are also in their sender's ring.
     pub fn publish(&mut self, held: u64) {
         debug_assert!(self.ledger.balances());
         self.ledger.held = held;

@@ -1,13 +1,12 @@
-//! What waits in front of full receivers: one queue for each set of ends of which one takes each
-//! message.
+//! The messages that wait for full receivers: one queue for each set of ends of which one takes
+//! each message.
 //!
-//! An endpoint, and each member of a group that gets a copy of its own, has a queue to itself.
-//! Members of a group `any` or `round-robin` share one, first in, first out: what leaves it later
-//! was sent later, so no member ever gets a message after a newer one went to the group. (An inbox
-//! takes a lower number for a duplicate.) Such a queue does not depend on any one member; it ends
-//! as peer-dead only when all of them are dead. If membership follows a POSIX process group or
-//! session, it is decided when a message arrives; a queued message then waits for that member
-//! alone.
+//! An endpoint, and each member of a group that gets a copy of its own, has its own queue. Members
+//! of a group `any` or `round-robin` share one queue, first in, first out, so no member ever gets a
+//! message after a newer one went to the group. (An inbox would discard a lower number as a
+//! duplicate.) Such a queue does not depend on any one member; it ends as peer-dead only when all
+//! of them are dead. If membership follows a POSIX process group or session, it is decided when a
+//! message arrives; a queued message then waits for that member alone.
 
 use super::backlog_queue::BacklogQueue;
 use super::target::Target;
@@ -16,7 +15,7 @@ use std::ops::Range;
 /// A queue and the ends behind it.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    /// Ends, any of which may take what is queued.
+    /// The ends, any of which may take a queued message.
     pub ends: Range<usize>,
     /// Index of their target.
     pub target: usize,
@@ -24,12 +23,13 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// The one end behind it; none where there are several.
+    /// The only end behind it; none if there are several.
     pub fn only_end(&self) -> Option<usize> {
         (self.ends.len() == 1).then_some(self.ends.start)
     }
 
-    /// The queues of a route in the order of its ends, and for each target which of them are its.
+    /// Makes the queues of a route in the order of its ends, and for each target the range of its
+    /// queues.
     pub fn of(
         targets: &[Target],
         capacity: usize,

@@ -37,7 +37,7 @@ impl std::fmt::Debug for BacklogQueue {
 }
 
 impl BacklogQueue {
-    /// Room for `capacity` messages of at most `slot_bytes` each.
+    /// Makes a queue of `capacity` messages of at most `slot_bytes` each.
     pub fn new(capacity: usize, slot_bytes: usize) -> BacklogQueue {
         let empty = Slot {
             kind: SlotKind::Signal { signo: 0, value: 0 },
@@ -66,17 +66,17 @@ impl BacklogQueue {
         self.len
     }
 
-    /// No slot free.
+    /// Whether no slot is free.
     pub fn is_full(&self) -> bool {
         self.len == self.slots.len()
     }
 
-    /// Messages it can hold.
+    /// Number of messages that it can hold.
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    /// Adds at the end; false when there is no slot, or the payload is longer than one.
+    /// Adds a message at the end; false if no slot is free, or the payload is longer than a slot.
     pub fn push(&mut self, message: &Message<'_>) -> bool {
         if self.is_full() {
             return false;
@@ -141,7 +141,7 @@ impl BacklogQueue {
         })
     }
 
-    /// Whether the newest is a copy of this message.
+    /// Whether the newest message is a copy of this one.
     pub fn ends_with(&self, message: &Message<'_>) -> bool {
         let newest = self
             .len
@@ -152,7 +152,7 @@ impl BacklogQueue {
         })
     }
 
-    /// Drops the oldest.
+    /// Drops the oldest message.
     pub fn pop_front(&mut self) {
         if self.len > 0 {
             self.head = (self.head + 1) % self.slots.len();
@@ -160,12 +160,12 @@ impl BacklogQueue {
         }
     }
 
-    /// Drops the newest.
+    /// Drops the newest message.
     pub fn pop_back(&mut self) {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// Drops all; returns how many.
+    /// Drops all messages; returns their number.
     pub fn clear(&mut self) -> usize {
         std::mem::take(&mut self.len)
     }

@@ -1,21 +1,21 @@
 //! In-flight credits of a signal endpoint.
 //!
 //! RLIMIT_SIGPENDING counts the queued signals of a whole uid: one receiver that does not take its
-//! signals would use it up and blind all the others. So each endpoint gets a share, and what is
-//! past it waits in the route's queue as if the kernel had said EAGAIN. Nobody tells rtd that a
-//! signal was taken; when the share is used up, the kernel's own figures say how much of it is free
-//! again.
+//! signals could use it up and block the signals of all others. Each endpoint therefore gets a
+//! share, and further signals wait in the route's queue as if the kernel had returned EAGAIN. The
+//! kernel does not notify rtd when a signal is taken. When the share is used up, the lane reads
+//! from the kernel's figures how much of it is free again.
 //!
-//! No lock: a lane that is preempted while it looks holds up no other; of two looks at once one
-//! counts.
+//! There is no lock: a lane that is preempted during such a read delays no other lane. If two lanes
+//! read at once, one result counts.
 //!
-//! Invariant: no more than the share of one endpoint is pending because of rtd (plus one per lane
-//! thread that sends at the very moment of a look).
+//! Invariant: no more than the share of one endpoint is pending because of rtd (plus one for each
+//! lane thread that sends during such a read).
 
 use crate::sys::sigqueue::SignalQueue;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A look that found no credit is repeated after this long at the earliest.
+/// Shortest time between two reads of the kernel's figures.
 const LOOK_NS: u64 = 500_000;
 
 /// The credit. Writers: every lane thread that sends to the endpoint; the control thread at a
@@ -31,7 +31,7 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// Without a limit, until somebody registers.
+    /// Makes a credit without a limit, until a process registers.
     pub fn new(signo: i32, to_thread: bool) -> Credit {
         Credit {
             signo,
@@ -48,19 +48,19 @@ impl Credit {
         self.to_thread
     }
 
-    /// A new receiver with this many signals in flight at most.
+    /// Starts the credit of a new receiver, with at most this many signals pending.
     pub fn reset(&self, limit: u32) {
         self.in_flight.store(0, Ordering::Relaxed);
         self.looked_ns.store(0, Ordering::Relaxed);
         self.set_limit(limit);
     }
 
-    /// The same receiver with another limit.
+    /// Changes the limit of the same receiver.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit.max(1), Ordering::Relaxed);
     }
 
-    /// Takes one; false when all are in flight.
+    /// Takes one; false if the share is used up.
     #[inline]
     pub fn take(&self) -> bool {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed) {
@@ -70,17 +70,17 @@ impl Credit {
         false
     }
 
-    /// Gives some back: not sent after all, or seen to be taken.
+    /// Returns some: signals that were not sent after all, or that were taken.
     pub fn give_back(&self, n: u32) {
-        // Saturating: a reset may have come in between.
+        // Saturating: a reset may have happened in between.
         let less = |old: u32| Some(old.saturating_sub(n));
         let _ = self
             .in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Gives back what the kernel says was taken. `look` reads the receiver's figures; it is asked
-    /// at most every `LOOK_NS`.
+    /// Returns the signals that the receiver has taken by the kernel's figures. `look` reads these
+    /// figures; it is called at most every `LOOK_NS`.
     pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
         if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
             return;
@@ -89,14 +89,15 @@ impl Credit {
         let looks = self.looks.load(Ordering::Relaxed);
         let sent = self.in_flight.load(Ordering::Relaxed);
         let Some(queue) = look() else { return };
-        // What was sent before the look is either taken or among what is queued for the uid.
+        // Signals that were sent before the read are either taken or among those that are queued
+        // for the uid.
         let pending = if queue.has(self.signo) {
             queue.queued
         } else {
             0
         };
-        // If another look ended meanwhile, its result covers the same signals: giving back twice is
-        // too much.
+        // If another read ended meanwhile, its result covers the same signals: they must not be
+        // returned twice.
         let mine = self.looks.compare_exchange(
             looks,
             looks.wrapping_add(1),
@@ -116,7 +117,7 @@ mod tests {
     const SIGNO: i32 = 40;
 
     fn queue(queued: u32, pending: bool) -> Option<SignalQueue> {
-        // Another signal of the same process is always pending: it says nothing about this one.
+        // Another signal of the same process is always pending, which does not matter for this one.
         Some(SignalQueue {
             queued,
             limit: 100,

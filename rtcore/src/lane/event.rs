@@ -1,5 +1,4 @@
-//! What lane threads report to the log: `Copy` values through a ring per thread, written by nobody
-//! else.
+//! Events: reports of lane threads for the log, as `Copy` values in a ring for each thread.
 //!
 //! Losses are not among them: the control thread finds those in the ledgers on the page, however
 //! many there are.
@@ -7,33 +6,32 @@
 use crate::ring::Corrupt;
 use crate::sys::Errno;
 
-/// Something worth a line in the log. A thread that cannot log emits it; the control thread formats
-/// it.
+/// An event for the log. A thread that cannot log emits it; the control thread formats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     pub at_ns: u64,
     pub kind: EventKind,
 }
 
-/// The kinds. `route` is the plan's index, `sink` the position among the route's endpoints.
+/// The kinds of events. `route` is the plan's index, `sink` the position among the route's
+/// endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// The kernel refused the signal for a payload that was delivered; emitted once per errno until
-    /// one goes through.
+    /// The kernel refused the signal for a payload that was delivered; emitted once for each errno
+    /// until a signal is sent.
     SignalFailed {
         route: u32,
         /// Endpoint of the route.
         sink: u32,
         errno: Errno,
     },
-    /// A source cannot be read; told once per errno until one message arrives.
+    /// A source cannot be read; emitted once for each errno until a message arrives.
     ReceiveFailed {
         /// Route (the first that reads the source).
         route: u32,
         errno: Errno,
     },
-    /// The process at the other end of a ring wrote what no honest one writes; its ring is not used
-    /// any more.
+    /// The process at the other end of a ring broke the protocol; its ring is not used any more.
     Corrupt {
         /// Route (the first that reads the source).
         route: u32,
@@ -41,44 +39,44 @@ pub enum EventKind {
         sink: Option<u32>,
         /// Registration of that process.
         generation: u64,
-        /// What it wrote.
+        /// The violation.
         corrupt: Corrupt,
     },
     /// The thread lost its real-time mode, in a dispatch or while it slept.
     Relaxed {
-        /// How often by now.
+        /// Number of times so far.
         times: u64,
     },
     /// The thread tried a system call that is not on its list; it got EPERM.
     Refused {
-        /// Number of the last one.
+        /// Number of the last refused call.
         call: u32,
-        /// How often by now.
+        /// Number of times so far.
         times: u64,
     },
-    /// The thread runs on without its filter of system calls.
+    /// The thread runs without its filter of system calls.
     Unconfined {
-        /// Why the kernel refused it now, although it granted it before.
+        /// The kernel's error, although it granted the filter before.
         errno: Errno,
     },
-    /// The owner of a source went while it was writing a message; that message was never sent.
+    /// The owner of a source ended while it was writing a message; that message was never sent.
     Torn {
         /// Route (the first that reads the source).
         route: u32,
     },
 }
 
-/// The producer's half: never blocks, counts what finds no room.
+/// The producer's half: never blocks, and counts events that find no room.
 #[derive(Debug)]
 pub struct EventSink {
     ring: rtrb::Producer<Event>,
     lost: u64,
 }
 
-/// Events a thread may be ahead of the log.
+/// Limit of the events that wait for the log.
 pub const EVENTS_MAX: usize = 256;
 
-/// A ring for one lane thread.
+/// Makes a ring for one lane thread.
 pub fn channel() -> (EventSink, rtrb::Consumer<Event>) {
     let (ring, consumer) = rtrb::RingBuffer::new(EVENTS_MAX);
     (EventSink { ring, lost: 0 }, consumer)
@@ -92,7 +90,7 @@ impl EventSink {
         }
     }
 
-    /// How many found the ring full.
+    /// Number of events that found the ring full.
     pub fn lost(&self) -> u64 {
         self.lost
     }

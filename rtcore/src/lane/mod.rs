@@ -1,9 +1,9 @@
 //! Lanes: routes, and the threads that move messages from sources to sinks ([`crate::endpoint`]).
 //!
-//! A message's way is a straight line: [`Source`](crate::endpoint::source::Source) -> [`worker`] (a
-//! lane's thread) -> [`route`] -> [`Sink`](crate::endpoint::sink::Sink). Everything here is built
-//! before the seal and then runs without the heap: a worker owns its sources, their routes and all
-//! they queue, so no two threads write the same thing.
+//! The path of a message is a straight line: [`Source`](crate::endpoint::source::Source) ->
+//! [`worker`] (a lane's thread) -> [`route`] -> [`Sink`](crate::endpoint::sink::Sink). Everything
+//! here is built before the seal and then runs without the heap: a worker owns its sources, their
+//! routes and all messages that they queue, so no two threads write the same memory.
 //!
 //! Invariant: a route's ledger balances whenever it is published; a message in hand counts as
 //! queued.

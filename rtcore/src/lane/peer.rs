@@ -2,8 +2,8 @@
 //! lane threads read without a lock.
 //!
 //! The pidfd's *number* never changes while the daemon runs: a new registration is `dup3`ed over
-//! it, so a lane thread can use the number at any time and reaches the old incarnation, the new
-//! one, or ESRCH, never a stranger that inherited the pid.
+//! it, so a lane thread can use the number at any time: it reaches the old process or the new one,
+//! or gets ESRCH, but never reaches another process that inherited the pid.
 
 use super::credit::Credit;
 use crate::skin::{SignalAddress, Skin};
@@ -14,51 +14,52 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-/// Whether anybody stands behind a process name.
+/// State of the registration of a process name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum PeerState {
-    /// Nobody registered yet: its queues may be used all the same, its signals go nowhere.
+    /// No process has registered yet: its queues can be used, its signals cannot be sent.
     Unregistered = 0,
     /// Registered and alive.
     Alive = 1,
-    /// Was registered and died; messages for it end as peer-dead until somebody takes the name
-    /// over.
+    /// The registered process has ended; messages for it end as peer-dead until another process
+    /// takes the name.
     Dead = 2,
 }
 
-/// What a lane makes of a process: [`PeerState`], and whether one that is not registered is on its
-/// way back.
+/// The state of a process for lanes: [`PeerState`], and whether a process that is not registered is
+/// expected to reconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Not registered, and nothing is known of a process that would be.
+    /// Not registered, and not expected.
     Unregistered,
     /// Registered and alive.
     Alive,
-    /// Was registered and died.
+    /// The registered process has ended.
     Dead,
-    /// Had a session with the rtd before this one, lives, and has not opened the next one yet.
+    /// Had a session with the previous rtd, lives, and has not opened the next session yet.
     Expected,
 }
 
-/// In `state`, beside the values of [`PeerState`].
+/// Value of `state`, beside those of [`PeerState`].
 const EXPECTED: u32 = 3;
 
-/// What becomes of a signal that is sent to a registered process now.
+/// The effect of a signal that is sent to a registered process now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reception {
     /// A handler, sigwaitinfo(2) or signalfd(2) takes it.
     Takes = 0,
-    /// It neither blocks nor handles the signal: sent now, the signal would end it. Sent later,
-    /// when it does.
+    /// It neither blocks nor handles the signal, which would end it. The signal is sent later, when
+    /// the process does.
     NotReady = 1,
-    /// It throws the signal away (SIG_IGN).
+    /// It ignores the signal (SIG_IGN).
     Ignores = 2,
 }
 
 impl Reception {
-    /// As outputs call what a message waits for, or why it is rejected; none when neither.
+    /// The word that outputs use for a message that waits or is rejected for this reason; none
+    /// otherwise.
     pub fn waiting(self) -> Option<&'static str> {
         match self {
             Reception::Takes => None,
@@ -67,7 +68,7 @@ impl Reception {
         }
     }
 
-    /// From the statistics page.
+    /// Decodes a word of the statistics page.
     pub(crate) fn of_word(word: u32) -> Reception {
         match word {
             1 => Reception::NotReady,
@@ -77,7 +78,7 @@ impl Reception {
     }
 }
 
-/// The same for many signals; bit n-1 is signal n.
+/// Receptions of all signals; bit n-1 is signal n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receptions {
     /// Signals that the program does not expect yet ([`Reception::NotReady`]), as a mask.
@@ -87,7 +88,7 @@ pub struct Receptions {
 }
 
 impl Receptions {
-    /// Of one signal.
+    /// The reception of one signal.
     pub fn of(self, signo: i32) -> Reception {
         match bit(signo) {
             bit if self.ignored & bit != 0 => Reception::Ignores,
@@ -97,25 +98,25 @@ impl Receptions {
     }
 }
 
-/// How long after its death a signal from its pid is still taken for its own: what was sent just
-/// before.
+/// After the death of a process, how long a signal from its pid still counts as its own: it may
+/// have been sent just before.
 const LAST_WORDS_NS: u64 = 1_000_000_000;
 
-/// The slot. Writer: the control thread. Readers: lane threads.
+/// The slot of a process. Writer: the control thread. Readers: lane threads.
 #[derive(Debug)]
 pub struct Peer {
     state: AtomicU32,
     pid: AtomicI32,
     tid: AtomicI32,
     uid: AtomicU32,
-    /// Process group and session, 0 where unknown.
+    /// Process group and session, 0 if unknown.
     pgid: AtomicI32,
     sid: AtomicI32,
     died_ns: AtomicU64,
-    /// Signals to the process, and to the registered thread, that must not be sent: not ready,
+    /// Signals that must not be sent now, for the process and for the registered thread: not ready,
     /// ignored.
     held: [[AtomicU64; 2]; 2],
-    /// Slots: each keeps its number, what is behind it is replaced.
+    /// Descriptor slots: each keeps its number, and its open file is replaced.
     process: OwnedFd,
     thread: OwnedFd,
     process_status: OwnedFd,
@@ -128,9 +129,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// An empty slot that reserves its descriptor numbers. `sharers` signal endpoints may receive
-    /// as one user: each gets such a part of RLIMIT_SIGPENDING, or of what the skin has in its
-    /// place.
+    /// Makes an empty slot that reserves its descriptor numbers. `sharers` signal endpoints may
+    /// receive as one user: each gets an equal share of RLIMIT_SIGPENDING, or of the skin's own
+    /// limit.
     pub fn new(sharers: u32, skin: &'static Skin) -> io::Result<Peer> {
         let empty = || std::fs::File::open("/dev/null").map(OwnedFd::from);
         Ok(Peer {
@@ -153,14 +154,15 @@ impl Peer {
         })
     }
 
-    /// The credit of a signal endpoint that this process owns. Before any thread shares the slot.
+    /// The credit of a signal endpoint that this process owns. Call it before threads share the
+    /// slot.
     pub fn add_credit(&mut self, signo: i32, to_thread: bool) -> Arc<Credit> {
         let credit = Arc::new(Credit::new(signo, to_thread));
         self.credits.push(Arc::clone(&credit));
         credit
     }
 
-    /// A process took the name: publish it. Control thread only.
+    /// Publishes a process that has taken the name. Control thread only.
     ///
     /// `tid` is the thread that signals with target `thread` go to.
     pub fn take(&self, pidfd: BorrowedFd<'_>, pid: i32, tid: i32, uid: u32) -> io::Result<()> {
@@ -177,7 +179,7 @@ impl Peer {
                 &format!("/proc/{pid}/task/{tid}/status"),
                 &self.thread_status,
             )?;
-        // Where /proc hides it (hidepid) the receiver is held back by the kernel's EAGAIN alone.
+        // If /proc hides the figures (hidepid), only the kernel's EAGAIN limits the receiver.
         let queue = if readable {
             (self.skin.signal_backlog)(self.process_status.as_fd())
         } else {
@@ -185,7 +187,7 @@ impl Peer {
         };
         let limit = queue.map_or(u32::MAX, |queue| queue.limit / self.sharers);
         for credit in &self.credits {
-            // The same process under its name again has not taken what is pending.
+            // The same process has registered again and has not taken its pending signals.
             if again {
                 credit.set_limit(limit)
             } else {
@@ -195,7 +197,7 @@ impl Peer {
         self.pid.store(pid, Ordering::Relaxed);
         self.tid.store(tid, Ordering::Relaxed);
         self.uid.store(uid, Ordering::Relaxed);
-        // SYNC POINT with `state`: who sees Alive sees the identity above.
+        // SYNC POINT with `state`: a thread that sees Alive sees the identity above.
         self.state.store(PeerState::Alive as u32, Ordering::Release);
         Ok(())
     }
@@ -210,22 +212,24 @@ impl Peer {
         self.state.store(EXPECTED, Ordering::Release);
     }
 
-    /// Its POSIX process group and session; unknown numbers are 0. Before [`Peer::take`], so that
-    /// who sees it alive sees them, and again when they may have changed. Control thread only.
+    /// Sets its POSIX process group and session; unknown numbers are 0. Call it before
+    /// [`Peer::take`], so that a thread that sees the process alive sees them, and again when they
+    /// may have changed. Control thread only.
     pub fn set_groups(&self, pgid: i32, sid: i32) {
         self.pgid.store(pgid, Ordering::Relaxed);
         self.sid.store(sid, Ordering::Relaxed);
     }
 
-    /// What becomes of signals to the process, or to the registered thread. Before [`Peer::take`],
-    /// so that a lane that sees it alive sees this, and again at each look. Control thread only.
+    /// Sets the receptions of signals to the process, or to the registered thread. Call it before
+    /// [`Peer::take`], so that a lane that sees the process alive sees them, and again after each
+    /// check. Control thread only.
     pub fn set_receptions(&self, to_thread: bool, now: Receptions) {
         let [not_ready, ignored] = &self.held[usize::from(to_thread)];
         not_ready.store(now.not_ready, Ordering::Relaxed);
         ignored.store(now.ignored, Ordering::Relaxed);
     }
 
-    /// What would become of this signal, as of the last look.
+    /// The reception of this signal, as of the last check.
     #[inline]
     pub fn reception(&self, signo: i32, to_thread: bool) -> Reception {
         let [not_ready, ignored] = self.held[usize::from(to_thread)]
@@ -234,8 +238,8 @@ impl Peer {
         Receptions { not_ready, ignored }.of(signo)
     }
 
-    /// Takes the credit for one real-time signal; false when the endpoint's share of the queue is
-    /// in flight.
+    /// Takes the credit for one real-time signal; false if the endpoint's share of the queue is
+    /// used up.
     #[inline]
     pub fn take_credit(&self, credit: &Credit) -> bool {
         credit.take() || {
@@ -251,7 +255,7 @@ impl Peer {
         }
     }
 
-    /// Where a signal to it goes.
+    /// The address for a signal to the process.
     #[inline]
     pub fn address(&self, to_thread: bool) -> SignalAddress {
         let pidfd_is_thread = to_thread && self.thread_has_pidfd.load(Ordering::Relaxed);
@@ -269,8 +273,8 @@ impl Peer {
         }
     }
 
-    /// Whether a signal that names this pid as its sender may be the owner's: it is alive, or it
-    /// was a moment ago and this was among its last words. Later the pid may be somebody else's.
+    /// Whether a signal that names this pid as its sender may come from the owner: the process is
+    /// alive, or it ended a moment ago. Later the pid may belong to another process.
     pub fn may_have_sent(&self, pid: u32, now_ns: u64) -> bool {
         let recent = || now_ns.saturating_sub(self.died_ns.load(Ordering::Relaxed)) < LAST_WORDS_NS;
         self.pid().unsigned_abs() == pid
@@ -287,13 +291,13 @@ impl Peer {
         self.state.store(PeerState::Dead as u32, Ordering::Release);
     }
 
-    /// The process gave the name up and lives on. Control thread only.
+    /// The process released the name and lives. Control thread only.
     pub fn left(&self) {
         self.state
             .store(PeerState::Unregistered as u32, Ordering::Release);
     }
 
-    /// Current state. A process that is expected is not registered yet.
+    /// Current state. An expected process is not registered yet.
     pub fn state(&self) -> PeerState {
         match self.presence() {
             Presence::Alive => PeerState::Alive,
@@ -314,8 +318,7 @@ impl Peer {
         }
     }
 
-    /// Whether the process of the last registration is known to live: it is registered, or
-    /// expected.
+    /// Whether the process of the last registration is known to live: it is registered or expected.
     #[inline]
     pub(crate) fn lives(&self) -> bool {
         matches!(self.presence(), Presence::Alive | Presence::Expected)
@@ -326,19 +329,19 @@ impl Peer {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// Thread id that thread-directed signals go to.
+    /// Thread id for thread-directed signals.
     pub fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
     }
 
-    /// POSIX process group (getpgid(2)) as last seen, 0 where unknown; read for who belongs to some
+    /// POSIX process group (getpgid(2)) as last read, 0 if unknown; read only for members of a
     /// dynamic group.
     #[inline]
     pub fn pgid(&self) -> i32 {
         self.pgid.load(Ordering::Relaxed)
     }
 
-    /// POSIX session (getsid(2)) as last seen, 0 where unknown.
+    /// POSIX session (getsid(2)) as last read, 0 if unknown.
     #[inline]
     pub fn sid(&self) -> i32 {
         self.sid.load(Ordering::Relaxed)
@@ -350,7 +353,7 @@ impl Peer {
     }
 }
 
-/// Opens a process' figures into a slot; false where /proc hides it.
+/// Opens the status file of a process into a slot; false if /proc hides it.
 fn replace_status(path: &str, slot: &OwnedFd) -> io::Result<bool> {
     match std::fs::File::open(path) {
         Ok(file) => pidfd::replace(file.as_fd(), slot).map(|()| true),

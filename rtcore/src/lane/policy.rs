@@ -1,8 +1,8 @@
-//! The choices a configuration makes for lanes and routes, as plain `Copy` values.
+//! The choices of a configuration for lanes and routes, as plain `Copy` values.
 
 pub use crate::wait::Wait;
 
-/// Whom a signal sink addresses.
+/// The addressee of a signal sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalTarget {
     /// Any thread of the process (sigqueue(3)).
@@ -14,9 +14,9 @@ pub enum SignalTarget {
 /// Parameters of a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Messages per second in the long run.
+    /// Average of messages per second.
     pub per_second: u32,
-    /// Messages at once.
+    /// Messages that are admitted at once.
     pub burst: u32,
 }
 
@@ -31,18 +31,18 @@ pub enum GroupMode {
     Any,
 }
 
-/// What happens to a message that finds its target and the queue in front of it full.
+/// What happens to a message if its target and the queue in front of the target are full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// It is rejected.
     Reject,
-    /// The oldest queued one makes room.
+    /// The oldest queued message is displaced.
     DisplaceOldest,
-    /// The newest queued one makes room.
+    /// The newest queued message is displaced.
     DisplaceNewest,
-    /// Only the latest is kept.
+    /// Only the latest message is kept.
     Conflate,
-    /// The source waits this long for room, then it is rejected.
+    /// The source waits this long for room, then the message is rejected.
     Block {
         /// Longest time to wait.
         limit_ns: u64,

@@ -1,17 +1,17 @@
 //! Progress counters that a lane thread publishes and the watchdog samples.
 //!
 //! Two words on a cache line of the thread's own, written with plain single-writer stores: two
-//! stores for a message, and no reading of a clock that was not read anyway, but one for a message
-//! that nobody got. The watchdog looks at them some ten times a second.
+//! stores for a message. It needs no additional read of the clock, except one for a message that no
+//! receiver got. The watchdog samples the words about twenty times a second.
 //!
 //! Invariant: the number of turns is odd exactly while the thread has a message in hand and does
-//! not wait for anybody. A dispatch that a full receiver holds (`block`) is even meanwhile: that
-//! wait has a bound of its own.
+//! not wait. While a full receiver holds a dispatch (`block`), the number is even, because that
+//! wait has a time limit of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The words, for the one who looks. By itself on its pair of cache lines.
+/// The words, for the watchdog. They have their own pair of cache lines.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -20,18 +20,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Changes whenever the thread takes a message up or lays it down.
+    /// Number that changes whenever the thread takes or finishes a message.
     pub fn turns(&self) -> Turns {
         Turns(self.turns.load(Ordering::Relaxed))
     }
 
-    /// Time from dequeues to the ends of their dispatches, all added up.
+    /// Sum of the times from a dequeue to the end of its dispatch.
     pub fn worked_ns(&self) -> u64 {
         self.worked_ns.load(Ordering::Relaxed)
     }
 }
 
-/// What [`Progress::turns`] said.
+/// A value of [`Progress::turns`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turns(pub u64);
 
@@ -52,26 +52,26 @@ pub struct ProgressCell {
 }
 
 impl ProgressCell {
-    /// For the watchdog.
+    /// The words for the watchdog.
     pub fn shared(&self) -> Arc<Progress> {
         Arc::clone(&self.shared)
     }
 
-    /// A message is in hand, or again after [`ProgressCell::rest`].
+    /// A message is in hand; also after [`ProgressCell::rest`].
     #[inline]
     pub fn work(&mut self) {
         self.turns = (self.turns + 1) | 1;
         self.shared.turns.store(self.turns, Ordering::Relaxed);
     }
 
-    /// It waits for somebody, within a bound that somebody else sets.
+    /// The thread waits, within a time limit that is set elsewhere.
     #[inline]
     pub fn rest(&mut self) {
         self.turns = (self.turns + 1) & !1;
         self.shared.turns.store(self.turns, Ordering::Relaxed);
     }
 
-    /// The message is dispatched, which took so long.
+    /// The dispatch of the message is finished and took this long.
     #[inline]
     pub fn done(&mut self, duty_ns: u64) {
         self.worked_ns = self.worked_ns.wrapping_add(duty_ns);

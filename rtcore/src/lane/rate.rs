@@ -12,7 +12,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// Makes a full bucket.
     pub fn new(rate: Rate) -> Bucket {
         let interval_ns = 1_000_000_000 / u64::from(rate.per_second.max(1));
         Bucket {
@@ -22,7 +22,7 @@ impl Bucket {
         }
     }
 
-    /// From when on a message is within the rate.
+    /// The time from which a message is within the rate.
     pub fn next_ns(&self) -> u64 {
         self.due_ns.saturating_sub(self.tolerance_ns)
     }

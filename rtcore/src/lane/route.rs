@@ -1,7 +1,7 @@
 //! A route at run time: its rules, its ends, and the ledger that balances.
 //!
-//! Owned by the one thread that reads the route's source. `dispatch` takes a message in charge and
-//! brings each copy to an outcome or into a queue; `pump` moves queued ones on when there is room.
+//! Owned by the one thread that reads the route's source. `dispatch` accepts a message and brings
+//! each copy to an outcome or into a queue; `pump` delivers queued copies when there is room.
 
 mod overflow;
 
@@ -25,42 +25,41 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// How long a lane waits at most before it looks again at a full receiver that no descriptor
-/// announces.
+/// Longest time until a lane checks a full receiver again that no descriptor announces.
 const SIGNAL_RETRY_NS: u64 = 1_000_000;
-/// The same bound where a descriptor does announce it: only for expiry and peer death.
+/// The same limit if a descriptor announces it: only for expiry and the death of a peer.
 const QUEUE_RETRY_NS: u64 = 10_000_000;
 
-/// What a worker lends to its routes.
+/// The objects that a worker lends to its routes.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The real-time calls.
     pub skin: &'static Skin,
-    /// Where to tell.
+    /// For reports to the log.
     pub events: &'a mut EventSink,
-    /// 0 while running, else the time at which a stop gives up on what is queued.
+    /// 0 while running, otherwise the time at which a stop gives up queued messages.
     pub stop_at_ns: &'a AtomicU64,
-    /// Where it is told that a receiver holds the thread.
+    /// For reports that a receiver holds the thread.
     pub progress: &'a mut ProgressCell,
-    /// The latest time that was read: the end of a dispatch without reading it once more.
+    /// The last time that was read: the end of a dispatch without another read of the clock.
     pub last_ns: u64,
-    /// What a stop does with the message in hand while it waits for room.
+    /// The treatment of a message in hand that waits for room during a stop.
     pub at_stop: AtStop,
-    /// The message in hand is in its sender's ring until the last route has dealt with it: if rtd
-    /// is killed before that, the next rtd takes it again.
+    /// The message in hand is in its sender's ring until the last route has finished with it: if
+    /// rtd is killed before that, the next rtd takes it again.
     pub stays: bool,
 }
 
-/// What becomes of a message in hand that waits for room (`block`) when the daemon stops.
+/// What happens to a message in hand that waits for room (`block`) when the daemon stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtStop {
-    /// It waits until the stop gives up, and is rejected then: it cannot go back to where it came
-    /// from.
+    /// It waits until the stop gives up, and is then rejected, because it cannot be returned to its
+    /// source.
     Wait,
-    /// It stays in its source for the next daemon: no copy was handed on or queued yet, so nothing
+    /// It stays in its source for the next daemon: no copy was delivered or queued yet, so no copy
     /// comes twice.
     Leave,
-    /// It was left there.
+    /// It was left in its source.
     Left,
 }
 
@@ -76,36 +75,35 @@ impl Context<'_> {
     }
 }
 
-/// What a route accepts and how it treats it.
+/// The rules of a route.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Plan index, for events.
     pub index: u32,
     /// Time to live from [`Message::since_ns`], `u64::MAX` = none.
     pub ttl_ns: u64,
-    /// Delivered later than this is a deadline miss, `u64::MAX` = none.
+    /// A later delivery is a deadline miss, `u64::MAX` = none.
     pub deadline_ns: u64,
     /// Longest payload in bytes that the route accepts.
     pub payload_bytes_max: usize,
     /// Messages queued in front of a full receiver (of a group of which one member takes each
-    /// message: in front of all of them). `conflate` queues one whatever this says: the latest
-    /// value.
+    /// message: in front of all of them). `conflate` always queues one, the latest value.
     pub capacity: usize,
-    /// What happens past the capacity.
+    /// What happens when the capacity is used up.
     pub overflow: Overflow,
-    /// Fixed mq priority of what is sent; none = as it came.
+    /// Fixed mq priority of sent messages; none: the received priority.
     pub mq_priority: Option<u32>,
-    /// Who may send by signal.
+    /// The permitted senders of signals.
     pub origin: OriginRule,
 }
 
-/// Whose messages a route takes.
+/// The senders whose messages a route takes.
 #[derive(Clone, Debug)]
 pub enum OriginRule {
     /// Every process that can write the source's queue: the queue's mode decides.
     Channel,
-    /// Signals: from the owner when there is one; queued ones, whose pid is a claim, only if said
-    /// so.
+    /// Signals: only from the owner, if there is one; queued ones, whose pid is a claim, only if
+    /// configured.
     Signal {
         /// Accept origins that are only claimed.
         accept_claimed: bool,
@@ -121,30 +119,30 @@ pub struct Route {
     targets: Vec<Target>,
     sinks: Vec<Sink>,
     backlogs: Vec<Backlog>,
-    /// Of each target.
+    /// Range of the backlogs of each target.
     backlogs_of: Vec<Range<usize>>,
-    /// By end: whether it counts for the message in hand.
+    /// By end: whether it receives the message in hand.
     members: Vec<bool>,
-    /// Some target decides the members for each message.
+    /// Some target selects the members for each message.
     filtered: bool,
-    /// Of the message in hand.
+    /// Copies of the message in hand.
     copies: u64,
-    /// Of the message in hand: copies that are lost as soon as it leaves its sender's ring, see
+    /// Copies of the message in hand that are lost as soon as it leaves its sender's ring, see
     /// `Route::lose`.
     losing: Vec<Lost>,
     account: Account,
-    /// What a blocked dispatch waits for; room for every end.
+    /// The wait of a blocked dispatch; it has room for every end.
     waits: Waits,
-    /// Some end's receiver still has to be signalled for what it was sent.
+    /// The receiver of some end must still be signalled for messages that it got.
     owes_signal: bool,
-    /// How long receivers may take to come back after a start.
+    /// Time limit for receivers to reconnect after a start.
     rejoin_ns: u64,
-    /// Until then they may; 0 before the start and afterwards.
+    /// End of that time; 0 before the start and afterwards.
     rejoin_until_ns: u64,
 }
 
 impl Route {
-    /// A route over `sinks`, which `targets` divides into consecutive runs; see
+    /// Makes a route over `sinks`, which `targets` divides into consecutive runs; see
     /// [`Waits::with_room_for`] for `doorbell`.
     pub fn new(
         rules: Rules,
@@ -165,7 +163,7 @@ impl Route {
             bucket: rate.map(Bucket::new),
             members: vec![true; sinks.len()],
             filtered: targets.iter().any(|target| target.filter.is_some()),
-            // A target without members has one copy all the same.
+            // A target without members still has one copy.
             losing: Vec::with_capacity(sinks.len() + targets.len()),
             targets,
             backlogs,
@@ -181,8 +179,8 @@ impl Route {
         }
     }
 
-    /// Has it wait for receivers that were there when rtd was restarted, so long from
-    /// `Route::start` on.
+    /// Lets the route wait for receivers that had a session before a restart of rtd, for this long
+    /// from `Route::start` on.
     pub fn rejoin(mut self, rejoin_ns: u64) -> Route {
         self.rejoin_ns = rejoin_ns;
         self
@@ -200,7 +198,7 @@ impl Route {
             .for_each(|sink| sink.rejoins = self.rejoin_ns > 0);
     }
 
-    /// From here on a receiver that has not come back counts as dead.
+    /// From now on a receiver that has not reconnected counts as dead.
     fn end_rejoin(&mut self, now_ns: u64) {
         if self.rejoin_until_ns != 0 && now_ns >= self.rejoin_until_ns {
             self.rejoin_until_ns = 0;
@@ -208,9 +206,9 @@ impl Route {
         }
     }
 
-    /// Whether the next message could be lost for no other reason than that a receiver has not come
-    /// back yet: it is expected, and the queue in front of it is full. Then the source is not read.
-    /// `conflate` loses nothing that it would not lose otherwise: it keeps the latest message.
+    /// Whether the next message could be lost only because a receiver has not reconnected yet: the
+    /// receiver is expected, and the queue in front of it is full. The source is then not read.
+    /// `conflate` loses nothing additional: it keeps the latest message.
     #[inline]
     pub(super) fn holds_source(&self) -> bool {
         self.rejoin_until_ns != 0
@@ -224,7 +222,7 @@ impl Route {
     #[cold]
     fn awaits_receiver(&self, backlog: &Backlog) -> bool {
         let target = &self.targets[backlog.target];
-        // In a group of which one member takes each message, any of them may be the one.
+        // If one member of a group takes each message, any of them may be that one.
         let ends = if target.mode == GroupMode::All {
             backlog.ends.clone()
         } else {
@@ -248,7 +246,7 @@ impl Route {
         self.sinks.len()
     }
 
-    /// Whether some message waits for room.
+    /// Whether a message waits for room.
     pub fn has_backlog(&self) -> bool {
         self.owes_signal
             || self
@@ -257,7 +255,7 @@ impl Route {
                 .any(|backlog| !backlog.queue.is_empty())
     }
 
-    /// Where every message is.
+    /// The ledger.
     pub fn ledger(&self) -> &Ledger {
         &self.account.ledger
     }
@@ -267,8 +265,8 @@ impl Route {
         matches!(self.rules.overflow, Overflow::Block { .. })
     }
 
-    /// Takes a message in charge. [`Route::publish`] follows, after the last of a burst;
-    /// `hand_back` if the context says that the message was left.
+    /// Accepts a message and dispatches it. [`Route::publish`] must follow, after the last message
+    /// of a burst; or `hand_back` if the context says that the message was left.
     pub fn dispatch(&mut self, message: &Message<'_>, ctx: &mut Context<'_>) {
         self.end_losses();
         if self.rejoin_until_ns != 0 {
@@ -282,7 +280,8 @@ impl Route {
             Some(reason) => {
                 self.lose_all(Outcome::Rejected(reason), ctx);
             }
-            // It may have waited in its sender's ring, while the thread was held or rtd away.
+            // The message may have waited in its sender's ring while the thread was held or rtd was
+            // down.
             None if message.dequeued_ns.saturating_sub(message.since_ns) > self.rules.ttl_ns => {
                 self.lose_all(Outcome::Expired, ctx);
             }
@@ -296,14 +295,14 @@ impl Route {
         }
     }
 
-    /// The message in hand was left in its source: nothing of it was accepted, and nothing lost.
+    /// The message in hand was left in its source: no copy of it was accepted or lost.
     #[cold]
     pub(super) fn hand_back(&mut self) {
         self.losing.clear();
         self.account.hand_back(self.in_hand());
     }
 
-    /// Copies of the message in hand that are in no queue.
+    /// Number of copies of the message in hand that are in no queue.
     fn in_hand(&self) -> u64 {
         let queued: usize = self
             .backlogs
@@ -314,8 +313,8 @@ impl Route {
     }
 
     /// A copy of the message in hand cannot be delivered. While the message stays in its sender's
-    /// ring, it can still be the next daemon's, which would account for it again: the copy counts
-    /// as queued until the message is done.
+    /// ring, the next daemon may still take it and account for it again: the copy counts as queued
+    /// until the message is finished.
     fn lose(&mut self, lost: Lost, ctx: &Context<'_>) {
         if ctx.stays && self.losing.len() < self.losing.capacity() {
             self.losing.push(lost);
@@ -330,7 +329,7 @@ impl Route {
         }
     }
 
-    /// The message that was in hand is done.
+    /// The message in hand is finished.
     #[inline]
     fn end_losses(&mut self) {
         self.losing
@@ -338,14 +337,14 @@ impl Route {
             .for_each(|lost| self.account.lost(lost));
     }
 
-    /// Moves queued messages on as far as there is room.
+    /// Delivers queued messages as far as there is room.
     pub fn pump(&mut self, ctx: &mut Context<'_>) {
         self.pump_all(ctx);
         self.publish();
     }
 
-    /// Shows the ledger while a message is held. Its copies count as queued; if rtd is killed now
-    /// they are not lost, as far as no receiver has them: the message is still in its sender's
+    /// Publishes the ledger while a message is held. Its copies count as queued. If rtd is killed
+    /// now, copies that no receiver has are not lost, because the message is still in its sender's
     /// ring.
     fn publish_held(&mut self, message: &Message<'_>, ctx: &Context<'_>) {
         let in_queues = self
@@ -376,29 +375,29 @@ impl Route {
                     .for_each(|sink| sink.awaits = false);
             }
         }
-        // Also those that came to owe one just now, or while a dispatch was blocked.
+        // Includes receivers that came to owe a signal just now, or while a dispatch was blocked.
         let owing = self.sinks.iter_mut().filter(|sink| sink.owes_signal());
         owing.for_each(|sink| sink.pay_signal(ctx.skin));
         self.owes_signal = self.sinks.iter().any(Sink::owes_signal);
     }
 
-    /// Takes the rings of receivers that have come, see [`Sink::renew`].
+    /// Takes the rings of receivers that have connected, see [`Sink::renew`].
     #[inline]
     pub fn renew(&mut self) {
         self.sinks.iter_mut().for_each(Sink::renew);
     }
 
-    /// When the next message is within the rate, 0 where there is no limit.
+    /// The time from which the next message is within the rate; 0 if there is no limit.
     pub fn due_ns(&self) -> u64 {
         self.bucket.as_ref().map_or(0, Bucket::next_ns)
     }
 
-    /// Whether receivers of it come and go with rings.
+    /// Whether some of its receivers have rings, which come and go.
     pub fn has_rings(&self) -> bool {
         self.sinks.iter().any(Sink::has_ring)
     }
 
-    /// Gives up on what is queued: the daemon stops.
+    /// Gives up the queued messages: the daemon stops.
     pub fn abandon(&mut self) {
         for backlog in &mut self.backlogs {
             for _ in 0..backlog.queue.clear() {
@@ -411,7 +410,8 @@ impl Route {
         self.publish();
     }
 
-    /// So many messages went with the ring of a sender that ended after the lane had stopped.
+    /// Counts messages that were lost with the ring of a sender that ended after the lane had
+    /// stopped.
     pub fn lose_orphaned(&mut self, messages: u64) {
         for _ in 0..messages.saturating_mul(self.copies) {
             self.account.accept(1);
@@ -421,8 +421,8 @@ impl Route {
         self.publish();
     }
 
-    /// Adds what announces room for what is queued, and returns how long to wait at most: 0 when
-    /// there is room by now.
+    /// Adds the descriptors and words that announce room for queued messages. Returns the longest
+    /// time to wait: 0 if there is room by now.
     pub fn await_room(&mut self, waits: &mut Waits) -> u64 {
         let mut bound_ns = if self.owes_signal {
             SIGNAL_RETRY_NS
@@ -434,7 +434,7 @@ impl Route {
                 continue;
             };
             for sink in &mut self.sinks[backlog.ends.clone()] {
-                // The vectors were made for every end of every route: no allocation here.
+                // The vectors have room for every end of every route: no allocation here.
                 if !sink.await_room(&first, waits) {
                     return 0;
                 }
@@ -446,7 +446,7 @@ impl Route {
         bound_ns
     }
 
-    /// Shows the ledger, when no message is in hand.
+    /// Publishes the ledger; call it when no message is in hand.
     pub fn publish(&mut self) {
         self.end_losses();
         self.account.publish(0);
@@ -468,8 +468,8 @@ impl Route {
         (!admitted).then_some(Reject::Rate)
     }
 
-    /// Settles who counts for the message in hand: once, so that what is accepted is what is dealt
-    /// with, although members come and go meanwhile.
+    /// Selects the members for the message in hand, once: the number of accepted copies then equals
+    /// the number of dispatched ones, even if members come and go meanwhile.
     fn choose(&mut self) {
         self.copies = 0;
         for target in &self.targets {
@@ -514,13 +514,13 @@ impl Route {
         }
     }
 
-    /// Where membership is decided for each message: the first living member that has room takes
-    /// it, beginning with the one whose turn it is; when none has, the first living one queues it.
-    /// A member that can never take it is passed over as well.
+    /// Delivers to one member of a group whose membership is decided for each message: the first
+    /// living member that has room takes it, beginning with the one whose turn it is. If none has
+    /// room, the first living one queues it. A member that can never take the message is skipped.
     fn deliver_to_a_member(&mut self, number: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         let target = &mut self.targets[number];
         let (first, len) = (target.first, target.len);
-        // A turn of a process that is no member would give the next one two.
+        // The turn of a process that is not a member would give the next member two turns.
         let start = (0..len)
             .map(|n| (target.start() + n) % len)
             .find(|n| self.members[first + n]);
@@ -554,7 +554,7 @@ impl Route {
         }
     }
 
-    /// A copy of the message in hand was delivered.
+    /// Counts the delivery of a copy of the message in hand.
     #[inline]
     fn delivered(&mut self, end: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         crate::fault_point!("after_delivery_before_ledger");
@@ -562,7 +562,7 @@ impl Route {
         self.account.delivered(end, message.since_ns, ctx.now());
     }
 
-    /// Queues a copy of the message in hand; false when there is no room.
+    /// Queues a copy of the message in hand; false if there is no room.
     fn queue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) -> bool {
         let queued = self.backlogs[at].queue.push(message);
         if queued {
@@ -571,8 +571,8 @@ impl Route {
         queued
     }
 
-    /// Hands a new message to an end of a backlog, and answers to which; full while older ones wait
-    /// there, so that order is kept.
+    /// Sends a new message to an end of a backlog, and returns that end; full while older messages
+    /// wait there, to keep their order.
     #[inline]
     fn try_send(
         &mut self,
@@ -619,7 +619,7 @@ impl Route {
         }
     }
 
-    /// Reports a failing signal once until something else happens at that end.
+    /// Reports a failing signal once, until the result at that end changes.
     #[cold]
     fn report_signal(&mut self, end: usize, errno: Errno, ctx: &mut Context<'_>) {
         if self.sinks[end].last_reported.replace(errno) != Some(errno) {
@@ -668,7 +668,8 @@ fn offer_to(
     Err(refused)
 }
 
-/// Reports that the process at an end broke its ring: also where another member takes the message.
+/// Reports that the process at an end broke the protocol of its ring, even if another member takes
+/// the message.
 #[cold]
 fn report_corrupt(
     route: u32,
@@ -685,10 +686,10 @@ fn report_corrupt(
     });
 }
 
-/// Why no end took a message, and which one is at fault, where it is one alone.
+/// Why no end took a message, and the end at fault if there is exactly one.
 type Refused = (Option<usize>, Refusal);
 
-/// A copy is lost by a refusal that no waiting changes, of this end or (none) of all of a group.
+/// The loss of a copy by a final refusal, of this end or (none) of all ends of a group.
 fn refused(end: Option<usize>, refusal: Refusal) -> Lost {
     let outcome = match refusal {
         Refusal::Failed(_) => Outcome::Rejected(Reject::Error),

@@ -1,17 +1,17 @@
 //! The system calls that a lane thread makes after the seal: the written list, each with its
 //! reason.
 //!
-//! A thread's list is made of what its own sources and routes need and nothing else; the kernel
-//! holds it to that ([`crate::seal::confine`]). Constraint: what stands in the way of every message
-//! has no condition on an argument (see [`crate::sys::seccomp`]). Invariant: nothing here opens,
-//! maps, starts or replaces anything.
+//! A thread's list contains exactly the calls that its own sources and routes need; the kernel
+//! enforces it ([`crate::seal::confine`]). Constraint: a call that is made for every message has no
+//! condition on an argument (see [`crate::sys::seccomp`]). Invariant: no call on this list opens,
+//! maps, starts or replaces an object.
 
 use super::worker::Input;
 use crate::skin::Skin;
 use crate::sys::seccomp::{Allowed, Call, Program, allow};
 use std::io;
 
-/// Every lane thread.
+/// Calls of every lane thread.
 const EVERY: &[Allowed] = &[
     allow(
         Call::PPOLL,
@@ -91,7 +91,7 @@ pub(crate) const RING_SINK: &[Allowed] = &[
     ),
 ];
 
-/// Any thread that ends, as the standard library and the C library end one.
+/// Calls of a thread that ends, as made by the standard library and the C library.
 pub const WAY_OUT: &[Allowed] = &[
     allow(
         Call::FUTEX,
@@ -111,7 +111,7 @@ pub const WAY_OUT: &[Allowed] = &[
     allow(Call::EXIT, "ends the thread"),
 ];
 
-/// A defect: the thread says so and ends the process, or goes on.
+/// Calls after a defect: the thread writes a message and ends the process, or continues.
 pub const LAST_WORDS: &[Allowed] = &[
     allow(
         Call::WRITE_STDERR,
@@ -138,9 +138,9 @@ pub const LAST_WORDS: &[Allowed] = &[
     allow(Call::KILL, "a fault point ends the process"),
 ];
 
-/// What a thread over these inputs may call, ready to be installed; none where the skin's calls are
-/// not Linux's, so that a filter of those would see nothing of the path and cost each refused call
-/// the thread's mode.
+/// The filter for a thread over these inputs, ready to be installed. None if the skin's calls are
+/// not Linux's: a filter of Linux calls would not see the path, and each refused call would cost
+/// the thread its real-time mode.
 ///
 /// Errors as [`Program::compile`].
 pub fn program(skin: &Skin, inputs: &[Input]) -> io::Result<Option<Program>> {
@@ -189,7 +189,7 @@ mod tests {
             );
             assert!(why.len() > 5, "{name}");
         }
-        // What the hot calls of a path are is allowed whatever the arguments.
+        // The frequent calls of a path are allowed with any arguments.
         for Allowed { call, .. } in [MQ_SOURCE, MQ_SINK, RING_SOURCE, RING_SINK, SIGNAL_SINK]
             .into_iter()
             .flatten()

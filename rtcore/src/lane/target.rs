@@ -1,17 +1,17 @@
-//! Some ends of a route, chosen together; and who of them counts, where a POSIX process group or
-//! session says so.
+//! Targets: ends of a route that are chosen together, with the filter by POSIX process group or
+//! session.
 //!
-//! Constraint: asking costs a lane a few loads from `Peer`, never a system call; what the kernel
-//! says is read by the control thread, at registration and then every tick (100 ms). So a
-//! setpgid(2) or setsid(2) of a registered process is seen within a tick; a registration, a death
-//! or a departure at once.
+//! Constraint: the filter costs a lane a few loads from `Peer`, never a system call. The control
+//! thread reads the kernel's values at registration and then every tick (100 ms). A setpgid(2) or
+//! setsid(2) of a registered process is therefore seen within a tick; a registration, a death or a
+//! departure at once.
 
 use super::peer::Peer;
 use super::policy::GroupMode;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Some ends of a route, chosen together.
+/// Ends of a route that are chosen together.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub mode: GroupMode,
@@ -21,7 +21,7 @@ pub struct Target {
     pub len: usize,
     /// Round-robin position.
     pub cursor: usize,
-    /// Who counts at the moment of a message; none = all of them, always.
+    /// The filter that selects members for each message; none: all ends, always.
     pub filter: Option<Membership>,
 }
 
@@ -30,7 +30,8 @@ impl Target {
         self.first..self.first + self.len
     }
 
-    /// Copies of a message for so many members. With none there is one, which ends as peer-dead.
+    /// Number of copies of a message for this many members. Without members there is one copy,
+    /// which ends as peer-dead.
     pub fn copies(&self, members: usize) -> u64 {
         match self.mode {
             GroupMode::All => members.max(1) as u64,
@@ -38,13 +39,13 @@ impl Target {
         }
     }
 
-    /// Whether what is queued waits for any of its ends. It does not where each gets a copy of its
-    /// own, nor where membership is decided when a message arrives.
+    /// Whether a queued message waits for any of its ends. It does not if each end gets a copy of
+    /// its own, or if membership is decided when a message arrives.
     pub fn is_one_queue(&self) -> bool {
         self.mode != GroupMode::All && self.filter.is_none()
     }
 
-    /// The end, counted from the first, that is asked first.
+    /// The end to try first, counted from the first.
     pub fn start(&self) -> usize {
         if self.mode == GroupMode::RoundRobin {
             self.cursor
@@ -53,23 +54,24 @@ impl Target {
         }
     }
 
-    /// That end, counted from the first, had its turn, also where another one took the message.
+    /// Records that this end, counted from the first, had its turn, even if another one took the
+    /// message.
     pub fn end_turn(&mut self, end: usize) {
         self.cursor = (end + 1) % self.len;
     }
 }
 
-/// Those whose owner is registered, alive and in the same POSIX process group or session as `of`,
-/// which has to be registered too (credentials(7)).
+/// A filter: members are ends whose owner is registered, alive and in the same POSIX process group
+/// or session as `of`, which must be registered too (credentials(7)).
 #[derive(Clone, Debug)]
 pub struct Membership {
-    /// What they have in common.
+    /// The relation that is compared.
     pub kin: Kin,
-    /// The process whose group or session counts.
+    /// The process whose group or session is used.
     pub of: Arc<Peer>,
 }
 
-/// What processes may have in common.
+/// Relations of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kin {
     /// The process group (getpgid(2)).
@@ -79,21 +81,21 @@ pub enum Kin {
 }
 
 impl Membership {
-    /// The number that members have now; none when there can be no member.
+    /// The number that members have now; none if there can be no member.
     #[inline]
     pub fn wanted(&self) -> Option<i32> {
         self.number(&self.of)
     }
 
-    /// Whether the owner of an end is a member; `wanted` is what [`Membership::wanted`] said for
-    /// this message.
+    /// Whether the owner of an end is a member; `wanted` is the result of [`Membership::wanted`]
+    /// for this message.
     #[inline]
     pub fn includes(&self, owner: Option<&Peer>, wanted: Option<i32>) -> bool {
         wanted.is_some() && owner.and_then(|peer| self.number(peer)) == wanted
     }
 
-    /// None for who is not there, and where the kernel did not say: two unknown groups are not the
-    /// same group.
+    /// None for a process that is not registered, and if the kernel gave no number: two unknown
+    /// groups are not the same group.
     fn number(&self, peer: &Peer) -> Option<i32> {
         if !peer.lives() {
             return None;

@@ -1,5 +1,5 @@
-//! Who counts for a message, and that the books show it: three queues behind one target, narrowed
-//! to a process group.
+//! Filtered targets and their accounting: three queues behind one target, restricted to a process
+//! group.
 
 use super::*;
 use crate::endpoint::sink::Sink;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 /// The group of `of` in these tests.
 const GROUP: i32 = 40;
 
-/// A registered process (this one) in such a process group and session.
+/// A registered process (this one) in this process group and session.
 fn alive(pgid: i32, sid: i32) -> Arc<Peer> {
     let peer = Peer::new(1, skin::posix()).unwrap();
     peer.set_groups(pgid, sid);
@@ -123,7 +123,7 @@ impl Bench {
         }
     }
 
-    /// Puts each member into a process group of that number.
+    /// Puts each member into the process group with its number.
     fn groups(&self, pgids: [i32; 3]) {
         for (member, pgid) in self.members.iter().zip(pgids) {
             member.set_groups(pgid, GROUP);
@@ -185,7 +185,7 @@ impl Bench {
         );
     }
 
-    /// What the page says that each end got.
+    /// The number of deliveries to each end by the page.
     fn delivered(&self) -> [u64; 3] {
         let read = Reader::open(&self.name).unwrap().snapshot().unwrap();
         let targets = &read.routes[0].targets;
@@ -248,7 +248,7 @@ fn all_is_as_many_copies_as_there_are_members() {
     bench.send(&[0]);
     bench.groups([GROUP, 41, GROUP]);
     bench.send(&[1]);
-    // Nobody is left: one copy, for which nobody was there.
+    // No member is left: one copy, without a receiver.
     bench.groups([41, 41, 0]);
     bench.send(&[2]);
     bench.groups([GROUP; 3]);
@@ -343,7 +343,7 @@ fn what_is_queued_stays_with_the_end_it_is_queued_for() {
         ..Ledger::default()
     };
     bench.ledger_is(waiting);
-    // The others have room and are members now; the one it waits for is no longer.
+    // The others have room and are members now; the one that it waits for is no longer a member.
     bench.groups([41, GROUP, GROUP]);
     bench.pump();
     bench.ledger_is(waiting);
@@ -359,7 +359,7 @@ fn what_is_queued_stays_with_the_end_it_is_queued_for() {
         [vec![2, 3], vec![], vec![]]
     );
     assert_eq!(bench.delivered(), [4, 0, 0]);
-    // And goes down with it.
+    // The message ends with it.
     bench.groups([41, GROUP, 41]);
     for n in 4..7 {
         bench.send(&[n]);

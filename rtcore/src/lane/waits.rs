@@ -1,13 +1,12 @@
-//! What a lane thread waits for while something is queued in front of a full receiver, or when it
-//! has several sources: descriptors and futex words, in two vectors that were allocated before the
-//! seal.
+//! The wait of a lane thread that has messages queued for a full receiver, or several sources:
+//! descriptors and futex words, in two vectors that were allocated before the seal.
 //!
-//! The kernel has no call that waits for both kinds at once. Where there are descriptors, rings of
-//! sources ring their eventfd, and room in a ring is looked for every [`ROOM_LOOK_NS`].
+//! The kernel has no call that waits for both kinds at once. If there are descriptors, rings of
+//! sources ring their eventfd, and the thread checks for room in a ring every [`ROOM_LOOK_NS`].
 //!
-//! On a skin whose threads must not make Linux's calls there is neither: every ring of the thread,
-//! at whichever end, rings one semaphore, the thread's own. What no ring announces is looked for
-//! within the bound.
+//! On a skin whose threads must not make Linux's calls there are neither: every ring of the thread,
+//! at either end, rings one semaphore of the thread. The thread checks for everything else when the
+//! time limit of the wait has passed.
 
 use crate::ring::Bells;
 use crate::ring::producer::ROOM_LOOK_NS;
@@ -17,19 +16,19 @@ use crate::sys::futex::{self, Word};
 use crate::sys::poll::{self, Interest};
 use std::sync::Arc;
 
-/// Both kinds, or the thread's doorbell.
+/// Descriptors and words, or the thread's doorbell.
 #[derive(Debug, Default)]
 pub struct Waits {
     interests: Vec<Interest>,
     words: Vec<Word>,
-    /// Some bell stands for room in a ring, whose consumer looks for sleepers without a fence.
+    /// Some bell announces room in a ring whose consumer checks for sleepers without a fence.
     room: bool,
     doorbell: Option<Arc<Semaphore>>,
 }
 
 impl Waits {
-    /// Room for so many of each, their memory touched; or the semaphore that all rings of the
-    /// thread ring.
+    /// Makes a wait with room for this many of each, their memory touched; or with the semaphore
+    /// that all rings of the thread ring.
     pub fn with_room_for(count: usize, doorbell: Option<Arc<Semaphore>>) -> Waits {
         let mut words = vec![Word::NONE; count];
         words.clear();
@@ -41,8 +40,8 @@ impl Waits {
         }
     }
 
-    /// Nothing to wait for. First of all: a doorbell that is rung from now on ends the wait, what
-    /// was rung before does not.
+    /// Removes everything. Call it first: a doorbell that is rung afterwards ends the wait, one
+    /// that was rung before does not.
     pub fn clear(&mut self) {
         self.interests.clear();
         self.words.clear();
@@ -62,9 +61,9 @@ impl Waits {
         self.words.push(word);
     }
 
-    /// Adds a bell; before the flag that has it rung is raised.
+    /// Adds a bell; call it before the flag that makes the producer ring is raised.
     pub fn push_bell(&mut self, bells: &Bells, bell: u32) {
-        // One that is no word is the thread's doorbell.
+        // A bell that is not a word is the thread's doorbell.
         self.words.extend(bells.word(bell));
     }
 
@@ -74,19 +73,20 @@ impl Waits {
         self.room = true;
     }
 
-    /// Whether rings of sources ring their bells: there are no descriptors to wait for beside them.
+    /// Whether rings of sources ring their bells, because there are no descriptors to wait for
+    /// beside them.
     pub fn is_by_bells(&self) -> bool {
         self.doorbell.is_some() || self.interests.is_empty() && self.words.len() < futex::WORDS_MAX
     }
 
-    /// Whether a thread that has nothing to wait for but an offer parks at the word of its feed;
-    /// else its doorbell is rung.
+    /// Whether a thread that waits only for an offer parks at the word of its hand-off slot;
+    /// otherwise its doorbell is rung.
     pub fn parks(&self) -> bool {
         self.doorbell.is_none() && self.is_by_bells()
     }
 
-    /// What is waited for elsewhere, at most so long: less where a ring's consumer may miss that
-    /// room is wanted.
+    /// Limits the time of a wait that is made elsewhere: it is shorter if a ring's consumer may
+    /// miss that room is wanted.
     pub fn bound(&self, bound_ns: u64) -> u64 {
         if self.room {
             bound_ns.min(ROOM_LOOK_NS)
@@ -95,17 +95,16 @@ impl Waits {
         }
     }
 
-    /// Waits for any of it, at most so long.
+    /// Waits for any of them, for at most this long.
     ///
     /// # Safety
-    /// 1. What the words were made of is still there.
+    /// 1. The memory of the words is still mapped.
     pub unsafe fn wait(&mut self, skin: &Skin, bound_ns: u64) -> Result<(), Errno> {
         if let Some(doorbell) = &self.doorbell {
             return doorbell.wait(self.bound(bound_ns));
         }
         let by_words = self.interests.is_empty() && !self.words.is_empty();
-        // Words beside descriptors are not waited for, and neither are those past the kernel's
-        // number.
+        // Words beside descriptors are not waited for, nor are those beyond the kernel's limit.
         let unheard = !by_words && !self.words.is_empty() || self.words.len() > futex::WORDS_MAX;
         let bound_ns = if unheard {
             bound_ns.min(ROOM_LOOK_NS)

@@ -21,25 +21,26 @@ use crate::wait::{Timeout, Wait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A receive error that does not go away must not turn into a busy loop at FIFO priority.
+/// Pause after a receive error: a persistent error must not become a busy loop at FIFO priority.
 const ERROR_PAUSE_NS: u64 = 1_000_000;
-/// Messages of one source that are taken before anything else is looked at, or runs: the lane's
-/// other threads, which share its CPU at equal priority.
+/// Limit of the messages of one source that are taken before the other sources, or the lane's other
+/// threads, which share its CPU at equal priority.
 const BURST_MAX: usize = 32;
-/// How often a thread that only its source can wake checks whether receivers have come or gone.
+/// Period at which a thread that only its source can wake checks whether receivers have come or
+/// gone.
 const RECEIVERS_LOOK_NS: u64 = 100_000_000;
-/// While stopping: messages of one source that are taken after the time is up. More than
-/// RLIMIT_SIGPENDING usually allows; a bound, because a sender may go on for ever.
+/// Limit of the messages of one source that a stop takes after its time is over. It is larger than
+/// RLIMIT_SIGPENDING usually allows; it exists because a sender may never stop.
 const LEFT_MAX: usize = 262_144;
-/// While stopping: how long to wait at most for room before looking at the time again.
+/// During a stop, the longest wait for room before the next read of the clock.
 const STOP_WAIT_NS: u64 = 1_000_000;
 
-/// One source and every route it feeds.
+/// One source and every route from it.
 #[derive(Debug)]
 pub struct Input {
-    /// What is read.
+    /// The source.
     pub source: Source,
-    /// Where it goes, in configuration order.
+    /// Its routes, in configuration order.
     pub routes: Vec<Route>,
 }
 
@@ -54,9 +55,9 @@ impl Input {
         self.routes.iter().any(Route::holds_source)
     }
 
-    /// Messages that one turn takes at most. Those of a ring come without a call. If one route may
-    /// hold the thread, the page must show first what the others did with the messages before that
-    /// one: so it is one message a turn.
+    /// Limit of the messages of one turn. Messages of a ring come without a call. If a route may
+    /// hold the thread, the page must first show the outcomes of the earlier message, so a turn
+    /// takes one message.
     fn burst(&self) -> usize {
         let hides = self.routes.len() > 1 && self.routes.iter().any(Route::may_hold);
         if self.source.is_ring() && !hides {
@@ -66,8 +67,8 @@ impl Input {
         }
     }
 
-    /// How long to wait for a message while nothing else is to do. A skin whose threads no Linux
-    /// signal may wake has them look up where no ring's doorbell does.
+    /// How long to wait for a message if there is no other work. If Linux signals may not wake the
+    /// skin's threads, the thread wakes up by itself when no ring's doorbell can wake it.
     fn idle(&self, skin: &Skin) -> Timeout {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
         let polls = !is_woken && self.routes.iter().any(Route::has_rings);
@@ -78,11 +79,11 @@ impl Input {
         }
     }
 
-    /// How long the source is left unread, none if a message can be taken now. A ring is, while
-    /// every route that it feeds is above its rate: the sender sees it fill, and the lane does not
-    /// work for messages that it rejects. What comes by queue or signal is read and rejected: a
-    /// full queue would hold up its other writers, and programs that block in mq_send(3); pending
-    /// signals count against the limit of rtd's user.
+    /// How long the source is left unread; none if a message can be taken now. A ring is left
+    /// unread while every route from it is above its rate: the sender sees it fill, and the lane
+    /// does no work for messages that it would reject. Messages of a queue or signal are read and
+    /// rejected: a full queue would hold up its other writers, and programs that block in
+    /// mq_send(3); pending signals count against the limit of rtd's user.
     #[inline]
     fn rest_ns(&self, skin: &Skin) -> Option<u64> {
         let due_ns = if self.source.is_ring() {
@@ -90,7 +91,7 @@ impl Input {
         } else {
             0
         };
-        // Without a limit there is no clock to read.
+        // Without a limit there is no need to read the clock.
         let rest_ns = if due_ns == 0 {
             0
         } else {
@@ -112,22 +113,22 @@ pub struct Worker {
     pub wait: Wait,
     /// One for `block` and `spin`, any number for `poll`.
     pub inputs: Vec<Input>,
-    /// Where its counters are shown.
+    /// Record of its counters on the page.
     pub cell: WorkerCell,
-    /// Where it says what it is at.
+    /// Its progress counters.
     pub progress: ProgressCell,
-    /// Where it tells.
+    /// For reports to the log.
     pub events: EventSink,
-    /// 0 while running, else the time at which a stop gives up on what is queued.
+    /// 0 while running, otherwise the time at which a stop gives up queued messages.
     pub stop_at_ns: Arc<AtomicU64>,
     /// Empty, with room for every source and every end ([`Worker::waits_for`]).
     pub waits: Waits,
-    /// The system calls it may make after the seal ([`super::syscalls::program`]); none where no
+    /// The filter of its system calls after the seal ([`super::syscalls::program`]); none if no
     /// filter would see them.
     pub calls: Option<Program>,
 }
 
-/// What the kernel granted to the thread.
+/// The permissions that the kernel granted to the thread.
 #[derive(Debug)]
 pub struct Granted {
     /// Kernel thread id.
@@ -142,7 +143,7 @@ pub struct Granted {
     pub clock: Result<CpuClock, String>,
 }
 
-/// What a worker leaves behind.
+/// The result of a worker.
 #[derive(Debug)]
 pub struct Report {
     pub name: String,
@@ -150,8 +151,8 @@ pub struct Report {
     pub counters: WorkerCounters,
     /// Faults and switches between seal and stop; none if the kernel did not say.
     pub since_seal: Option<ThreadUsage>,
-    /// What it worked on: closing descriptors and unmapping rings is for who takes the report, the
-    /// thread may not.
+    /// Its inputs: the thread that takes the report closes descriptors and unmaps rings, which the
+    /// lane thread may not do.
     pub inputs: Vec<Input>,
 }
 
@@ -175,8 +176,8 @@ impl Report {
             .map(|route| (route.index(), *route.ledger()))
     }
 
-    /// Accounts for what is left in the rings that it read, and answers it for each source: the
-    /// index of its first route, and how many messages stay for the next daemon.
+    /// Accounts for messages that are left in the rings that it read. Returns for each source the
+    /// index of its first route, and the number of messages that stay for the next daemon.
     pub fn leftovers(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.inputs.iter_mut().filter_map(|input| {
             let Leftover { kept, orphaned } = input.source.leftover();
@@ -192,16 +193,17 @@ impl Report {
 }
 
 impl Worker {
-    /// What a worker over these inputs waits for at most, allocated; or its doorbell.
+    /// The wait for a worker over these inputs, allocated; or its doorbell.
     pub fn waits_for(inputs: &[Input], doorbell: Option<Arc<Semaphore>>) -> Waits {
         let ends: usize = inputs.iter().flat_map(|i| &i.routes).map(Route::ends).sum();
         Waits::with_room_for(ends + inputs.len(), doorbell)
     }
 
-    /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Before `run`.
+    /// Makes the calling thread a lane thread: mask, name, CPU, priority, stack. Call it before
+    /// `run`.
     pub fn enter(&self) -> Granted {
         sched::set_name(&self.name);
-        // Everything else this thread could get was blocked by the spawner.
+        // Every other signal that this thread could get was blocked by the spawner.
         let wake = rtsignal::SignalSet::of([rtsignal::WAKE]).unblock();
         let pinned = sched::pin(self.cpu).and(wake).map_err(|e| e.to_string());
         let fifo = (self.skin.setup.promote)(self.priority).map_err(|e| e.to_string());
@@ -221,7 +223,8 @@ impl Worker {
         }
     }
 
-    /// Seals the thread and moves messages until a stop is asked for; then drains within its bound.
+    /// Seals the thread and moves messages until a stop is requested; then drains within the time
+    /// limit.
     pub fn run(mut self) -> Report {
         let mut waits = self.waits;
         let sealed_at = memory::thread_usage();
@@ -247,7 +250,8 @@ impl Worker {
             run.events
                 .emit((run.skin.now_ns)(), EventKind::Unconfined { errno });
         }
-        // What led here were Linux calls; a lane that polls makes no call that would end that.
+        // The calls before this point were Linux calls, and a lane that polls makes no call that
+        // would restore its mode.
         run.regain_mode();
         match (self.wait, self.inputs.as_mut_slice()) {
             (Wait::Block, [input]) => run.block(input, &mut waits),
@@ -279,7 +283,7 @@ struct Running<'a> {
     cell: WorkerCell,
     progress: ProgressCell,
     last_reported: Option<Errno>,
-    /// On the way down.
+    /// The worker is draining.
     draining: bool,
 }
 
@@ -310,7 +314,7 @@ impl Running<'_> {
         }
     }
 
-    /// Any number of sources: looks at one after the other, and sleeps when the strategy says so.
+    /// Any number of sources: reads one after the other, and sleeps when the strategy says so.
     fn scan(&mut self, inputs: &mut [Input], wait: Wait, waits: &mut Waits) {
         let mut spin_until_ns = None;
         while !self.stopping() {
@@ -326,7 +330,7 @@ impl Running<'_> {
             } else if wait.spins(&mut spin_until_ns, self.skin.now_ns) {
                 std::hint::spin_loop();
             } else if self.sleep_for_work(inputs, waits) {
-                // A wait that ended for nothing is no reason to spin again.
+                // A wait that ended without a message is no reason to spin again.
                 spin_until_ns = None;
             }
         }
@@ -346,8 +350,8 @@ impl Running<'_> {
         }
     }
 
-    /// Takes one message, or a burst of those that lie in a ring, and brings them through their
-    /// routes; answers how many.
+    /// Takes one message, or a burst of those in a ring, and dispatches them to their routes;
+    /// returns their number.
     #[inline]
     fn turn(&mut self, input: &mut Input, timeout: Timeout) -> usize {
         let burst = input.burst();
@@ -364,7 +368,7 @@ impl Running<'_> {
             self.watch_mode();
             self.publish();
         } else {
-            // A process that comes or goes wakes the lanes (EINTR).
+            // A process that registers or ends wakes the lanes (EINTR).
             input.routes.iter_mut().for_each(Route::renew);
             input.source.let_go();
             self.woken();
@@ -375,9 +379,9 @@ impl Running<'_> {
         taken
     }
 
-    /// Whether a message may be taken. At a stop one that stays where it is belongs to the next
-    /// daemon; a drain accounts for the others in its own time, so it waits for no receiver to come
-    /// back.
+    /// Whether a message may be taken. At a stop, a message that can stay where it is belongs to
+    /// the next daemon; a drain accounts for the others within its own time limit, so it does not
+    /// wait for a receiver to reconnect.
     #[inline]
     fn may_take(&self, input: &Input) -> bool {
         (self.draining || !input.is_held())
@@ -388,7 +392,7 @@ impl Running<'_> {
     #[inline]
     fn take(&mut self, input: &mut Input, timeout: Timeout) -> bool {
         let source = &mut input.source;
-        // Its slot is not released before the dispatch. A sender that is gone replays nothing to
+        // The slot is not released before the dispatch. A sender that is gone replays nothing to
         // the next daemon.
         let stays = source.is_ring() && !source.is_orphaned();
         match source.receive(self.skin, timeout) {
@@ -415,7 +419,7 @@ impl Running<'_> {
                     }
                 }
                 let left = ctx.at_stop == AtStop::Left;
-                // Who delivers has read the clock; a message that nobody got was work too.
+                // A delivery has read the clock; a message that no receiver got was work too.
                 let ended_ns = if ctx.last_ns == dequeued_ns {
                     (self.skin.now_ns)()
                 } else {
@@ -433,7 +437,8 @@ impl Running<'_> {
                 }
                 crate::fault_point!("after_dispatch_before_release");
                 self.counters.received += 1;
-                // Only now: what a killed daemon had not finished is still in the sender's ring.
+                // Only now: a message that a killed daemon had not finished is still in the
+                // sender's ring.
                 input.source.release();
                 true
             }
@@ -456,7 +461,7 @@ impl Running<'_> {
         let errno = match failure {
             Failure::Os(errno) => errno,
             Failure::Corrupt(corrupt) => {
-                // The ring is given up: there is nothing that could fail again.
+                // The ring is given up, so this cannot fail again.
                 let generation = input.source.generation();
                 let kind = EventKind::Corrupt {
                     route,
@@ -486,8 +491,8 @@ impl Running<'_> {
             .emit((self.skin.now_ns)(), EventKind::Torn { route });
     }
 
-    /// Notices that something cost the thread its real-time mode: what was dispatched just now did,
-    /// since a blocking receive gives it back. Whether it did.
+    /// Checks whether the thread lost its real-time mode. Since a blocking receive restores the
+    /// mode, the last dispatch caused the loss. Returns whether there was one.
     #[inline]
     fn watch_mode(&mut self) -> bool {
         let is_relaxed = self.skin.is_relaxed.is_some_and(|is_relaxed| is_relaxed());
@@ -497,7 +502,7 @@ impl Running<'_> {
         is_relaxed
     }
 
-    /// After a wait that brought no message: a Linux signal, SIGSTOP or ptrace(2) may have ended
+    /// Handles a wait that brought no message: a Linux signal, SIGSTOP or ptrace(2) may have ended
     /// it, which costs the thread its mode. The wake-up of a stop is the daemon's own signal and
     /// does not count.
     #[inline]
@@ -511,7 +516,7 @@ impl Running<'_> {
     fn relaxed(&mut self) {
         self.counters.mode_switches += 1;
         let times = self.counters.mode_switches;
-        // The first time, and then ever more rarely: the counter has them all.
+        // Reports the first time, and then ever more rarely: the counter has the exact number.
         if times.is_power_of_two() {
             self.events
                 .emit((self.skin.now_ns)(), EventKind::Relaxed { times });
@@ -519,9 +524,9 @@ impl Running<'_> {
         self.regain_mode();
     }
 
-    /// Takes the thread back to its real-time mode, as each call that may block does: here a sleep
-    /// that is over. Rings of a busy lane, or of one that polls, need no such call, and it would
-    /// stay with Linux.
+    /// Restores the thread's real-time mode, as each call that may block does: here a sleep that is
+    /// already over. Rings of a busy lane, or of one that polls, need no such call, so the thread
+    /// would stay in Linux's mode.
     fn regain_mode(&self) {
         if self.skin.is_relaxed.is_some() {
             (self.skin.sleep_until)((self.skin.now_ns)());
@@ -543,16 +548,16 @@ impl Running<'_> {
             route.pump(&mut ctx);
         }
         self.progress.rest();
-        // Not `woken`, which publishes only where a mode was lost.
+        // Not `woken`, which publishes only after the loss of the mode.
         if !self.stopping() {
             self.watch_mode();
         }
         self.publish();
     }
 
-    /// Something waits in front of a full receiver: waits until there may be room, or a source has
-    /// a message. Returns how long to wait in the source itself, where its skin cannot wait for
-    /// both. Rings ring one doorbell, at whichever end of the thread they are.
+    /// Messages wait for a full receiver: waits until there may be room, or a source has a message.
+    /// Returns how long to wait in the source itself if its skin cannot wait for both. Rings ring
+    /// one doorbell, at either end of the thread.
     fn await_work(&mut self, inputs: &mut [Input], waits: &mut Waits) -> Timeout {
         let all_held = inputs.iter().all(Input::is_held);
         if self.skin.caps.pollable_mq
@@ -575,7 +580,7 @@ impl Running<'_> {
     }
 
     /// Waits until a full receiver may have room, or (`sources`) a source has a message, within a
-    /// bound.
+    /// time limit.
     fn await_room(
         &mut self,
         inputs: &mut [Input],
@@ -592,14 +597,14 @@ impl Running<'_> {
         {
             bound_ns = bound_ns.min(route.await_room(waits));
         }
-        // Descriptors first: whether a ring is waited for by its word or by its descriptor depends
-        // on them.
+        // Descriptors first: they decide whether a ring is waited for by its word or by its
+        // descriptor.
         let (rings, others) = (true, false);
         for kind in [others, rings] {
             let read =
                 |input: &&mut Input| sources && input.source.is_ring() == kind && !input.is_held();
             for input in inputs.iter_mut().filter(read) {
-                // What is left unread is no reason to wake up before it is due.
+                // A source that is left unread is no reason to wake up before it is due.
                 match input.rest_ns(self.skin) {
                     Some(rest_ns) => bound_ns = bound_ns.min(rest_ns),
                     None if !input.source.arm(waits) => bound_ns = 0,
@@ -615,7 +620,7 @@ impl Running<'_> {
             match woken {
                 Err(Errno::INTR) => self.counters.wakeups += 1,
                 Ok(()) | Err(Errno::AGAIN | Errno::TIMEDOUT) => {}
-                // It would fail again at once, and again: the thread would spin.
+                // The wait would fail again at once, so that the thread would spin.
                 Err(errno) => {
                     if let Some(input) = inputs.first() {
                         self.receive_failed(input, Failure::Os(errno));
@@ -626,8 +631,8 @@ impl Running<'_> {
         inputs.iter_mut().for_each(|input| input.source.disarm());
     }
 
-    /// The way down: what is still in signals (and in queues that go) is routed, what is queued
-    /// gets its chance, and the rest is accounted.
+    /// The end of the lane: messages that are still in signals (and in queues that are removed) are
+    /// routed, queued messages get a last chance, and the rest is accounted for.
     fn drain(&mut self, inputs: &mut [Input], waits: &mut Waits) {
         self.draining = true;
         loop {
@@ -649,8 +654,8 @@ impl Running<'_> {
                 self.await_room(inputs, false, STOP_WAIT_NS.min(give_up - now), waits);
             }
         }
-        // No time is left to deliver it, but to account for it: nobody else can say what was in
-        // there.
+        // No time is left to deliver the messages, but they must be accounted for: nobody else
+        // knows them.
         for input in inputs
             .iter_mut()
             .filter(|input| input.source.is_lost_at_stop())
@@ -689,7 +694,7 @@ impl Running<'_> {
         let reported = self.counters.refused_calls;
         self.counters.refused_calls = refused.calls;
         self.counters.set_refused_call(refused.last);
-        // The first time, and then ever more rarely: the counter has them all.
+        // Reports the first time, and then ever more rarely: the counter has the exact number.
         if refused.calls.next_power_of_two() > reported.next_power_of_two() || reported == 0 {
             let kind = EventKind::Refused {
                 call: refused.last,

@@ -1,5 +1,5 @@
-//! What a route does when a receiver is full: it queues, displaces, waits or rejects, and moves on
-//! what it queued.
+//! The treatment of messages for full receivers: queue, displace, wait or reject, and deliver
+//! queued messages later.
 
 use super::{AtStop, Context, Refused, Route, offer_to, refused};
 use crate::endpoint::sink::Refusal;
@@ -9,7 +9,8 @@ use crate::message::{Message, Outcome, Reject};
 use std::sync::atomic::Ordering;
 
 impl Route {
-    /// Queues the message in front of full receivers; past the capacity the policy decides.
+    /// Queues the message in front of full receivers; if the capacity is used up, the policy
+    /// decides.
     pub(super) fn enqueue(&mut self, at: usize, message: &Message<'_>, ctx: &mut Context<'_>) {
         let end = self.backlogs[at].only_end();
         if self.rules.overflow == Overflow::Conflate {
@@ -36,9 +37,9 @@ impl Route {
         self.queue(at, message, ctx);
     }
 
-    /// Holds the source's thread until there is room, at most `limit_ns`. The sender's messages
-    /// stay in its own queue meanwhile, and at a stop the one in hand does too where it can
-    /// ([`AtStop`]).
+    /// Holds the source's thread until there is room, for at most `limit_ns`. Meanwhile the
+    /// sender's messages stay in its own queue. At a stop the message in hand stays there too, if
+    /// possible ([`AtStop`]).
     pub(super) fn block(
         &mut self,
         at: usize,
@@ -51,11 +52,11 @@ impl Route {
             self.backlogs[at].only_end(),
         );
         loop {
-            // All of them, so that this one does not hold up what waits for other receivers.
+            // All backlogs, so that this message does not delay those for other receivers.
             self.pump_all(ctx);
             self.publish_held(message, ctx);
             if self.backlogs[at].queue.is_empty() {
-                // Room, or nobody there any more: the straight way again.
+                // There is room, or the receiver is gone: the message takes the normal path again.
                 match self.offer(at, message, ctx) {
                     Ok(end) => {
                         self.sent(at, end, ctx);
@@ -88,23 +89,24 @@ impl Route {
         }
     }
 
-    /// Sleeps until some queued message may move on, at most so long.
+    /// Sleeps until a queued message may have room, for at most this long.
     pub(super) fn wait_for_room(&mut self, limit_ns: u64, ctx: &mut Context<'_>) {
         let mut waits = std::mem::take(&mut self.waits);
         waits.clear();
         let bound_ns = self.await_room(&mut waits).min(limit_ns);
         if bound_ns > 0 {
             ctx.progress.rest();
-            // SAFETY: the words are those of rings that this route holds.
-            // An interrupted wait only means to look again.
+            // SAFETY: the words are those of rings that this route holds. After an interrupted wait
+            // the caller checks again.
             let _ = unsafe { waits.wait(ctx.skin, bound_ns) };
             ctx.progress.work();
         }
         self.waits = waits;
     }
 
-    /// Hands a message to the first end of a backlog that takes it, beginning with the one whose
-    /// turn it is; answers which did. Dead only when all of them are; otherwise full where one is.
+    /// Sends a message to the first end of a backlog that takes it, beginning with the one whose
+    /// turn it is; returns that end. The result is dead only if all ends are dead, otherwise full
+    /// if one is full.
     pub(super) fn offer(
         &mut self,
         at: usize,
@@ -122,8 +124,8 @@ impl Route {
     }
 
     pub(super) fn pump_backlog(&mut self, at: usize, ctx: &mut Context<'_>) {
-        // The message in front is in the backlog's memory while a sink takes it: the fields are
-        // borrowed one by one.
+        // The first message is in the backlog's memory while a sink takes it, so the fields are
+        // borrowed separately.
         while let Some(message) = self.backlogs[at].queue.front() {
             let since_ns = message.since_ns;
             if ctx.now().saturating_sub(since_ns) > self.rules.ttl_ns {
