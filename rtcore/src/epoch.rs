@@ -1,11 +1,11 @@
-//! Epochs of counters: which counter a message's number belongs to
+//! Epochs of counters: an epoch identifies the counter that a message's number belongs to
 //! ([`Meta::epoch`](crate::message::Meta::epoch)).
 
 use crate::sys::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A number of the program that this process runs: the same for all its sessions, another one after
-/// exec(2). (A process that was forked is told by its pid.)
+/// Identifies the program that this process runs: the same for all its sessions, another one after
+/// exec(2). (The pid identifies a forked process.)
 pub fn program() -> u32 {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let new = new_epoch();
@@ -14,9 +14,9 @@ pub fn program() -> u32 {
         .map_or_else(|known| known, |_| new)
 }
 
-/// An epoch for a counter that starts now. Never 0, and no two in one process are equal.
+/// Makes an epoch for a counter that starts now. Never 0, and no two in one process are equal.
 ///
-/// It is the time in microseconds, or one more than the last where two are made in the same
+/// It is the time in microseconds, or one more than the last if two are made in the same
 /// microsecond. A daemon or a session needs longer than that to start again. The same 32 bits
 /// return after 71 minutes at the earliest, and then only by chance (1 in 4 billion); a receiver
 /// therefore compares the sender as well.

@@ -97,7 +97,7 @@ macro_rules! fault_point {
     };
 }
 
-/// What a process does at the point that is armed.
+/// The action of a process at the armed point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Action {
@@ -105,26 +105,26 @@ pub enum Action {
     Kill = 1,
     /// The process sleeps at the point.
     Delay = 2,
-    /// The call that the point names fails. A point that names none does nothing.
+    /// The call at the point fails. It has no effect at a point without such a call.
     Fail = 3,
 }
 
-/// An order: which point, what happens there, and how often.
+/// An order: the point, the action there, and how often it fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     /// [`number`] of the point.
     pub point: u32,
     /// What the point does when it fires.
     pub action: Action,
-    /// The process that is meant; 0: any that reaches the point.
+    /// The affected process; 0: any process that reaches the point.
     pub pid: u32,
-    /// How many times at most.
+    /// Limit of the number of times.
     pub times: u32,
-    /// With what probability each time, of 2^32.
+    /// Probability each time, in units of 2^-32.
     pub chance: u32,
     /// Length of a delay.
     pub delay_ns: u64,
-    /// What the draws are made from.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -140,7 +140,8 @@ pub struct Page {
     pid: AtomicU32,
     action: AtomicU32,
     chance: AtomicU32,
-    /// How often the point has struck (upper half), and how often it still may (lower half).
+    /// Number of times that the point has fired (upper half), and that it may still fire (lower
+    /// half).
     strikes: AtomicU64,
     delay_ns: AtomicU64,
     draw: AtomicU64,
@@ -160,19 +161,19 @@ impl Page {
         self.point.store(order.point + 1, Ordering::Release);
     }
 
-    /// From now on nothing strikes; returns how often something has.
+    /// Disarms the point; returns how often it has fired.
     pub fn disarm(&self) -> u64 {
         self.point.store(0, Ordering::Relaxed);
-        // A process that saw the point armed may be about to strike: this decides.
+        // A process that saw the point armed may be about to fire: this decides.
         self.strikes.fetch_and(!LEFT, Ordering::AcqRel) >> 32
     }
 
-    /// How often something has struck since the point was armed.
+    /// Number of times that the point has fired since it was armed.
     pub fn struck(&self) -> u64 {
         self.strikes.load(Ordering::Acquire) >> 32
     }
 
-    /// What happens to process `pid` at this point now.
+    /// The action for process `pid` at this point now.
     #[inline]
     pub fn strikes(&self, point: u32, pid: u32) -> Option<Action> {
         let armed = self.point.load(Ordering::Acquire) == point + 1;
@@ -185,7 +186,7 @@ impl Page {
         if meant != 0 && meant != pid {
             return None;
         }
-        // Two threads that draw at once may draw the same: neither draw is better than another.
+        // Two threads that draw at once may get the same number, which does no harm.
         let mut draw = self.draw.load(Ordering::Relaxed);
         draw ^= draw << 13;
         draw ^= draw >> 7;
@@ -206,7 +207,7 @@ impl Page {
         }
     }
 
-    /// Does what is ordered; true if the call at the point has to fail.
+    /// Carries out the order; true if the call at the point must fail.
     pub fn reach(&self, point: u32, pid: u32) -> bool {
         match self.strikes(point, pid) {
             None => false,
@@ -238,7 +239,7 @@ mod attached {
 
     static ATTACHED: OnceLock<Attached> = OnceLock::new();
 
-    /// Maps the page that the environment names. Without one, no point ever strikes. Called once,
+    /// Maps the page that the environment names. Without one, no point ever fires. Call it once,
     /// when the program starts.
     ///
     /// Errors: the file cannot be opened or mapped.
@@ -259,7 +260,7 @@ mod attached {
         Ok(())
     }
 
-    /// This process is at a point; true if the call there has to fail.
+    /// Called at a point; true if the call there must fail.
     #[inline]
     pub fn reach(point: u32) -> bool {
         let Some(Attached { memory, pid }) = ATTACHED.get() else {

@@ -1,24 +1,24 @@
-//! What travels: a message's body, its verified or claimed origin, and how it ended.
+//! Messages: the body, the verified or claimed origin, and the outcome.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Who a message came from.
+/// The sender of a message.
 ///
-/// `verified` is true when the identity came from the channel (the queue of a registered owner that
-/// nobody else may write, or a pid the kernel wrote); false when a sender claimed it (`si_pid` of a
-/// queued signal, see sigqueue(3)).
+/// `verified` is true if the identity comes from the channel (the queue of a registered owner that
+/// nobody else may write, or a pid that the kernel wrote). It is false if the sender claimed it
+/// (`si_pid` of a queued signal, see sigqueue(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Process id, 0 when nobody registered for the endpoint.
+    /// Process id, 0 if no process is registered for the endpoint.
     pub pid: u32,
-    /// Real user id, `u32::MAX` when unknown.
+    /// Real user id, `u32::MAX` if unknown.
     pub uid: u32,
-    /// Whether the channel, not the envelope, says so.
+    /// Whether the channel, not the envelope, gives the identity.
     pub verified: bool,
 }
 
 impl Origin {
-    /// A sender nobody registered: a queue that any program with the right mode may write.
+    /// The origin of a message from a queue that any program with the right mode may write.
     pub const UNKNOWN: Origin = Origin {
         pid: 0,
         uid: u32::MAX,
@@ -26,16 +26,16 @@ impl Origin {
     };
 }
 
-/// How a message ended. Each accepted message ends in exactly one of these.
+/// The outcome of a message. Each accepted message ends in exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Handed to the receiver's kernel queue (or ring).
     Delivered,
     /// Its time to live ran out while it was queued.
     Expired,
-    /// A newer (or the newest) message took its place by the overflow policy.
+    /// The overflow policy dropped it in favour of a newer message.
     Displaced,
-    /// Refused, for the reason given.
+    /// Refused, for this reason.
     Rejected(Reject),
     /// The receiver is gone.
     PeerDead,
@@ -51,7 +51,7 @@ pub enum Reject {
     TooLarge = 1,
     /// Over the route's rate limit.
     Rate = 2,
-    /// The claimed or real origin is not who the route accepts.
+    /// The claimed or real sender is not one that the route accepts.
     Origin = 3,
     /// The kernel refused it (permission, invalid); the errno is in the event log.
     Error = 4,
@@ -86,19 +86,20 @@ impl Reject {
     ];
 }
 
-/// What travels beside the payload.
+/// The fields that are sent with the payload.
 ///
-/// From a ring it is what the sender wrote. Queues, signals and datagrams have no room for it:
-/// there the daemon numbers and stamps the messages as it takes them.
+/// The sender writes them into a ring. Queues, signals and datagrams have no room for them, so the
+/// daemon numbers and stamps these messages when it takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Number of the message among those of its sender, from 1; a gap shows a loss.
     pub sequence: u64,
-    /// When it should have been sent, CLOCK_MONOTONIC in nanoseconds; latency counts from here.
+    /// The time at which it should have been sent, CLOCK_MONOTONIC in nanoseconds; latency is
+    /// measured from here.
     pub intended_ns: u64,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub sent_ns: u64,
-    /// Ties a reply to its request; 0 = neither.
+    /// Number that a request and its reply share; 0 for other messages.
     pub correlation: u64,
     /// Identifies the counter behind `sequence`, never 0: each session and each of the daemon's
     /// sources has its own, new at every start (`epoch::new_epoch`). Numbers of different epochs
@@ -107,8 +108,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Time since the send. The stamp is the sender's: one that is missing or in the future counts
-    /// as now.
+    /// Time since the send. The stamp is the sender's: a stamp that is missing or in the future
+    /// counts as now.
     #[inline]
     pub fn age_ns(&self, now_ns: u64) -> u64 {
         if self.sent_ns == 0 {
@@ -122,16 +123,16 @@ impl Meta {
 /// A message on its way through a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// What it says.
+    /// The content.
     pub body: Body<'a>,
     /// mq priority it arrived with (0 for signals).
     pub priority: u32,
-    /// Who sent it.
+    /// The sender.
     pub origin: Origin,
-    /// When the daemon took it from its source, CLOCK_MONOTONIC.
+    /// The time at which the daemon took it from its source, CLOCK_MONOTONIC.
     pub dequeued_ns: u64,
-    /// When its latency, its time to live and its deadline begin: the send where a ring carries its
-    /// time, else the dequeue.
+    /// The start of its latency, its time to live and its deadline: the send if a ring carries that
+    /// time, otherwise the dequeue.
     pub since_ns: u64,
     /// Number and stamps.
     pub meta: Meta,
@@ -159,15 +160,15 @@ pub const SIGNAL_VALUE_BYTES: usize = 8;
 pub struct SignalRecord {
     /// The value that the sender queued (`sigval`).
     pub value: u64,
-    /// When the daemon took it, CLOCK_MONOTONIC in nanoseconds.
+    /// The time at which the daemon took it, CLOCK_MONOTONIC in nanoseconds.
     pub dequeued_ns: u64,
     /// Kernel signal number.
     pub signo: i32,
-    /// Origin's process id, 0 when unknown.
+    /// Origin's process id, 0 if unknown.
     pub pid: u32,
     /// Origin's user id.
     pub uid: u32,
-    /// 1 when pid and uid were verified, 0 when the sender claimed them.
+    /// 1 if pid and uid were verified, 0 if the sender claimed them.
     pub verified: u32,
 }
 
@@ -175,7 +176,7 @@ pub struct SignalRecord {
 pub const SIGNAL_RECORD_BYTES: usize = size_of::<SignalRecord>();
 
 impl<'a> Message<'a> {
-    /// A message without a payload, for slots that hold none.
+    /// A message without a payload, for empty slots.
     pub const EMPTY: Message<'static> = Message {
         body: Body::Bytes(&[]),
         priority: 0,
@@ -191,7 +192,7 @@ impl<'a> Message<'a> {
         },
     };
 
-    /// What a message queue gets: the bytes unchanged, or the signal's record written into
+    /// The form for a message queue: the bytes unchanged, or the signal's record written into
     /// `record`.
     pub fn for_queue<'b>(&self, record: &'b mut SignalRecord) -> &'b [u8]
     where
@@ -213,8 +214,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What a signal carries: its value unchanged, or the first eight bytes of the payload in
-    /// native order, zero-filled.
+    /// The value of a signal: unchanged, or the first eight bytes of the payload in native order,
+    /// padded with zeros.
     pub fn for_signal(&self) -> u64 {
         match self.body {
             Body::Signal { value, .. } => value,
@@ -235,7 +236,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Bytes it takes in a queue.
+    /// Length of the form for a message queue, in bytes.
     pub fn queue_len(&self) -> usize {
         match self.body {
             Body::Bytes(bytes) => bytes.len(),
@@ -243,7 +244,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// An empty message: a doorbell.
+    /// Whether the payload is empty, as in a doorbell.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

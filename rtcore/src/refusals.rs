@@ -3,13 +3,13 @@
 //!
 //! A refused message is in no ring, so no lane and no receiver can count it. The library makes one
 //! such memory for the life of a session and sends its descriptor to each daemon that the session
-//! connects to. Each endpoint that the session sends from has a slot: its name, what the library
-//! has counted since the session began, and how much of that rtd has taken over. So refusals are
-//! counted once over the lives of rtd, also those made while no rtd runs.
+//! connects to. Each endpoint that the session sends from has a slot: its name, the counts of the
+//! library since the session began, and the part of them that rtd has taken over. Refusals are
+//! therefore counted once over all lives of rtd, including those that happen while no rtd runs.
 //!
 //! Constraint: the process may write anything here. rtd maps only memory whose size cannot change,
 //! reads each number once and checks it ([`Audit::take`]); a process that writes false counts
-//! spoils its own figures.
+//! falsifies only its own figures.
 //!
 //! Invariant: counting is one atomic addition: no lock, no allocation, no system call.
 
@@ -27,21 +27,21 @@ pub enum Refused {
     Full = 0,
     /// Longer than a slot.
     TooLarge = 1,
-    /// No process receives: it has not connected yet, has left, or has died.
+    /// There is no receiver: it has not connected yet, has left, or has died.
     PeerDead = 2,
-    /// rtd is away, or refuses the session.
+    /// rtd is down or refuses the session.
     Away = 3,
     /// The receiver broke the ring.
     Error = 4,
-    /// The receiving end of the ring went away while the message was being sent. The message is in
-    /// the ring all the same, and is counted with the rest of that ring.
+    /// The receiving end of the ring went away while the message was being sent. The message is
+    /// nevertheless in the ring, and is counted with the rest of that ring.
     Cut = 5,
 }
 
 impl Refused {
     /// Number of reasons.
     pub const COUNT: usize = 6;
-    /// In the order of the counters, as `rtctl stats --json` names them.
+    /// The names in `rtctl stats --json`, in the order of the counters.
     pub const NAMES: [&'static str; Self::COUNT] =
         ["full", "too_large", "peer_dead", "away", "error", "cut"];
 }
@@ -49,11 +49,12 @@ impl Refused {
 /// Counts by [`Refused`].
 pub type Counts = [u64; Refused::COUNT];
 
-/// Endpoints of one session that have a slot: as many as a session has channels. Only a session
-/// that outlives changes of the configuration needs more; refusals of those beyond are not counted.
+/// Slots for the endpoints of one session: as many as a session has channels. Only a session that
+/// outlives changes of the configuration needs more; refusals of further endpoints are not counted.
 const SLOTS: usize = crate::ring::bell::CHANNELS_MAX;
 const NAME_WORDS: usize = (NAME_BYTES_MAX + 1) / 8;
-/// No count grows by more between two looks: at ten million refusals a second that is a day.
+/// Limit of the growth of a count between two reads: at ten million refusals a second this is a
+/// day.
 const STEP_MAX: u64 = 1 << 40;
 
 /// One endpoint. Zero is an unused slot.
@@ -62,7 +63,7 @@ struct Slot {
     name: [AtomicU64; NAME_WORDS],
     /// Written by the library.
     counted: [AtomicU64; Refused::COUNT],
-    /// Of `counted`, how much the daemons have taken over. Written by rtd.
+    /// The part of `counted` that the daemons have taken over. Written by rtd.
     taken: [AtomicU64; Refused::COUNT],
 }
 const _: () = assert!(size_of::<Slot>() == 128 && (NAME_BYTES_MAX + 1).is_multiple_of(8));
@@ -119,7 +120,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// One more message. Not in a forked child, which does not have the memory.
+    /// Counts one more message. Does nothing in a forked child, which does not have the memory.
     #[cold]
     pub fn count(&self, reason: Refused) {
         if let Some(slot) = slots(&self.map).get(self.index) {
@@ -128,7 +129,7 @@ impl Counter {
     }
 }
 
-/// The counts of one session as rtd reads them.
+/// The counts of one session, as rtd reads them.
 #[derive(Debug)]
 pub struct Audit {
     map: Map,
@@ -136,7 +137,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Of a process' memory, which may be anything.
+    /// Makes an audit of a process's memory, which may contain any bytes.
     pub fn new(fd: BorrowedFd<'_>) -> io::Result<Audit> {
         let map = Map::of_stranger(fd, BYTES, BYTES, true)?;
         let taken = slots(&map).iter().map(|slot| {
@@ -151,7 +152,8 @@ impl Audit {
         })
     }
 
-    /// What was counted for the endpoint since the last call; none where a number cannot be true.
+    /// The number of refusals for the endpoint since the last call; none if a number cannot be
+    /// true.
     pub fn take(&mut self, endpoint: &str) -> Option<Counts> {
         let wanted = Name::new(endpoint).ok()?.bytes();
         let is_it = |slot: &Slot| {
@@ -182,7 +184,7 @@ impl Audit {
         Some(more)
     }
 
-    /// Lets the next daemon know what this one has taken and published.
+    /// Records, for the next daemon, the counts that this one has taken and published.
     pub fn confirm(&self) {
         for (slot, taken) in slots(&self.map).iter().zip(&self.taken) {
             for (word, taken) in slot.taken.iter().zip(taken) {

@@ -1,12 +1,12 @@
-//! The seal: what a thread that has taken it on does no more, and who notices.
+//! The seal: rules that a thread keeps after its preparation, and their checks.
 //!
 //! The heap: [`GuardAlloc`] is the daemon's global allocator: the system's, plus one thread-local
-//! check. A thread that called [`seal`] and allocates or frees all the same is counted. The system
-//! calls: a thread that called [`confine`] makes those of its list only; another one is refused
-//! with EPERM, counted and remembered by its number.
+//! check. It counts each allocation and release by a thread that has called [`seal`]. The system
+//! calls: a thread that has called [`confine`] can make only the calls on its list; any other call
+//! gets EPERM, and is counted and remembered by its number.
 //!
-//! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the very
-//! call, so that a line and the backtrace name it.
+//! With [`abort_on_breach`] (set in tests by `RTD_GUARD=abort`) the process aborts at the first
+//! such call, so that a message and the backtrace name it.
 
 use crate::sys::memory::PROBE_STACK_BYTES;
 use crate::sys::seccomp::{self, Answer, OnTrap, Program};
@@ -32,12 +32,12 @@ static ABORT: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub struct GuardAlloc;
 
-/// From here on the calling thread must not touch the heap.
+/// From here on the calling thread must not use the heap.
 pub fn seal() {
     SEALED.set(true);
 }
 
-/// The calling thread may use the heap again (it is on its way out).
+/// The calling thread may use the heap again, because it is about to end.
 pub fn unseal() {
     SEALED.set(false);
 }
@@ -52,33 +52,33 @@ pub fn abort_on_breach() {
     ABORT.store(true, Ordering::Relaxed);
 }
 
-/// System calls of a confined thread that were not on its list.
+/// Refused system calls of a confined thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// Number of refused calls.
     pub calls: u64,
-    /// Number of the last one ([`seccomp::name`]); without meaning where there was none.
+    /// Number of the last one ([`seccomp::name`]); without meaning if there was none.
     pub last: u32,
 }
 
-/// Has refused calls counted. Once, before the first [`confine`].
+/// Installs the counter of refused calls. Call it once, before the first [`confine`].
 pub fn watch_calls() -> io::Result<()> {
     seccomp::catch::<Watch>()
 }
 
-/// From here until it ends the calling thread makes the program's calls only. Neither allocates nor
-/// opens.
+/// From here until its end the calling thread can make only the program's calls. This function
+/// neither allocates nor opens.
 ///
 /// Errors as [`Program::install`].
 pub fn confine(program: &Program) -> crate::sys::Call<()> {
-    // First: from the moment that it is installed a refused call is ours.
+    // Set first: from the moment at which the filter is installed, a refused call is the filter's.
     CONFINED.with(|confined| confined.store(true, Ordering::Relaxed));
     program
         .install()
         .inspect_err(|_| CONFINED.with(|confined| confined.store(false, Ordering::Relaxed)))
 }
 
-/// Whether [`confine`] works, tried on a thread that ends at once. [`watch_calls`] comes before.
+/// Tries [`confine`] on a thread that ends at once. Call [`watch_calls`] before.
 pub fn try_confine(program: &Program) -> io::Result<()> {
     std::thread::scope(|scope| {
         let probe = std::thread::Builder::new().stack_size(PROBE_STACK_BYTES);
@@ -90,7 +90,7 @@ pub fn try_confine(program: &Program) -> io::Result<()> {
     })
 }
 
-/// The calling thread's, so far.
+/// The refused calls of the calling thread so far.
 #[inline]
 pub fn refused() -> Refused {
     Refused {
@@ -103,8 +103,7 @@ struct Watch;
 
 impl OnTrap for Watch {
     fn trapped(number: u32) -> Answer {
-        // A thread that is being torn down has no thread-locals that could be read; these have no
-        // destructor.
+        // A thread that is being torn down has no readable thread-locals; these have no destructor.
         if !CONFINED.with(|confined| confined.load(Ordering::Relaxed)) {
             return Answer::NotOurs;
         }

@@ -1,5 +1,5 @@
-//! The atomics of everything that threads or processes share without a lock, from one place, so
-//! that loom can replace them (`RUSTFLAGS="--cfg loom"`).
+//! The atomics of all memory that threads or processes share without a lock. They come from this
+//! one module, so that loom can replace them (`RUSTFLAGS="--cfg loom"`).
 //!
 //! Sleep/wake handshakes use `fence(SeqCst)`, never SeqCst loads and stores, which loom does not
 //! honour.
@@ -10,11 +10,11 @@ pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// `fence(SeqCst)`, once a message: between publishing a message and checking whether the other end
-/// sleeps.
+/// `fence(SeqCst)`, once for each message: between the publication of a message and the check
+/// whether the other end sleeps.
 ///
-/// On x86-64 a locked instruction is the same fence at half the price of the mfence that the
-/// compiler makes of it (Intel SDM vol. 3A, 9.2.3.9: locked instructions have a total order, and
+/// On x86-64 a locked instruction is the same fence at half the cost of the mfence that the
+/// compiler generates (Intel SDM vol. 3A, 9.2.3.9: locked instructions have a total order, and
 /// nothing passes them).
 #[inline]
 pub fn full_fence() {

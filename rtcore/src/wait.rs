@@ -1,4 +1,4 @@
-//! How and how long a thread waits for messages: the same two types for lane threads, inboxes and
+//! How and how long a thread waits for messages: one pair of types for lane threads, inboxes and
 //! the calls of a skin.
 
 /// How a thread waits for messages.
@@ -6,7 +6,7 @@
 pub enum Wait {
     /// It sleeps: in a blocking receive, or at a doorbell.
     Block,
-    /// It looks again for so long, and then sleeps.
+    /// It checks again and again for this long, and then sleeps.
     Spin {
         /// Time without a message before it sleeps.
         spin_ns: u64,
@@ -16,11 +16,10 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Whether a look that found nothing is followed by another one at once, rather than by a
-    /// sleep.
+    /// Whether to check again at once after a check that found nothing, instead of sleeping.
     ///
     /// `until_ns` is the end of the spinning: `None` after each message, and set here. `now_ns` is
-    /// asked only by a strategy that depends on the time.
+    /// called only by a strategy that depends on the time.
     #[inline]
     pub fn spins(self, until_ns: &mut Option<u64>, now_ns: impl FnOnce() -> u64) -> bool {
         match self {
@@ -34,18 +33,18 @@ impl Wait {
     }
 }
 
-/// How long a thread waits at most, in nanoseconds.
+/// Time limit of a wait, in nanoseconds.
 ///
-/// Calls that are made differently to look, to wait for a time, and to wait without a bound match
+/// Code that makes different calls to check, to wait with a limit, and to wait without one matches
 /// on the two constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub u64);
 
 impl Timeout {
-    /// It only looks.
+    /// Only checks.
     pub const NOW: Timeout = Timeout(0);
-    /// As long as it takes. Calls of [`crate::sys`] that take a number of nanoseconds have no bound
-    /// with this number.
+    /// No limit. The calls of [`crate::sys`] that take a number of nanoseconds have no limit with
+    /// this number.
     pub const FOREVER: Timeout = Timeout(u64::MAX);
 }
 

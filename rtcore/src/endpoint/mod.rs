@@ -1,14 +1,16 @@
-//! Endpoints, their real-time halves: what a lane thread reads from and writes to.
+//! Endpoints, the real-time half: the sources that a lane thread reads and the sinks that it
+//! writes.
 //!
-//! One file a kind. Each has a `Source`, a `Sink`, or both, with everything that is particular to
-//! the kind while messages flow. [`source`] and [`sink`] hold what all kinds share; they state what
-//! a kind implements (`SourceOps`, `SinkOps`) and dispatch by a match.
+//! Each kind has one file with a `Source`, a `Sink`, or both, which contain everything that is
+//! particular to the kind while messages flow. [`source`] and [`sink`] hold the code that all kinds
+//! share. They define the traits that a kind implements (`SourceOps`, `SinkOps`), and dispatch by a
+//! match.
 //!
 //! A new kind is a file here and a line in the table below. If its threads make system calls that
 //! no other kind makes, these go onto the one list of [`crate::lane::syscalls`].
 //!
 //! Constraint: all of it is built before the seal. Afterwards nothing here uses the heap, takes a
-//! lock or formats. Invariant: no code outside this room asks of which kind a source or a sink is.
+//! lock or formats. Invariant: no code outside this module asks for the kind of a source or a sink.
 
 pub mod mqueue;
 pub mod ring;
@@ -28,19 +30,19 @@ mod ring_tests;
 /// static dispatch.
 macro_rules! kinds {
     ($d:tt; $($(#[$doc:meta])* $Kind:ident = $number:literal => $file:ident,)*) => {
-        /// What is read.
+        /// A source of any kind.
         #[derive(Debug)]
         pub enum SourceKind {
             $($(#[$doc])* $Kind($file::Source),)*
         }
 
-        /// What is written.
+        /// A sink of any kind.
         #[derive(Debug)]
         pub enum SinkKind {
             $($(#[$doc])* $Kind($file::Sink),)*
         }
 
-        /// What an endpoint is, as the statistics page shows it.
+        /// The description of an endpoint on the statistics page.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Shown {
             $($(#[$doc])* $Kind($file::Shown),)*
@@ -49,7 +51,7 @@ macro_rules! kinds {
         }
 
         impl Shown {
-            /// Writes it into a record of the page.
+            /// Writes the description into a record of the page.
             pub(crate) fn write(&self, record: &mut EndpointRecord) -> io::Result<()> {
                 match self {
                     $(Shown::$Kind(shown) => {
@@ -63,7 +65,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads it from a record of the page.
+            /// Reads the description from a record of the page.
             pub(crate) fn read(record: &EndpointRecord) -> Shown {
                 match record.kind {
                     $($number => Shown::$Kind($file::Shown::read(record)),)*
@@ -87,9 +89,9 @@ kinds! { $;
     /// A message queue.
     Mqueue = 1 => mqueue,
     Signal = 2 => signal,
-    /// The ring of the owner's session: kind `lane` of a configuration.
+    /// A ring of the owner's session: kind `lane` of a configuration.
     Ring = 3 => ring,
-    /// Datagrams of Linux programs.
+    /// Datagrams of plain Linux programs.
     Xddp = 4 => xddp,
 }
 

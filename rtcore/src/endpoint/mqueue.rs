@@ -17,19 +17,20 @@ use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
-/// A queue that is read. It is open twice: blocking on the clean path, non-blocking while something
-/// is queued.
+/// A queue that a lane reads. It is open twice: blocking for the normal path, non-blocking for the
+/// time in which messages are queued.
 #[derive(Debug)]
 pub struct Source {
     blocking: OpenQueue,
     nonblocking: OpenQueue,
-    /// The queue's owner, and the only user other than root who can write the queue; none where
-    /// there are more.
+    /// The queue's owner, and the only user other than root who can write the queue; none if there
+    /// are more such users.
     writer: Option<(Arc<Peer>, u32)>,
 }
 
 impl Source {
-    /// Both ends are open for receiving. What comes out is of unknown origin.
+    /// Makes a source; both descriptors are open for receiving. The origin of its messages is
+    /// unknown.
     pub fn new(blocking: OpenQueue, nonblocking: OpenQueue) -> Source {
         Source {
             blocking,
@@ -38,8 +39,8 @@ impl Source {
         }
     }
 
-    /// Only programs of the user `uid` and of root can write the queue: what comes out of it is the
-    /// owner's, if the owner is one of them.
+    /// Only programs of the user `uid` and of root can write the queue: its messages have the
+    /// owner's origin, if the owner is one of these programs.
     pub fn written_by(mut self, owner: Arc<Peer>, uid: u32) -> Source {
         self.writer = Some((owner, uid));
         self
@@ -76,9 +77,9 @@ impl SourceOps for Source {
     }
 }
 
-/// The registered owner writes a queue if nobody else can: the channel says so, not the envelope.
-///
-/// A registered owner of another user than the one who may write did not send this.
+/// The registered owner is the sender if nobody else can write the queue: the channel verifies it,
+/// not the envelope. If the owner runs as another user than the one who may write, it did not send
+/// the message.
 fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
     if !owner.lives() {
         return Origin::UNKNOWN;
@@ -94,14 +95,14 @@ fn channel_origin(owner: &Peer, writer_uid: u32) -> Origin {
     }
 }
 
-/// A queue that is written, opened non-blocking.
+/// A queue that a lane writes, opened non-blocking.
 #[derive(Debug)]
 pub struct Sink {
     /// Open for sending.
     pub queue: OpenQueue,
     /// mq_msgsize of the queue, in bytes.
     pub bytes_max: usize,
-    /// Room in it can be waited for ([`crate::skin::Caps::pollable_mq`]).
+    /// Whether a lane can wait for room in it ([`crate::skin::Caps::pollable_mq`]).
     pub announces_room: bool,
 }
 
@@ -144,7 +145,7 @@ impl SinkOps for Sink {
     }
 }
 
-/// A queue, as the statistics page shows it.
+/// Description of a queue on the statistics page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Name of the queue, with its leading `/`.

@@ -1,5 +1,5 @@
-//! Rings of sessions: kind `lane`. Sessions come and go; a running lane thread is handed the ring
-//! of each.
+//! Rings of sessions: kind `lane`. Sessions come and go; a running lane thread gets the ring of
+//! each.
 
 use super::sink::{Refusal, SinkOps};
 use super::source::{Content, Failure, Leftover, SourceOps, Taken};
@@ -19,23 +19,23 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-/// The receiving ends of one owner's rings, one after the other; none while the owner has no
-/// session.
+/// The successive receiving ends of one owner's rings; none while the owner has no session.
 #[derive(Debug)]
 pub struct Source {
     ring_slot: HandOffSlot<Consumer>,
-    /// Rung for all that this thread waits for, where that is a semaphore.
+    /// The doorbell of everything that this thread waits for, if that is a semaphore.
     doorbell: Option<Arc<Semaphore>>,
-    /// The next end is waiting: how many more messages of this one are taken. Its owner has left
-    /// it, so they are its last; a bound, because a hostile owner may go on for ever.
+    /// If the next end is waiting: the number of further messages to take from this one. Its owner
+    /// has left it, so these are the last ones; the number is bounded because a hostile owner may
+    /// never stop.
     last: Option<u64>,
-    /// The owner of an end that was given back had a message half written.
+    /// The owner of a released end had left a half-written message.
     torn: bool,
 }
 
 impl Source {
-    /// Fed by the control thread, which rings the doorbell of a thread that has one with each
-    /// offer.
+    /// Makes a source. The control thread offers its ends, and rings the thread's doorbell with
+    /// each offer, if it has one.
     pub fn new(ring_slot: HandOffSlot<Consumer>, doorbell: Option<Arc<Semaphore>>) -> Source {
         Source {
             ring_slot,
@@ -45,7 +45,7 @@ impl Source {
         }
     }
 
-    /// Takes the next message, of this end or the next one.
+    /// Takes the next message, from this end or the next one.
     #[inline]
     fn take_next(
         &mut self,
@@ -82,8 +82,8 @@ impl Source {
         }
     }
 
-    /// What the old end holds now is the last that is taken of it; nothing more if its owner brings
-    /// the rest.
+    /// The messages that the old end holds now are the last to take from it; none if its owner
+    /// moves them.
     #[cold]
     fn count_last(&mut self) {
         if self.ring_slot.is_left() {
@@ -131,7 +131,8 @@ impl Source {
 }
 
 impl SourceOps for Source {
-    /// The channel says whose a message is, and that it is bytes: nothing that its slot says.
+    /// The origin of a message, and the fact that it is bytes, come from the channel, not from its
+    /// slot.
     #[inline]
     fn take(&mut self, _: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure> {
         let (meta, len, origin) = self.take_next(buffer, timeout)?;
@@ -213,8 +214,8 @@ impl SourceOps for Source {
         let (end, offers) = self.ring_slot.current_and_offers();
         let seen = offers.parked_at();
         match end {
-            // Parked: where descriptors are waited for as well, an offer is seen when that wait
-            // ends, by its bound.
+            // The thread is parked. If it waits for descriptors as well, it sees an offer at the
+            // time limit of that wait.
             None if waits.parks() => waits.push_word(offers.park_word(seen)),
             None => {}
             Some(end) => {
@@ -255,7 +256,7 @@ impl SourceOps for Source {
     }
 }
 
-/// The sending ends of one owner's rings, one after the other.
+/// The successive sending ends of one owner's rings.
 #[derive(Debug)]
 pub struct Sink {
     ring_slot: HandOffSlot<Producer>,
@@ -263,7 +264,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Fed by the control thread; slots of `bytes_max`.
+    /// Makes a sink with slots of `bytes_max`. The control thread offers its ends.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> Sink {
         Sink {
             ring_slot,
@@ -271,8 +272,8 @@ impl Sink {
         }
     }
 
-    /// Puts the message in, as the signal `as_signal` if that is given; true if the receiver waits
-    /// for a signal. `None` if there is no ring.
+    /// Puts the message into the ring, as the signal `as_signal` if there is one; true if the
+    /// receiver waits for a signal. `None` if there is no ring.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -311,8 +312,8 @@ impl Sink {
         }))
     }
 
-    /// Moves on to the newest ring; whether there was one. The receiver of the old one is gone:
-    /// what it did not take was delivered to it all the same.
+    /// Takes the newest ring; returns whether there was one. The receiver of the old ring is gone:
+    /// messages that it did not take still count as delivered.
     #[inline]
     pub(super) fn take_newest(&mut self) -> bool {
         let mut is_new = false;
@@ -322,12 +323,12 @@ impl Sink {
         is_new
     }
 
-    /// The number of the message put in last.
+    /// The number of the last message in the ring.
     pub(super) fn tail(&mut self) -> u64 {
         self.ring_slot.current().map_or(0, |end| end.tail())
     }
 
-    /// The receiver was not rung after all, see [`Producer::unring`].
+    /// The receiver was not signalled after all, see [`Producer::unring`].
     pub(super) fn unring(&mut self) {
         if let Some(end) = self.ring_slot.current() {
             end.unring();
@@ -341,8 +342,8 @@ impl Sink {
 }
 
 impl SinkOps for Sink {
-    /// An owner that is alive without a session was registered by somebody else, who cannot have
-    /// its ring.
+    /// An owner that is alive without a session was registered by another program, which cannot
+    /// have its ring.
     #[inline]
     fn send(
         &mut self,
@@ -395,7 +396,7 @@ impl SinkOps for Sink {
     }
 }
 
-/// A ring, as the statistics page shows it.
+/// Description of a ring on the statistics page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Capacity in messages.

@@ -38,7 +38,7 @@ fn envelope(sequence: u64) -> Envelope {
         sequence,
         ..Meta::default()
     };
-    // A sender that says it is somebody else, and that its bytes are a signal.
+    // A sender that writes another origin, and says that its bytes are a signal.
     let origin = Origin {
         pid: 1,
         uid: 0,
@@ -224,11 +224,11 @@ fn a_signal_s_value_goes_into_a_ring_with_its_number() {
 }
 
 thread_local! {
-    /// What the kernel says to the next announcement, and how many there were.
+    /// The kernel's answer to the next announcement, and the number of announcements.
     static KERNEL: Cell<(Result<(), Errno>, u32)> = const { Cell::new((Ok(()), 0)) };
 }
 
-/// A skin whose signal queue is ours.
+/// A skin with a signal queue of the test's own.
 fn signals() -> Skin {
     let announce = |_, _, _| {
         let (says, count) = KERNEL.get();
@@ -289,7 +289,7 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
         "one signal for all that came"
     );
 
-    // The receiver has looked by itself.
+    // The receiver has checked by itself.
     consumer.arm(Doorbell::Signal);
     consumer.skip();
     for _ in 0..3 {
@@ -302,7 +302,7 @@ fn a_signal_without_room_is_owed_until_it_is_sent_or_needed_no_more() {
     sink.pay_signal(&skin);
     assert!(!sink.owes_signal() && KERNEL.get().1 == 1);
 
-    // Another life of the receiver is owed nothing.
+    // The next life of the receiver is owed no signal.
     consumer.arm(Doorbell::Signal);
     sink.send(&skin, &message, None).unwrap();
     assert!(sink.owes_signal());

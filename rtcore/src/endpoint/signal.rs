@@ -22,10 +22,10 @@ use std::sync::Arc;
 /// A signal that programs send to the daemon.
 #[derive(Debug)]
 pub struct Source {
-    /// Just this signal; blocked in every thread.
+    /// Contains only this signal, which is blocked in every thread.
     pub set: SignalSet,
-    /// Readable while it is pending (never read: only to wait together with other descriptors).
-    /// None where the skin's signals have no descriptor.
+    /// Readable while the signal is pending (never read: only to wait together with other
+    /// descriptors). None if the skin's signals have no descriptor.
     pub pending: Option<OwnedFd>,
 }
 
@@ -64,7 +64,7 @@ impl SourceOps for Source {
         true
     }
 
-    /// Pending signals go with the process.
+    /// Pending signals are lost with the process.
     fn is_lost_at_stop(&self) -> bool {
         true
     }
@@ -75,21 +75,22 @@ impl SourceOps for Source {
 pub struct Sink {
     /// The kernel's signal number.
     pub signo: i32,
-    /// To the registered thread, not the process.
+    /// Sent to the registered thread, not to the process.
     pub to_thread: bool,
-    /// Longer payloads lose what is past the value (asked for in the configuration).
+    /// A longer payload is cut to the size of the value (if configured).
     pub truncate: bool,
     /// Shared with every route to the endpoint; none for standard signals, which coalesce and never
     /// fill the queue.
     pub credit: Option<Arc<Credit>>,
-    /// The owner's session takes payloads of up to a slot, and then the signal only says that they
-    /// are there.
+    /// The ring of the owner's session for payloads of up to a slot; the signal then only announces
+    /// them.
     pub inbox: Option<SignalRing>,
 }
 
 impl Sink {
-    /// Refuses a signal that would end its receiver, until the receiver is ready, and one that it
-    /// ignores. A dispatcher that reads a ring is not asked: an armed ring says that it waits.
+    /// Refuses a signal that would end its receiver, until the receiver is ready, and a signal that
+    /// the receiver ignores. This is not checked for a dispatcher that reads a ring: an armed ring
+    /// shows that it waits.
     #[inline]
     fn received(&self, owner: Option<&Peer>) -> Result<(), Refusal> {
         match self.reception(owner) {
@@ -105,8 +106,8 @@ impl Sink {
         })
     }
 
-    /// Has `send` queue the signal to the owner (its thread, if the endpoint says so), within the
-    /// credit.
+    /// Lets `send` queue the signal to the owner (to its thread, if the endpoint says so), within
+    /// the credit.
     #[inline]
     fn signal(
         &self,
@@ -126,9 +127,9 @@ impl Sink {
         sent.map_err(Refusal::from)
     }
 
-    /// Says that a payload is there: to the process, whatever the endpoint's target, because the
-    /// ring is its session's, whose dispatcher may be any thread. What is in the ring is delivered:
-    /// a signal that finds no room is owed.
+    /// Announces a payload. The signal goes to the process, whatever the endpoint's target, because
+    /// the ring belongs to its session, whose dispatcher may be any thread. A message in the ring
+    /// is delivered: a signal that finds no room is owed.
     fn announce(&mut self, skin: &Skin, owner: Option<&Peer>) {
         let Some(ticket) = self.inbox.as_mut().map(SignalRing::ticket) else {
             return;
@@ -193,7 +194,7 @@ impl SinkOps for Sink {
             .is_none_or(|inbox| inbox.await_room(message, waits))
     }
 
-    /// The control thread wakes the lanes when a process gets ready for its signals.
+    /// The control thread wakes the lanes when a process becomes ready for its signals.
     fn is_silent(&self, owner: Option<&Peer>) -> bool {
         self.reception(owner) == Reception::Takes
     }
@@ -225,12 +226,12 @@ impl SinkOps for Sink {
     }
 }
 
-/// A signal, as the statistics page shows it.
+/// Description of a signal on the statistics page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// The kernel's signal number.
     pub signo: i32,
-    /// Sent to the registered thread, not the process.
+    /// Sent to the registered thread, not to the process.
     pub to_thread: bool,
 }
 

@@ -1,8 +1,8 @@
 //! A signal endpoint whose payloads are longer than a signal's value: they go into a ring of the
-//! owner's session, and one signal says that they are there.
+//! owner's session, and one signal announces them.
 //!
-//! Invariant: a receiver that sleeps is signalled for what is in its ring, or the signal is owed
-//! and tried again.
+//! Invariant: a sleeping receiver is signalled for messages in its ring, or the signal is owed and
+//! tried again.
 
 use super::ring::Sink as RingSink;
 use super::sink::{Refusal, SinkOps};
@@ -12,16 +12,16 @@ use crate::message::Message;
 use crate::ring::Producer;
 use crate::sys::Errno;
 
-/// The rings, and the state of the signal that announces what is in them.
+/// The rings, and the state of the signal that announces their messages.
 #[derive(Debug)]
 pub struct SignalRing {
     ring: RingSink,
-    /// How the last signal ended: one that found no room is owed.
+    /// Result of the last signal: one that found no room is owed.
     last: Result<(), Refusal>,
 }
 
 impl SignalRing {
-    /// Fed by the control thread; slots of `bytes_max`.
+    /// Makes the rings, with slots of `bytes_max`. The control thread offers their ends.
     pub fn new(ring_slot: HandOffSlot<Producer>, bytes_max: usize) -> SignalRing {
         SignalRing {
             ring: RingSink::new(ring_slot, bytes_max),
@@ -29,7 +29,8 @@ impl SignalRing {
         }
     }
 
-    /// Puts the message in; true if the receiver waits for a signal. `None` if there is no ring.
+    /// Puts the message into the ring; true if the receiver waits for a signal. `None` if there is
+    /// no ring.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -40,8 +41,7 @@ impl SignalRing {
         self.ring.push(message, Some(signo))
     }
 
-    /// Moves on to the newest ring. The receiver of the old one is gone and is owed nothing any
-    /// more.
+    /// Takes the newest ring. The receiver of the old one is gone and is owed no signal any more.
     #[inline]
     pub(super) fn renew(&mut self) {
         if self.ring.take_newest() {
@@ -49,12 +49,13 @@ impl SignalRing {
         }
     }
 
-    /// The number of the message put in last: the value of the signal that announces it.
+    /// The number of the last message in the ring, which is the value of the signal that announces
+    /// it.
     pub(super) fn ticket(&mut self) -> u64 {
         self.ring.tail()
     }
 
-    /// How the signal ended that the receiver waits for.
+    /// Records the result of the signal that the receiver waits for.
     pub(super) fn announced(&mut self, result: Result<(), Refusal>) {
         if result.is_err() {
             self.ring.unring();
@@ -78,7 +79,7 @@ impl SignalRing {
         self.last == Err(Refusal::Full)
     }
 
-    /// Why the kernel refused the last signal for good.
+    /// Why the kernel finally refused the last signal.
     #[inline]
     pub(super) fn error(&self) -> Option<Errno> {
         match self.last {

@@ -10,10 +10,10 @@ use crate::sys::Errno;
 use crate::sys::seccomp::Allowed;
 use std::sync::Arc;
 
-/// What a kind of sink does. What a kind does not have is left to the defaults.
+/// Operations of a kind of sink. The defaults fit a kind that does not have the property.
 pub(super) trait SinkOps {
-    /// Hands the message on, now or not at all. `owner` is there to receive, or nobody registers
-    /// for it.
+    /// Sends the message, now or not at all. The caller has checked that `owner` is there, or that
+    /// nobody registers for the sink.
     fn send(
         &mut self,
         skin: &Skin,
@@ -22,19 +22,19 @@ pub(super) trait SinkOps {
         mq_priority: Option<u32>,
     ) -> Result<(), Refusal>;
 
-    /// The system calls that this makes after the seal.
+    /// The system calls that the sink makes after the seal.
     fn calls(&self) -> Vec<&'static [Allowed]>;
 
-    /// Whether it takes messages also while its owner is not registered: the owner finds them
-    /// there.
+    /// Whether it takes messages also while its owner is not registered; the owner finds them
+    /// later.
     fn keeps_messages(&self) -> bool {
         false
     }
 
-    /// Moves on to what the owner has put in place of what it had.
+    /// Takes the newest object that the owner provides.
     fn renew(&mut self) {}
 
-    /// Adds what announces room for the message; false if there is room by now.
+    /// Adds the event that announces room for the message; false if there is room by now.
     fn await_room(&mut self, _message: &Message<'_>, _waits: &mut Waits) -> bool {
         true
     }
@@ -42,7 +42,7 @@ pub(super) trait SinkOps {
     /// Whether no descriptor, no word and no wake-up announces room.
     fn is_silent(&self, owner: Option<&Peer>) -> bool;
 
-    /// Whether receivers come and go with rings.
+    /// Whether its receivers have rings, which come and go.
     fn has_ring(&self) -> bool {
         false
     }
@@ -57,7 +57,7 @@ pub(super) trait SinkOps {
         false
     }
 
-    /// Why the kernel refused the last such signal for good.
+    /// Why the kernel finally refused the last such signal.
     fn signal_error(&self) -> Option<Errno> {
         None
     }
@@ -69,17 +69,17 @@ pub(super) trait SinkOps {
 /// Why a sink did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No room now; later there may be.
+    /// There is no room now; there may be later.
     Full,
-    /// Nobody is there.
+    /// There is no receiver.
     PeerDead,
-    /// It throws the signal away.
+    /// The receiver ignores the signal.
     Ignored,
     /// The message is longer than the receiver can ever take.
     TooLarge,
-    /// The kernel says no.
+    /// The kernel refused it.
     Failed(Errno),
-    /// The receiver broke the rules of its ring, which is given up.
+    /// The receiver broke the protocol of its ring, which is given up.
     Corrupt(Corrupt),
 }
 
@@ -87,20 +87,20 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Sink {
     kind: SinkKind,
-    /// Who owns it; none = anybody who opens the queue.
+    /// The owner; none: any program that opens the queue.
     pub peer: Option<Arc<Peer>>,
     /// The errno reported last, so that a failing signal is reported once.
     pub last_reported: Option<Errno>,
-    /// An expected owner counts as a full receiver; afterwards as a dead one.
+    /// Whether an expected owner counts as a full receiver; afterwards it counts as a dead one.
     pub rejoins: bool,
-    /// Messages wait because the owner was expected when they came. The lane clears it only after
-    /// it has tried to move them on, so that no newer message meets a queue that is still full of
+    /// Messages wait because the owner was expected when they came. The lane clears this only after
+    /// it has tried to deliver them, so that no newer message meets a queue that is still full of
     /// them.
     pub awaits: bool,
 }
 
 impl Sink {
-    /// A new end.
+    /// Makes a sink.
     pub fn new(kind: SinkKind, peer: Option<Arc<Peer>>) -> Sink {
         Sink {
             kind,
@@ -111,20 +111,20 @@ impl Sink {
         }
     }
 
-    /// Whether nobody is there to receive: a dead owner, or a signal or ring whose owner is not
+    /// Whether there is no receiver: the owner is dead, or the owner of a signal or ring is not
     /// registered.
     pub fn is_dead(&self) -> bool {
         self.presence() == Presence::Dead
     }
 
-    /// Whether the owner of its signal or ring has not come back since rtd was restarted, and is
-    /// waited for.
+    /// Whether the owner of its signal or ring has not reconnected since a restart of rtd, and is
+    /// expected.
     pub fn is_expected(&self) -> bool {
         self.presence() == Presence::Expected
     }
 
-    /// Alive, expected or dead. A queue takes messages also while its owner is not registered: the
-    /// owner finds them there.
+    /// Alive, expected or dead. A queue takes messages also while its owner is not registered; the
+    /// owner finds them later.
     #[inline]
     fn presence(&self) -> Presence {
         let keeps_messages = each!(SinkKind, &self.kind, sink => sink.keeps_messages());
@@ -140,14 +140,14 @@ impl Sink {
         }
     }
 
-    /// Lets go of the ring of a receiver that is gone, and takes its successor's: also where no
-    /// message comes, so that receivers may come and go as they like.
+    /// Releases the ring of a receiver that is gone, and takes its successor's. It is also called
+    /// when no message comes, so that receivers can come and go at any time.
     #[inline]
     pub fn renew(&mut self) {
         each!(SinkKind, &mut self.kind, sink => sink.renew());
     }
 
-    /// Hands the message to the receiver's kernel queue, now or not at all.
+    /// Puts the message into the receiver's kernel queue or ring, now or not at all.
     #[inline]
     pub fn send(
         &mut self,
@@ -173,7 +173,7 @@ impl Sink {
         each!(SinkKind, &self.kind, sink => sink.owes_signal())
     }
 
-    /// Why the kernel refused the last such signal for good. The next message tries again.
+    /// Why the kernel finally refused the last such signal. The next message tries again.
     #[inline]
     pub fn signal_error(&self) -> Option<Errno> {
         each!(SinkKind, &self.kind, sink => sink.signal_error())
@@ -185,18 +185,18 @@ impl Sink {
         each!(SinkKind, &mut self.kind, sink => sink.pay_signal(skin, owner, is_dead));
     }
 
-    /// Adds what announces room for the message; false when there is some by now.
+    /// Adds the event that announces room for the message; false if there is room by now.
     ///
-    /// Nothing is added for what no descriptor announces ([`Sink::is_silent`]); for a dead
-    /// receiver, whose queue may have room for ever; and for a message that never fits: waiting for
-    /// those would be a busy loop.
+    /// Nothing is added if no descriptor announces room ([`Sink::is_silent`]), for a dead receiver,
+    /// whose queue may always have room, and for a message that never fits: waiting for these would
+    /// be a busy loop.
     pub fn await_room(&mut self, message: &Message<'_>, waits: &mut Waits) -> bool {
-        // For an expected one the control thread wakes the lanes.
+        // For an expected owner the control thread wakes the lanes.
         self.presence() != Presence::Alive
             || each!(SinkKind, &mut self.kind, sink => sink.await_room(message, waits))
     }
 
-    /// Whether its receivers come and go with rings.
+    /// Whether its receivers have rings, which come and go.
     pub fn has_ring(&self) -> bool {
         each!(SinkKind, &self.kind, sink => sink.has_ring())
     }
@@ -207,7 +207,7 @@ impl Sink {
     }
 
     /// Whether no descriptor, no word and no wake-up announces room. The control thread wakes the
-    /// lanes when a process gets ready for its signals.
+    /// lanes when a process becomes ready for its signals.
     pub fn is_silent(&self) -> bool {
         each!(SinkKind, &self.kind, sink => sink.is_silent(self.peer.as_deref()))
             && !self.is_expected()

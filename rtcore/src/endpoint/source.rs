@@ -10,53 +10,53 @@ use crate::sys::seccomp::Allowed;
 use crate::sys::{Errno, memory};
 use crate::wait::Timeout;
 
-/// What a kind of source does. What a kind does not have is left to the defaults.
+/// Operations of a kind of source. The defaults fit a kind that does not have the property.
 pub(super) trait SourceOps {
-    /// Takes the next message. EAGAIN or ETIMEDOUT if none came in time, EINTR when the control
+    /// Takes the next message. EAGAIN or ETIMEDOUT if none came in time, EINTR if the control
     /// thread woke the lane.
     fn take(&mut self, skin: &Skin, buffer: &mut [u8], timeout: Timeout) -> Result<Taken, Failure>;
 
-    /// The system calls that this makes after the seal.
+    /// The system calls that the source makes after the seal.
     fn calls(&self) -> &'static [Allowed];
 
-    /// The message that was taken last is settled or queued.
+    /// The message that was taken last has an outcome or is queued.
     fn release(&mut self) {}
 
-    /// The message that was taken last stays where it was, and is the next one again.
+    /// The message that was taken last stays in its source, and is the next one again.
     fn put_back(&mut self) {}
 
-    /// No message is taken now: gives back what the owner has replaced.
+    /// No message is taken now: releases an object that the owner has replaced.
     fn let_go(&mut self) {}
 
-    /// The daemon ends: what stays for the next one is stopped.
+    /// The daemon ends: stops the messages that stay for the next daemon.
     fn stop(&mut self) {}
 
-    /// What the lane has left in it.
+    /// Counts the messages that the lane has left in it.
     fn leftover(&mut self) -> Leftover {
         Leftover::default()
     }
 
-    /// Whether what is still in it is lost when the daemon ends.
+    /// Whether messages that are still in it are lost when the daemon ends.
     fn is_lost_at_stop(&self) -> bool {
         false
     }
 
-    /// Whether the next message comes from a sender that is gone and brings nothing of it to the
-    /// next daemon.
+    /// Whether the next message comes from a sender that is gone and does not replay it to the next
+    /// daemon.
     fn is_orphaned(&self) -> bool {
         false
     }
 
-    /// Whether messages come without a call, many at a time, and stay with their sender until they
-    /// are released.
+    /// Whether messages come without a call, many at a time, and stay in their sender's memory
+    /// until they are released.
     fn is_ring(&self) -> bool {
         false
     }
 
-    /// Adds what to wait for until there is a message; false if there is one already.
+    /// Adds the events to wait for until there is a message; false if there is one already.
     fn arm(&mut self, waits: &mut Waits) -> bool;
 
-    /// Awake again, after [`SourceOps::arm`].
+    /// Reverts [`SourceOps::arm`] after the wait.
     fn disarm(&mut self) {}
 
     /// The registration that it belongs to.
@@ -64,25 +64,25 @@ pub(super) trait SourceOps {
         0
     }
 
-    /// Whether an owner went while it was writing a message; reported once.
+    /// Whether an owner ended while it was writing a message; true once.
     fn take_torn(&mut self) -> bool {
         false
     }
 }
 
-/// A message as a kind took it out of the kernel or out of memory.
+/// A message as its kind took it from the kernel or from memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     pub content: Content,
     pub priority: u32,
     pub origin: Origin,
-    /// What the sender stamped it with; none for a message that comes without a number.
+    /// The sender's number and stamps; none if the message comes without a number.
     pub meta: Option<Meta>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
-    /// So many bytes of the buffer.
+    /// This many bytes of the buffer.
     Bytes(usize),
     Signal {
         signo: i32,
@@ -90,21 +90,21 @@ pub(super) enum Content {
     },
 }
 
-/// Messages that a stop leaves in the rings of one source.
+/// Messages that a stop left in the rings of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leftover {
-    /// The sender's session is open: it brings them to the next daemon.
+    /// The sender's session is open: it replays them to the next daemon.
     pub kept: u64,
-    /// The sender's session is over, and nobody brings them.
+    /// The sender's session is over, and nobody replays them.
     pub orphaned: u64,
 }
 
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A call failed: EAGAIN for nothing there, EINTR for a wake-up.
+    /// A call failed: EAGAIN if there was no message, EINTR for a wake-up.
     Os(Errno),
-    /// The owner broke the rules of its ring; the ring is given up.
+    /// The owner broke the protocol of its ring; the ring is given up.
     Corrupt(Corrupt),
 }
 
@@ -119,17 +119,17 @@ impl From<Errno> for Failure {
 pub struct Source {
     kind: SourceKind,
     buffer: Vec<u8>,
-    /// Numbers what comes without a number: the last one given, and the counter's epoch.
+    /// Numbers messages that come without a number: the last number, and the counter's epoch.
     sequence: u64,
     epoch: u32,
-    /// At a stop, what is still in it is taken and routed. Off for queues that stay: there it is
-    /// safe.
+    /// At a stop, messages that are still in it are taken and routed. Off for queues that stay, in
+    /// which messages are safe.
     pub drain_at_stop: bool,
 }
 
 impl Source {
-    /// A source; `bytes_max` is the queue's msgsize (0 for signals, the whole pool for datagrams:
-    /// there a message that is longer than the buffer would be gone).
+    /// Makes a source; `bytes_max` is the queue's msgsize (0 for signals; for datagrams the whole
+    /// pool, because a message longer than the buffer would be lost).
     pub fn new(kind: SourceKind, bytes_max: usize, drain_at_stop: bool) -> Source {
         let mut buffer = vec![0; bytes_max];
         memory::touch(&mut buffer);
@@ -142,8 +142,8 @@ impl Source {
         }
     }
 
-    /// Waits for a message. EAGAIN or ETIMEDOUT if none came in time, EINTR when woken by the
-    /// control thread.
+    /// Waits for a message. EAGAIN or ETIMEDOUT if none came in time, EINTR if the control thread
+    /// woke the thread.
     #[inline]
     pub fn receive(&mut self, skin: &Skin, timeout: Timeout) -> Result<Message<'_>, Failure> {
         let taken = each!(SourceKind, &mut self.kind, source => source.take(skin, &mut self.buffer, timeout))?;
@@ -153,8 +153,8 @@ impl Source {
             Content::Signal { signo, value } => Body::Signal { signo, value },
         };
         let (meta, since_ns) = match taken.meta {
-            // The stamp is the sender's: one that is missing or in the future counts as now. On a
-            // clock of the skin's own it says nothing.
+            // The stamp is the sender's: a stamp that is missing or in the future counts as now. On
+            // a skin with its own clock the stamp has no meaning.
             Some(meta) if skin.caps.linux_clock => (meta, dequeued_ns - meta.age_ns(dequeued_ns)),
             Some(meta) => (meta, dequeued_ns),
             None => {
@@ -175,8 +175,7 @@ impl Source {
         })
     }
 
-    /// The message that was taken last is settled or queued: its slot in a ring is the sender's
-    /// again.
+    /// The message that was taken last has an outcome or is queued: releases its slot in a ring.
     #[inline]
     pub fn release(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.release());
@@ -187,50 +186,51 @@ impl Source {
         each!(SourceKind, &mut self.kind, source => source.put_back());
     }
 
-    /// Gives back a ring whose owner continues in another one, without taking a message: for a
-    /// source that is left unread.
+    /// Releases a ring whose owner continues in another one, without taking a message: for a source
+    /// that is left unread.
     #[inline]
     pub fn let_go(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.let_go());
     }
 
-    /// The daemon ends: what is in a ring stays there for the next one, and its sender sends
-    /// nothing more into it. Messages of a sender that has ended are taken all the same.
+    /// The daemon ends: messages in a ring stay there for the next daemon, and its sender sends no
+    /// more into it. Messages of a sender that has ended are still taken.
     pub fn stop(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.stop());
     }
 
-    /// What is in its rings when its lane has ended. Not on a lane thread: it gives ends back.
+    /// Counts the messages that are left in its rings after its lane has ended. Not for a lane
+    /// thread, because it returns ends.
     pub fn leftover(&mut self) -> Leftover {
         each!(SourceKind, &mut self.kind, source => source.leftover())
     }
 
-    /// Whether what is still in it is lost when the daemon ends: datagrams with their port, pending
-    /// signals with the process, messages with the ring of a sender that has ended.
+    /// Whether messages that are still in it are lost when the daemon ends: datagrams with their
+    /// port, pending signals with the process, messages with the ring of a sender that has ended.
     pub fn is_lost_at_stop(&self) -> bool {
         each!(SourceKind, &self.kind, source => source.is_lost_at_stop())
     }
 
-    /// Whether the next message comes out of a ring whose sender is gone and brings nothing of it
-    /// to the next daemon.
+    /// Whether the next message is in a ring whose sender is gone and does not replay it to the
+    /// next daemon.
     #[inline]
     pub fn is_orphaned(&self) -> bool {
         each!(SourceKind, &self.kind, source => source.is_orphaned())
     }
 
-    /// Whether it is a ring: then its messages come without a call, many at a time.
+    /// Whether it is a ring: its messages then come without a call, many at a time.
     #[inline]
     pub fn is_ring(&self) -> bool {
         each!(SourceKind, &self.kind, source => source.is_ring())
     }
 
-    /// Adds what to wait for until there is a message; false when there is one already, or an offer
-    /// of a new end. [`Source::disarm`] after the wait.
+    /// Adds the events to wait for until there is a message; false if there is a message or an
+    /// offer of a new end already. Call [`Source::disarm`] after the wait.
     pub fn arm(&mut self, waits: &mut Waits) -> bool {
         each!(SourceKind, &mut self.kind, source => source.arm(waits))
     }
 
-    /// Lowers the flag that says that the thread sleeps.
+    /// Lowers the flag that shows that the thread sleeps.
     pub fn disarm(&mut self) {
         each!(SourceKind, &mut self.kind, source => source.disarm());
     }
@@ -240,7 +240,7 @@ impl Source {
         each!(SourceKind, &self.kind, source => source.generation())
     }
 
-    /// Whether an owner went while it was writing a message; reported once.
+    /// Whether an owner ended while it was writing a message; true once.
     #[inline]
     pub fn take_torn(&mut self) -> bool {
         each!(SourceKind, &mut self.kind, source => source.take_torn())
@@ -252,7 +252,7 @@ impl Source {
     }
 }
 
-/// Number and stamps of what came without any.
+/// Number and stamps for a message that came without any.
 fn arrived(epoch: u32, sequence: u64, now_ns: u64) -> Meta {
     Meta {
         sequence,

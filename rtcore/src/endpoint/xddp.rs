@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
-/// A port that is read. The kernel does not say who writes the device.
+/// A port that a lane reads. The kernel does not tell who writes to the device.
 #[derive(Debug)]
 pub struct Source(pub Arc<Port>);
 
@@ -42,7 +42,7 @@ impl SourceOps for Source {
         true
     }
 
-    /// Its pool is.
+    /// The pool is lost with the port.
     fn is_lost_at_stop(&self) -> bool {
         true
     }
@@ -89,7 +89,7 @@ impl SinkOps for Sink {
     }
 }
 
-/// A port, as the statistics page shows it.
+/// Description of a port on the statistics page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Path of the device file.

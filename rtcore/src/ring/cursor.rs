@@ -1,5 +1,5 @@
-//! A producer's ring as another thread of its process sees it: what to do with its messages when
-//! its consumer is gone.
+//! A producer's ring as another thread of its process sees it: handles its messages after its
+//! consumer is gone.
 
 use super::layout::{LEFT, copy_out};
 use super::memory::View;
@@ -12,17 +12,17 @@ use crate::sync::Ordering;
 #[derive(Debug)]
 pub struct RecoveryCursor(View);
 
-/// What became of messages that were moved.
+/// The result of moving messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// In the other ring now.
+    /// Number of messages that are in the other ring now.
     pub moved: u64,
-    /// Did not fit: the other ring is smaller.
+    /// Number of messages that did not fit, because the other ring is smaller.
     pub lost: u64,
 }
 
 impl Producer {
-    /// To look at this ring from another thread.
+    /// A cursor to read this ring from another thread.
     pub fn recovery_cursor(&self) -> RecoveryCursor {
         RecoveryCursor(self.view().clone())
     }
@@ -35,8 +35,8 @@ impl RecoveryCursor {
         self.0.producer().tail.load(Ordering::Acquire)
     }
 
-    /// How many of the first `tail` messages the consumer took, as far as its head can be true: a
-    /// head that cannot be counts as one that has taken nothing, so that no message is lost by it.
+    /// Number of the first `tail` messages that the consumer took. A head that cannot be true
+    /// counts as 0, so that no message is lost by it.
     pub fn taken(&self, tail: u64) -> u64 {
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let announced = self.tail();
@@ -44,7 +44,7 @@ impl RecoveryCursor {
         if announced.wrapping_sub(head) > slots {
             return tail.saturating_sub(slots);
         }
-        // A consumer that lives may have taken what was announced after `tail`.
+        // A consumer that lives may have taken messages that were announced after `tail`.
         if tail.wrapping_sub(head) <= slots {
             head
         } else {
@@ -52,29 +52,29 @@ impl RecoveryCursor {
         }
     }
 
-    /// Nothing more counts in this ring: its producer was refused for good, and may never look at
-    /// it again.
+    /// Closes the ring: its producer was refused for good, and may never use it again.
     pub fn close(&self) {
         // SYNC POINT with `Consumer::is_closed`, as `Producer::close`.
         self.0.producer().closed.store(1, Ordering::Release);
     }
 
-    /// Whether the consumer has let go of its end: what it has not taken, it never will.
+    /// Whether the consumer has released its end: it never takes the remaining messages.
     pub fn has_left(&self) -> bool {
         // SYNC POINT with `Consumer::leave`.
         self.0.consumer().given_up.load(Ordering::Acquire) == LEFT
     }
 
-    /// So many messages that were announced here are in another ring now, and count there.
+    /// Records that this many messages of the ring were moved into another ring, and are counted
+    /// there.
     pub fn count_moved(&self, moved: u64) {
         self.0.producer().moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer. What
-    /// is further back than there are slots has been overwritten since and is left out.
+    /// Puts the messages `from..until` into another ring, as they are, and wakes its consumer.
+    /// Messages further back than the number of slots have been overwritten and are left out.
     ///
-    /// They must be announced and not taken: then the producer, who may be at work on a later slot,
-    /// does not touch theirs.
+    /// They must be announced and not taken: then the producer, which may be writing a later slot,
+    /// does not touch their slots.
     pub fn move_to(&self, from: u64, until: u64, other: &mut Producer) -> Moved {
         let mut buffer = vec![0; self.0.geometry.payload_bytes() as usize];
         let mut result = Moved::default();

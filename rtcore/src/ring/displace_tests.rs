@@ -1,4 +1,4 @@
-//! Rings whose producer writes over old messages, and what consumers report; the model is in
+//! Rings whose producer overwrites old messages, and the reports of consumers; the model is in
 //! `rtcore/tests/loom.rs`.
 
 use super::*;
@@ -24,7 +24,7 @@ fn displacing(slots: u32, keep: u32) -> (Producer, Consumer) {
     (producer.displacing(), consumer.keeping(keep))
 }
 
-/// Numbers and how many were passed over before each.
+/// Numbers of the messages, and the number of skipped ones before each.
 fn take_all(consumer: &mut Consumer) -> Vec<(u64, u64)> {
     let mut taken = Vec::new();
     while let Some(envelope) = consumer.take(&mut [0; 64]).unwrap() {
@@ -108,7 +108,7 @@ fn a_message_that_is_written_over_while_it_is_read_is_never_handed_out() {
                 assert!(sequence > last, "{sequence} after {last}");
                 (last, taken, passed) = (sequence, taken + 1, passed + consumer.passed());
             }
-            // The producer may have had one more in hand when it was told to stop.
+            // The producer may have had one more in hand when it was asked to stop.
             let sent = sent.join().unwrap();
             let left = take_all(&mut consumer);
             taken += left.len() as u64;
@@ -128,8 +128,8 @@ fn a_state_that_no_later_message_leaves_is_corrupt() {
     let mut producer = ring.producer(&bells, 1).unwrap().displacing();
     let mut consumer = ring.consumer(&bells, 0).unwrap().keeping(4);
     producer.push(&envelope(1), &[]).unwrap();
-    // A loan that is given up leaves no message behind, and the tail of an honest producer is past
-    // none of those.
+    // A loan that is dropped leaves no message behind, and the tail of an honest producer does not
+    // pass such a slot.
     let state = producer.view().slot(0).state();
     for wrong in [0, 3, 2 + 2 * 4 - 1 - 2, u64::MAX] {
         state.store(wrong, crate::sync::Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What one end of a ring does before the other one is there: it maps its own half.
+//! One end of a ring before the other end exists: it maps its own half.
 
 use super::bell::Bells;
 use super::consumer::Consumer;
@@ -30,7 +30,7 @@ pub struct Half {
 }
 
 impl Half {
-    /// Maps what this side writes.
+    /// Maps the memory that this side writes.
     pub fn new(
         side: Side,
         geometry: Geometry,
@@ -84,7 +84,7 @@ impl Half {
 
 impl Drop for Half {
     fn drop(&mut self) {
-        // In a forked child the end is its parent's, and so is the mark.
+        // In a forked child the end, and its mark, belong to the parent.
         let Some((own, _)) = self
             .own
             .as_ref()
@@ -98,7 +98,7 @@ impl Drop for Half {
                 // begins with its words; a mapping starts on a page; the words are atomics, and all
                 // bytes are valid ones.
                 let words = unsafe { own.start().cast::<ProducerWords>().as_ref() };
-                // Nobody sleeps for this alone: the consumer looks again when it is given the next
+                // Nobody sleeps for this alone: the consumer checks again when it gets the next
                 // ring.
                 words.closed.store(1, Ordering::Release);
             }

@@ -19,7 +19,7 @@ pub(super) const HISTOGRAM_OFFSET: usize = size_of::<ConsumerWords>();
 const HISTOGRAM_BYTES: usize = size_of::<crate::stats::layout::HistogramRecord>();
 #[cfg(loom)]
 const HISTOGRAM_BYTES: usize = 0;
-/// Rings take no more than this, so that sizes never overflow.
+/// Limit of a ring's size, so that sizes never overflow.
 const RING_BYTES_MAX: usize = 1 << 29;
 
 /// The size of a ring, checked.
@@ -31,8 +31,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `slots` is a power of two up to [`SLOTS_MAX`], `payload_bytes` up to [`PAYLOAD_BYTES_MAX`];
-    /// none when it is not, or when the whole would be larger than 512 MiB.
+    /// Makes a geometry. `slots` is a power of two up to [`SLOTS_MAX`], `payload_bytes` at most
+    /// [`PAYLOAD_BYTES_MAX`]; none otherwise, or if the whole would be larger than 512 MiB.
     pub fn new(slots: u32, payload_bytes: u32) -> Option<Geometry> {
         let fits =
             slots.is_power_of_two() && slots <= SLOTS_MAX && payload_bytes <= PAYLOAD_BYTES_MAX;
@@ -44,7 +44,7 @@ impl Geometry {
         (fits && geometry.producer_bytes() <= RING_BYTES_MAX).then_some(geometry)
     }
 
-    /// With room in the consumer's memory for the latencies that the consumer measures.
+    /// Adds room in the consumer's memory for the latencies that the consumer measures.
     #[must_use]
     pub fn timed(self) -> Geometry {
         Geometry {
@@ -78,17 +78,17 @@ impl Geometry {
         (self.producer_bytes() + self.consumer_bytes()) as u64
     }
 
-    /// Bytes of what the producer writes.
+    /// Bytes of the memory that the producer writes.
     pub fn producer_bytes(&self) -> usize {
         SLOTS_OFFSET + self.slots as usize * self.stride_words() * 8
     }
 
-    /// Bytes of what the consumer writes.
+    /// Bytes of the memory that the consumer writes.
     pub fn consumer_bytes(&self) -> usize {
         HISTOGRAM_OFFSET + if self.timed { HISTOGRAM_BYTES } else { 0 }
     }
 
-    /// The slot that message `index` is in.
+    /// The slot of message `index`.
     pub(super) fn slot_of(&self, index: u64) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
@@ -99,7 +99,7 @@ impl Geometry {
     }
 }
 
-/// What the producer writes. The consumer maps it read-only.
+/// The words that the producer writes. The consumer maps them read-only.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub(super) struct ProducerWords {
@@ -108,19 +108,19 @@ pub(super) struct ProducerWords {
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].
     pub sleep: AtomicU64,
-    /// 1 when nothing more comes: the producer has moved on to another ring.
+    /// 1 after the last message: the producer has moved on to another ring.
     pub closed: AtomicU64,
-    /// Messages that the consumer had not taken when it left, and that the producer put into its
+    /// Messages that the consumer had not taken when it left, and that the producer moved into its
     /// next ring.
     pub moved: AtomicU64,
     pad2: [u64; 5],
 }
 
-/// What the consumer writes. The producer maps it read-only.
+/// The words that the consumer writes. The producer maps them read-only.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub(super) struct ConsumerWords {
-    /// Messages done with.
+    /// Messages that are finished.
     pub head: AtomicU64,
     pad: [u64; 7],
     /// How it sleeps: a flag of [`super::bell`].

@@ -2,28 +2,29 @@
 //!
 //! A ring is two pieces of memory. The *producer's* holds the tail, the slots and the producer's
 //! sleep word; the consumer maps it read-only. The *consumer's* holds the head and the consumer's
-//! sleep word; the producer maps it read-only. So neither can touch what the other has written, and
-//! what it reads of the other is an *allegation*: read once, checked in one place
-//! ([`Consumer::take`], `Producer::room`), then used. A [`Corrupt`] ring is never read again.
+//! sleep word; the producer maps it read-only. So neither end can change what the other has
+//! written. A value that one end reads from the other is an *allegation*: it is read once, checked
+//! in one place ([`Consumer::take`], `Producer::room`), and then used. A [`Corrupt`] ring is never
+//! read again.
 //!
-//! Who sleeps says so in its own memory; who finds that flag rings a *bell*, a futex word in a
-//! small page that both ends may write, or a semaphore where threads must not make Linux's calls
-//! ([`bell`]). That page holds nothing but bells: a hostile end can wake its partner for nothing or
-//! not at all, which it could do in any case. A second word would not do: the sleeper has to be
-//! woken by its own side too (a session thread with news, a control thread that stops a lane),
-//! without a race.
+//! An end that sleeps raises a flag in its own memory. The end that finds the flag rings a *bell*:
+//! a futex word in a small page that both ends may write, or a semaphore if threads must not make
+//! Linux's calls ([`bell`]). That page contains only bells: a hostile end can wake its partner for
+//! nothing or not at all, which it could do in any case. The bell is one word for both sides,
+//! because the sleeper's own side must be able to wake it too (a session thread with a change, a
+//! control thread that stops a lane), without a race.
 //!
-//! A slot carries its state: *in progress* while it is written, *complete* after; so a producer
-//! that was killed half-way is seen ([`Consumer::torn`]), and a slot that is complete without
-//! having been announced is not.
+//! A slot carries its state: *in progress* while it is written, *complete* afterwards. A producer
+//! that was killed in between is therefore detected ([`Consumer::torn`]); a slot that is complete
+//! but not announced is not a message.
 //!
-//! A ring may *displace*: its producer never waits for room, but writes over the oldest message.
-//! The consumer takes only the newest so many, copies them, and looks at the state of the slot
-//! again: a message that was written over meanwhile is passed over. Only the daemon sends into such
-//! a ring.
+//! A ring may *displace*: its producer never waits for room, but overwrites the oldest message. The
+//! consumer takes only the newest messages, up to a limit. It copies each one and then reads the
+//! state of the slot again; if the message was overwritten meanwhile, it is skipped. Only the
+//! daemon sends into such a ring.
 //!
-//! Invariant: nothing here allocates, locks or calls the kernel, but for the bell of somebody who
-//! sleeps.
+//! Invariant: nothing here allocates, takes a lock or calls the kernel, except to ring the bell of
+//! a sleeper.
 
 pub mod bell;
 mod consumer;
@@ -53,10 +54,10 @@ pub use shared::{Handles, Indices, Shared, Side, Watch};
 
 use thiserror::Error;
 
-/// The other end wrote something that no honest one writes. The ring must not be used any more.
+/// The other end broke the protocol. The ring must not be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Corrupt {
-    /// More messages than slots, or fewer than none.
+    /// More messages than slots, or a negative number of messages.
     #[error("ring indices out of range: tail {tail}, head {head}, {slots} slots")]
     Indices {
         /// Alleged tail.
@@ -68,25 +69,25 @@ pub enum Corrupt {
     /// The tail was moved past a slot that is not complete.
     #[error("slot {index} is announced, but its state is {state}")]
     State {
-        /// Which message.
+        /// Number of the message.
         index: u64,
-        /// What stands there.
+        /// The state in its slot.
         state: u64,
     },
     /// A payload longer than a slot.
     #[error("slot {index} claims {len} bytes, at most {max} are possible")]
     Length {
-        /// Which message.
+        /// Number of the message.
         index: u64,
         /// Alleged length.
         len: u32,
         /// Bytes of a slot.
         max: u32,
     },
-    /// Flags that nobody knows.
+    /// Unknown flags.
     #[error("slot {index} has unknown flags {flags:#x}")]
     Flags {
-        /// Which message.
+        /// Number of the message.
         index: u64,
         flags: u32,
     },

@@ -10,21 +10,21 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use thiserror::Error;
 
-/// Why a message did not get in.
+/// Why a message did not get into the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PushError {
     /// Every slot holds a message that the consumer has not taken.
     #[error("the ring is full")]
     Full,
-    /// Longer than a slot.
+    /// The message is longer than a slot.
     #[error("{len} bytes, a slot has {max}")]
     TooLarge {
-        /// Bytes.
+        /// Bytes of the message.
         len: usize,
-        /// Of a slot.
+        /// Bytes of a slot.
         max: u32,
     },
-    /// The consumer lies.
+    /// The consumer broke the protocol.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
 }
@@ -34,31 +34,30 @@ pub enum PushError {
 pub struct Producer {
     view: View,
     eventfd: Option<EventFd>,
-    /// Messages announced; what stands in shared memory is a copy of it.
+    /// Messages announced; the word in shared memory is a copy of it.
     tail: u64,
-    /// The consumer's head as it was when last looked at: it only grows.
+    /// The consumer's head as last read: it only grows.
     head: u64,
     /// The flag for which the bell was rung last.
     rung: u64,
-    /// Where it sleeps, and how many times it has.
+    /// The bell at which it sleeps, and the number of its sleeps.
     bell: u32,
     turn: u64,
     displaces: bool,
 }
 
 impl Producer {
-    /// At the beginning of a ring, or (a ring that another producer left) where that one stopped.
-    /// Sleeps at `bell`.
+    /// Starts at the beginning of a ring, or where another producer stopped. Sleeps at `bell`.
     pub(super) fn new(view: View, eventfd: Option<EventFd>, bell: u32) -> Producer {
         let tail = view.producer().tail.load(Ordering::Relaxed);
         let head = view.consumer().head.load(Ordering::Acquire);
-        // An allegation; what cannot be is found out when room is looked for.
+        // An allegation; an impossible value is detected when the ring checks for room.
         let head = if tail.wrapping_sub(head) <= u64::from(view.geometry.slots()) {
             head
         } else {
             tail
         };
-        // The consumer may have rung for the last turn of the producer before.
+        // The consumer may have rung for the last turn of the earlier producer.
         let turn = bell::turn(view.producer().sleep.load(Ordering::Relaxed));
         view.producer()
             .sleep
@@ -76,8 +75,8 @@ impl Producer {
         }
     }
 
-    /// Puts messages over the oldest ones where the ring is full, for a consumer that takes them as
-    /// [`Consumer::keeping`](super::Consumer::keeping) says.
+    /// Overwrites the oldest messages if the ring is full, for a consumer that takes them as
+    /// [`Consumer::keeping`](super::Consumer::keeping) describes.
     #[must_use]
     pub fn displacing(mut self) -> Producer {
         self.displaces = true;
@@ -103,16 +102,16 @@ impl Producer {
         self.tail
     }
 
-    /// Puts a message in and wakes the consumer if it sleeps; true if it waits for a signal, which
-    /// is the caller's to send. `len` of the envelope is set here.
+    /// Puts a message into the ring and wakes the consumer if it sleeps; true if it waits for a
+    /// signal, which the caller must send. `len` of the envelope is set here.
     #[inline]
     pub fn push(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<bool, PushError> {
         self.push_quietly(envelope, payload)?;
         Ok(self.ring())
     }
 
-    /// Puts a message in and leaves the consumer asleep: [`Producer::ring`] follows after the last
-    /// of a burst.
+    /// Puts a message into the ring without waking the consumer: [`Producer::ring`] must follow
+    /// after the last of a burst.
     #[inline]
     pub fn push_quietly(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<(), PushError> {
         let len = self.check(payload.len())?;
@@ -126,7 +125,7 @@ impl Producer {
         Ok(())
     }
 
-    /// A slot to be written in place, `len` bytes as they were left by an earlier message.
+    /// Lends a slot to write `len` bytes in place; it still contains bytes of an earlier message.
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, PushError> {
         let checked = self.check(len)?;
         self.room()?;
@@ -154,17 +153,17 @@ impl Producer {
             .ok_or(PushError::TooLarge { len, max })
     }
 
-    /// Looks at the consumer's head only when the ring seems full by what was seen of it before.
+    /// Reads the consumer's head only if the ring seems full by the value that was read before.
     #[inline]
     fn room(&mut self) -> Result<(), PushError> {
         let slots = u64::from(self.view.geometry.slots());
         if self.displaces || self.tail.wrapping_sub(self.head) < slots {
             return Ok(());
         }
-        // SYNC POINT with `Consumer::release`: what it read before is read.
+        // SYNC POINT with `Consumer::release`: messages below the head have been read.
         let head = self.view.consumer().head.load(Ordering::Acquire);
         let (tail, used) = (self.tail, self.tail.wrapping_sub(head));
-        // It only grows, and never past the tail.
+        // The head only grows, and never passes the tail.
         if used > slots || head.wrapping_sub(self.head) > slots {
             return Err(Corrupt::Indices {
                 tail,
@@ -187,7 +186,8 @@ impl Producer {
             .slot(self.tail)
             .state()
             .store(in_progress(self.tail), Ordering::Relaxed);
-        // The mark before the first byte: a producer that is killed half-way leaves it behind.
+        // The mark comes before the first byte: a producer that is killed in between leaves it
+        // behind.
         fence(Ordering::Release);
     }
 
@@ -205,8 +205,8 @@ impl Producer {
             .store(self.tail, Ordering::Release);
     }
 
-    /// Wakes the consumer if it sleeps and was not woken since it fell asleep; true if it is the
-    /// caller who has to send it a signal.
+    /// Wakes the consumer if it sleeps and was not woken since it fell asleep; true if the caller
+    /// must send it a signal.
     #[inline]
     pub fn ring(&mut self) -> bool {
         // SYNC POINT with `Consumer::arm`, see the module `bell`.
@@ -233,8 +233,8 @@ impl Producer {
     }
 
     /// None while the consumer takes messages. If rtd has stopped reading the ring, the index below
-    /// which announced messages count; it refuses none that was announced before `before`. After
-    /// [`Producer::ring`], whose fence this needs.
+    /// which announced messages count; messages that were announced before `before` are never
+    /// refused. Call it after [`Producer::ring`], whose fence it needs.
     #[inline]
     pub fn stopped(&self, before: u64) -> Option<u64> {
         // On the cache line that `ring` has read.
@@ -249,7 +249,7 @@ impl Producer {
     #[cold]
     fn stopped_at(&self, before: u64) -> u64 {
         // SYNC POINT with `Consumer::stop`. Between its two stores the bound is not known: the
-        // message is refused then, and may arrive.
+        // message is then refused, and may still arrive.
         match self.view.consumer().stopped_at.load(Ordering::Acquire) {
             0 => before,
             at => at.wrapping_sub(1).clamp(before, self.tail.max(before)),
@@ -258,37 +258,37 @@ impl Producer {
 
     fn ring_eventfd(&self) {
         if let Some(eventfd) = &self.eventfd {
-            // It fails only for a descriptor that is none, and that harms its consumer alone.
+            // It fails only for an invalid descriptor, which harms only its consumer.
             let _ = eventfd.ring();
         }
     }
 
-    /// The signal could not be sent: the next [`Producer::ring`] asks for it again.
+    /// The signal could not be sent: the next [`Producer::ring`] requests it again.
     pub fn unring(&mut self) {
         self.rung = 0;
     }
 
-    /// Nothing more comes in this ring. In a forked child it does nothing: the ring is its
-    /// parent's.
+    /// Closes the ring after its last message. Does nothing in a forked child: the ring belongs to
+    /// the parent.
     pub fn close(&mut self) {
         if !self.view.is_mapped() {
             return;
         }
-        // SYNC POINT with `Consumer::is_closed`: all that ever came is announced.
+        // SYNC POINT with `Consumer::is_closed`: all messages are announced.
         self.view.producer().closed.store(1, Ordering::Release);
         self.ring();
     }
 
-    /// Sleeps until there may be room, at most so long; true when there is.
+    /// Sleeps until there may be room, for at most this long; true if there is.
     ///
-    /// The consumer looks for sleepers without a fence, which every message would pay for; should
-    /// it miss this one, its next message does not, and at the latest the sleep ends after
+    /// The consumer checks for sleepers without a fence, because every message would pay for one.
+    /// If it misses this sleeper, its next message wakes it, and in any case the sleep ends after
     /// [`ROOM_LOOK_NS`].
     pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
         self.wait_until(timeout_ns, Producer::has_room)
     }
 
-    /// Sleeps until fewer than `pending` messages wait in the ring, likewise.
+    /// Sleeps until fewer than `pending` messages wait in the ring, for at most this long.
     pub fn wait_for_fewer(&mut self, pending: u64, timeout_ns: u64) -> bool {
         self.wait_until(timeout_ns, |end| Ok(end.pending() < pending)) == Ok(true)
     }
@@ -317,7 +317,8 @@ impl Producer {
 
     /// Messages announced that the consumer has not given back, as far as its head can be true.
     pub fn pending(&self) -> u64 {
-        // SYNC POINT with `Consumer::release`: what it did with them, it has done.
+        // SYNC POINT with `Consumer::release`: the consumer has finished with the messages below
+        // the head.
         let head = self.view.consumer().head.load(Ordering::Acquire);
         self.tail
             .wrapping_sub(head)
@@ -329,7 +330,7 @@ impl Producer {
         (&self.view.bells, self.bell)
     }
 
-    /// Raises the producer's flag: the consumer rings the producer's bell when it has taken a
+    /// Raises the producer's flag: the consumer rings the producer's bell after it has taken a
     /// message.
     pub fn want_room(&mut self) {
         self.turn = self.turn.wrapping_add(1);
@@ -342,11 +343,11 @@ impl Producer {
     }
 }
 
-/// A sleeping producer looks again after this long at the latest.
+/// Longest time until a sleeping producer checks again.
 pub const ROOM_LOOK_NS: u64 = 1_000_000;
 
-/// A slot that is being written in place. Dropped without [`Loan::commit`], nothing was sent. Empty
-/// in a forked child, which does not have the memory.
+/// A slot that is being written in place. If it is dropped without [`Loan::commit`], nothing is
+/// sent. Empty in a forked child, which does not have the memory.
 #[derive(Debug)]
 pub struct Loan<'a> {
     producer: &'a mut Producer,
@@ -354,8 +355,8 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Sends it, and answers what [`Producer::stopped`] says then. For a consumer that asks for no
-    /// signal.
+    /// Sends the message, and returns the value of [`Producer::stopped`]. For a consumer that does
+    /// not wait for a signal.
     pub fn commit(self, envelope: &Envelope) -> Option<u64> {
         let mut loan = ManuallyDrop::new(self);
         let len = loan.len;
@@ -370,7 +371,7 @@ impl Loan<'_> {
         producer.stopped(before)
     }
 
-    /// The end it belongs to.
+    /// The tail of its ring.
     pub fn tail(&self) -> u64 {
         self.producer.tail
     }
@@ -379,7 +380,7 @@ impl Loan<'_> {
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if self.producer.view.is_mapped() {
-            // Nobody is at work on the slot any more.
+            // The slot is not in progress any more.
             self.producer
                 .view
                 .slot(self.producer.tail)

@@ -1,9 +1,9 @@
-//! How far rtd has accounted for a direct ring, beside the ring's bells: the ring outlives rtd, and
-//! the next one goes on from there.
+//! The receipt of a direct ring, beside the ring's bells: it shows how far rtd has accounted for
+//! the ring. The ring outlives rtd, and the next rtd continues from there.
 //!
-//! Constraint: both ends have mapped the page for writing, as it holds their bells. Who changes
-//! these words falsifies the ledger of its own route, which is added up from what both ends write
-//! in any case.
+//! Constraint: both ends have mapped the page for writing, as it holds their bells. A process that
+//! changes these words falsifies the ledger of its own route, which is computed from the words of
+//! both ends in any case.
 
 use super::Bells;
 use crate::sync::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub struct Receipt(Map);
 struct Words {
     /// Messages taken from the ring that are in a ledger.
     delivered: AtomicU64,
-    /// Messages left in the ring that a ledger has as lost.
+    /// Messages left in the ring that are in a ledger as lost.
     lost: AtomicU64,
 }
 
@@ -27,7 +27,7 @@ impl Receipt {
     /// Bytes of the page.
     pub const PAGE_BYTES: usize = Bells::BYTES + size_of::<Words>();
 
-    /// Over the page, mapped for writing.
+    /// Makes a receipt over the page, which is mapped for writing.
     pub fn new(map: Map) -> io::Result<Receipt> {
         if map.len() < Receipt::PAGE_BYTES {
             return Err(io::Error::other("the page of a direct ring is too small"));
@@ -35,7 +35,8 @@ impl Receipt {
         Ok(Receipt(map))
     }
 
-    /// Of a ring that another daemon made, by the page's descriptor that one of its ends sent.
+    /// The receipt of a ring that another daemon made, by the page's descriptor that one of its
+    /// ends sent.
     pub fn of_stranger(page: BorrowedFd<'_>) -> io::Result<Receipt> {
         Receipt::new(Map::of_stranger(
             page,
@@ -45,7 +46,7 @@ impl Receipt {
         )?)
     }
 
-    /// Messages taken and messages lost that are in a ledger.
+    /// Numbers of taken and of lost messages that are in a ledger.
     pub fn read(&self) -> (u64, u64) {
         let words = self.words();
         (
@@ -54,7 +55,7 @@ impl Receipt {
         )
     }
 
-    /// So many are in a ledger now, which has been published.
+    /// Records the numbers that are in a ledger now, after that was published.
     pub fn write(&self, delivered: u64, lost: u64) {
         let words = self.words();
         words.delivered.store(delivered, Ordering::Release);

@@ -13,16 +13,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Which end.
+/// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Sends.
+    /// The sending end.
     Producer,
-    /// Receives.
+    /// The receiving end.
     Consumer,
 }
 
-/// The memory of a ring, in the hands of who made it.
+/// The memory of a ring, held by the process that made it.
 #[derive(Debug)]
 pub struct Shared {
     geometry: Geometry,
@@ -32,20 +32,20 @@ pub struct Shared {
 }
 
 /// The descriptors that one end needs: the producer's memory, the consumer's (its own writable, the
-/// other's not), and the eventfd, of which the consumer only gets to listen.
+/// other's not), and the eventfd, which the consumer can only read.
 #[derive(Debug)]
 pub struct Handles {
     /// The producer's memory.
     pub producer: OwnedFd,
     /// The consumer's memory.
     pub consumer: OwnedFd,
-    /// Rung for a consumer that asks for it: an [`EventFd`] for the producer, a [`Listener`] for
+    /// Rung for a consumer that requests it: an [`EventFd`] for the producer, a [`Listener`] for
     /// the consumer.
     pub eventfd: OwnedFd,
 }
 
 impl Shared {
-    /// An empty ring. `name` shows in /proc/PID/maps.
+    /// Creates an empty ring. `name` shows in /proc/PID/maps.
     pub fn create(name: &str, geometry: Geometry) -> io::Result<Shared> {
         Ok(Shared {
             geometry,
@@ -55,7 +55,7 @@ impl Shared {
         })
     }
 
-    /// Descriptors for one end, to be handed to another process.
+    /// Descriptors for one end, to be sent to another process.
     pub fn handles(&self, side: Side) -> io::Result<Handles> {
         Ok(match side {
             Side::Producer => Handles {
@@ -71,7 +71,8 @@ impl Shared {
         })
     }
 
-    /// From now on nobody maps the memory that `side` writes for writing: that end is mapped.
+    /// Seals the memory that `side` writes, after that end has mapped it: nobody else can map it
+    /// for writing.
     pub fn seal(&self, side: Side) -> io::Result<()> {
         match side {
             Side::Producer => self.producer.deny_writers(),
@@ -109,7 +110,7 @@ impl Shared {
         Ok(Consumer::new(view, Some(self.eventfd.listen()?), bell))
     }
 
-    /// A look at the indices from outside.
+    /// A view of the indices from outside.
     pub fn watch(&self, bells: &Bells) -> io::Result<Watch> {
         let (producer, consumer) = (
             self.producer.map_read_only()?,
@@ -154,7 +155,7 @@ impl Handles {
         ))
     }
 
-    /// In the order in which they travel.
+    /// The descriptors in the order in which they are sent.
     pub fn as_fds(&self) -> [BorrowedFd<'_>; 3] {
         [
             self.producer.as_fd(),
@@ -163,7 +164,7 @@ impl Handles {
         ]
     }
 
-    /// From that order.
+    /// The descriptors from that order.
     pub fn from_fds([producer, consumer, eventfd]: [OwnedFd; 3]) -> Handles {
         Handles {
             producer,

@@ -2,7 +2,7 @@
 //!
 //! A frame is one SOCK_SEQPACKET packet of [`FRAME_BYTES`] bytes, in the byte order of the machine
 //! that both sides run on. Version and kind come first and keep their place in every version, so
-//! that two sides of different versions can at least say so.
+//! that two sides can always detect that their versions differ.
 //!
 //! Invariant: the bytes of a frame are an *allegation* of the client; [`Request::decode`] and
 //! [`Reply::decode`] check every field once, and only their results are used. Neither panics on any
@@ -21,7 +21,7 @@ use thiserror::Error;
 
 /// Length of every frame in both directions.
 pub const FRAME_BYTES: usize = 256;
-/// Version that this side speaks.
+/// The protocol version of this side.
 pub const VERSION: u16 = 4;
 /// Longest process name; one byte of the field stays zero.
 pub const NAME_BYTES_MAX: usize = 31;
@@ -39,13 +39,13 @@ pub type Frame = [u8; FRAME_BYTES];
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
-    /// Other length than [`FRAME_BYTES`].
+    /// The length is not [`FRAME_BYTES`].
     #[error("a frame has {FRAME_BYTES} bytes, this one {0}: is the client rtctl?")]
     Length(usize),
-    /// Does not start like a frame.
+    /// The first bytes are not those of a frame.
     #[error("a frame starts with \"rtd\\0\", this one does not: is the client rtctl?")]
     Magic,
-    /// Another version; decided before anything else is looked at.
+    /// Another version; this is checked before the rest of the frame.
     #[error(
         "a frame of protocol version {0}, expected {VERSION}: use rtd, rtctl and rtcore of one release"
     )]
@@ -60,13 +60,13 @@ pub enum FrameError {
     #[error("{field} is {value}, which is out of range")]
     Range {
         field: &'static str,
-        /// What it held.
+        /// Its value.
         value: u32,
     },
-    /// Text that is not UTF-8.
+    /// The text is not UTF-8.
     #[error("the text is not UTF-8")]
     Text,
-    /// Bytes that this version leaves zero are not.
+    /// Bytes are set that this version leaves zero.
     #[error("bytes that version {VERSION} leaves zero are set")]
     Reserved,
 }

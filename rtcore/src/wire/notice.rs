@@ -41,7 +41,7 @@ use crate::ring::Geometry;
 use crate::sys::pidfd::Ending;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// Most descriptors with one frame.
+/// Limit of the descriptors with one frame.
 pub const FDS_MAX: usize = 3;
 
 const CHANNEL: u16 = 100;
@@ -52,10 +52,10 @@ const PEER: u16 = 104;
 const READY: u16 = 105;
 const MAP: u16 = 106;
 
-/// A name or nothing.
+/// A name, or nothing.
 type Field = [u8; NAME_BYTES_MAX + 1];
 
-/// The bytes. Offsets are part of the protocol.
+/// The bytes of the frame. Offsets are part of the protocol.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 struct Layout {
@@ -65,7 +65,7 @@ struct Layout {
     channel: u32,
     /// Serial; Peer: pid.
     serial: u32,
-    /// Channel: flags. Ring: 1 = with semaphores. Reach: 1 = somebody is there. Peer: state.
+    /// Channel: flags. Ring: 1 = with semaphores. Reach: 1 = a receiver is there. Peer: state.
     flags: u32,
     /// Channel. Ring: number of the session's semaphore.
     slots: u32,
@@ -92,7 +92,7 @@ const FLAG_DIRECT: u32 = 2;
 const FLAG_SIGNAL: u32 = 4;
 const FLAGS: u32 = FLAG_CONSUMER | FLAG_DIRECT | FLAG_SIGNAL;
 
-/// What a channel is to the session.
+/// The role of a channel in the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It sends into a lane endpoint of its own.
@@ -106,45 +106,45 @@ pub enum Role {
     },
 }
 
-/// One end of a way that messages take.
+/// One channel of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channel {
-    /// The daemon's number of it.
+    /// The daemon's number of the channel.
     pub channel: u32,
-    /// What the session does with it.
+    /// The role of the channel.
     pub role: Role,
-    /// From process to process.
+    /// Whether it goes directly from process to process.
     pub direct: bool,
     /// The session's own endpoint.
     pub endpoint: Name,
-    /// The endpoint at the other side: where it comes from, or (the first of) where it goes.
+    /// The endpoint at the other side: the source, or (the first of) the sinks.
     pub other: Name,
     /// The process at the other side, if one owns the endpoint there.
     pub process: Option<Name>,
     pub lane: Name,
     /// SCHED_FIFO priority of the lane: its ceiling, and the order in an inbox.
     pub priority: u8,
-    /// Route (a sender's first).
+    /// Name of the route (of a sender: its first route).
     pub route: Name,
     /// Slots of its ring.
     pub slots: u32,
     /// Payload bytes of a slot.
     pub payload_bytes: u32,
-    /// How long a send may wait for room; 0 = not at all.
+    /// How long a send may wait for room; 0: not at all.
     pub block_ns: u64,
-    /// A receiver's: how many of the newest messages its ring is for, as its producer writes over
-    /// older ones; 0 = all, and the producer waits for room.
+    /// Receivers: the number of newest messages that the ring keeps, because its producer
+    /// overwrites older ones; 0: all, and the producer waits for room.
     pub keep: u32,
-    /// A receiver's: messages older than this are discarded, counted from the send; 0 = none.
+    /// Receivers: messages older than this since the send are discarded; 0: none.
     pub ttl_ns: u64,
-    /// A receiver's: messages taken later than this after the time at which they should have been
-    /// sent are counted; 0 = none.
+    /// Receivers: messages that are taken later than this after the time at which they should have
+    /// been sent are counted; 0: none.
     pub deadline_ns: u64,
 }
 
 impl Channel {
-    /// The size of its ring, if such a ring is possible. That of a direct receiver has room for
-    /// latencies, as nobody else is in the way who could measure them.
+    /// The size of its ring, if such a ring is possible. The ring of a direct receiver has room for
+    /// latencies, because only the receiver can measure them.
     pub fn geometry(&self) -> Option<Geometry> {
         let geometry = Geometry::new(self.slots, self.payload_bytes)?;
         Some(if self.direct {
@@ -166,52 +166,53 @@ pub struct Semaphores {
     pub lane: u32,
 }
 
-/// What became of a process.
+/// The state of a process after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     pub process: Name,
-    /// What it is now.
+    /// Its state.
     pub state: PeerState,
     /// Its pid, or that of the one that ended.
     pub pid: u32,
-    /// How it ended, if it did and the kernel says so.
+    /// How it ended, if it did and the kernel reports it.
     pub ending: Option<Ending>,
 }
 
 /// A checked notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// There is such a channel.
+    /// Describes a channel.
     Channel(Channel),
-    /// Memory for a channel.
+    /// Brings the memory of a ring for a channel.
     Ring {
         channel: u32,
         /// Number of this ring.
         serial: u32,
-        /// Direct: who is at the other end.
+        /// Direct: the process at the other end.
         pid: u32,
         /// Direct: its real user.
         uid: u32,
-        /// Direct: the program that it runs, as its [`super::Request::Open`] names it. Of the rings
-        /// to another program of that process this end is the only one left.
+        /// Direct: the program that it runs, as its [`super::Request::Open`] names it. If that
+        /// process ran another program before, this is the only end that is left of the rings to
+        /// it.
         program: u32,
-        /// Routed, in a lane whose doorbell is a semaphore: which ones.
+        /// Routed, in a lane whose doorbell is a semaphore: the two semaphores.
         semaphores: Option<Semaphores>,
     },
-    /// The other's half of a direct ring.
+    /// Brings the other half of a direct ring.
     Join { channel: u32, serial: u32 },
-    /// Whether anybody can receive what goes into a sender's channel.
+    /// Tells whether a receiver can get messages of a sender's channel.
     Reach {
         channel: u32,
         /// Whether a receiver is there.
         reachable: bool,
     },
-    /// A process that this session talks to came or went.
+    /// A process that this session exchanges messages with came or went.
     Peer(PeerStatus),
     /// All routed rings have been sent: the client maps them and answers
     /// [`super::Request::Mapped`].
     Map {
-        /// For the answer.
+        /// Number to return in the answer.
         serial: u32,
     },
     /// The session is open.
@@ -225,7 +226,7 @@ pub enum Notice {
 )]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To a request.
+    /// The reply to a request.
     Reply(Reply),
     /// A frame that answers no request.
     Notice(Notice),
@@ -356,8 +357,8 @@ impl Notice {
             },
             kind => return Err(FrameError::Kind(kind)),
         };
-        // Encoding sets each used byte and zeroes the others: what differs is a byte that means
-        // nothing.
+        // Encoding sets each used byte and zeroes the others: a difference is a byte that has no
+        // meaning.
         if notice.encode() != *bytes {
             return Err(FrameError::Reserved);
         }

@@ -1,4 +1,4 @@
-//! What the daemon answers.
+//! Replies of the daemon.
 
 use super::{FRAME_BYTES, Frame, FrameError, MAGIC, VERSION, check_header};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Longest text, in bytes; longer ones are cut and end in `...`.
 pub const TEXT_BYTES_MAX: usize = FRAME_BYTES - 28;
 
-/// The bytes. Offsets are part of the protocol.
+/// The bytes of the frame. Offsets are part of the protocol.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 struct Layout {
@@ -20,7 +20,7 @@ struct Layout {
 }
 const _: () = assert!(size_of::<Layout>() == FRAME_BYTES);
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Status {
@@ -32,16 +32,16 @@ pub enum Status {
     BadFrame = 2,
     /// No `[[process]]` has that name.
     UnknownName = 3,
-    /// A live process has the name.
+    /// A living process has the name.
     Held = 4,
-    /// Not the credentials that the configuration demands, or not allowed to speak for that
-    /// process.
+    /// The credentials are not those that the configuration requires, or the client may not act for
+    /// that process.
     Denied = 5,
-    /// That process or thread does not exist (any more).
+    /// That process or thread does not exist, or not any more.
     NoProcess = 6,
-    /// The connection gave way to others, or came too late; trying again may help.
+    /// The connection was closed in favour of others, or came too late; trying again may help.
     Busy = 7,
-    /// The daemon lacks a resource; the text says which.
+    /// The daemon lacks a resource; the text names it.
     Failed = 8,
 }
 
@@ -62,15 +62,15 @@ impl Status {
 /// A checked reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// How it ended.
+    /// The result.
     pub status: Status,
-    /// Counts the registrations of the name, from 1; 0 when none was made.
+    /// Number of registrations of the name, from 1; 0 if none was made.
     pub generation: u64,
     /// Signals that routes will send to the process; bit n-1 is signal n.
     pub signals: u64,
-    /// The registered process, in the daemon's pid namespace; 0 when none was made.
+    /// The registered process, in the daemon's pid namespace; 0 if there is none.
     pub pid: u32,
-    /// For a human: what happened, to what, and what fixes it.
+    /// Text for the user: the event, the object and the fix.
     pub text: String,
 }
 
@@ -86,7 +86,7 @@ impl Reply {
         }
     }
 
-    /// As bytes; a text that is too long is cut between characters.
+    /// Encodes the frame; a text that is too long is cut between characters.
     pub fn encode(&self) -> Frame {
         let mut text = [0; TEXT_BYTES_MAX];
         // A NUL would end the text early on the other side and break the round trip.

@@ -1,4 +1,4 @@
-//! What a client asks for.
+//! Requests of a client.
 
 use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, VERSION, check_header};
 use std::fmt;
@@ -19,7 +19,7 @@ const EXEC_FOLLOWS: u32 = 1;
 /// Flag of Open: rings ring semaphores.
 const SEMAPHORES: u32 = 1;
 
-/// The bytes. Offsets are part of the protocol.
+/// The bytes of the frame. Offsets are part of the protocol.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 struct Layout {
@@ -60,20 +60,20 @@ impl Name {
         let length = bytes.iter().position(|b| *b == 0).ok_or(FrameError::Name)?;
         let name = str::from_utf8(&bytes[..length]).map_err(|_| FrameError::Name)?;
         let name = Name::new(name)?;
-        // Bytes behind the terminator would be a second, hidden name.
+        // Bytes after the terminator would be a second, hidden name.
         if name.bytes != *bytes {
             return Err(FrameError::Name);
         }
         Ok(name)
     }
 
-    /// As it travels: followed by zeros, at least one.
+    /// The bytes in a frame: followed by zeros, at least one.
     pub(crate) fn bytes(&self) -> [u8; NAME_BYTES_MAX + 1] {
         self.bytes
     }
 
     pub fn as_str(&self) -> &str {
-        // Only ASCII gets in (`new`), so this is never the empty default.
+        // Only ASCII passes `new`, so this is never the empty default.
         str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 }
@@ -97,71 +97,72 @@ pub enum Request {
     Register {
         /// Name of a `[[process]]`.
         name: Name,
-        /// Which process; 0 = the one that connected.
+        /// The process; 0: the one that connected.
         pid: i32,
-        /// Which of its threads gets thread-directed signals; 0 = the main thread.
+        /// The thread that gets thread-directed signals; 0: the main thread.
         tid: i32,
-        /// The process is about to exec(2); the end of the connection says that it has.
+        /// The process is about to call exec(2); the end of the connection shows that it has.
         exec_follows: bool,
     },
-    /// The name is free again.
+    /// Releases a name.
     Unregister {
         /// Name of a `[[process]]`.
         name: Name,
     },
-    /// Are you there.
+    /// Asks whether the daemon answers.
     Ping,
     /// The connecting process takes a name for as long as this connection lasts, and gets the rings
     /// of its lane endpoints: see [`super::Notice`].
     Open {
         /// Name of a `[[process]]`.
         name: Name,
-        /// Which of its threads gets thread-directed signals; 0 = the main thread.
+        /// The thread that gets thread-directed signals; 0: the main thread.
         tid: i32,
         /// It runs on a skin whose doorbell is a semaphore.
         semaphores: bool,
-        /// The lower half of the registration's generation whose session this one continues, in the
-        /// same process: it brings what a lane has not taken out of that one's rings. 0 = none.
+        /// The session continues the one whose registration has this lower half of its generation,
+        /// in the same process: it moves the messages that lanes have not taken from the rings of
+        /// that session. 0: none.
         resumes: u32,
-        /// A number of the program that the process runs: another one after exec(2), which ends a
-        /// session without a word.
+        /// Identifies the program that the process runs: it changes with exec(2), which ends a
+        /// session without a frame.
         program: u32,
         /// The lane below which that thread runs, if the library made it real-time.
         lane: Option<Name>,
     },
-    /// The client has mapped the memory that it writes, of all routed rings or of a direct one:
-    /// nobody needs to open it for writing any more.
+    /// The client has mapped the memory that it writes, of all routed rings or of a direct one, so
+    /// the memory need not be opened for writing again.
     Mapped {
-        /// Of [`super::Notice::Map`], or of the direct ring's [`super::Notice::Ring`].
+        /// The serial of [`super::Notice::Map`], or of the direct ring's [`super::Notice::Ring`].
         serial: u32,
     },
-    /// Why this session has no such endpoint.
+    /// Asks why this session has no such endpoint.
     Explain {
         /// Name of an endpoint.
         endpoint: Name,
     },
-    /// The connecting process discarded messages of this endpoint's queue: for rtd's log.
+    /// The connecting process discarded messages of this endpoint's queue; the daemon logs it.
     Flushed {
         /// Name of an endpoint of kind mqueue.
         endpoint: Name,
         /// Number of messages.
         messages: u32,
     },
-    /// The client closes this session. The end of the connection alone does not say so: a process
-    /// that closes its session and ends at once looks like one that has died.
+    /// The client closes this session. The end of the connection alone does not show this: a
+    /// process that closes its session and ends at once would look like one that has died.
     Leave,
-    /// Before [`Request::Mapped`], with a descriptor: the memory in which the session counts what
-    /// its senders refuse ([`crate::refusals`]).
+    /// Before [`Request::Mapped`], with a descriptor: the memory in which the session counts the
+    /// messages that its senders refuse ([`crate::refusals`]).
     Refusals,
     /// Before [`Request::Mapped`], with descriptors of the producer's memory, the consumer's, and
-    /// the bells: a direct ring of an earlier daemon, which both ends go on using. This daemon
-    /// accounts for what the earlier one has not.
+    /// the bells: a direct ring of an earlier daemon, which both ends keep using. This daemon
+    /// accounts for the messages that the earlier one has not accounted for.
     Carry {
         /// This daemon's number of the channel.
         channel: u32,
         /// The process at the other end.
         pid: u32,
-        /// The session that asks.
+        /// Identifies the program of the session that asks.
         program: u32,
     },
 }
@@ -251,8 +252,8 @@ impl Request {
             REGISTER => {
                 let tid = number("tid", layout.tid)?;
                 let exec_follows = flag("flags", layout.flags, EXEC_FOLLOWS)?;
-                // Only the connecting process can end the connection by its exec, and the exec
-                // leaves it a single thread.
+                // Only the connecting process can end the connection by its exec, and exec leaves
+                // it a single thread.
                 if exec_follows && (layout.pid != 0 || tid != 0) {
                     return Err(FrameError::Range {
                         field: "flags",
@@ -298,8 +299,8 @@ impl Request {
             },
             kind => return Err(FrameError::Kind(kind)),
         };
-        // Encoding sets each used byte and zeroes the others: what differs is a byte that means
-        // nothing.
+        // Encoding sets each used byte and zeroes the others: a difference is a byte that has no
+        // meaning.
         if request.encode() != *bytes {
             return Err(FrameError::Reserved);
         }
@@ -307,7 +308,7 @@ impl Request {
     }
 }
 
-/// Whether the only flag there is stands in the field.
+/// Whether the field has the only flag that exists.
 fn flag(field: &'static str, value: u32, flag: u32) -> Result<bool, FrameError> {
     match value {
         0 => Ok(false),

@@ -1,4 +1,4 @@
-//! Frames survive the way there and back, and nothing else gets in.
+//! Frames survive encoding and decoding, and other bytes are refused.
 
 use super::*;
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Right header, anything behind it: gets past the first check.
+/// A correct header and any bytes after it: passes the first check.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
     (
         0_u16..12,
