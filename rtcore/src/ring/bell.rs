@@ -1,5 +1,5 @@
-//! Sleeping and waking: who sleeps raises a flag in its own memory, who has news and sees the flag
-//! rings.
+//! Sleeping and waking: an end that sleeps raises a flag in its own memory; an end that has changed
+//! the ring and sees the flag rings the bell.
 //!
 //! The handshake, both ways (consumer waits for messages, producer for room):
 //!
@@ -13,20 +13,21 @@
 //!   flag = 0
 //! ```
 //!
-//! Of two SeqCst fences one comes first: either the sleeper sees the news, or the waker sees the
-//! flag. The bell has changed before the wake call, so a sleeper that is not asleep yet does not
-//! fall asleep. One ring is enough for a turn: the sleeper raises its flag again with the next
-//! number before it sleeps again; so a burst of messages to somebody who has not run yet costs one
-//! system call. The number goes on where the end before this one stopped, and it never comes round,
-//! so that a flag that was rung for is never met again.
+//! Of two SeqCst fences one comes first: either the sleeper sees the change, or the waker sees the
+//! flag. The bell changes before the wake call, so a sleeper that is not asleep yet does not fall
+//! asleep. One ring is enough for a turn, because the sleeper raises its flag with the next number
+//! before it sleeps again; a burst of messages to an end that has not run yet therefore costs one
+//! system call. The number continues where the previous end stopped, and it never wraps around, so
+//! a flag that was rung for never occurs again.
 //!
-//! A bell is a futex, or a semaphore of a skin whose threads must not make Linux's calls. There the
-//! first step takes back what was rung for turns that are over, so a ring that comes after it ends
-//! the sleep, and one for each turn at most is left over. Several bells may be one semaphore: then
-//! it is one thread that sleeps there, it takes back before it raises the first flag, and looks for
-//! news of all.
+//! A bell is a futex, or a semaphore of a skin whose threads must not make Linux's calls. With a
+//! semaphore, the first step takes off the counts of earlier turns, so a later ring ends the sleep,
+//! and at most one count for each turn is left over. Several bells may be one semaphore. Then one
+//! thread sleeps there; it takes the counts off before it raises the first flag, and checks all of
+//! its rings.
 //!
-//! How, where and in which turn are one word: a thread that sees a sleeper sees all of it.
+//! The kind of the wake-up, the bell and the turn are in one word, so a thread that sees a sleeper
+//! sees all three.
 
 #[cfg(not(loom))]
 use crate::skin::Semaphore;
@@ -36,26 +37,26 @@ use std::sync::Arc;
 /// Bells of a page.
 pub const BELLS: usize = 256;
 
-/// Most channels of a session: half of its bells are the session's, the other the daemon's.
+/// Limit of the channels of a session: half of its bells are the session's, the other the daemon's.
 pub const CHANNELS_MAX: usize = BELLS / 2;
 
-/// Where the daemon's end of a session's channel sleeps; the session's own is the one with the
-/// channel's number, or one of a channel that ends at the same thread.
+/// The bell of the daemon's end of a session's channel. The session's end uses the bell with the
+/// channel's number, or that of another channel that ends at the same thread.
 pub const fn daemon_bell(channel: u32) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "128")]
     let first = CHANNELS_MAX as u32;
     first + channel
 }
 
-/// How a sleeping consumer wants to be woken.
+/// The way in which a sleeping consumer is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Doorbell {
     Bell = 1,
-    /// By the ring's eventfd(2), which an epoll set watches. Not where bells are semaphores: who
-    /// rings there makes none of Linux's calls.
+    /// By the ring's eventfd(2), which an epoll set watches. Not if bells are semaphores, because
+    /// the waking thread must not make Linux's calls there.
     EventFd = 2,
-    /// By the signal of the endpoint: the daemon's to send.
+    /// By the signal of the endpoint, which the daemon sends.
     Signal = 3,
 }
 
@@ -69,12 +70,12 @@ pub(super) fn flag(how: Doorbell, bell: u32, turn: u64) -> u64 {
     awake(turn) | (u64::from(bell) & BELL_MASK) << HOW_BITS | u64::from(how as u32)
 }
 
-/// The flag of somebody who is awake and has slept so many times.
+/// The flag of an end that is awake and has slept this many times.
 pub(super) fn awake(turn: u64) -> u64 {
     turn << TURN_SHIFT
 }
 
-/// How many times the sleeper that left this flag has slept.
+/// Number of sleeps of the end that left this flag.
 pub(super) fn turn(flag: u64) -> u64 {
     flag >> TURN_SHIFT
 }
@@ -85,7 +86,7 @@ pub(super) fn is_raised(flag: u64) -> bool {
     flag & HOW_MASK != 0
 }
 
-/// How a flag wants to be answered; `None` = awake.
+/// The way in which a flag's owner is woken; `None`: it is awake.
 pub(super) fn how(flag: u64) -> Option<Doorbell> {
     match flag & HOW_MASK {
         1 => Some(Doorbell::Bell),
@@ -95,12 +96,12 @@ pub(super) fn how(flag: u64) -> Option<Doorbell> {
     }
 }
 
-/// Where a flag wants to be answered.
+/// The bell of a flag's owner.
 pub(super) fn bell(flag: u64) -> u32 {
     (flag >> HOW_BITS & BELL_MASK) as u32
 }
 
-/// One bell on a cache line's quarter.
+/// One bell, a quarter of a cache line.
 #[repr(C, align(16))]
 #[derive(Debug, Default)]
 pub(super) struct Bell {
@@ -110,12 +111,13 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    /// What it shows now, to be handed to `wait`.
+    /// Its current value, for `wait`.
     pub fn seen(&self) -> u32 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Wakes who sleeps at it; from now on nobody who looked before falls asleep.
+    /// Wakes the thread that sleeps at it; a thread that read the earlier value does not fall
+    /// asleep.
     pub fn ring(&self) {
         self.count.fetch_add(1, Ordering::Release);
         self.wake();
@@ -123,13 +125,13 @@ impl Bell {
 
     #[cfg(not(loom))]
     fn wake(&self) {
-        // All: an end has one sleeper, but a bell that several inboxes were pointed at must not
-        // wake the wrong one.
+        // Wakes all: an end has one sleeper, but a bell that several inboxes use must not wake the
+        // wrong one.
         crate::sys::futex::wake_all(&self.count);
     }
 
-    /// Sleeps while it shows `seen`, at most so long. Whatever ends the sleep, the caller looks
-    /// again.
+    /// Sleeps while it shows `seen`, for at most this long. The caller checks again, whatever ended
+    /// the sleep.
     #[cfg(not(loom))]
     pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         crate::sys::futex::wait(&self.count, seen, timeout_ns)
@@ -140,8 +142,8 @@ impl Bell {
         self.model.wake();
     }
 
-    /// A sleep without a bound: a wake-up that is lost shows as a deadlock. One with a bound ends
-    /// at any time.
+    /// A sleep without a time limit: a lost wake-up shows as a deadlock. A sleep with a limit can
+    /// end at any time.
     #[cfg(loom)]
     pub fn wait(&self, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         if timeout_ns == u64::MAX {
@@ -168,10 +170,10 @@ enum BellPage {
     Semaphores(Box<[Option<Arc<Semaphore>>]>),
 }
 
-/// What is behind a number.
+/// The object with a bell's number.
 enum At<'a> {
     Word(&'a Bell),
-    /// None where nobody sleeps.
+    /// None if nobody sleeps there.
     #[cfg(not(loom))]
     Semaphore(Option<&'a Semaphore>),
 }
@@ -180,7 +182,7 @@ impl Bells {
     /// Bytes of the page.
     pub const BYTES: usize = BELLS * size_of::<Bell>();
 
-    /// Over memory that both ends have mapped for writing.
+    /// Makes bells over memory that both ends have mapped for writing.
     #[cfg(not(loom))]
     pub fn shared(map: crate::sys::memfd::Map) -> std::io::Result<Bells> {
         if map.len() < Bells::BYTES {
@@ -191,7 +193,7 @@ impl Bells {
         })
     }
 
-    /// By number; nobody sleeps where there is none. At most [`BELLS`].
+    /// Makes bells of semaphores by number; nobody sleeps at a missing one. At most [`BELLS`].
     #[cfg(not(loom))]
     pub fn semaphores(by_number: Vec<Option<Arc<Semaphore>>>) -> Bells {
         Bells {
@@ -199,9 +201,9 @@ impl Bells {
         }
     }
 
-    /// For ends in one process.
+    /// Makes bells for ends in one process.
     pub fn local() -> Bells {
-        // The model explores every one of them; two are enough there.
+        // The model explores each of them; two are enough there.
         let count = if cfg!(loom) { 2 } else { BELLS };
         Bells {
             page: Arc::new(BellPage::Local(
@@ -210,7 +212,7 @@ impl Bells {
         }
     }
 
-    /// The bell a peer alleges to sleep at.
+    /// The bell with the number that a peer claims to sleep at.
     fn at(&self, index: u32) -> At<'_> {
         match &*self.page {
             #[cfg(not(loom))]
@@ -228,7 +230,7 @@ impl Bells {
         }
     }
 
-    /// Wakes the thread that sleeps at this bell for a reason that is not in a ring.
+    /// Wakes the thread that sleeps at this bell for a reason other than a message.
     pub fn ring(&self, index: u32) {
         match self.at(index) {
             At::Word(bell) => bell.ring(),
@@ -241,8 +243,8 @@ impl Bells {
         }
     }
 
-    /// The first step of a sleeper: what the bell shows, for [`Bells::sleep`]. What was rung at a
-    /// semaphore until now is taken back.
+    /// The first step of a sleeper: the bell's value, for [`Bells::sleep`]. Takes earlier counts
+    /// off a semaphore.
     pub fn seen(&self, index: u32) -> u32 {
         match self.at(index) {
             At::Word(bell) => bell.seen(),
@@ -256,21 +258,21 @@ impl Bells {
         }
     }
 
-    /// Sleeps while the bell shows what was seen before all flags were raised and all news were
-    /// looked for. Returns on a ring, a signal, the end of the time, or for no reason.
+    /// Sleeps while the bell has the value that was read before all flags were raised and all rings
+    /// were checked. Returns after a ring, after a signal, at the time limit, or without a reason.
     pub fn sleep(&self, index: u32, seen: u32, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         match self.at(index) {
             At::Word(bell) => bell.wait(seen, timeout_ns),
             #[cfg(not(loom))]
             At::Semaphore(Some(semaphore)) => semaphore.wait(timeout_ns),
-            // Nobody has this bell, so nobody can wake who sleeps there.
+            // There is no such bell, so nobody can wake a thread that sleeps there.
             #[cfg(not(loom))]
             At::Semaphore(None) => Err(crate::sys::Errno::BADF),
         }
     }
 
-    /// The same as one of several words; none where the bell is no word but a semaphore, which
-    /// keeps what is rung. The page must outlive the wait.
+    /// The same as one of several words; none if the bell is a semaphore, which keeps its count.
+    /// The page must outlive the wait.
     #[cfg(not(loom))]
     pub fn word(&self, index: u32) -> Option<crate::sys::futex::Word> {
         match self.at(index) {
@@ -279,7 +281,7 @@ impl Bells {
         }
     }
 
-    /// Whether the bells are semaphores: then a thread that sleeps or rings there makes no Linux
+    /// Whether the bells are semaphores: a thread that sleeps or rings there then makes no Linux
     /// system call.
     pub fn are_semaphores(&self) -> bool {
         match *self.page {
@@ -289,13 +291,13 @@ impl Bells {
         }
     }
 
-    /// Whether it is the very same page.
+    /// Whether both are the same page.
     pub fn is(&self, other: &Bells) -> bool {
         Arc::ptr_eq(&self.page, &other.page)
     }
 }
 
-/// A futex for loom: a lock makes the comparison and the falling asleep one step.
+/// A futex for loom: a lock makes the comparison and the sleep one step.
 #[cfg(loom)]
 mod model {
     use crate::sync::{AtomicU32, Ordering};

@@ -12,43 +12,44 @@ use crate::sys::eventfd::Listener;
 
 /// The receiving end. One thread at a time.
 ///
-/// Taking a message and giving its slot back are two steps ([`Consumer::take`],
-/// [`Consumer::release`]): what was taken and not released when this end dies is still in the ring.
+/// Taking a message and releasing its slot are two steps ([`Consumer::take`],
+/// [`Consumer::release`]): messages that were taken and not released are still in the ring if this
+/// end dies.
 #[derive(Debug)]
 pub struct Consumer {
     view: View,
     eventfd: Option<Listener>,
-    /// Messages given back; what stands in shared memory is a copy of it.
+    /// Messages released; the word in shared memory is a copy of it.
     head: u64,
-    /// Messages taken, given back or not.
+    /// Messages taken, released or not.
     next: u64,
-    /// The producer's tail as it was when last looked at.
+    /// The producer's tail as last read.
     tail: u64,
-    /// Where it sleeps, and how many times it has.
+    /// The bell at which it sleeps, and the number of its sleeps.
     bell: u32,
     turn: u64,
     /// The flag for which the producer's bell was rung last.
     rung: u64,
-    /// The producer displaces, and of what is there only the newest so many are taken; 0 = it waits
-    /// for room.
+    /// If the producer displaces, only this many of the newest messages are taken; 0: it waits for
+    /// room.
     keep: u64,
-    /// Messages that the last [`Consumer::take`] passed over.
+    /// Messages that the last [`Consumer::take`] skipped.
     passed: u64,
     claims: Claims,
-    /// The flag that is up asks for the eventfd.
+    /// The raised flag requests the eventfd.
     asks_eventfd: bool,
 }
 
-/// A producer that displaces is no further ahead: more than this is backwards.
+/// A producer that displaces is never further ahead: a larger distance means backwards.
 const AHEAD_MAX: u64 = 1 << 63;
-/// How often a message is read that its producer writes over meanwhile.
+/// Limit of the attempts to read a message that its producer overwrites meanwhile.
 const READS_MAX: u32 = 8;
 
 impl Consumer {
-    /// Where the last consumer of the ring stopped. Sleeps at `bell`.
+    /// Starts where the last consumer of the ring stopped. Sleeps at `bell`.
     pub(super) fn new(view: View, eventfd: Option<Listener>, bell: u32) -> Consumer {
         let head = view.consumer().head.load(Ordering::Relaxed);
-        // The producer may have rung for the last turn of the consumer before.
+        // The producer may have rung for the last turn of the earlier consumer.
         let turn = bell::turn(view.consumer().sleep.load(Ordering::Relaxed));
         view.consumer()
             .sleep
@@ -71,15 +72,15 @@ impl Consumer {
         }
     }
 
-    /// Takes only the newest `keep` messages, from a producer that displaces; 0 = all, from one
-    /// that does not.
+    /// Takes only the newest `keep` messages, from a producer that displaces; 0: all messages, from
+    /// one that does not.
     #[must_use]
     pub fn keeping(mut self, keep: u32) -> Consumer {
         self.keep = u64::from(keep.min(self.view.geometry.slots()));
         self
     }
 
-    /// Whether its producer displaces: then messages are copied, never read in place.
+    /// Whether its producer displaces: messages are then copied, never read in place.
     pub fn is_displaced(&self) -> bool {
         self.keep > 0
     }
@@ -99,7 +100,7 @@ impl Consumer {
         self.view.geometry
     }
 
-    /// Messages that can be taken now, at least; at most as many as there are slots.
+    /// Number of messages that can be taken now: a lower bound, at most the number of slots.
     #[inline]
     pub fn available(&mut self) -> Result<u64, Corrupt> {
         if self.tail != self.next {
@@ -108,8 +109,8 @@ impl Consumer {
         // SYNC POINT with `Producer::announce`.
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         let slots = self.view.geometry.slots();
-        // Untrusted: no more than there are slots behind what was given back (one that displaces
-        // has no such bound), and not backwards.
+        // Untrusted: at most as many as there are slots beyond the released ones (a producer that
+        // displaces has no such limit), and never fewer than before.
         let most = if self.keep > 0 {
             AHEAD_MAX
         } else {
@@ -126,8 +127,8 @@ impl Consumer {
         Ok(tail.wrapping_sub(self.next).min(u64::from(slots)))
     }
 
-    /// Copies the next message into `buffer`, which has to be as long as a slot's payload (what is
-    /// beyond a shorter one is cut off). The slot stays taken until [`Consumer::release`].
+    /// Copies the next message into `buffer`, which must be as long as a slot's payload (a shorter
+    /// buffer cuts the message). The slot stays taken until [`Consumer::release`].
     #[inline]
     pub fn take(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
         if self.keep > 0 {
@@ -142,17 +143,17 @@ impl Consumer {
         Ok(Some(envelope))
     }
 
-    /// [`Consumer::take`] where the producer displaces. None also where it wrote over each message
-    /// that was tried: then [`Consumer::available`] says that there are more.
+    /// [`Consumer::take`] if the producer displaces. None also if the producer overwrote each
+    /// message that was tried: [`Consumer::available`] then shows that there are more.
     fn take_kept(&mut self, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
         for attempt in 0..READS_MAX {
-            // What is there now, not what was there at the last look.
+            // Continues from the current tail, not from that of the last read.
             self.tail = self.next;
             if self.available()? == 0 {
                 return Ok(None);
             }
-            // The oldest message is the next to be written over: the longer that takes, the newer
-            // the one that is tried.
+            // The oldest message is the next one to be overwritten: with each attempt, a newer one
+            // is tried.
             let keep = (self.keep >> attempt).max(1);
             let index = match self.tail.wrapping_sub(self.next) {
                 ahead if ahead > keep => self.tail.wrapping_sub(keep),
@@ -167,7 +168,7 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Copies message `index`; none where a later one is in its slot, or came into it meanwhile.
+    /// Copies message `index`; none if a later one is in its slot, or came into it meanwhile.
     fn read(&self, index: u64, buffer: &mut [u8]) -> Result<Option<Envelope>, Corrupt> {
         let slot = self.view.slot(index);
         if slot.state().load(Ordering::Relaxed) != complete(index) {
@@ -196,8 +197,8 @@ impl Consumer {
         Ok(Some(envelope))
     }
 
-    /// That the slot of message `index` has a later one; anything else is no state that an honest
-    /// producer leaves.
+    /// Checks that the slot of message `index` has a later one; any other state breaks the
+    /// protocol.
     fn displaced(&self, index: u64) -> Result<Option<Envelope>, Corrupt> {
         let state = self.view.slot(index).state().load(Ordering::Relaxed);
         let later = message_of(state).wrapping_sub(index);
@@ -208,12 +209,12 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Messages that the last [`Consumer::take`] passed over, as newer ones were there.
+    /// Number of messages that the last [`Consumer::take`] skipped because newer ones were there.
     pub fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// Counts the outcomes of messages that were given back, for a [`Watch`](super::Watch).
+    /// Counts the outcomes of released messages, for a [`Watch`](super::Watch).
     pub fn count(&mut self, more: Claims) {
         let Claims {
             expired,
@@ -230,7 +231,7 @@ impl Consumer {
         words.late.store(*late, Ordering::Release);
     }
 
-    /// The next message's envelope, checked; the message stays the next.
+    /// The envelope of the next message, checked; the message stays the next one.
     #[inline]
     pub fn peek(&mut self) -> Result<Option<Envelope>, Corrupt> {
         if self.available()? == 0 {
@@ -255,7 +256,7 @@ impl Consumer {
         Ok(Some(envelope))
     }
 
-    /// The next message in place; its slot is given back when the [`Front`] is dropped.
+    /// The next message in place; dropping the [`Front`] releases its slot.
     pub fn front(&mut self) -> Result<Option<Front<'_>>, Corrupt> {
         let Some(envelope) = self.peek()? else {
             return Ok(None);
@@ -267,7 +268,8 @@ impl Consumer {
         }))
     }
 
-    /// Passes over the next message, unread, and gives its slot back; nothing when there is none.
+    /// Skips the next message without reading it, and releases its slot; does nothing if there is
+    /// none.
     pub fn skip(&mut self) {
         if self.tail != self.next {
             self.next = self.next.wrapping_add(1);
@@ -275,16 +277,16 @@ impl Consumer {
         }
     }
 
-    /// The messages that were taken and not released are the next ones again.
+    /// Messages that were taken and not released become the next ones again.
     pub fn put_back(&mut self) {
         self.next = self.head;
     }
 
-    /// Gives back the slots of all that was taken, and wakes a producer that waits for room.
+    /// Releases the slots of all taken messages, and wakes a producer that waits for room.
     #[inline]
     pub fn release(&mut self) {
         self.head = self.next;
-        // SYNC POINT with `Producer::room`: what was read is read.
+        // SYNC POINT with `Producer::room`: the messages have been read.
         self.view
             .consumer()
             .head
@@ -302,7 +304,7 @@ impl Consumer {
         self.view.bells.ring(bell::bell(flag));
     }
 
-    /// Raises the flag: the producer rings from now on. The caller looks for messages once more
+    /// Raises the flag: the producer rings from now on. The caller checks for messages once more
     /// before it sleeps.
     #[inline]
     pub fn arm(&mut self, how: Doorbell) {
@@ -311,8 +313,8 @@ impl Consumer {
         fence(Ordering::SeqCst);
     }
 
-    /// Raises the flag alone. For who has several rings: one `fence(SeqCst)` after the last of them
-    /// makes it an [`Consumer::arm`] of each.
+    /// Raises the flag only. For a thread with several rings: one `fence(SeqCst)` after the last of
+    /// them makes this an [`Consumer::arm`] of each.
     #[inline]
     pub fn raise(&mut self, how: Doorbell) {
         self.turn = self.turn.wrapping_add(1);
@@ -323,8 +325,8 @@ impl Consumer {
             .store(bell::flag(how, self.bell, self.turn), Ordering::Relaxed);
     }
 
-    /// Lowers the flag: awake. Answers whether the eventfd may have been rung meanwhile, and has to
-    /// be read.
+    /// Lowers the flag after a sleep. Returns whether the eventfd may have been rung meanwhile and
+    /// must be read.
     #[inline]
     pub fn disarm(&mut self) -> bool {
         self.view
@@ -334,15 +336,15 @@ impl Consumer {
         std::mem::take(&mut self.asks_eventfd)
     }
 
-    /// Sleeps until there is a message, at most so long. Returns also when the bell was rung for
-    /// another reason, or EINTR: look.
+    /// Sleeps until there is a message, for at most this long. It also returns if the bell was rung
+    /// for another reason, and after EINTR: the caller checks again.
     #[inline]
     pub fn wait(&mut self, timeout_ns: u64) -> Result<(), crate::sys::Errno> {
         self.wait_unless(timeout_ns, || false)
     }
 
-    /// The same, unless there is other work by now: the thread that brings work makes it visible
-    /// and then rings this bell.
+    /// The same, unless there is other work now: the thread that brings work makes it visible and
+    /// then rings this bell.
     #[inline]
     pub fn wait_unless(
         &mut self,
@@ -352,7 +354,7 @@ impl Consumer {
         let (bells, bell) = self.bell();
         let seen = bells.seen(bell);
         self.arm(Doorbell::Bell);
-        // Corrupt or not, `take` says it.
+        // `take` reports whether the ring is corrupt.
         let waited = match self.available() {
             Ok(0) if !news() => self.bell().0.sleep(bell, seen, timeout_ns),
             _ => Ok(()),
@@ -361,23 +363,23 @@ impl Consumer {
         waited
     }
 
-    /// Where this end sleeps.
+    /// The bell at which this end sleeps.
     pub fn bell(&self) -> (&Bells, u32) {
         (&self.view.bells, self.bell)
     }
 
-    /// Sleeps at another bell of the same page from now on; while awake.
+    /// Moves the sleep to another bell of the same page. Call it while awake.
     pub fn set_bell(&mut self, bell: u32) {
         self.bell = bell;
     }
 
-    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`]; none where
-    /// bells are semaphores.
+    /// The descriptor that becomes readable while armed with [`Doorbell::EventFd`]; none if bells
+    /// are semaphores.
     pub fn eventfd(&self) -> Option<&Listener> {
         self.eventfd.as_ref()
     }
 
-    /// Messages that were announced and not yet given back, as far as that can be true.
+    /// Number of messages that were announced and not released, limited to possible values.
     pub fn backlog(&self) -> u64 {
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         let backlog = tail.wrapping_sub(self.head);
@@ -388,18 +390,19 @@ impl Consumer {
         }
     }
 
-    /// Whether the producer has said that nothing more comes; what has come before can still be
-    /// taken.
+    /// Whether the producer has closed the ring after its last message; earlier messages can still
+    /// be taken.
     ///
-    /// Who sleeps with [`Consumer::wait_unless`] or after [`Consumer::arm`] looks at it like at any
-    /// other news, once the flag is up: a close that came before rings nobody. [`Consumer::wait`]
-    /// does not look, or a producer that closes and stays would keep its waiter from sleeping.
+    /// A thread that sleeps with [`Consumer::wait_unless`] or after [`Consumer::arm`] must check it
+    /// after it has raised the flag, because an earlier close rings no bell. [`Consumer::wait`]
+    /// does not check it; otherwise a producer that closes and lives on would keep its waiter from
+    /// sleeping.
     pub fn is_closed(&self) -> bool {
         // SYNC POINT with `Producer::close`.
         self.view.producer().closed.load(Ordering::Acquire) != 0
     }
 
-    /// Takes nothing more out of this ring, so that the messages that are left can be counted.
+    /// Stops taking messages from this ring, so that the messages that are left can be counted.
     pub fn give_up(&mut self) {
         self.view
             .consumer()
@@ -407,9 +410,9 @@ impl Consumer {
             .store(GIVEN_UP, Ordering::Release);
     }
 
-    /// This end is let go of while the ring may hold messages: the producer's process then knows
-    /// that nobody takes them, and moves them to the next ring. In a forked child it does nothing:
-    /// the ring is its parent's.
+    /// Releases this end while the ring may hold messages: the producer's process then knows that
+    /// nobody takes them, and moves them to the next ring. Does nothing in a forked child: the ring
+    /// belongs to the parent.
     pub fn leave(&mut self) {
         if !self.view.is_mapped() {
             return;
@@ -421,10 +424,10 @@ impl Consumer {
         }
     }
 
-    /// rtd ends and takes nothing more out of this ring. Returns how many messages stay in it:
+    /// rtd ends and takes no more messages from this ring. Returns how many messages stay in it:
     /// exactly those whose send succeeded, because the producer refuses the others
-    /// ([`Producer::stopped`](super::Producer::stopped)). A later call returns what is left of
-    /// them.
+    /// ([`Producer::stopped`](super::Producer::stopped)). A later call returns the number that is
+    /// left.
     pub fn stop(&mut self) -> u64 {
         let words = self.view.consumer();
         if words.given_up.load(Ordering::Relaxed) == 0 {
@@ -444,21 +447,21 @@ impl Consumer {
         }
     }
 
-    /// Whether the producer was at work on a slot when it stopped: to be asked when it is known to
-    /// be dead.
+    /// Whether the producer was writing a slot when it stopped; call it when the producer is known
+    /// to be dead.
     pub fn torn(&self) -> bool {
         let tail = self.view.producer().tail.load(Ordering::Acquire);
         self.view.slot(tail).state().load(Ordering::Relaxed) == in_progress(tail)
     }
 
-    /// Messages given back so far.
+    /// Number of messages released so far.
     pub fn head(&self) -> u64 {
         self.head
     }
 }
 
-/// A message in place. Its slot is the producer's again when this is dropped. Without bytes in a
-/// forked child, which does not have the memory.
+/// A message in place. Dropping it releases the slot. It has no bytes in a forked child, which does
+/// not have the memory.
 #[derive(Debug)]
 pub struct Front<'a> {
     consumer: &'a mut Consumer,
@@ -471,7 +474,7 @@ impl Front<'_> {
         &self.envelope
     }
 
-    /// Copies the payload out, as much as `buffer` takes; returns how much.
+    /// Copies as much of the payload as fits into `buffer`; returns the number of bytes.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
         if !self.consumer.view.is_mapped() {
             return 0;
@@ -481,11 +484,11 @@ impl Front<'_> {
         len
     }
 
-    /// The payload where it lies.
+    /// The payload in its slot.
     ///
     /// # Safety
-    /// 1. The producer does not write the slot while the slice is alive. An honest one does not, as
-    ///    the slot is not given back; the daemon is honest. Another process that may lie can change
+    /// 1. The producer does not write the slot while the slice is alive. An honest producer, such
+    ///    as the daemon, does not, because the slot is not released. A hostile process can change
     ///    the bytes under the reader.
     pub unsafe fn bytes(&self) -> &[u8] {
         if !self.consumer.view.is_mapped() {

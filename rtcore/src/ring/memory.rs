@@ -1,4 +1,4 @@
-//! What both ends point at, and what keeps it there.
+//! The memory of a ring as both ends access it.
 
 use super::bell::Bells;
 use super::consumer::Consumer;
@@ -17,16 +17,16 @@ pub(super) struct View {
     pub producer: NonNull<ProducerWords>,
     pub consumer: NonNull<ConsumerWords>,
     slots: NonNull<AtomicU64>,
-    /// The latencies in the consumer's memory, where the geometry is timed.
+    /// The latencies in the consumer's memory, if the geometry is timed.
     pub histogram: Option<NonNull<u8>>,
     pub geometry: Geometry,
     pub bells: Bells,
     /// Both pieces are locked in memory.
     pub locked: bool,
-    /// The process that has the memory mapped, where a forked child does not inherit it.
+    /// The process that has mapped the memory, if a forked child does not inherit it.
     #[cfg(not(loom))]
     pub creator: Option<Creator>,
-    /// Keeps what the pointers point at.
+    /// Keeps the memory alive.
     pub keep: Arc<dyn Any + Send + Sync>,
 }
 
@@ -63,9 +63,9 @@ impl View {
         }
     }
 
-    /// Whether the memory is there: a forked child has the pointers and not the memory. What is
-    /// called with an end of a ring that a child may have inherited (drops, mostly) asks first; who
-    /// sends or receives has asked before.
+    /// Whether the memory is mapped: a forked child has the pointers but not the memory. Functions
+    /// that such a child may call with an inherited end (mostly drops) check this first; for sends
+    /// and receives it was checked before.
     #[inline]
     pub fn is_mapped(&self) -> bool {
         #[cfg(not(loom))]

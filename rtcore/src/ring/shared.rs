@@ -218,11 +218,11 @@ pub struct Indices {
     pub head: u64,
     /// The producer says that nothing more comes.
     pub closed: bool,
-    /// The consumer says that it takes nothing more, because of what the producer wrote.
+    /// The consumer has given up the ring because of the producer's data.
     pub given_up: bool,
-    /// The consumer says that it has let go of its end.
+    /// The consumer has released its end.
     pub left: bool,
-    /// Of the messages not taken, those that the producer says it put into its next ring.
+    /// Of the messages not taken, the number that the producer says it moved into its next ring.
     pub moved: u64,
 }
 
@@ -242,7 +242,7 @@ impl Producer {
         self.view().lock_again();
     }
 
-    /// A look at what the consumer writes, for another thread of this process.
+    /// A view of the consumer's words, for another thread of this process.
     pub fn watch(&self) -> Watch {
         Watch(self.view().clone())
     }
@@ -255,7 +255,7 @@ impl Consumer {
         self.view().lock_again();
     }
 
-    /// Where this end records latencies, in a timed ring; to be asked for once.
+    /// The recorder of latencies of this end, in a timed ring; call it once.
     pub fn recorder(&self) -> Option<Recorder> {
         let view = self.view();
         let histogram = view.histogram?.cast();
@@ -266,9 +266,9 @@ impl Consumer {
 }
 
 impl Watch {
-    /// Of a ring that another daemon made, by the descriptors that one of its ends sent: the
-    /// producer's memory and the consumer's. Of the producer's only the words are mapped, not the
-    /// slots.
+    /// A view of a ring that another daemon made, from the descriptors that one of its ends sent:
+    /// the producer's memory and the consumer's. Of the producer's memory only the words are
+    /// mapped, not the slots.
     ///
     /// Errors: the descriptors are those of other memory.
     pub fn of_stranger(
@@ -284,16 +284,16 @@ impl Watch {
         Ok(Watch(view(geometry, bells, producer, consumer)))
     }
 
-    /// What the receiver's library reports of the messages that it took; `None` when that cannot
-    /// be.
+    /// The reports of the receiver's library about the messages that it took; `None` if they cannot
+    /// be true.
     pub fn claims(&self) -> Option<Claims> {
         use crate::sync::Ordering::Acquire;
         let words = self.0.consumer();
-        // SYNC POINT with `Consumer::count`: a message is counted after it was given back.
+        // SYNC POINT with `Consumer::count`: a message is counted after its release.
         let (expired, superseded) = (words.expired.load(Acquire), words.superseded.load(Acquire));
         let late = words.late.load(Acquire);
         let head = words.head.load(Acquire);
-        // A message that is read in place is late before it is given back.
+        // A message that is read in place counts as late before its release.
         let tail = self.0.producer().tail.load(Acquire);
         let discarded = expired.checked_add(superseded)?;
         (discarded <= head && late <= tail).then_some(Claims {
@@ -303,7 +303,7 @@ impl Watch {
         })
     }
 
-    /// Whether the consumer says that it has let go of its end: it takes nothing more.
+    /// Whether the consumer has released its end: it takes no more messages.
     pub fn has_left(&self) -> bool {
         self.0
             .consumer()
@@ -312,7 +312,7 @@ impl Watch {
             == LEFT
     }
 
-    /// Messages announced and not taken; in a ring that displaces, also those written over. An
+    /// Messages announced and not taken; in a ring that displaces, including overwritten ones. An
     /// allegation of both ends.
     pub fn left(&self) -> u64 {
         use crate::sync::Ordering::Acquire;
@@ -322,8 +322,8 @@ impl Watch {
         tail.saturating_sub(head)
     }
 
-    /// The latencies that the receiver's library measured, as it wrote them: any number may stand
-    /// there. None where the ring has none.
+    /// The latencies that the receiver's library measured, as it wrote them: they may be any
+    /// numbers. None if the ring has no room for them.
     pub fn latencies(&self) -> Option<&HistogramRecord> {
         // SAFETY: point 2 of `View::new`.
         self.0
@@ -331,17 +331,17 @@ impl Watch {
             .map(|histogram| unsafe { histogram.cast::<HistogramRecord>().as_ref() })
     }
 
-    /// What both ends allege, or `None` when it cannot be.
+    /// The indices that both ends claim, or `None` if they are impossible.
     pub fn read(&self) -> Option<Indices> {
         use crate::sync::Ordering;
-        // Before the tail: what a producer announces, it announces before it closes.
+        // Read before the tail: a producer announces its last message before it closes.
         let closed = self.0.producer().closed.load(Ordering::Acquire) != 0;
         // The head first: it never overtakes a tail that is read later.
         let head = self.0.consumer().head.load(Ordering::Acquire);
         let tail = self.0.producer().tail.load(Ordering::Acquire);
-        // Between the two reads the ring may have moved on by any number, as this thread may be
-        // preempted: a second look at the head bounds how far the tail was ahead. Nothing bounds
-        // that head from above.
+        // Between the two reads the ring may advance by any number, because this thread may be
+        // preempted: a second read of the head bounds the distance to the tail. Nothing bounds that
+        // head from above.
         let later = self.0.consumer().head.load(Ordering::Acquire);
         let slots = u64::from(self.0.geometry.slots());
         let possible =

@@ -1,4 +1,4 @@
-//! The cells of the page: each has the words of one record that one thread writes.
+//! The cells of the page. A cell has the words of one record that one thread writes.
 //!
 //! Nothing here allocates, locks or calls the kernel; a store is a plain store, no
 //! read-modify-write. Records whose words belong together are written under a sequence number, see
@@ -26,21 +26,21 @@ pub struct RouteCell {
     pub(super) latency: Recorder,
     pub(super) targets: Box<[TargetCell]>,
     pub(super) seq: u64,
-    // Keeps what the pointers point at.
+    // Keeps the memory mapped.
     pub(super) _map: Arc<Mapping>,
 }
 
 /// Records latencies into a histogram in shared memory, with one writer.
 pub struct Recorder {
     pub(super) histogram: NonNull<HistogramRecord>,
-    // Copies of words that only this recorder writes: the hot path stores them without loading
+    // Copies of words that only this recorder writes: the frequent path stores them without loading
     // them.
     pub(super) count: u64,
     pub(super) sum_ns: u64,
     pub(super) min_ns: u64,
     pub(super) max_ns: u64,
     pub(super) saturated: u64,
-    // Keeps what the pointer points at.
+    // Keeps the memory mapped.
     pub(super) _keep: Arc<dyn Any + Send + Sync>,
 }
 
@@ -50,12 +50,12 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// What a receiver's library reports of the messages that rtd handed to it through one end of a
-/// route. Writer: the control thread.
+/// The reports of a receiver's library about the messages that rtd put into its ring through one
+/// end of a route. Writer: the control thread.
 #[derive(Debug)]
 pub struct ClaimsCell {
     pub(super) record: NonNull<TargetRecord>,
-    // Keeps what the pointer points at.
+    // Keeps the memory mapped.
     pub(super) _map: Arc<Mapping>,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct TargetCell {
 pub struct WorkerCell {
     pub(super) record: NonNull<WorkerRecord>,
     pub(super) seq: u64,
-    // Keeps what the pointer points at.
+    // Keeps the memory mapped.
     pub(super) _map: Arc<Mapping>,
 }
 
@@ -88,7 +88,7 @@ unsafe impl Send for RouteCell {}
 unsafe impl Send for WorkerCell {}
 
 impl RouteCell {
-    /// Publishes the ledger as one consistent whole.
+    /// Publishes the ledger so that a reader gets all its words or none.
     #[inline]
     pub fn publish(&mut self, ledger: &Ledger) {
         let record = self.record();
@@ -102,26 +102,26 @@ impl RouteCell {
         self.latency.record(ns);
     }
 
-    /// Adds what a receiver's library has measured since the last call, of which `seen` is the
-    /// record.
+    /// Adds the latencies that a receiver's library has measured since the last call; `seen`
+    /// records the state of that call.
     pub fn add_latencies(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
         self.latency.add(measured, seen);
     }
 
-    /// Counts a message handed to the route's n-th end at `now_ns`. Before the ledger that includes
-    /// it is published, see [`TargetRecord`].
+    /// Counts a message that was delivered to the route's n-th end at `now_ns`. Call it before the
+    /// ledger that includes the message is published, see [`TargetRecord`].
     #[inline]
     pub fn record_delivery(&mut self, end: usize, now_ns: u64) {
-        // Every end of the plan has a record; an index of no end would be a defect and is not worth
-        // a panic here.
+        // Every end of the plan has a record; another index would be a defect, for which a panic
+        // here is not worthwhile.
         let Some(target) = self.targets.get(end) else {
             return;
         };
         self.show_deliveries(end, target.delivered + 1, now_ns);
     }
 
-    /// The same where somebody else delivers and the number is read off: so many by now, the last
-    /// one seen at `now_ns`.
+    /// The same if another process delivers and the number is read: the total so far, the last one
+    /// seen at `now_ns`.
     #[inline]
     pub fn show_deliveries(&mut self, end: usize, delivered: u64, now_ns: u64) {
         let Some(target) = self.targets.get_mut(end) else {
@@ -137,8 +137,8 @@ impl RouteCell {
         record.delivered.store(target.delivered, Ordering::Relaxed);
     }
 
-    /// Counts a message lost at the route's n-th end. Before the ledger that includes it is
-    /// published, see [`TargetRecord`].
+    /// Counts a message that was lost at the route's n-th end. Call it before the ledger that
+    /// includes the message is published, see [`TargetRecord`].
     #[cold]
     pub fn record_loss(&mut self, end: usize, loss: Loss) {
         let Some(target) = self.targets.get(end) else {
@@ -149,7 +149,7 @@ impl RouteCell {
         lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Why the kernel refused a message at the route's n-th end.
+    /// Records why the kernel refused a message at the route's n-th end.
     #[cold]
     pub fn record_errno(&mut self, end: usize, errno: i32) {
         let Some(target) = self.targets.get(end) else {
@@ -213,9 +213,9 @@ impl Recorder {
         self.saturated += u64::from(ns > layout::HISTOGRAM_HIGH_NS);
         // SAFETY: point 1 of `new`.
         let histogram = unsafe { self.histogram.as_ref() };
-        // No sequence here, it would cost as much as the recording: a reader takes the sum of the
-        // counts for the count, and bucket bounds when minimum or maximum do not fit the counts
-        // yet.
+        // There is no sequence number here, because it would cost as much as the recording. A
+        // reader uses the sum of the counts as the number of values, and bucket bounds if minimum
+        // or maximum do not fit the counts yet.
         if let Some(slot) = histogram.counts.get(index) {
             slot.store(slot.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
@@ -229,12 +229,12 @@ impl Recorder {
         histogram.min_ns.store(self.min_ns, Ordering::Relaxed);
         histogram.max_ns.store(self.max_ns, Ordering::Relaxed);
         histogram.saturated.store(self.saturated, Ordering::Relaxed);
-        // The last, as others look whether it has changed.
+        // Stored last, because others check whether it has changed.
         histogram.count.store(self.count, Ordering::Relaxed);
     }
 
-    /// Adds what another writer, who may write anything, has recorded since the last call. A count
-    /// that went back adds nothing; sums saturate.
+    /// Adds the values that another writer, which may write anything, has recorded since the last
+    /// call. A count that decreased adds nothing; sums saturate.
     fn add(&mut self, measured: &HistogramRecord, seen: &mut Seen) {
         let count = measured.count.load(Ordering::Relaxed);
         if count == seen.count {
@@ -277,7 +277,7 @@ impl Recorder {
     }
 }
 
-/// What of another writer's histogram was added already.
+/// The part of another writer's histogram that was added already.
 #[derive(Debug)]
 pub struct Seen {
     count: u64,
@@ -287,7 +287,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// All that is there now.
+    /// All values that are there now.
     pub fn of(measured: &HistogramRecord) -> Seen {
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
         Seen {
@@ -300,7 +300,7 @@ impl Seen {
 }
 
 impl Default for Seen {
-    /// Of an empty one.
+    /// The state for an empty histogram.
     fn default() -> Seen {
         let counts = vec![0; layout::HISTOGRAM_COUNTS].into_boxed_slice();
         Seen {
@@ -313,7 +313,7 @@ impl Default for Seen {
 }
 
 impl ClaimsCell {
-    /// Shows them; they only grow.
+    /// Publishes the numbers; they only grow.
     pub fn show(&mut self, claims: &Claims) {
         let Claims {
             expired,
@@ -328,7 +328,7 @@ impl ClaimsCell {
         });
     }
 
-    /// Shows how many messages receivers that died had not read; they only grow.
+    /// Publishes the number of messages that receivers had not read when they died; it only grows.
     pub fn show_unread(&mut self, unread: u64) {
         self.update(|shown| ReceiverCounters { unread, ..shown });
     }
@@ -352,8 +352,8 @@ impl WorkerCell {
         self.seq = write_whole(&record.seq, self.seq, &record.counters, counters.words());
     }
 
-    /// Says what the thread had used when it was sealed, once; nothing where the kernel did not
-    /// say. What /proc shows for the thread beyond that came after.
+    /// Records the usage of the thread at the seal, once; does nothing if the kernel did not report
+    /// it. The difference from /proc's later values belongs to the time after the seal.
     pub fn sealed(&self, usage: Option<&ThreadUsage>) {
         let Some(usage) = usage else { return };
         // SAFETY: points into `_map`, made from a reference in `Page::worker`.
@@ -370,17 +370,15 @@ impl WorkerCell {
             voluntary_switches,
             involuntary_switches,
         ];
-        // In no order: a reader waits until none of them is what it was at first.
+        // In any order: a reader waits until all of them have changed from their first value.
         for (word, count) in words.iter().zip(counts) {
             word.store(count.cast_unsigned(), Ordering::Relaxed);
         }
     }
 }
 
-/// Writes `values` so that a reader takes all of them or knows that it did not; returns the new
-/// sequence.
-///
-/// `seq` is even and only this thread writes it.
+/// Writes `values` so that a reader gets all of them or detects that it did not; returns the new
+/// sequence number.
 #[inline]
 pub(super) fn write_whole<const N: usize>(
     seq: &AtomicU64,
@@ -402,17 +400,17 @@ pub(super) fn write_whole<const N: usize>(
     whole
 }
 
-/// Words that may be written meanwhile: each is right, their sum need not be.
+/// Words that may be written meanwhile: each is right, but their sum need not be.
 pub(super) fn loaded<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
     words.each_ref().map(|word| word.load(Ordering::Relaxed))
 }
 
-/// What became of the messages in the receiver's ring at one end.
+/// The outcomes of messages in the receiver's ring at one end.
 pub(super) fn received(target: &TargetRecord) -> ReceiverCounters {
     ReceiverCounters::of_words(loaded(&target.receiver))
 }
 
-/// A sequence that a cell before this one may have left odd.
+/// Makes a sequence number even that an earlier cell may have left odd.
 pub(super) fn even(seq: u64) -> u64 {
     seq.wrapping_add(seq & 1)
 }

@@ -15,19 +15,20 @@ use crate::refusals::Refused;
 use crate::sys::seccomp;
 
 counters! {
-    /// Where every accepted message of one route is. Owned by the one thread that reads the route's
-    /// source; it publishes copies to the page.
+    /// The ledger of one route: every accepted message by its outcome. Owned by the one thread that
+    /// reads the route's source; it publishes copies to the page.
     ///
-    /// Invariant: `accepted == delivered + expired + displaced + sum(rejected) + peer_dead +
-    /// queued`. A message with a fan-out of n is n accepted copies.
+    /// Invariant:
+    /// `accepted == delivered + expired + displaced + sum(rejected) + peer_dead + queued`. A
+    /// message with a fan-out of n is n accepted copies.
     pub struct Ledger {
-        /// Copies taken in charge.
+        /// Accepted copies.
         accepted: u64 = Counter::new(Sum, Count).column("ACCEPTED", 0),
         /// Handed to the receiver.
         delivered: u64 = Counter::new(Sum, Count).column("DELIVERED", 1),
         /// Time to live ran out.
         expired: u64 = Counter::new(Sum, Count).column("EXPIRED", 1),
-        /// Gave way by the overflow policy.
+        /// Dropped by the overflow policy in favour of another message.
         displaced: u64 = Counter::new(Sum, Count).column("DISPLACED", 1),
         /// Refused, by [`Reject`] reason.
         rejected: [u64; Reject::COUNT] = Counter::new(Sum, Rejects).column("REJECTED", 1),
@@ -42,7 +43,7 @@ counters! {
         deadline_misses: u64 = Counter::new(Sum, Count).column("MISSES", 2),
     }
 
-    /// What one lane thread reports beside its routes' ledgers.
+    /// Counters of one lane thread, beside its routes' ledgers.
     pub struct WorkerCounters {
         /// Messages taken from its sources.
         received: u64 = Counter::new(Sum, Count),
@@ -57,7 +58,7 @@ counters! {
         /// Allocations after seal; anything but 0 is a defect.
         allocations: u64 = Counter::new(Sum, Count),
         /// Times that the thread was seen without its real-time mode after a dispatch or a wait
-        /// (Cobalt); 0 where there is one mode. Xenomai's own tools call it MSW.
+        /// (Cobalt); 0 if the skin has only one mode. Xenomai's own tools call it MSW.
         mode_switches: u64 = Counter::new(Sum, Count).column("MSW", 2),
         /// System calls after seal that were not on the thread's list, and refused; anything but 0
         /// is a defect.
@@ -67,35 +68,35 @@ counters! {
         last_refused_call: u64 = Counter::new(Last, SystemCall).of_lane(),
     }
 
-    /// What the watchdog found of one lane thread since the start.
+    /// The watchdog's findings about one lane thread since the start.
     pub struct Guard {
-        /// At the last look.
+        /// State at the last sample.
         state: GuardState = Counter::new(Max, State),
-        /// Times that it did not move for longer than its lane allows.
+        /// Number of times that it made no progress for longer than its lane allows.
         stalls: u64 = Counter::new(Sum, Count),
-        /// The longest of them so far, in steps of the watchdog's period.
+        /// The longest of these times so far, in steps of the watchdog's period.
         stall_max_ns: u64 = Counter::new(Max, Ns),
         /// Windows in which it used more than its budget.
         over_budget: u64 = Counter::new(Sum, Count),
         /// Its share of a CPU in the last window, in thousandths; of a lane that polls, of time
         /// with a message in hand.
         duty_permille: u64 = Counter::new(Max, Permille).key("duty_percent").column("DUTY", 4),
-        /// The highest of them.
+        /// The highest such share.
         duty_max_permille: u64 = Counter::new(Max, Permille).key("duty_max_percent"),
-        /// CPU time it has had since its start; 0 where Linux does not schedule it.
+        /// CPU time since its start; 0 if Linux does not schedule it.
         cpu_ns: u64 = Counter::new(Sum, Ns),
-        /// The watchdog took it its priority.
+        /// The watchdog has removed its priority.
         demoted: bool = Counter::new(Max, Flag),
     }
 
-    /// What became of messages after rtd, or the sender of a direct route, had put them into the
+    /// Outcomes of messages after rtd, or the sender of a direct route, had put them into the
     /// receiver's ring.
     pub struct ReceiverCounters {
         /// Discarded by the receiver's library, as it reports: older than the route's ttl.
         expired: u64 = Counter::new(Sum, Count).column("EXPIRED", 0),
         /// Discarded by the receiver's library, as it reports: the route keeps newer messages only.
         superseded: u64 = Counter::new(Sum, Count).column("SUPERSEDED", 0),
-        /// Handed out later than the route's deadline after the time at which they should have been
+        /// Received later than the route's deadline after the time at which they should have been
         /// sent, as the library reports.
         late: u64 = Counter::new(Sum, Count).column("LATE", 0),
         /// Not read when the receiver's process ended.
@@ -103,7 +104,7 @@ counters! {
     }
 }
 
-/// Changes with the counters, and with the reasons by which some of them are counted.
+/// Number that changes with the counters, and with the reasons of those that are counted by reason.
 pub(super) const FINGERPRINT: u32 = fingerprint(TABLES, &[&Reject::NAMES, &Refused::NAMES]);
 
 impl Ledger {
@@ -114,7 +115,7 @@ impl Ledger {
             .fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// Whether every accepted copy is in exactly one place.
+    /// Whether every accepted copy is counted in exactly one outcome.
     pub fn balances(&self) -> bool {
         let Ledger {
             accepted,
@@ -127,7 +128,7 @@ impl Ledger {
             ..
         } = *self;
         let ends = [delivered, expired, displaced, peer_dead, queued];
-        // Wider than the counters, because a reader asks this of pages that may hold anything.
+        // Wider than the counters, because a reader calls this for pages with any content.
         let sum: u128 = ends
             .iter()
             .chain(&rejected)
@@ -138,12 +139,12 @@ impl Ledger {
 }
 
 impl WorkerCounters {
-    /// A call was refused: the last one so far.
+    /// Records a refused call.
     pub(crate) fn set_refused_call(&mut self, number: u32) {
         self.last_refused_call = 1 + u64::from(number);
     }
 
-    /// Name of the last system call that was refused: `openat`; none where none was.
+    /// Name of the last refused system call, such as `openat`; none if there was none.
     pub fn refused_call(&self) -> Option<&'static str> {
         system_call(self.last_refused_call)
     }
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(ledger.values().count(), Ledger::TABLE.len());
     }
 
-    /// A page with other counters has another version, without anybody having to think of it.
+    /// A page with other counters gets another version automatically.
     #[test]
     fn another_name_size_or_order_has_another_fingerprint() {
         const A: Counter = Counter::new(Sum, Count).named("a", 1);

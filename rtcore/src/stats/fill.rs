@@ -1,8 +1,7 @@
-//! What the page says before it has its name: everything that never changes, and the first values
-//! of what does.
+//! Fills the page before it gets its name: all constant fields, and the first values of the others.
 //!
 //! Invariant: names are stored whole or refused, because tools find things by them; only a list for
-//! human eyes is cut.
+//! display is cut.
 
 use super::layout::{self, EndpointRecord, Header, HistogramRecord, LaneRecord, ProcessRecord};
 use super::layout::{RouteRecord, Section, TargetRecord, WorkerRecord};
@@ -15,7 +14,7 @@ use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// Writes everything that does not change, and the first values of what does.
+/// Writes all constant fields, and the first values of the others.
 pub(super) fn fill(
     page: &mut [u8],
     spec: &PageSpec,
@@ -175,7 +174,7 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
 
-/// A name as the page holds it; names are never cut, because tools find things by them.
+/// A name as the page stores it; names are never cut, because tools find things by them.
 pub(crate) fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     match bytes.get_mut(..name.len()) {
@@ -190,7 +189,7 @@ pub(crate) fn text<const N: usize>(what: &str, name: &str) -> io::Result<[u8; N]
     Ok(bytes)
 }
 
-/// As much of a list for human eyes as fits.
+/// The part of a list for display that fits.
 fn cut(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len()))
         .rev()

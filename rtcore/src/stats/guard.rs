@@ -1,7 +1,7 @@
-//! What the watchdog says about each lane thread: its state, and the cell that writes the record.
+//! The watchdog's record of each lane thread: its state, and the cell that writes the record.
 //!
 //! Writer: the watchdog thread, which is sealed as a lane is. The records are a section of their
-//! own, apart from what the lane threads write.
+//! own, apart from the records that the lane threads write.
 
 use super::Guard;
 use super::cells::{even, write_whole};
@@ -12,20 +12,20 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How a lane thread is.
+/// State of a lane thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GuardState {
-    /// It moves, within its budget.
+    /// It makes progress, within its budget.
     #[default]
     Ok = 0,
     /// It used more than its budget in the last window.
     OverBudget = 1,
-    /// It has not moved for longer than its lane allows.
+    /// It made no progress for longer than its lane allows.
     Stalled = 2,
 }
 
 impl GuardState {
-    /// As all outputs call it.
+    /// The name in all outputs.
     pub fn name(self) -> &'static str {
         match self {
             GuardState::Ok => "ok",
@@ -34,7 +34,7 @@ impl GuardState {
         }
     }
 
-    /// The inverse of `state as u64`. A number that nobody writes is the worst state.
+    /// The inverse of `state as u64`. An unknown number counts as the worst state.
     pub fn of_word(word: u64) -> GuardState {
         match word {
             0 => GuardState::Ok,
@@ -56,12 +56,12 @@ impl Value for GuardState {
     }
 }
 
-/// Where the watchdog shows one lane thread.
+/// Publishes the record of one lane thread.
 #[derive(Debug)]
 pub struct GuardCell {
     record: NonNull<GuardRecord>,
     seq: u64,
-    // Keeps what the pointer points at.
+    // Keeps the memory mapped.
     _map: Arc<Mapping>,
 }
 

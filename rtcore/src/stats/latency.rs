@@ -2,12 +2,12 @@
 //! quantiles by the `hdrhistogram` crate.
 //!
 //! Invariant: the counts' sum is at most 2^53, so that no quantile computation overflows or loses a
-//! unit in an f64, whatever the page said.
+//! unit in an f64, for any content of the page.
 
 use super::layout::{self, count_bounds, count_index};
 use hdrhistogram::Histogram;
 
-/// Most values in one set, 2^53: a message every microsecond for 285 years.
+/// Limit of the values in one set, 2^53: a message every microsecond for 285 years.
 const COUNT_MAX: u64 = 1 << 53;
 
 /// A set of latencies.
@@ -22,7 +22,7 @@ pub struct Latency {
     saturated: u64,
 }
 
-/// What one shows of it. All zero when nothing was recorded.
+/// Summary of a set. All zero if no value was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LatencySummary {
     /// Number of values.
@@ -37,20 +37,21 @@ pub struct LatencySummary {
     pub max_ns: u64,
 }
 
-/// The words in front of the counts, as read.
+/// The words before the counts, as read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extremes {
     pub sum_ns: u64,
-    /// None when not known exactly.
+    /// None if it is not known exactly.
     pub min_ns: Option<u64>,
-    /// None when not known exactly.
+    /// None if it is not known exactly.
     pub max_ns: Option<u64>,
     pub saturated: u64,
 }
 
 impl Latency {
-    /// From a page's words. Minimum and maximum are taken when they agree with the counts, which
-    /// they may not while a writer is between two stores, or if the content of the page is false.
+    /// Makes a set from the words of a page. Minimum and maximum are used only if they agree with
+    /// the counts; they may not agree while a writer is between two stores, or if the content of
+    /// the page is false.
     pub(super) fn new(counts: impl IntoIterator<Item = u64>, said: Extremes) -> Latency {
         let mut this = Latency {
             sum_ns: said.sum_ns,
@@ -111,10 +112,10 @@ impl Latency {
         );
     }
 
-    /// What came since `earlier`, an older state of the same set.
+    /// The values since `earlier`, an older state of the same set.
     ///
-    /// The maximum is exact when it is new, else the upper bound of its bucket (1 % above at most)
-    /// or, for values beyond the range, the maximum of all times; the minimum likewise.
+    /// The maximum is exact if it is new, otherwise the upper bound of its bucket (1 % above at
+    /// most) or, for values beyond the range, the maximum of all times; the minimum likewise.
     pub fn since(&self, earlier: &Latency) -> Latency {
         let before = |i: usize| earlier.counts.get(i).copied().unwrap_or(0);
         let counts = self
@@ -131,7 +132,7 @@ impl Latency {
         };
         let mut phase = Latency::new(counts, said);
         if phase.count > 0 {
-            // The last count has no upper bound once a value beyond the range is in it.
+            // The last count has no upper bound if it contains a value beyond the range.
             phase.max_ns = if phase.saturated > 0 {
                 self.max_ns
             } else {
@@ -157,7 +158,7 @@ impl Latency {
         self.sum_ns
     }
 
-    /// For quantiles of one's own, V2 logs and the like.
+    /// A histogram for other quantiles, V2 logs and the like.
     pub fn histogram(&self) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(
             layout::HISTOGRAM_LOW_NS,
@@ -179,7 +180,7 @@ impl Latency {
             return LatencySummary::default();
         }
         let histogram = self.histogram();
-        // A bucket's upper bound may lie above the highest value that is in it.
+        // A bucket's upper bound may be above its highest value.
         let at = |quantile: f64| {
             histogram
                 .value_at_quantile(quantile)

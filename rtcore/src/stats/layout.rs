@@ -1,9 +1,9 @@
 //! The bytes of the statistics page, for the writer, the reader, and tools in other languages.
 //!
 //! A header, then nine sections of equal-sized records, each found by (offset, stride, count) in
-//! the header. Numbers have the machine's byte order; the magic shows it. What changes after the
-//! page has its name is an aligned 64- or 32-bit word with one writer. Names are padded with NUL
-//! and need not end in one.
+//! the header. Numbers have the machine's byte order; the magic shows it. Each field that changes
+//! after the page has got its name is an aligned 64- or 32-bit word with one writer. Names are
+//! padded with NUL and need not end in one.
 //!
 //! Records whose words belong together start with a sequence number: odd while the writer is
 //! inside, so a copy is whole when the number was even and the same before and after.
@@ -29,13 +29,13 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// `rtdstats`, as bytes on a little-endian machine.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rtdstats");
-/// Version of what is not a counter.
+/// Version of everything except the counters.
 pub const FORMAT: u32 = 11;
-/// Layout version: [`FORMAT`] in the upper half, and in the lower one a number that changes with
+/// Layout version: [`FORMAT`] in the upper half, and in the lower half a number that changes with
 /// the counters.
 pub const VERSION: u32 = FORMAT << 16 | counters::FINGERPRINT;
 
-/// A version as error texts have it: `11.5c3e`. Before 11 it was one number.
+/// A version as it appears in error texts: `11.5c3e`. Before 11 it was one number.
 pub fn version_name(version: u32) -> String {
     match version >> 16 {
         0 => version.to_string(),
@@ -68,7 +68,7 @@ pub const ENDPOINTS: usize = 4;
 pub const HISTOGRAMS: usize = 5;
 /// Index of the targets: for each route in the routes' order, its ends in order.
 pub const TARGETS: usize = 6;
-/// Index of what the watchdog says, one per lane thread in the threads' order.
+/// Index of the watchdog's records, one per lane thread in the threads' order.
 pub const GUARDS: usize = 7;
 /// Index of the times of the last losses, one per route in the routes' order.
 pub const LOSSES: usize = 8;
@@ -102,15 +102,15 @@ pub const STRIDES: [usize; SECTIONS] = [
     size_of::<GuardRecord>(),
     size_of::<LossRecord>(),
 ];
-/// Most records, in section order; bounds what a reader takes from a page it does not trust.
+/// Limit of the records, in section order; it bounds the reads from a page that is not trusted.
 pub const COUNTS_MAX: [usize; SECTIONS] = [98, 4096, 4096, 4096, 8192, 4096, 4096 * 64, 4096, 4096];
 
 /// Significant decimal digits of the histograms.
 pub const HISTOGRAM_DIGITS: u8 = 2;
-/// Lowest value a histogram tells from 0, in ns.
+/// Lowest value that a histogram distinguishes from 0, in ns.
 pub const HISTOGRAM_LOW_NS: u64 = 1;
-/// Highest value a histogram takes, in ns (17 s); more is recorded as this and counted as
-/// saturated.
+/// Highest value of a histogram, in ns (17 s); a higher one is recorded as this value and counted
+/// as saturated.
 pub const HISTOGRAM_HIGH_NS: u64 = (1 << 34) - 1;
 /// log2 of the linear steps of the first bucket: the power of two above 2 x 10^digits.
 const SUB_BUCKET_BITS: u32 = 8;
@@ -119,11 +119,12 @@ pub const HISTOGRAM_COUNTS: usize = 256 + 128 * 26;
 /// Offset of the counts in a histogram record.
 pub const COUNTS_OFFSET: usize = 128;
 
-/// [`Header::flags`]: queues and signals are the skin's own, which no plain Linux program reaches.
+/// [`Header::flags`]: queues and signals are the skin's own, and plain Linux programs cannot reach
+/// them.
 pub const PRIVATE_NAMESPACE: u32 = 1;
 /// [`LaneRecord::flags`]: system calls off its threads' lists are refused and counted.
 pub const LANE_CONFINED: u32 = 1;
-/// [`RouteRecord::flags`]: from process to process, past the lane's threads.
+/// [`RouteRecord::flags`]: directly from process to process, not through the lane's threads.
 pub const ROUTE_DIRECT: u32 = 1;
 /// [`EndpointRecord::flags`]: some route reads it.
 pub const ENDPOINT_SOURCE: u32 = 1;
@@ -134,13 +135,13 @@ pub const ENDPOINT_TO_THREAD: u32 = 4;
 /// An index that points nowhere.
 pub const NONE: u32 = u32::MAX;
 
-/// Words of what a thread had used when it was sealed: minor faults, major faults, voluntary
-/// switches, involuntary ones.
+/// Words of a thread's usage at the seal: minor faults, major faults, voluntary switches,
+/// involuntary ones.
 pub const SEALED_WORDS: usize = 4;
 /// Words of a process: state, pid, uid.
 pub const PROCESS_WORDS: usize = 3;
 
-/// Where a section's records are.
+/// Position of a section's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct Section {
@@ -151,7 +152,7 @@ pub struct Section {
     pub count: u32,
 }
 
-/// The first 512 bytes.
+/// The first 512 bytes of the page.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct Header {
@@ -161,7 +162,7 @@ pub struct Header {
     pub header_bytes: u32,
     /// Bytes of the page.
     pub total_bytes: u64,
-    /// Where everything else is.
+    /// Position of every section.
     pub sections: [Section; SECTIONS],
     pub histogram_counts: u32,
     pub histogram_digits: u32,
@@ -170,13 +171,13 @@ pub struct Header {
     pub pid: u32,
     /// Bits: [`PRIVATE_NAMESPACE`].
     pub flags: u32,
-    /// Creation of the page, CLOCK_MONOTONIC.
+    /// Time at which the page was created, CLOCK_MONOTONIC.
     pub start_ns: u64,
-    /// The same moment since 1970.
+    /// The same time, since 1970.
     pub start_unix_ns: u64,
-    /// When all lanes were sealed and running, CLOCK_MONOTONIC; 0 before that.
+    /// Time at which all lanes were sealed and running, CLOCK_MONOTONIC; 0 before that.
     pub ready_ns: AtomicU64,
-    /// Last sign of life, CLOCK_MONOTONIC.
+    /// Last heartbeat, CLOCK_MONOTONIC.
     pub heartbeat_ns: AtomicU64,
     pub instance: [u8; NAME_BYTES],
     /// Path of the control socket.
@@ -185,17 +186,16 @@ pub struct Header {
     pub rtd_version: [u8; NAME_BYTES],
     /// The lanes' real-time calls: `posix`, `cobalt`.
     pub skin: [u8; NAME_BYTES],
-    /// What the lanes' clock shows beyond CLOCK_MONOTONIC, two's complement: of the stamps that
-    /// lanes write.
+    /// Offset of the lanes' clock from CLOCK_MONOTONIC, two's complement; applies to the stamps
+    /// that lanes write.
     pub clock_ahead_ns: AtomicU64,
-    /// Inode of the daemon's IPC namespace (namespaces(7)), in which its message queues are; 0
-    /// where it is unknown.
-    pub ipc_namespace: u64,
-    /// Inode of the daemon's pid namespace, whose numbers stand on this page; 0 where it is
+    /// Inode of the daemon's IPC namespace (namespaces(7)), which contains its message queues; 0 if
     /// unknown.
+    pub ipc_namespace: u64,
+    /// Inode of the daemon's pid namespace, to which the pids on this page belong; 0 if unknown.
     pub pid_namespace: u64,
-    /// How much the daemon's CLOCK_MONOTONIC, which all times here are of, is ahead of the
-    /// machine's, two's complement: other than 0 in a time namespace (time_namespaces(7)).
+    /// Offset of the daemon's CLOCK_MONOTONIC, in which all times on this page are, from the
+    /// machine's, two's complement: not 0 in a time namespace (time_namespaces(7)).
     pub monotonic_offset_ns: u64,
     pub padding: [u8; 32],
 }
@@ -214,13 +214,13 @@ pub struct LaneRecord {
     pub flags: u32,
 }
 
-/// Bytes that fill up a pair of cache lines, of which so many are used: what follows has another
-/// writer.
+/// Bytes that fill up a pair of cache lines of which this many bytes are used, because the
+/// following field has another writer.
 const fn padding(used: usize) -> usize {
     used.next_multiple_of(128) - used
 }
 
-/// A route. What is in front of `lane` belongs to its writer.
+/// A route. The fields before `lane` belong to its writer.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct RouteRecord {
@@ -271,7 +271,7 @@ pub struct ProcessRecord {
     pub name: [u8; NAME_BYTES],
 }
 
-/// An endpoint. Nothing changes but `reception` and `refused`.
+/// An endpoint. Only `reception` and `refused` change.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct EndpointRecord {
@@ -282,7 +282,7 @@ pub struct EndpointRecord {
     pub owner: u32,
     /// [`ENDPOINT_SOURCE`], [`ENDPOINT_SINK`], [`ENDPOINT_TO_THREAD`].
     pub flags: u32,
-    /// Its kind, by the numbers of [`crate::endpoint::Shown`].
+    /// Its kind, as a number of [`crate::endpoint::Shown`].
     pub kind: u32,
     /// Kernel number, 0 for a queue.
     pub signo: i32,
@@ -290,7 +290,7 @@ pub struct EndpointRecord {
     pub maxmsg: u32,
     /// Bytes, 0 for a signal.
     pub msgsize: u32,
-    /// [`crate::lane::peer::Reception`]: of a signal that is sent to its owner now.
+    /// [`crate::lane::peer::Reception`] of a signal that is sent to its owner now.
     pub reception: AtomicU32,
     pub padding: [u8; 4],
     /// Messages that the library of its owner refused to send, by [`Refused`].
@@ -305,9 +305,9 @@ pub struct HistogramRecord {
     /// Values recorded, saturated ones included.
     pub count: AtomicU64,
     pub sum_ns: AtomicU64,
-    /// The lowest, `u64::MAX` before the first.
+    /// The lowest value, `u64::MAX` before the first.
     pub min_ns: AtomicU64,
-    /// The highest, not saturated.
+    /// The highest value, not saturated.
     pub max_ns: AtomicU64,
     /// Values above [`HISTOGRAM_HIGH_NS`].
     pub saturated: AtomicU64,
@@ -318,48 +318,48 @@ pub struct HistogramRecord {
 
 /// One end of one route.
 ///
-/// The words have no sequence number in front of them: each is right alone, nothing is added up
-/// from several, and a copy in which one of them is a message ahead of another misleads nobody.
-/// They are written before the route's ledger is published: a reader that reads the ledger first
-/// finds here all that the ledger calls delivered or, at this end, lost.
+/// The words have no sequence number: each is right by itself, no sum of several is used, and a
+/// copy in which one word is a message ahead of another does no harm. They are written before the
+/// route's ledger is published: a reader that reads the ledger first finds here every message that
+/// the ledger counts as delivered or, at this end, lost.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct TargetRecord {
-    /// Messages handed to it.
+    /// Messages delivered to it.
     pub delivered: AtomicU64,
-    /// When the last one was, on the lanes' clock ([`Header::clock_ahead_ns`]), of a direct route
-    /// CLOCK_MONOTONIC; 0 before the first.
+    /// Time of the last delivery, on the lanes' clock ([`Header::clock_ahead_ns`]), for a direct
+    /// route CLOCK_MONOTONIC; 0 before the first.
     pub last_delivery_ns: AtomicU64,
     /// Index of the route.
     pub route: u32,
     /// Index of the endpoint.
     pub endpoint: u32,
-    /// Messages lost at this end, by [`Loss`]. Losses that are no receiver's (origin, rate, a group
-    /// without members) are in the ledger only.
+    /// Messages lost at this end, by [`Loss`]. Losses without a receiver at fault (origin, rate, a
+    /// group without members) are in the ledger only.
     pub lost: [AtomicU64; Loss::COUNT],
     /// errno of the last message that the kernel refused here; 0 before the first.
     pub errno: AtomicU32,
-    /// Zero; what follows is another thread's.
+    /// Zero; the following fields belong to another thread.
     pub padding: [u8; padding(28 + 8 * Loss::COUNT)],
     /// See [`ReceiverCounters`]. Written by the control thread.
     pub receiver: [AtomicU64; ReceiverCounters::WORDS],
-    /// Zero; the next record may be another thread's.
+    /// Zero; the next record may belong to another thread.
     pub padding2: [u8; padding(8 * ReceiverCounters::WORDS)],
 }
 
-/// When a route lost its last message, for each kind of loss.
+/// Time of a route's last loss, for each kind of loss.
 ///
-/// Written by the control thread, which compares the ledgers about ten times a second; so it costs
-/// lane threads nothing.
+/// Written by the control thread, which compares the ledgers about ten times a second; so the
+/// record costs lane threads nothing.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct LossRecord {
-    /// By [`Loss`], CLOCK_MONOTONIC, up to a tick of the control thread late; 0 before the first.
+    /// By [`Loss`], CLOCK_MONOTONIC, at most a tick of the control thread late; 0 before the first.
     pub last_ns: [AtomicU64; Loss::COUNT],
     pub padding: [u8; padding(8 * Loss::COUNT)],
 }
 
-/// What the watchdog says about the lane thread of the same index.
+/// The watchdog's record of the lane thread with the same index.
 #[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct GuardRecord {
@@ -411,7 +411,7 @@ pub fn count_bounds(index: usize) -> (u64, u64) {
     (low, low + (1u64 << shift) - 1)
 }
 
-/// Where the sections lie for these record counts, and the bytes of the page; `Err` names the
+/// Positions of the sections for these record counts, and the bytes of the page; `Err` names the
 /// section that has more than [`COUNTS_MAX`].
 pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize), &'static str> {
     let mut sections = [Section::default(); SECTIONS];
@@ -436,7 +436,7 @@ pub fn sections(counts: [usize; SECTIONS]) -> Result<([Section; SECTIONS], usize
     Ok((sections, at.next_multiple_of(4096)))
 }
 
-/// Whether an instance may be called so: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file
+/// Whether this is a valid instance name: 1 to 31 of `A-Z a-z 0-9 . _ -`. It becomes part of a file
 /// name.
 pub fn instance_name_ok(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');

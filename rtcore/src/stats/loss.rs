@@ -1,12 +1,12 @@
-//! The ways in which an accepted message can end without being delivered, as one list.
+//! The losses: the outcomes of an accepted message other than delivery, as one list.
 //!
 //! The ledger counts them, the page holds the time of the last one of each route, and log, tools
-//! and JSON call them by these names.
+//! and JSON use these names.
 
 use super::Ledger;
 use crate::message::{Outcome, Reject};
 
-/// A message counts as being lost now for so long: `losing` is shown from the first loss to this
+/// How long a message counts as being lost now: `losing` is shown from the first loss until this
 /// long after the last.
 pub const LOSING_NS: u64 = 10_000_000_000;
 
@@ -15,19 +15,19 @@ pub const LOSING_NS: u64 = 10_000_000_000;
 pub enum Loss {
     /// The time to live ran out.
     Expired,
-    /// It gave way to another message, as the route's overflow policy asks.
+    /// Another message replaced it, by the route's overflow policy.
     Displaced,
-    /// The receiver was gone.
+    /// The receiver had ended or was not registered.
     PeerDead,
     /// The message was refused, for this reason.
     Rejected(Reject),
 }
 
 impl Loss {
-    /// Length of an array with a place for each.
+    /// Length of an array with one element for each loss.
     pub const COUNT: usize = 3 + Reject::COUNT;
 
-    /// All, in index order.
+    /// All losses, in index order.
     pub const ALL: [Loss; Loss::COUNT] = {
         let mut all = [Loss::Expired; Loss::COUNT];
         (all[1], all[2]) = (Loss::Displaced, Loss::PeerDead);
@@ -39,7 +39,7 @@ impl Loss {
         all
     };
 
-    /// What an outcome loses; none where it was delivered.
+    /// The loss of an outcome; none if the message was delivered.
     pub fn of(outcome: Outcome) -> Option<Loss> {
         match outcome {
             Outcome::Delivered => None,
@@ -50,7 +50,7 @@ impl Loss {
         }
     }
 
-    /// Its place in an array of [`Loss::COUNT`].
+    /// Its index in an array of [`Loss::COUNT`].
     pub fn index(self) -> usize {
         match self {
             Loss::Expired => 0,
@@ -60,7 +60,7 @@ impl Loss {
         }
     }
 
-    /// As in `rtctl stats --json`.
+    /// The name in `rtctl stats --json`.
     pub fn name(self) -> &'static str {
         match self {
             Loss::Expired => "expired",
@@ -70,15 +70,16 @@ impl Loss {
         }
     }
 
-    /// The configuration asked for it: `conflate`, `displace-oldest` and `displace-newest` are the
-    /// only policies that displace. Such messages are counted, and are no trouble of the route.
+    /// Whether the configuration requests the loss: `conflate`, `displace-oldest` and
+    /// `displace-newest` are the only policies that displace. Such messages are counted, but do not
+    /// make a route `losing`.
     pub fn is_requested(self) -> bool {
         self == Loss::Displaced
     }
 }
 
 impl Ledger {
-    /// What was lost, in the order of [`Loss::ALL`].
+    /// The losses, in the order of [`Loss::ALL`].
     pub fn losses(&self) -> [u64; Loss::COUNT] {
         let mut losses = [0; Loss::COUNT];
         losses[..3].copy_from_slice(&[self.expired, self.displaced, self.peer_dead]);

@@ -1,12 +1,13 @@
 //! A second copy of the page for readers, for a daemon whose page was removed.
 //!
 //! A removed file cannot get a name again (linkat(2) refuses an inode without links), and lanes
-//! must not be made to write into other memory: replacing their mapping would let them fault. So
-//! lanes go on writing into the memory they have, and the control thread copies it to a new file at
-//! each heartbeat. Readers see figures that are up to a tick old.
+//! must not be made to write into other memory: replacing their mapping would let them fault. Lanes
+//! therefore keep writing into their memory, and the control thread copies it to a new file at each
+//! heartbeat. Readers see figures that are up to a tick old.
 //!
-//! What holds for the page holds for the copy: a record under a sequence number is copied whole or
-//! not at all, and a target has counted at least what its route's ledger calls delivered.
+//! The rules of the page hold for the copy: a record with a sequence number is copied whole or not
+//! at all, and a target has counted at least the messages that its route's ledger counts as
+//! delivered.
 
 use super::layout::{self, Header, Section};
 use crate::sys::shm::Mapping;
@@ -17,9 +18,9 @@ const WORD: usize = size_of::<u64>();
 /// The state of the copying.
 #[derive(Debug)]
 pub(super) struct Mirror {
-    /// What was copied last.
+    /// The last copied words.
     words: Box<[u64]>,
-    /// Records under a sequence number: first word and number of words. Routes first.
+    /// Records with a sequence number: first word and number of words. Routes first.
     records: Box<[(usize, usize)]>,
     /// All other ranges of words.
     plain: Box<[(usize, usize)]>,
@@ -60,7 +61,7 @@ impl Mirror {
         }
     }
 
-    /// Brings the copy up to date.
+    /// Updates the copy.
     pub fn copy(&mut self, from: &Mapping, to: &Mapping) {
         let before = self.words.clone();
         self.gather(from);
@@ -86,8 +87,8 @@ impl Mirror {
         }
     }
 
-    /// Takes everything from the page: records first, so that what their writers stored before is
-    /// seen too.
+    /// Reads everything from the page: records first, so that values that their writers stored
+    /// before are seen too.
     fn gather(&mut self, from: &Mapping) {
         for &(first, count) in &self.records {
             let seq = word(from, first).load(Ordering::Acquire);
@@ -95,7 +96,7 @@ impl Mirror {
                 .map(|at| word(from, at).load(Ordering::Relaxed))
                 .collect();
             fence(Ordering::Acquire);
-            // One that is being written is taken at the next heartbeat.
+            // A record that is being written is copied at the next heartbeat.
             if seq.is_multiple_of(2) && word(from, first).load(Ordering::Relaxed) == seq {
                 self.words[first..first + count].copy_from_slice(&taken);
                 self.words[first] = seq;

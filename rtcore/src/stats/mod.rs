@@ -25,16 +25,16 @@ mod tests;
 use crate::endpoint::Shown;
 pub use counters::{Guard, Ledger, ReceiverCounters, WorkerCounters};
 
-/// Everything the page must have room for, fixed for the life of the daemon.
+/// The contents for which the page must have room, fixed for the life of the daemon.
 #[derive(Clone, Debug, Default)]
 pub struct PageSpec {
-    /// Instance name; the page is `/dev/shm/rtd.<name>`.
+    /// Instance name, which names the page's file ([`place::file_name`]).
     pub name: String,
     /// Path of the control socket, for `rtctl`.
     pub socket: String,
-    /// What the lanes' calls are ([`crate::skin::Skin::name`]).
+    /// Name of the lanes' real-time calls ([`crate::skin::Skin::name`]).
     pub skin: String,
-    /// Queues and signals are not those of other Linux programs.
+    /// Whether queues and signals are separate from those of other Linux programs.
     pub private_namespace: bool,
     /// In plan order.
     pub lanes: Vec<LaneSpec>,
@@ -48,7 +48,7 @@ pub struct PageSpec {
     pub workers: Vec<WorkerSpec>,
 }
 
-/// A lane, as outsiders see it.
+/// A lane, as readers of the page see it.
 #[derive(Clone, Debug)]
 pub struct LaneSpec {
     pub name: String,
@@ -56,11 +56,11 @@ pub struct LaneSpec {
     pub cpu: u32,
     /// As in the configuration: `block`, `spin:<us>`, `poll`.
     pub wait: String,
-    /// Its threads' calls are those that a filter of system calls sees.
+    /// Whether its threads' calls are visible to a filter of system calls.
     pub confined: bool,
 }
 
-/// A route, as outsiders see it.
+/// A route, as readers of the page see it.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
     pub name: String,
@@ -72,11 +72,12 @@ pub struct RouteSpec {
     pub to: String,
     /// Endpoint index of each end, in the order of its targets.
     pub ends: Vec<u32>,
-    /// From process to process, past the lane's threads.
+    /// Whether it goes directly from process to process, not through the lane's threads.
     pub direct: bool,
 }
 
-/// An endpoint, as outsiders see it; enough for `rtctl send` and `rtctl listen` to work on it.
+/// An endpoint, as readers of the page see it; enough for `rtctl send` and `rtctl listen` to use
+/// it.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
     pub name: String,
@@ -90,16 +91,17 @@ pub struct EndpointSpec {
     pub kind: Shown,
 }
 
-/// A lane thread, as outsiders see it.
+/// A lane thread, as readers of the page see it.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
     /// Index of its lane.
     pub lane: u32,
-    /// Name of the source it reads (or of the lane, when it scans several).
+    /// Name of the source that it reads (or of the lane, if it scans several).
     pub name: String,
 }
 
-/// What a lane asked for and did not get; 0 = nothing missing. Shown by name as `degraded`.
+/// Bits for settings that a lane requires and did not get; 0: nothing is missing. Shown by name as
+/// `degraded`.
 pub mod degraded {
     /// SCHED_FIFO was not granted.
     pub const FIFO: u32 = 1;
@@ -107,16 +109,16 @@ pub mod degraded {
     pub const PINNING: u32 = 2;
     /// Memory is not locked.
     pub const MEMORY: u32 = 4;
-    /// `poll` on a CPU that is not isolated (asked for in the configuration).
+    /// `poll` on a CPU that is not isolated (as the configuration requests).
     pub const UNISOLATED: u32 = 8;
-    /// Nothing holds the lane's threads to their lists of system calls.
+    /// No filter restricts the lane's threads to their lists of system calls.
     pub const UNCONFINED: u32 = 16;
     /// The watchdog has no priority above it.
     pub const WATCHDOG: u32 = 32;
-    /// The watchdog took a thread of it its priority. Seen by a reader, from
+    /// The watchdog has removed the priority of one of its threads. A reader sees it from
     /// [`super::Guard::demoted`].
     pub const DEMOTED: u32 = 64;
-    /// The scheduling of a thread of it, or of the watchdog, was changed from outside.
+    /// The scheduling of one of its threads, or of the watchdog, was changed from outside.
     pub const TAMPERED: u32 = 128;
     /// Bit, name pairs in display order.
     pub const NAMES: [(u32, &str); 8] = [

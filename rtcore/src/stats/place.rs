@@ -1,5 +1,5 @@
-//! Where statistics pages are: `NAME.page` in a directory in memory that only the daemon's user can
-//! write, so that no stranger can occupy an instance's name or put another page there.
+//! The place of a statistics page: `NAME.page` in a directory in memory that only the daemon's user
+//! can write, so that no other user can occupy an instance's name or put another page there.
 //!
 //! A daemon takes the first of these that it owns or can make:
 //!
@@ -24,7 +24,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where a daemon that serves the whole machine has its socket and its page.
+/// Directory of the socket and the page of a daemon that serves the whole machine.
 pub const RUN_DIR: &str = "/run/rtd";
 /// Run directories of the users that are logged in.
 const USER_DIRS: &str = "/run/user";
@@ -32,18 +32,19 @@ const SUFFIX: &str = ".page";
 const SHM_PREFIX: &str = "rtd-";
 const SHM_ATTEMPTS_MAX: usize = 4;
 
-/// The owner of /run/rtd. /run is root's: root appointed this user to run rtd on this machine.
+/// The owner of /run/rtd. /run belongs to root: root appointed this user to run rtd on this
+/// machine.
 pub fn run_dir_owner() -> Option<u32> {
     let found = std::fs::symlink_metadata(RUN_DIR).ok()?;
     found.is_dir().then(|| found.uid())
 }
 
-/// Root, ourselves, and the user that root appointed to run rtd here.
+/// Whether the user is root, this process's user, or the user that root appointed to run rtd here.
 pub fn may_order(uid: u32) -> bool {
     uid == 0 || uid == effective_uid() || Some(uid) == run_dir_owner()
 }
 
-/// The directory for a page of this user's; made if it is missing.
+/// The directory for a page of this user; created if it is missing.
 pub(super) fn choose() -> io::Result<PathBuf> {
     let uid = effective_uid();
     let mut reasons = Vec::new();
@@ -87,7 +88,7 @@ pub fn file_name(instance: &str) -> String {
     format!("{instance}{SUFFIX}")
 }
 
-/// Where pages of this instance may be that count here, in the order in which they are looked for.
+/// The trusted paths of this instance's page, in the order in which they are searched.
 pub fn trusted_paths(instance: &str) -> Vec<PathBuf> {
     trusted_dirs()
         .into_iter()
@@ -95,13 +96,13 @@ pub fn trusted_paths(instance: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes what killed daemons of this user left in the other places for a page of `instance`,
-/// which has `own`.
+/// Removes the pages that killed daemons of this user left in the other places for a page of
+/// `instance`, whose page is `own`.
 ///
 /// Errors, with the page: a daemon of that name runs there, of a user that may give orders.
 pub(super) fn clear_others(instance: &str, own: &Path) -> Result<(), (PublishError, PathBuf)> {
     let uid = effective_uid();
-    // Before the pages had a directory of their own.
+    // The place of pages before they had a directory of their own.
     let former = Path::new(shm::DIR).join(format!("rtd.{instance}"));
     for path in trusted_paths(instance)
         .into_iter()
@@ -118,15 +119,15 @@ pub(super) fn clear_others(instance: &str, own: &Path) -> Result<(), (PublishErr
                     return Err((PublishError::Locked, path));
                 }
             }
-            // What others left is not in the way of this page.
+            // A page of another user does not get in the way of this one.
             _ => {}
         }
     }
     Ok(())
 }
 
-/// The page of an instance: one of a user that may give orders before one of another user, and
-/// among those one of a running daemon before one that a killed daemon left.
+/// Finds the page of an instance: first one of a user that may give orders, then one of another
+/// user; among those first one of a running daemon, then one that a killed daemon left.
 pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
     if !instance_name_ok(instance) {
         return Err(ReadError::Name(instance.to_owned()));
@@ -158,7 +159,7 @@ pub(super) fn find(instance: &str) -> Result<Reader, ReadError> {
     }))
 }
 
-/// The file of the instance's page, of any owner.
+/// The file of the instance's page, owned by any user.
 pub fn file_of(instance: &str) -> Option<PathBuf> {
     find(instance).ok().map(|page| page.path().to_owned())
 }
@@ -186,7 +187,7 @@ pub fn instances() -> Vec<String> {
     names
 }
 
-/// The directories in which a page that counts may be, for an error text.
+/// The directories that are searched for a trusted page, for an error text.
 pub fn places() -> String {
     let dirs: Vec<String> = trusted_dirs()
         .iter()
@@ -201,7 +202,7 @@ fn run_dirs(uid: u32) -> Vec<PathBuf> {
         .filter(|dir| dir.is_absolute());
     let default = Path::new(USER_DIRS).join(uid.to_string());
     let given = given.filter(|dir| *dir != default);
-    // Only in a directory of this user's own: the owner of the parent can rename what is in it.
+    // Only in a directory that this user owns: the owner of the parent can rename its entries.
     let own = |dir: &PathBuf| {
         dir.symlink_metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == uid)
@@ -218,7 +219,8 @@ fn shm_name(uid: u32) -> PathBuf {
     Path::new(shm::DIR).join(format!("{SHM_PREFIX}{uid}"))
 }
 
-/// Random, so that no stranger can have made it. (`RandomState` takes its seed from getrandom(2).)
+/// A random name, so that no other user can have created it. (`RandomState` takes its seed from
+/// getrandom(2).)
 fn unused_name(first: &Path) -> PathBuf {
     first.with_extension(format!("{:x}", RandomState::new().build_hasher().finish()))
 }
@@ -254,7 +256,7 @@ fn trusted_dirs() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Those of all other users. Only root can look into most of /run/user.
+/// The directories of all other users. Only root can read most of /run/user.
 fn other_dirs() -> Vec<PathBuf> {
     let own = run_dirs(effective_uid());
     let users = entries(USER_DIRS)

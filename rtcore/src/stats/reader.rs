@@ -1,10 +1,10 @@
-//! The outsider's side of the page: validate, copy, snapshot.
+//! The reader's side of the page: validate, copy, snapshot.
 //!
 //! Nothing in the page is trusted: the owner of the file can write anything. Its header is checked
 //! before each snapshot against constants of this version and the file's real size; everything is
-//! copied with pread(2), so a file that shrinks meanwhile is an error, where a mapping would be
-//! SIGBUS. Nothing is locked and nothing written: reading works the same when the daemon is
-//! running, stopped, hung or killed, and costs it nothing.
+//! copied with pread(2), so a file that shrinks meanwhile causes an error, where a mapping would
+//! cause SIGBUS. The reader takes no lock and writes nothing: reading works the same when the
+//! daemon is running, stopped, hung or killed, and costs it nothing.
 //!
 //! Invariant: no page content makes anything here panic or read beyond the file.
 
@@ -34,23 +34,23 @@ pub use super::snapshot::{
     DaemonState, Diff, Endpoint, Lane, LossTimes, Process, Route, Snapshot, TargetStats, Worker,
 };
 
-/// A daemon that holds its page but did not show a sign of life for so long is hung.
+/// A daemon that holds its page but whose heartbeat is older than this is hung.
 pub const HEARTBEAT_AGE_MAX_NS: u64 = 1_000_000_000;
 /// The largest record that is copied to the stack; histograms are not.
 const RECORD_BYTES_MAX: usize = 512;
 /// Attempts to copy a record between two updates, one right after the other. An attempt is three
 /// system calls, about a microsecond.
 const ATTEMPTS_MAX: usize = 10;
-/// Times that a read waits for a writer that was preempted in the middle of an update. All records
-/// of the read share them: a page whose records are never whole, because its daemon was killed or
-/// it is no daemon's, must not delay its reader once for each record.
+/// Limit of the waits of a read for a writer that was preempted in the middle of an update. All
+/// records of the read share it: a page whose records are never whole, because its daemon was
+/// killed or because no daemon wrote it, must not delay its reader once for each record.
 const WAITS_MAX: usize = 100;
-/// The last ones of these are pauses: a writer that was preempted by a higher lane, or with its
-/// whole virtual CPU, needs more than all the others together take.
+/// The last of these waits are pauses: a writer that was preempted by a higher lane, or with its
+/// whole virtual CPU, needs longer than all the others together.
 const PAUSES: usize = 25;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often one read may still wait.
+/// Number of waits that are left for one read.
 struct Patience(usize);
 
 impl Patience {
@@ -58,11 +58,11 @@ impl Patience {
         Patience(WAITS_MAX)
     }
 
-    /// Gives a writer time; false: it has had enough.
+    /// Gives a writer time; false if no waits are left.
     fn wait(&mut self) -> bool {
         match self.0 {
             0 => return false,
-            // On one CPU a real-time writer has already gone on by itself; an ordinary one needs
+            // On one CPU a real-time writer has already continued by itself; an ordinary one needs
             // the CPU.
             left if left > PAUSES => std::thread::yield_now(),
             _ => std::thread::sleep(PAUSE),
@@ -75,7 +75,7 @@ impl Patience {
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// No such name can exist.
+    /// The name is not a valid instance name.
     #[error("instance name {0:?}: expected 1 to 31 of A-Z a-z 0-9 . _ -")]
     Name(String),
     /// No daemon of this name has run since the machine started, or it ended properly.
@@ -85,31 +85,31 @@ pub enum ReadError {
         /// Directories that were searched.
         places: String,
     },
-    /// No such file.
+    /// The file does not exist.
     #[error("no statistics page {}", .0.display())]
     Absent(PathBuf),
-    /// The file is there and cannot be opened or read.
+    /// The file exists and cannot be opened or read.
     #[error("cannot read statistics page {}: {source}", path.display())]
     Io {
         path: PathBuf,
-        /// From the kernel.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The daemon is of another version.
+    /// The page belongs to a daemon of another version.
     #[error(
         "statistics page {} has layout version {}, this program reads {}: use the daemon's own rtctl",
         path.display(), layout::version_name(*found), layout::version_name(layout::VERSION)
     )]
     Version {
         path: PathBuf,
-        /// What it says, as [`layout::VERSION`].
+        /// The page's version, as [`layout::VERSION`].
         found: u32,
     },
-    /// Not a page, or a damaged one.
+    /// The file is not a page, or is damaged.
     #[error("{} is not a statistics page: {what}", path.display())]
     Invalid {
         path: PathBuf,
-        /// What is wrong, with the value.
+        /// The fault, with the value.
         what: String,
     },
 }
@@ -122,14 +122,14 @@ pub struct Reader {
     pid: u32,
 }
 
-/// What a program must know of an instance to connect to it.
+/// The data that a program needs to connect to an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Path of the control socket.
     pub socket: String,
     /// Owner of the page.
     pub uid: u32,
-    /// How the daemon is.
+    /// State of the daemon.
     pub state: DaemonState,
 }
 
@@ -139,7 +139,7 @@ impl Reader {
         place::find(name)
     }
 
-    /// Opens and checks a page wherever it is, for instance a copy that somebody took.
+    /// Opens and checks a page at any path, for instance a copy.
     pub fn open_path(path: &Path) -> Result<Reader, ReadError> {
         let shared = Shared::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ReadError::Absent(path.to_owned()),
@@ -162,7 +162,7 @@ impl Reader {
         &self.path
     }
 
-    /// The daemon's process id, as the page says.
+    /// The daemon's process id, by the page.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -173,13 +173,13 @@ impl Reader {
         FileId::at(&self.path).is_ok_and(|id| id == Some(self.shared.id()))
     }
 
-    /// Whether the daemon runs, hangs or is gone, now.
+    /// The current state of the daemon: running, hung or gone.
     pub fn daemon_state(&self) -> Result<DaemonState, ReadError> {
         let header = self.header()?;
         self.state(header.heartbeat_ns.load(Ordering::Relaxed), now_ns(&header))
     }
 
-    /// Where the daemon listens, and whose page it is: one read, whatever the page holds.
+    /// The daemon's socket and the owner of the page: one read, for any content of the page.
     pub fn address(&self) -> Result<Address, ReadError> {
         let header = self.header()?;
         let heartbeat_ns = header.heartbeat_ns.load(Ordering::Relaxed);
@@ -203,9 +203,9 @@ impl Reader {
         })
     }
 
-    /// A route's ledger alone, for a caller that looks again and again.
+    /// Only a route's ledger, for a caller that polls.
     ///
-    /// Errors: also a route that the page does not have.
+    /// Errors include a route that the page does not have.
     pub fn ledger(&self, route: usize) -> Result<Ledger, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::ROUTES, route)?;
@@ -214,7 +214,7 @@ impl Reader {
         Ok(Ledger::of_words(words))
     }
 
-    /// Messages that a lane thread has taken from its sources, alone as above.
+    /// Only the number of messages that a lane thread has taken from its sources.
     pub fn received(&self, worker: usize) -> Result<u64, ReadError> {
         let header = self.header()?;
         let at = self.place_of(&header, layout::WORKERS, worker)?;
@@ -223,7 +223,7 @@ impl Reader {
         Ok(WorkerCounters::of_words(words).received)
     }
 
-    /// Copies everything. Each record is whole in itself; records follow each other by
+    /// Copies everything. Each record is consistent in itself; records follow each other by
     /// microseconds.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let header = self.header()?;
@@ -232,7 +232,8 @@ impl Reader {
         let count = |section: usize| header.sections[section].count as usize;
         let mut patience = Patience::new();
         let mut routes = self.routes(&header, &mut patience)?;
-        // After the ledgers: a target has counted whatever its route's ledger calls delivered.
+        // Read after the ledgers: a target has counted every message that its route's ledger counts
+        // as delivered.
         self.targets(&header, &mut routes)?;
         let workers = self.workers(&header, &mut patience)?;
         let mut lanes = Vec::with_capacity(count(layout::LANES));
@@ -304,7 +305,7 @@ impl Reader {
         })
     }
 
-    /// Gives each route its targets; one that names no route is nobody's.
+    /// Gives each route its targets; a target with an invalid route is ignored.
     fn targets(&self, header: &Header, routes: &mut [Route]) -> Result<(), ReadError> {
         let endpoints = header.sections[layout::ENDPOINTS].count;
         let ahead_ns = header.clock_ahead_ns.load(Ordering::Relaxed);
@@ -409,8 +410,8 @@ impl Reader {
         })
     }
 
-    /// Reads and checks the header: afterwards every record of every section is inside the file as
-    /// it was a moment ago, and every stride is the one of this version's record.
+    /// Reads and checks the header: afterwards every record of every section is inside the file,
+    /// and every stride is that of this version's record.
     fn header(&self) -> Result<Header, ReadError> {
         let file_bytes = self.shared.current_len().map_err(|e| self.io(e))?;
         if file_bytes < size_of::<Header>() as u64 {
@@ -508,12 +509,13 @@ impl Reader {
         T::read_from_bytes(bytes).map_err(|_| self.invalid("a record has another size".to_owned()))
     }
 
-    /// Copies words that belong together; false if they could not be copied in one piece, then each
-    /// word is right and their sum need not be.
+    /// Copies words that belong together; false if they could not be copied consistently: each word
+    /// is then right, but their sum need not be.
     ///
     /// `record` starts with the sequence number, the words are at `offset` in it. The kernel may
-    /// copy in any order inside one call and the number itself byte by byte: an odd low byte is
-    /// seen in any case, and as numbers only grow, a torn one in front is lower than any behind.
+    /// copy in any order inside one call, and the number itself byte by byte. An odd low byte is
+    /// seen in any case, and because numbers only grow, a torn number read before the words is
+    /// lower than any read after them.
     fn read_whole<const N: usize>(
         &self,
         record: u64,
@@ -573,8 +575,8 @@ impl Reader {
     }
 }
 
-/// Now, on the clock of the daemon's time namespace: a container can have one of its own, whose
-/// CLOCK_MONOTONIC differs.
+/// The current time on the clock of the daemon's time namespace: a container can have its own,
+/// whose CLOCK_MONOTONIC differs.
 fn now_ns(header: &Header) -> u64 {
     let offset_ns = header
         .monotonic_offset_ns
@@ -600,7 +602,7 @@ fn lane(record: LaneRecord, index: usize, routes: &[Route], workers: &[Worker]) 
     };
     for route in routes.iter().filter(|route| route.lane == Some(index)) {
         lane.ledger.merge(&route.ledger);
-        // What receivers of direct routes report is no latency of the lane's threads.
+        // The reports of receivers of direct routes are not latencies of the lane's threads.
         if !route.direct {
             lane.latency.merge(&route.latency);
         }
@@ -640,12 +642,12 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks_exact(8).map(word)
 }
 
-/// Eight bytes; anything else is 0.
+/// Eight bytes as a number; anything else is 0.
 fn word(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_ne_bytes)
 }
 
-/// A name up to its padding, safe to print; what is not UTF-8 shows as U+FFFD.
+/// A name up to its padding, safe to print; bytes that are not UTF-8 show as U+FFFD.
 pub(crate) fn text_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     printable(&String::from_utf8_lossy(&bytes[..end]))

@@ -1,4 +1,4 @@
-//! What the senders of an endpoint were refused, on the page.
+//! Refused sends of an endpoint, on the page.
 
 use super::layout::EndpointRecord;
 use crate::refusals::Counts;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub struct RefusedCell {
     record: NonNull<EndpointRecord>,
-    // Keeps what the pointer points at.
+    // Keeps the memory mapped.
     _map: Arc<Mapping>,
 }
 
@@ -20,7 +20,7 @@ pub struct RefusedCell {
 unsafe impl Send for RefusedCell {}
 
 impl RefusedCell {
-    /// `record` is in `map`.
+    /// Makes a cell; `record` is in `map`.
     pub(super) fn new(record: &EndpointRecord, map: Arc<Mapping>) -> RefusedCell {
         RefusedCell {
             record: record.into(),

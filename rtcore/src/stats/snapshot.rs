@@ -1,4 +1,5 @@
-//! The page's content at one moment, owned, checked and resolved; and the difference of two.
+//! The content of the page at one moment, owned, checked and resolved; and the difference of two
+//! snapshots.
 //!
 //! Invariant: every index in a snapshot is in bounds or `None`, every string is free of control
 //! characters.
@@ -11,20 +12,20 @@ use crate::lane::peer::{PeerState, Reception};
 use crate::refusals::Counts;
 use crate::sys::memory::ThreadUsage;
 
-/// Whether somebody works behind the page.
+/// State of the daemon of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DaemonState {
-    /// Holds the lock, shows signs of life.
+    /// It holds the lock, and its heartbeat is recent.
     Running,
-    /// Holds the lock, no sign of life for [`super::reader::HEARTBEAT_AGE_MAX_NS`]: hung, or
-    /// stopped by SIGSTOP or a debugger.
+    /// It holds the lock, and its heartbeat is older than [`super::reader::HEARTBEAT_AGE_MAX_NS`]:
+    /// it hangs, or was stopped by SIGSTOP or a debugger.
     Hung,
-    /// Gone; the page is what it left.
+    /// It has ended and left the page.
     Stopped,
 }
 
 impl DaemonState {
-    /// As in `rtctl stats --json`.
+    /// The name in `rtctl stats --json`.
     pub fn name(self) -> &'static str {
         match self {
             DaemonState::Running => "running",
@@ -34,7 +35,7 @@ impl DaemonState {
     }
 }
 
-/// Everything the page says.
+/// The content of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub instance: String,
@@ -44,27 +45,27 @@ pub struct Snapshot {
     pub rtd_version: String,
     /// The lanes' real-time calls: `posix`, `cobalt`.
     pub skin: String,
-    /// Its queues and signals are not those of plain Linux programs.
+    /// Whether its queues and signals are separate from those of plain Linux programs.
     pub private_namespace: bool,
     /// The daemon's process id.
     pub pid: u32,
     /// The page's owner: the daemon's user, from the file system.
     pub uid: u32,
-    /// Whether it lives.
+    /// State of the daemon.
     pub state: DaemonState,
-    /// When the snapshot was taken, CLOCK_MONOTONIC.
+    /// Time of the snapshot, CLOCK_MONOTONIC.
     pub taken_ns: u64,
-    /// When the page was made, CLOCK_MONOTONIC.
+    /// Time at which the page was created, CLOCK_MONOTONIC.
     pub start_ns: u64,
-    /// The same since 1970.
+    /// The same time, since 1970.
     pub start_unix_ns: u64,
-    /// When all lanes ran, CLOCK_MONOTONIC; none before that.
+    /// Time at which all lanes ran, CLOCK_MONOTONIC; none before that.
     pub ready_ns: Option<u64>,
-    /// Last sign of life, CLOCK_MONOTONIC.
+    /// Last heartbeat, CLOCK_MONOTONIC.
     pub heartbeat_ns: u64,
-    /// Inode of the daemon's IPC namespace, 0 where it is unknown.
+    /// Inode of the daemon's IPC namespace, 0 if unknown.
     pub ipc_namespace: u64,
-    /// Inode of the daemon's pid namespace, 0 where it is unknown.
+    /// Inode of the daemon's pid namespace, 0 if unknown.
     pub pid_namespace: u64,
     /// In plan order.
     pub lanes: Vec<Lane>,
@@ -78,7 +79,7 @@ pub struct Snapshot {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// A lane, with what its routes and workers add up to.
+/// A lane, with the sums of its routes and workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     pub name: String,
@@ -89,22 +90,22 @@ pub struct Lane {
     pub degraded_bits: u32,
     /// Sum over its routes.
     pub ledger: Ledger,
-    /// The latest of its routes.
+    /// The latest losses of its routes.
     pub losses: LossTimes,
-    /// All its routes' latencies.
+    /// Latencies of all its routes.
     pub latency: Latency,
     /// Its workers' counters, merged.
     pub counters: WorkerCounters,
-    /// A filter sees the system calls of its workers.
+    /// Whether a filter sees the system calls of its workers.
     pub is_confined: bool,
-    /// What the watchdog says of its workers, merged.
+    /// The watchdog's findings about its workers, merged.
     pub guard: Guard,
-    /// Whether all its routes were read whole.
+    /// Whether all its routes were read consistently.
     pub consistent: bool,
 }
 
 impl Lane {
-    /// What the lane did not get, in display order; empty = all granted.
+    /// The settings that the lane did not get, in display order; empty: all were granted.
     pub fn degraded(&self) -> Vec<&'static str> {
         degraded::NAMES
             .iter()
@@ -126,26 +127,26 @@ pub struct Route {
     pub lane: Option<usize>,
     /// Index of its source.
     pub from: Option<usize>,
-    /// Targets, for human eyes.
+    /// Targets, for display.
     pub to: String,
-    /// From process to process, past the lane's threads.
+    /// Whether it goes directly from process to process, not through the lane's threads.
     pub direct: bool,
     /// One per end, in order. Read after the ledger: while messages flow, their sum may be ahead of
     /// `delivered`.
     pub targets: Vec<TargetStats>,
-    /// Where its messages are.
+    /// The outcomes of its messages.
     pub ledger: Ledger,
-    /// Messages that the instance's last daemon had queued here when it was killed; no part of the
+    /// Messages that the instance's last daemon had queued here when it was killed; not part of the
     /// ledger.
     pub lost_in_last_life: u64,
-    /// When it lost its last messages.
+    /// Times of its last losses.
     pub losses: LossTimes,
-    /// From the send where the message carries its time (rings), else from the dequeue, until it
-    /// was handed to the receiver; of a direct route from the send until its receiver's library
-    /// took it, as that library reports.
+    /// Time from the send if the message carries it (rings), otherwise from the dequeue, to the
+    /// delivery; for a direct route from the send until its receiver's library took the message, as
+    /// that library reports.
     pub latency: Latency,
-    /// False when the ledger was caught in the middle of an update at each attempt: its writer was
-    /// stopped there, or publishes faster than a reader copies (above some 10^6 a second).
+    /// False if the ledger was being updated at each attempt: its writer was stopped there, or
+    /// publishes faster than a reader copies (above some 10^6 a second).
     pub consistent: bool,
 }
 
@@ -154,17 +155,17 @@ pub struct Route {
 pub struct TargetStats {
     /// Index of the endpoint.
     pub endpoint: Option<usize>,
-    /// Messages handed to it.
+    /// Messages delivered to it.
     pub delivered: u64,
-    /// When the last one was, CLOCK_MONOTONIC; none before the first.
+    /// Time of the last delivery, CLOCK_MONOTONIC; none before the first.
     pub last_ns: Option<u64>,
     /// Messages lost here, by [`Loss`].
     pub lost: [u64; Loss::COUNT],
-    /// What became of those that were handed to it through a ring.
+    /// Outcomes of the messages that were put into its ring.
     pub receiver: ReceiverCounters,
 }
 
-/// When the last message was lost in each way, CLOCK_MONOTONIC, a tenth of a second late at most.
+/// Time of the last loss of each kind, CLOCK_MONOTONIC, at most a tenth of a second late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossTimes {
     /// By [`Loss`]; none before the first.
@@ -173,7 +174,7 @@ pub struct LossTimes {
 
 impl LossTimes {
     /// The losses of the last ten seconds before `taken_ns` ([`Snapshot::taken_ns`]) that the
-    /// configuration did not ask for; empty = all is well.
+    /// configuration did not request; empty if there were none.
     pub fn losing(&self, taken_ns: u64) -> Vec<Loss> {
         let recent = |last_ns: Option<u64>| {
             last_ns.is_some_and(|ns| taken_ns.saturating_sub(ns) <= LOSING_NS)
@@ -195,8 +196,8 @@ impl LossTimes {
 }
 
 impl TargetStats {
-    /// Time from the last delivery to `taken_ns`, [`Snapshot::taken_ns`]; none before the first.
-    /// One that came while the snapshot was taken is new-born.
+    /// Time from the last delivery to `taken_ns`, [`Snapshot::taken_ns`]; none before the first. A
+    /// delivery during the snapshot has age 0.
     pub fn age_ns(&self, taken_ns: u64) -> Option<u64> {
         self.last_ns.map(|last_ns| taken_ns.saturating_sub(last_ns))
     }
@@ -212,8 +213,7 @@ pub struct Worker {
     /// Kernel thread id, 0 before it runs.
     pub tid: u32,
     pub counters: WorkerCounters,
-    /// What the thread had used when it was sealed; none before that, or where the kernel did not
-    /// say.
+    /// The thread's usage at the seal; none before that, or if the kernel did not report it.
     pub sealed_at: Option<ThreadUsage>,
     /// What the watchdog says of it.
     pub guard: Guard,
