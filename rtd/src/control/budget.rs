@@ -1,9 +1,9 @@
-//! How much of what clients cause is written to the log, and how often a name may change hands.
+//! Limits for the log lines that clients cause, and for the changes of a name's holder.
 //!
-//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, whatever clients do,
-//! and at most [`LINES_PER_NAME`] of them about one process, so that one that connects in a loop
-//! neither fills the log nor keeps the others out of it. What was held back is counted in the
-//! summary.
+//! Invariant: at most [`LINES_PER_SECOND`] lines and one summary in a second, and at most
+//! [`LINES_PER_NAME`] of them about one process. A process that connects in a loop therefore
+//! neither fills the log nor keeps the others out of it. The summary counts the lines that were
+//! held back.
 
 use super::ControlCounters;
 use super::policy::Refusal;
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 const LINES_PER_SECOND: u32 = 20;
 const LINES_PER_NAME: u32 = 8;
-/// Sessions and registrations of one name. Each of them makes and takes down rings and wakes the
-/// lane threads that have a route to the process: a program that opens its session in a loop must
-/// not take their time. A program that crashes and is restarted stays far below; one that is above
-/// comes back within a twentieth of a second, because the library and `rtctl` try again while rtd
-/// answers that it is busy.
+/// Limit of the sessions and registrations of one name. Each of them makes and removes rings, and
+/// wakes the lane threads that have a route to the process: a program that opens its session in a
+/// loop must not take their time. A program that crashes and is restarted stays far below the
+/// limit. A program above it gets in again within a twentieth of a second, because the library and
+/// `rtctl` try again when rtd answers that it is busy.
 const NAME_RATE: Rate = Rate {
     per_second: 20,
     burst: 100,
@@ -31,7 +31,8 @@ const NAME_RATE: Rate = Rate {
 #[derive(Debug)]
 pub(super) struct LogBudget {
     left: u32,
-    /// Of this second: the names that lines were about, and how many. At most [`LINES_PER_SECOND`].
+    /// The names in this second's lines, and the number of lines for each. At most
+    /// [`LINES_PER_SECOND`].
     names: Vec<(String, u32)>,
     held_back: u64,
     since: Instant,
@@ -82,7 +83,7 @@ impl LogBudget {
         }
     }
 
-    /// Once a second: what misbehaviour cost no line of its own is summed up.
+    /// Called once a second: adds up misbehaviour that got no line of its own.
     pub fn refill(&mut self, now: Instant, counters: &ControlCounters) {
         if now.saturating_duration_since(self.since) < Duration::from_secs(1) {
             return;
@@ -101,8 +102,8 @@ impl LogBudget {
     }
 }
 
-/// The process that a line is about: the first word, behind `refused: ` or `pid 7 is `. Only for
-/// counting: a line about anything else is counted under its own first word.
+/// The process that a line is about: the first word after `refused: ` or `pid 7 is `. It is used
+/// for counting only: a line about anything else is counted under its own first word.
 fn subject(text: &str) -> &str {
     let text = text.strip_prefix("refused: ").unwrap_or(text);
     let mut words = text.split([' ', ':', ',']);
@@ -114,18 +115,18 @@ fn subject(text: &str) -> &str {
     }
 }
 
-/// How often each name may still be given.
+/// The remaining grants of each name.
 #[derive(Debug)]
 pub(super) struct NameBudget(Vec<Bucket>);
 
 impl NameBudget {
-    /// For so many processes.
+    /// Makes a budget for this many processes.
     pub fn new(processes: usize) -> NameBudget {
         NameBudget((0..processes).map(|_| Bucket::new(NAME_RATE)).collect())
     }
 
-    /// Takes one from the name's budget. To be asked for a client that may have the name: a
-    /// stranger must not be able to use it up.
+    /// Takes one from the name's budget. Call it only for a client that may have the name: a
+    /// stranger must not be able to use up the budget.
     pub fn spend(&mut self, process: ProcessId, name: Name) -> Result<(), Refusal> {
         if self
             .0

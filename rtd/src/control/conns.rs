@@ -1,9 +1,9 @@
-//! The connections of the control socket: a fixed number of slots, and who gives way when they are
-//! full.
+//! The connections of the control socket: a fixed number of slots, and the choice of the connection
+//! to close when they are full.
 //!
-//! One user can neither fill the table nor push others out of it: it has a share, and who has most
-//! gives way first. Root has no share and gives way last: the operator comes in whatever strangers
-//! do.
+//! One user can neither fill the table nor push others out of it: each user has a share, and the
+//! user with the most connections loses one first. Root has no share and loses one last, so an
+//! operator can always connect.
 //!
 //! Invariant: at most [`CONNECTIONS_MAX`] descriptors, each in the readiness set exactly while its
 //! slot is taken. A token names slot *and* use, so an event of a connection that was closed earlier
@@ -19,14 +19,14 @@ use std::cmp::Reverse;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Connections at once.
+/// Limit of the connections.
 pub const CONNECTIONS_MAX: usize = 128;
-/// Connections at once of one user that is not root.
+/// Limit of the connections of one user other than root.
 pub const CONNECTIONS_PER_UID_MAX: usize = 16;
-/// A connection that says nothing is closed after this long.
+/// A connection that sends nothing is closed after this time.
 pub const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// A registration whose exec(2) this connection will tell by its end.
+/// A registration whose exec(2) this connection will show by its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExecOf {
     pub process: usize,
@@ -45,8 +45,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Notes that it spoke. One that has announced its exec(2) has nothing more to say: the time it
-    /// was given for that is not prolonged.
+    /// Records activity. A client that has announced its exec(2) has nothing more to send, so its
+    /// time is not extended.
     pub fn note_activity(&mut self, now: Instant) {
         if self.exec_of.is_none() {
             self.last_active = now;
@@ -54,7 +54,7 @@ impl Client {
     }
 }
 
-/// All of them.
+/// All connections.
 #[derive(Debug)]
 pub(super) struct Clients {
     slots: Vec<Option<Client>>,
@@ -73,8 +73,8 @@ impl Clients {
         self.slots.iter().flatten().count()
     }
 
-    /// Takes a connection in; when there is no room, another gives way. Answers whether one did, or
-    /// this one because all others await an exec(2).
+    /// Adds a connection; if there is no room, closes another one. Returns whether it closed one,
+    /// or this one because all others await an exec(2).
     pub fn insert(&mut self, epoll: &Epoll, conn: Conn, now: Instant) -> io::Result<bool> {
         let cred = conn.peer()?;
         let share_is_used = cred.uid != 0 && self.of_uid(cred.uid) >= CONNECTIONS_PER_UID_MAX;
@@ -123,7 +123,7 @@ impl Clients {
         }
     }
 
-    /// Who `token` is, unless that connection is closed.
+    /// The client of `token`, unless that connection is closed.
     pub fn get(&mut self, slot: usize, token: u64) -> Option<&mut Client> {
         self.slots
             .get_mut(slot)?
@@ -131,17 +131,18 @@ impl Clients {
             .filter(|client| client.token == token)
     }
 
-    /// Closes a connection; the client is handed back for its `exec_of`.
+    /// Closes a connection; returns the client for its `exec_of`.
     pub fn remove(&mut self, epoll: &Epoll, slot: usize) -> Option<Client> {
         let client = self.slots.get_mut(slot)?.take()?;
-        // It cannot fail for a descriptor that is in the set; nothing is lost if it does, the close
-        // that follows takes the last reference.
+        // It cannot fail for a descriptor that is in the set. If it fails, nothing is lost, because
+        // the following close drops the last reference.
         let _ = epoll.remove(&client.conn);
         Some(client)
     }
 
-    /// Makes room among all, or among those of one user: of the user with most connections the one
-    /// that has been silent longest goes, root's last, and none whose exec is awaited.
+    /// Closes a connection, of any user or of one user. It chooses, of the user with the most
+    /// connections, the one that has been silent longest; root's last, and none whose exec is
+    /// awaited.
     pub fn evict(&mut self, epoll: &Epoll, uid: Option<u32>) -> bool {
         let idle = self.slots.iter().enumerate().filter_map(|(slot, client)| {
             let client = client.as_ref().filter(|client| client.exec_of.is_none())?;
@@ -169,7 +170,7 @@ impl Clients {
     }
 }
 
-/// Tells a client that it must go, if it listens.
+/// Tells a client that its connection is closed, if the frame fits.
 pub(super) fn busy(conn: &Conn) {
     let text = format!(
         "the {CONNECTIONS_MAX} connections of rtd, or the {CONNECTIONS_PER_UID_MAX} of your user, are \
@@ -197,7 +198,7 @@ mod tests {
         )
     }
 
-    /// A connection, taken in as if it were this user's.
+    /// Makes a connection, and adds it as one of this user.
     fn take(
         clients: &mut Clients,
         listener: &Listener,
@@ -219,7 +220,7 @@ mod tests {
         let (listener, epoll) = listener("users");
         let (mut clients, start) = (Clients::new(), Instant::now());
         let after = |n| start + Duration::from_secs(n);
-        // In this order of silence; 0 is root.
+        // In this order of silence; user 0 is root.
         let ends: Vec<Conn> = [0, 0, 0, 7, 8, 8, 8, 9]
             .iter()
             .zip(0..)

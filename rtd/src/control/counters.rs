@@ -1,14 +1,14 @@
-//! What happened on the control socket, in numbers.
+//! Counters of the control socket.
 
 use std::fmt;
 
-/// What happened on the control socket since the start.
+/// Counters of the control socket since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ControlCounters {
     pub accepted: u64,
-    /// Connections that gave way to newer ones.
+    /// Connections that were closed in favour of newer ones.
     pub evicted: u64,
-    /// Connections closed because they said nothing for [`super::IDLE_MAX`].
+    /// Connections closed because they sent nothing for [`super::IDLE_MAX`].
     pub idle: u64,
     /// Connections closed because they did not read their replies.
     pub unread: u64,
@@ -19,11 +19,11 @@ pub struct ControlCounters {
     /// Names taken, for a session or without.
     pub registrations: u64,
     pub sessions: u64,
-    /// Sessions closed because their process broke the rules in shared memory.
+    /// Sessions closed because their process broke the protocol in shared memory.
     pub expelled: u64,
     /// Registered processes that ended.
     pub deaths: u64,
-    /// Times that a new connection had to wait for want of descriptors or memory.
+    /// Times that a new connection had to wait because descriptors or memory were short.
     pub shortages: u64,
     /// Turns of the loop.
     pub turns: u64,

@@ -1,8 +1,8 @@
-//! Carries out what follows from an event: the effects of [`crate::sessions::state`], and the
-//! [`Consequence`]s of a change in the registry. This is the one place that does, in their order.
+//! Carries out the effects of [`crate::sessions::state`], and the [`Consequence`]s of a change in
+//! the registry, in their order. No other code does this.
 //!
-//! Invariant: an event is served to its end, with all events that its effects return, before the
-//! next one is.
+//! Invariant: an event is completely served, with all events that its effects return, before the
+//! next one.
 
 use super::registry::{Change, Consequence};
 use super::{Control, Lanes};
@@ -11,7 +11,7 @@ use crate::plan::{ProcessId, RouteId};
 use crate::sessions::event::{Effect, End, Event, Message, ProcessStatus};
 use rtcore::wire::{Reply, Status};
 
-/// What came of an effect.
+/// The result of an effect.
 #[derive(Default)]
 struct Applied {
     /// Served after the effects of the list.
@@ -28,7 +28,7 @@ impl Applied {
         }
     }
 
-    /// The session cannot be put in force.
+    /// The session cannot be put into effect.
     fn failed(process: ProcessId, text: String) -> Applied {
         Applied {
             events: vec![Event::Ended {
@@ -70,8 +70,8 @@ impl<L: Lanes> Control<L> {
     /// Serves an event of the sessions.
     pub(super) fn perform(&mut self, event: Event) {
         let mut events = vec![event];
-        // The last is served first: what follows from an event comes before what follows from the
-        // one before it.
+        // The last event is served first: the events that follow from an event come before those
+        // that follow from the event before it.
         while let Some(event) = events.pop() {
             let mut next = Vec::new();
             for effect in self.sessions.step(event) {
@@ -86,7 +86,7 @@ impl<L: Lanes> Control<L> {
         self.keep();
     }
 
-    /// Carries out what follows from a change in the registry.
+    /// Carries out the consequences of a change in the registry.
     pub(super) fn carry_out(&mut self, all: Vec<Consequence>) {
         for consequence in all {
             if let Some(event) = self.consequence(consequence) {
@@ -96,7 +96,7 @@ impl<L: Lanes> Control<L> {
         self.keep();
     }
 
-    /// One consequence; the event is what it is for the sessions.
+    /// Carries out one consequence; returns its event for the sessions.
     fn consequence(&mut self, consequence: Consequence) -> Option<Event> {
         match consequence {
             Consequence::Shown {
@@ -233,7 +233,7 @@ impl<L: Lanes> Control<L> {
                 if let Some(pending) = self.sessions.pending(process) {
                     pending.reply = reply;
                 }
-                // Before anybody sees it.
+                // Stored before anybody can see it.
                 self.keep();
                 Applied::default()
             }
@@ -310,7 +310,7 @@ impl<L: Lanes> Control<L> {
             }
             End::BadFrame(text) => {
                 self.counters.bad_frames += 1;
-                // The session ends whether or not this is read.
+                // The session ends even if the client does not read this.
                 let _ = self
                     .sessions
                     .reply(process, &Reply::plain(Status::BadFrame, text.as_str()));

@@ -1,7 +1,7 @@
-//! What `rtctl flush` discarded, for the log.
+//! The log's lines about messages that `rtctl flush` discarded.
 //!
-//! `rtctl` takes the messages itself, so that the kernel decides who may, and reports their number.
-//! rtd takes the report of a process that could have done it: one that may read the queue.
+//! `rtctl` takes the messages itself, so that the kernel checks the permission, and reports their
+//! number. rtd accepts the report only from a process that may read the queue.
 
 use super::policy::Refusal;
 use crate::endpoint::EndpointKind;

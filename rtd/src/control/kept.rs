@@ -1,10 +1,10 @@
-//! Registrations outlive a restart of rtd: they are kept in a file beside the control socket,
+//! Registrations outlive a restart of rtd in a file beside the control socket,
 //! `<socket>.registered`.
 //!
 //! The file says which process had which name. The next start checks each entry again
-//! (`registry/adopt.rs`): process and start time, then the configuration. It also says what a stop
-//! left in the rings of senders ([`super::leftovers`]). Only the control thread reads and writes
-//! it.
+//! (`registry/adopt.rs`): process and start time, then the configuration. The file also lists the
+//! messages that a stop left in the rings of senders ([`super::leftovers`]). Only the control
+//! thread reads and writes it.
 //!
 //! Invariant: a file that is foreign, corrupt, or of another boot or pid namespace is reported and
 //! ignored; it never fails a start.
@@ -20,32 +20,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// First line; the number is the version of what follows.
+/// First line; the number is the version of the following lines.
 const HEADER: &str = "rtd registrations 1";
 /// Largest file that is read: a thousand entries of the longest kind.
 const BYTES_MAX: u64 = 1 << 20;
-/// Supplementary groups that are kept; a process with more is held to these.
+/// Limit of the supplementary groups that are stored; a process with more is checked against these.
 const GROUPS_MAX: usize = 64;
-/// Between two attempts to write the file.
+/// Pause between two attempts to write the file.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that are kept of the path of a program, which is for the log only.
+/// Limit of the stored path of a program, which is for the log only.
 const EXE_BYTES_MAX: usize = 256;
 
-/// A process as it was when it took its name.
+/// A process at the time at which it took its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub pid: i32,
     /// Thread that thread-directed signals go to.
     pub tid: i32,
-    /// With the pid, names one process ([`rtcore::sys::procfs::start_ticks`]).
+    /// Together with the pid, identifies one process ([`rtcore::sys::procfs::start_ticks`]).
     pub start_ticks: u64,
-    /// Effective user, who may free the name.
+    /// Effective user, which may free the name.
     pub euid: u32,
     pub egid: u32,
     pub groups: Vec<u32>,
     /// User of the process that asked.
     pub requester: u32,
-    /// It holds the name by a session, and not by a registration.
+    /// Whether it holds the name by a session instead of a registration.
     pub session: bool,
     /// Path of its program, for the log.
     pub exe: String,
@@ -61,13 +61,13 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Kept {
     path: PathBuf,
-    /// When the last write failed, which was logged.
+    /// Time of the last failed write, which was logged.
     failed_at: Option<Instant>,
-    /// The file is there, unless somebody removed it.
+    /// The file exists, unless somebody removed it.
     written: bool,
 }
 
-/// Where the registrations of the instance with this socket are kept.
+/// The file of registrations of the instance with this socket.
 pub fn path_beside(socket: &Path) -> PathBuf {
     let mut name = socket.as_os_str().to_owned();
     name.push(".registered");
@@ -83,7 +83,8 @@ impl Kept {
         }
     }
 
-    /// What the last life of the instance kept. A file that cannot be used is named in a warning.
+    /// The entries of the last life of the instance. If the file cannot be used, a warning names
+    /// it.
     pub fn load(&self) -> (Vec<Record>, Vec<Leftover>) {
         let read = keepfile::read(&self.path, BYTES_MAX).map_err(|e| e.to_string());
         let parsed = read.and_then(|text| {
@@ -101,10 +102,10 @@ impl Kept {
         })
     }
 
-    /// Replaces the file. If that fails, the log says so once, and rtd runs on and tries again
+    /// Replaces the file. If this fails, rtd logs it once, continues, and tries again
     /// ([`Kept::is_due`]).
     pub fn store(&mut self, records: &[Record], leftovers: &[Leftover]) {
-        // This write would hide it.
+        // Checked first, because this write would hide a removal.
         self.was_removed();
         let is_empty = records.is_empty() && leftovers.is_empty();
         let stored = if is_empty {
@@ -134,7 +135,7 @@ impl Kept {
                 self.path.display()
             ));
         }
-        // The next tick makes a directory again that somebody removed.
+        // The next tick recreates a directory that somebody removed.
         self.failed_at = stored.as_ref().err().map(|e| match e.kind() {
             io::ErrorKind::NotFound => Instant::now()
                 .checked_sub(RETRY)
@@ -144,19 +145,18 @@ impl Kept {
         self.written = stored.is_ok() && !is_empty;
     }
 
-    /// Whether it is time to try a write again that failed: a full file system may have room by
-    /// now.
+    /// Whether it is time to repeat a failed write: a full file system may have room by now.
     pub fn is_due(&self, now: Instant) -> bool {
         self.failed_at
             .is_some_and(|at| now.saturating_duration_since(at) >= RETRY)
     }
 
-    /// Whether the file is not there although it should be.
+    /// Whether the file is missing although it should exist.
     pub fn is_missing(&mut self) -> bool {
         self.failed_at.is_some() || self.was_removed()
     }
 
-    /// Whether somebody removed the file, or its directory, since it was written; said once.
+    /// Whether somebody removed the file, or its directory, since it was written; true once.
     pub fn was_removed(&mut self) -> bool {
         let removed = self.written && self.path.symlink_metadata().is_err();
         if removed {
@@ -170,8 +170,7 @@ impl Kept {
     }
 }
 
-/// Reads what such a file holds, and writes it again: the text that comes out reads as the same
-/// entries.
+/// Reads the text of such a file and writes it again: the new text has the same entries.
 ///
 /// Errors: why it is not used.
 pub fn rewritten(text: &str, scope: &str) -> Result<String, String> {
@@ -237,7 +236,7 @@ fn parse(text: &str, scope: &str) -> Result<(Vec<Record>, Vec<Leftover>), String
             "it was written in another boot of the machine or another pid namespace".to_owned(),
         );
     }
-    // A file that was cut off would hide a registration.
+    // A truncated file would hide a registration.
     if !text.ends_with('\n') {
         return Err("its last line is incomplete".to_owned());
     }

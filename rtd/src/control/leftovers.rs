@@ -1,8 +1,8 @@
-//! Messages that a stop left in the rings of senders. Their sessions bring them to the next rtd,
-//! unless a sender ends before that: then nobody has them, and the next rtd counts them as lost.
+//! Messages that a stop left in the rings of senders. Their sessions bring them to the next rtd. If
+//! a sender ends before that, its messages are gone, and the next rtd counts them as lost.
 //!
-//! The stop writes how many there are beside the registrations ([`super::kept`]). It is exact: from
-//! the moment at which a lane stops, the library refuses further messages
+//! The stop writes their number beside the registrations ([`super::kept`]). The number is exact:
+//! from the moment at which a lane stops, the library refuses further messages
 //! ([`rtcore::ring::Consumer::stop`]).
 
 use super::kept::Kept;
@@ -13,12 +13,12 @@ use crate::words::counted;
 use rtcore::sys::procfs;
 use rtcore::sys::seqpacket::is_shortage;
 
-/// Of one sender's ring.
+/// The messages in one sender's ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leftover {
     pub endpoint: String,
     pub pid: i32,
-    /// With the pid, names one process ([`procfs::start_ticks`]).
+    /// Together with the pid, identifies one process ([`procfs::start_ticks`]).
     pub start_ticks: u64,
     pub messages: u64,
 }
@@ -28,13 +28,13 @@ impl Leftover {
         let exiting = || procfs::is_exiting(self.pid).unwrap_or(true);
         match procfs::start_ticks(self.pid) {
             Ok(ticks) => ticks != self.start_ticks || exiting(),
-            // Without a descriptor nothing can be seen; the next tick looks again.
+            // Without a free descriptor the process cannot be checked; the next tick checks again.
             Err(e) => !is_shortage(&e),
         }
     }
 }
 
-/// All that the last rtd left.
+/// The messages that the last rtd left.
 #[derive(Debug)]
 pub(super) struct Leftovers {
     /// By endpoint: its name and its owner.
@@ -56,12 +56,12 @@ impl Leftovers {
         }
     }
 
-    /// Those whose sender may still bring them.
+    /// The entries whose sender may still bring its messages.
     pub fn waiting(&self) -> &[Leftover] {
         &self.waiting
     }
 
-    /// Whether that has changed since the last call.
+    /// Whether these entries have changed since the last call.
     pub fn take_unkept(&mut self) -> bool {
         std::mem::take(&mut self.unkept)
     }
@@ -95,22 +95,22 @@ impl Leftovers {
 }
 
 impl<L: Lanes> Control<L> {
-    /// What the last rtd left, as its file says.
+    /// Takes over the entries of the last rtd's file.
     pub(super) fn adopt_leftovers(&mut self, leftovers: Vec<Leftover>) {
         self.leftovers.unkept |= !leftovers.is_empty();
         self.leftovers.waiting = leftovers;
         self.count_leftovers();
     }
 
-    /// Counts what went with senders that have ended.
+    /// Counts the messages of senders that have ended.
     pub(super) fn count_leftovers(&mut self) {
         for leftover in self.leftovers.of_ended() {
             self.lose(&leftover);
         }
     }
 
-    /// A session is open. One that continues the session of before brings what it had; the first
-    /// session of another program in the same process, after an exec(2) or after the earlier
+    /// A session is open. If it continues the earlier session, it brings that one's messages. The
+    /// first session of another program in the same process, after an exec(2) or after the earlier
     /// session was dropped, does not.
     pub(super) fn settle_leftovers(&mut self, process: ProcessId, pid: i32, continues: bool) {
         for leftover in self.leftovers.of_process(process, pid) {
@@ -137,8 +137,8 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// The daemon ends, and so many messages stay in the ring of each of these endpoints' owners:
-    /// keeps that for the next start.
+    /// The daemon ends: stores, for the next start, the number of messages that stay in the ring of
+    /// each of these endpoints' owners.
     pub fn keep_leftovers(&mut self, left: &[(EndpointId, u64)]) {
         for &(endpoint, messages) in left {
             let (name, owner) = &self.leftovers.endpoints[endpoint];
@@ -159,7 +159,7 @@ impl<L: Lanes> Control<L> {
             self.leftovers.waiting.push(leftover);
             self.leftovers.unkept = true;
         }
-        // No tick follows that would write it again.
+        // No further tick would write the file again.
         if self.kept.as_mut().is_some_and(Kept::is_missing) {
             self.registry.keep_again();
         }

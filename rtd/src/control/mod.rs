@@ -1,13 +1,13 @@
 //! The control thread: registration, peer death, operator signals, housekeeping.
 //!
 //! One ordinary (SCHED_OTHER) thread with one readiness set. It never waits for a client: each
-//! frame is taken whole, answered without blocking, and a client that does not keep up is closed.
-//! All there is to fill has a bound: connections, sessions, frames and accepts per turn, log lines
-//! per second.
+//! frame is read as a whole and answered without blocking, and a client that does not read its
+//! answers is disconnected. Every resource is bounded: connections, sessions, frames and accepts
+//! per turn, log lines per second.
 //!
 //! Invariant: in one turn deaths come first, then frames (of sessions, then of others), then new
-//! connections. So a name is free before somebody asks for it, and a frame that has arrived is read
-//! before its connection can give way.
+//! connections. A name is therefore free before a client asks for it, and a frame that has arrived
+//! is read before its connection can be closed in favour of another.
 
 mod budget;
 mod conns;
@@ -54,38 +54,39 @@ use token::Token;
 
 /// Period of [`Lanes::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
-/// Heap that each tick has ready, for what the control thread and the log do until the next one.
+/// Heap that each tick reserves for the control thread and the log until the next one.
 const HEAP_RESERVE_BYTES: usize = 512 * 1024;
-/// A connection is accepted only while so much of it is left: a session takes a few KiB, a refusal
-/// and its line in the log less.
+/// A connection is accepted only while this much of it is left: a session takes a few KiB; a
+/// refusal and its log line take less.
 const HEAP_FOR_CONNECTION_BYTES: usize = 128 * 1024;
-/// Connections taken in one turn; the others wait for the next, behind the frames.
+/// Limit of the connections that one turn accepts; the others wait for the next turn, after the
+/// frames.
 const ACCEPTS_PER_TURN: usize = 16;
 
 /// The lanes and the statistics page, as the control thread uses them: the running daemon, or a
-/// test that records.
+/// test that records the calls.
 pub trait Lanes {
-    /// The process' [`Peer`] says this of it now: writes the statistics page, and wakes the lane
-    /// threads that hold messages for it.
+    /// The process's [`Peer`] has this state now: writes the statistics page, and wakes the lane
+    /// threads that hold messages for the process.
     fn show(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32);
-    /// What becomes of the signals to a process changed and its [`Peer`] already says so: writes
-    /// the statistics page, and wakes the lane threads that hold messages for it.
+    /// The receptions of signals to a process changed, and its [`Peer`] shows this already: writes
+    /// the statistics page, and wakes the lane threads that hold messages for the process.
     fn receptions_changed(&mut self, _process: ProcessId) {}
-    /// The lane threads of these routes, which have nothing to do, have not looked since the rings
-    /// of their receivers changed: wakes them.
+    /// The idle lane threads of these routes have not checked their receivers' rings since these
+    /// changed: wakes them.
     fn rings_wait(&mut self, _routes: &[RouteId]) {}
-    /// A session of this process can open when its lane threads have let go of the rings of the one
-    /// before: wakes them.
+    /// A session of this process can open after its lane threads have released the rings of the
+    /// earlier session: wakes them.
     fn session_waits(&mut self, _process: ProcessId) {}
-    /// So many messages were in the ring of this endpoint's owner when the last rtd stopped, and
-    /// the owner, this pid, has ended since.
+    /// This many messages were in the ring of this endpoint's owner when the last rtd stopped, and
+    /// the owner, with this pid, has ended since.
     fn lost_with_sender(&mut self, _endpoint: EndpointId, _pid: i32, _messages: u64) {}
-    /// Every [`TICK`]: sign of life, event log. Adds to `expelled` whose sessions must end because
-    /// of what they wrote into their rings. `Stop` makes [`Control::run`] return.
+    /// Called every [`TICK`]: heartbeat, event log. Adds to `expelled` the sessions that must end
+    /// because of the data in their rings. `Stop` makes [`Control::run`] return.
     fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow;
 }
 
-/// Whether to go on.
+/// Whether the loop continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// The loop continues.
@@ -99,9 +100,9 @@ pub enum Flow {
 pub enum Stop {
     /// SIGTERM or SIGINT.
     Signal(StopSignal),
-    /// [`Lanes::tick`] said so.
+    /// [`Lanes::tick`] returned `Stop`.
     Lanes,
-    /// The deadline given to [`Control::run`] has passed.
+    /// The deadline that was passed to [`Control::run`] has come.
     Deadline,
 }
 
@@ -111,7 +112,7 @@ pub struct Control<L> {
     instance: String,
     epoll: Epoll,
     listener: Listener,
-    /// False while descriptors are short: the listener is out of the set until the next tick.
+    /// False while descriptors are short: the listener is not in the set until the next tick.
     listening: bool,
     /// Why the socket, which was removed, cannot be recreated.
     socket_lost: Option<String>,
@@ -119,7 +120,7 @@ pub struct Control<L> {
     ticker: Timer,
     clients: Clients,
     registry: Registry,
-    /// What of it outlives this process; none where no next start follows.
+    /// The part that outlives this process; none if no next start follows.
     kept: Option<Kept>,
     leftovers: Leftovers,
     sessions: Sessions,
@@ -129,7 +130,7 @@ pub struct Control<L> {
     counters: ControlCounters,
     log: LogBudget,
     names: NameBudget,
-    /// The lanes are dropped last.
+    /// The lanes; dropped last.
     lanes: L,
 }
 
@@ -174,18 +175,19 @@ impl<L: Lanes> Control<L> {
         })
     }
 
-    /// What was given to [`Control::new`].
+    /// The lanes that were passed to [`Control::new`].
     pub fn lanes(&mut self) -> &mut L {
         &mut self.lanes
     }
 
-    /// Removes the socket, and hands it back.
+    /// Removes the socket, and returns the lanes.
     pub fn into_lanes(self) -> L {
         self.lanes
     }
 
-    /// Takes over the registrations of the last life of the instance, each checked again, and logs
-    /// the outcome. Before the lanes run: what waits for these processes must find them.
+    /// Takes over the registrations of the last life of the instance, after checking each of them,
+    /// and logs the outcome. Call it before the lanes run, because messages that wait for these
+    /// processes must find them.
     pub fn adopt(&mut self) {
         let (records, leftovers) = self.kept.as_ref().map(Kept::load).unwrap_or_default();
         let mut all = Vec::new();
@@ -199,11 +201,11 @@ impl<L: Lanes> Control<L> {
         }
         self.adopt_leftovers(leftovers);
         // Only now: this writes the file again, and if rtd is killed meanwhile, the next start must
-        // find all of it there.
+        // find all entries there.
         self.carry_out(all);
     }
 
-    /// No next start follows: nothing is kept for it, also if this process is killed. Before
+    /// No next start follows: stores nothing for it, even if this process is killed. Call it before
     /// [`Control::adopt`].
     pub fn keep_none(&mut self) {
         if let Some(mut kept) = self.kept.take() {
@@ -211,7 +213,7 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Keeps what changed for the next start.
+    /// Stores changes for the next start.
     fn keep(&mut self) {
         let unkept = self.registry.take_unkept() | self.leftovers.take_unkept();
         if let Some(kept) = self.kept.as_mut().filter(|_| unkept) {
@@ -219,8 +221,8 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Serves until a signal, the lanes or the deadline ends it; may be called again, for instance
-    /// to go on serving with a deadline while the lanes drain. A second SIGTERM or SIGINT then
+    /// Serves until a signal, the lanes or the deadline ends it. It may be called again, for
+    /// instance to serve with a deadline while the lanes drain. A second SIGTERM or SIGINT then
     /// returns again.
     pub fn run(&mut self, deadline: Option<Instant>) -> io::Result<Stop> {
         let mut tokens = Vec::with_capacity(rtcore::sys::epoll::EVENTS_MAX);
@@ -314,7 +316,7 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// None when it was answered on the way.
+    /// The reply; none if it was sent already.
     fn answer(&mut self, slot: usize, token: u64, request: Request) -> Option<Reply> {
         let client = self.clients.get(slot, token)?;
         client.note_activity(Instant::now());
@@ -393,7 +395,7 @@ impl<L: Lanes> Control<L> {
         Reply::plain(refusal.status, refusal.text)
     }
 
-    /// Grants a name that stays when the connection ends.
+    /// Grants a name that stays after the connection ends.
     fn register(&mut self, slot: usize, token: u64, claim: Claim) -> Result<Reply, Refusal> {
         let gone = || Refusal::new(Status::Failed, "the connection is closed");
         let client = self.clients.get(slot, token).ok_or_else(gone)?;
@@ -406,7 +408,8 @@ impl<L: Lanes> Control<L> {
         self.names.spend(process, name)?;
         self.vacate(process)?;
         let (reply, exec_of) = self.registry.grant(&self.epoll, candidate)?;
-        // Before anybody sees it: who has seen it may rely on its outliving rtd.
+        // Stored before anybody can see it: a client that has seen it may rely on its outliving
+        // rtd.
         self.keep();
         if reply.status != Status::Pending {
             let (all, announced) = self.registry.announce(&self.epoll, process);
@@ -461,14 +464,14 @@ impl<L: Lanes> Control<L> {
             match result {
                 Ok(gave_way) => self.counters.evicted += u64::from(gave_way),
                 Err(e) if is_shortage(&e) => return self.pause(&e),
-                // A client that is gone already.
+                // The client is gone already.
                 Err(_) => {}
             }
         }
     }
 
-    /// Out of descriptors or memory: the listener would be ready for ever and the loop would spin.
-    /// An idle client gives its own back, and the next tick tries again.
+    /// Descriptors or memory are short: the listener would stay ready, and the loop would spin.
+    /// Closes an idle client's connection, and the next tick tries again.
     fn pause(&mut self, e: &io::Error) {
         self.counters.shortages += 1;
         let path = self.listener.path().display();
@@ -487,9 +490,9 @@ impl<L: Lanes> Control<L> {
     fn tick(&mut self) -> Option<Stop> {
         self.ticker.take();
         let now = Instant::now();
-        // If it fails, what is left of it serves those who are connected: see `accept`.
+        // If this fails, the remaining memory serves the connected clients: see `accept`.
         let _ = memory::reserve_heap(HEAP_RESERVE_BYTES);
-        // Before the file is written: it makes the directory again that somebody removed.
+        // Before the file is written, because this recreates a directory that somebody removed.
         self.restore_socket();
         if self
             .kept
@@ -513,7 +516,7 @@ impl<L: Lanes> Control<L> {
         }
         for Waiting { slot, token, .. } in &self.waiting {
             if let Some(client) = self.clients.get(*slot, *token) {
-                // It is rtd that has not answered yet.
+                // The client waits for rtd's answer.
                 client.note_activity(now);
             }
         }
@@ -550,7 +553,7 @@ impl<L: Lanes> Control<L> {
         self.perform(Event::Tick);
     }
 
-    /// A socket whose name was removed while rtd runs.
+    /// Recreates a socket whose name was removed while rtd runs.
     fn restore_socket(&mut self) {
         if self.listener.is_current() {
             self.socket_lost = None;
@@ -560,13 +563,13 @@ impl<L: Lanes> Control<L> {
         let shown = path.display();
         match Listener::bind(&path) {
             Ok(listener) => {
-                // Those that connected before wait in the old one.
+                // Clients that connected before wait at the old one.
                 self.accept();
                 if self.listening {
                     let _ = self.epoll.remove(&self.listener);
                 }
                 self.listener = listener;
-                // Else the tick tries again.
+                // If this fails, the tick tries again.
                 self.listening = self
                     .epoll
                     .add(&self.listener, Token::Listener.encode())

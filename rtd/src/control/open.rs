@@ -1,6 +1,6 @@
-//! The life of a session: how it opens, what it may say, how it ends.
+//! The life of a session: its opening, its frames, its end.
 //!
-//! What follows from it is decided by [`crate::sessions::state`].
+//! [`crate::sessions::state`] decides the consequences.
 
 use super::policy::Refusal;
 use super::registry::Claim;
@@ -18,25 +18,25 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a client may take to map its rings.
+/// Time limit for a client to map its rings.
 const MAP_MAX: Duration = Duration::from_secs(5);
 
-/// What a session is asked for as.
+/// The parameters of a session's opening.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opening {
     pub name: Name,
     /// Thread for thread-directed signals.
     pub tid: i32,
-    /// It is rung by semaphores.
+    /// Whether its doorbells are semaphores.
     pub semaphores: bool,
     /// The session that it continues.
     pub resumes: u32,
     pub program: u32,
-    /// The lane below which that thread runs, as its library says.
+    /// The lane below which that thread runs, as its library declared.
     pub lane: Option<Name>,
 }
 
-/// A connection whose session opens when its rings are made.
+/// A connection whose session opens when its rings are ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub slot: usize,
@@ -45,17 +45,17 @@ pub(super) struct Waiting {
     pub process: ProcessId,
 }
 
-/// A session that must end.
+/// A session that must end because its process broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub process: ProcessId,
-    /// Of which registration; a later one is left alone.
+    /// The registration; a later one is not affected.
     pub generation: u64,
-    /// For the log.
+    /// The reason, for the log.
     pub reason: String,
 }
 
-/// What came on a connection.
+/// The result of reading a connection.
 pub(super) enum ReceivedFrame {
     Nothing,
     Closed,
@@ -63,7 +63,7 @@ pub(super) enum ReceivedFrame {
     Bad(FrameError),
 }
 
-/// One frame, checked. Descriptors that come with it are dropped.
+/// Reads and checks one frame. Descriptors that come with it are dropped.
 pub(super) fn recv_frame(conn: &Conn) -> ReceivedFrame {
     let mut frame = [0; FRAME_BYTES];
     let received = conn.receive(&mut frame);
@@ -91,20 +91,19 @@ fn decode(frame: &Frame, received: io::Result<Received>) -> ReceivedFrame {
 }
 
 impl<L: Lanes> Control<L> {
-    /// Sessions at this moment.
+    /// Current number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The last ledgers of direct routes, which no lane thread reports: what waits in their rings
-    /// is left to the next rtd.
+    /// The last ledgers of direct routes, which no lane thread reports: messages that wait in their
+    /// rings are left to the next rtd.
     pub fn last_direct_ledgers(&mut self) -> Vec<(RouteId, Ledger)> {
         self.perform(Event::Stopped);
         self.sessions.rings.ledgers().collect()
     }
 
-    /// Memory that was ordered is made: opens the sessions that wait for it, and offers direct
-    /// rings.
+    /// Ordered memory is ready: opens the sessions that wait for it, and offers direct rings.
     pub(super) fn open_made(&mut self) {
         for made in self.sessions.rings.take_made() {
             match made {
@@ -145,9 +144,9 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// Grants a name to the client for as long as its connection lasts. A refusal is the only
-    /// reply; everything else is sent on the way. `made`: its rings, if they were made on another
-    /// thread.
+    /// Grants a name to the client for as long as its connection lasts. A refusal is its only
+    /// reply; all other frames are sent during the opening. `made`: its rings, if they were made on
+    /// another thread.
     pub(super) fn open(
         &mut self,
         slot: usize,
@@ -196,7 +195,7 @@ impl<L: Lanes> Control<L> {
         self.carry_out(all);
         let candidate = claimed?;
         let process = candidate.process();
-        // One that waited for its rings has paid.
+        // A client that waited for its rings was already counted.
         if made.is_none() {
             self.names.spend(process, name)?;
         }
@@ -266,7 +265,8 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// The rings of a session: those that were made for it, if it may still have them, or new ones.
+    /// The rings of a session: those that were made for it, if it may still have them, otherwise
+    /// new ones.
     fn rings_for(
         &mut self,
         process: ProcessId,
@@ -290,8 +290,7 @@ impl<L: Lanes> Control<L> {
         })
     }
 
-    /// Whether rings are being made that were ordered for a connection which is closed by now: they
-    /// are this one's then.
+    /// Whether rings are being made for a connection that is closed now: they then go to this one.
     fn takes_over(
         &mut self,
         slot: usize,
@@ -323,9 +322,9 @@ impl<L: Lanes> Control<L> {
         true
     }
 
-    /// Whoever had a session of that name and is gone has none any more; who lives keeps it.
+    /// Ends the session of a holder that is gone; a holder that lives keeps its session.
     pub(super) fn vacate(&mut self, process: ProcessId) -> Result<(), Refusal> {
-        // Its end waits behind frames that nobody will answer.
+        // The end of its connection waits behind frames that nobody will answer.
         if self.sessions.was_left(process) {
             self.leave(process);
         }
@@ -412,14 +411,14 @@ impl<L: Lanes> Control<L> {
         }
     }
 
-    /// A session has to end.
+    /// Ends a session.
     pub(super) fn end(&mut self, process: ProcessId, end: End) {
         self.perform(Event::Ended { process, end });
     }
 
-    /// The connection of a session ended: the process is gone, going, or has left.
+    /// The connection of a session ended: the process has ended, is about to end, or has left.
     fn leave(&mut self, process: ProcessId) {
-        // The registry does not know of a session that opens.
+        // The registry does not know a session that is still opening.
         let is_known = !self.sessions.is_opening(process);
         let fate = if is_known {
             self.registry.fate(process)
@@ -429,7 +428,7 @@ impl<L: Lanes> Control<L> {
         self.end(process, End::HungUp(fate));
     }
 
-    /// Ends a session whose process broke the rules, unless it is over already.
+    /// Ends a session whose process broke the protocol, unless it has ended already.
     pub fn expel(&mut self, violation: &Violation) {
         let Violation {
             process,

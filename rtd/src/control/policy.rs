@@ -1,11 +1,10 @@
-//! Who may be what: the credentials of a process against its `[[process]]`.
+//! The policy of names: the credentials of a process against its `[[process]]`.
 //!
-//! Constraint: everything read from /proc counts only when the pidfd says afterwards that the
-//! process is still there ([`observe`]); a number alone may have passed to a stranger.
+//! Constraint: data from /proc counts only if the pidfd shows afterwards that the process still
+//! exists ([`observe`]); a pid alone may have passed to another process.
 //!
-//! What `exe` is worth: it keeps the wrong program from a name by mistake. Whoever may trace a
-//! process of a user can put anything into it, so the line of defence between users is `user` and
-//! `group`.
+//! `exe` detects mistakes only: a user that may trace a process can put any code into it.
+//! Protection between users comes from `user` and `group`.
 
 use crate::plan::{Plan, ProcessId, ProcessPlan};
 use rtcore::sys::limits::shortage_hint;
@@ -31,17 +30,17 @@ impl Refusal {
     }
 }
 
-/// Whether the executable can be checked now.
+/// When the executable can be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exe {
-    /// It runs what it will run.
+    /// The process already runs its final program.
     Now,
-    /// It is about to exec(2).
+    /// The process is about to call exec(2).
     AfterExec,
 }
 
-/// Reads who `pid` is, and makes sure that it was the process behind `pidfd` all the time. Busy:
-/// rtd has no descriptor or memory for it at the moment.
+/// Reads the credentials of `pid`, and checks that it was the process behind `pidfd` all the time.
+/// Busy: rtd has no descriptor or memory for this now.
 pub(super) fn observe<T>(
     pidfd: &PidFd,
     pid: i32,
@@ -66,12 +65,12 @@ pub(super) fn observe<T>(
     })
 }
 
-/// Whether `requester` may speak for the process: it is its own user's in every respect, or root
-/// asks.
+/// Whether `requester` may act for the process: all of the process's user ids are the requester's,
+/// or the requester is root.
 ///
-/// `own` is a process that asks for itself: there the effective user, which the kernel wrote down
-/// at connect(2), must still be the one; a process that changed it since (by a set-user-id program
-/// that inherited the connection) does not speak for the old user.
+/// `own` is a process that asks for itself: its effective user must still be the one that the
+/// kernel recorded at connect(2). A process that has changed it since (by a set-user-id program
+/// that inherited the connection) may not act for the old user.
 pub(super) fn may_speak_for(
     requester: u32,
     pid: i32,
@@ -95,7 +94,7 @@ pub(super) fn may_speak_for(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// The process against the configuration.
+/// Checks the process against the configuration.
 pub(super) fn check(
     plan: &ProcessPlan,
     pidfd: &PidFd,
@@ -134,7 +133,7 @@ pub(super) fn check(
     if same {
         return Ok(());
     }
-    // The demanded path first: the reply has 228 bytes, the log shows all of it.
+    // The required path comes first: the reply has 228 bytes, and the log shows all of it.
     let text = format!(
         "\"{name}\" requires exe {}, pid {pid} runs {}: start that program, or correct exe =",
         wanted.display(),
@@ -143,8 +142,8 @@ pub(super) fn check(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// Whether the kernel lets us send it what routes have for it. Asked rather than concluded from the
-/// ids.
+/// Whether the kernel lets rtd send the process the signals of its routes. rtd asks the kernel
+/// instead of deriving it from the ids.
 pub(super) fn may_be_signalled(
     plan: &ProcessPlan,
     pidfd: &PidFd,
@@ -162,8 +161,7 @@ pub(super) fn may_be_signalled(
     Err(Refusal::new(Status::Denied, text))
 }
 
-/// The lanes that a process' endpoints take part in: names and priorities, the highest first, at
-/// least one.
+/// The lanes of a process's endpoints: names and priorities, the highest first, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ceiling(Vec<(String, u8)>);
 
@@ -182,10 +180,10 @@ impl Ceiling {
 /// The rule of the library's `RealTimeBuilder`: a thread runs below each lane that *it* uses;
 /// otherwise it could keep the thread that serves it from running.
 ///
-/// What registration knows of that: the lanes of the process, and which one the library declared
-/// for the thread (`declared`; a lane in which the process takes no part says nothing). A declared
-/// thread must be below its lane. Any other must be below the highest lane of the process, and the
-/// answer names the lanes that it is not below. So whatever a client declares, its thread is below
+/// Registration knows the lanes of the process, and the lane that the library declared for the
+/// thread (`declared`; a lane without endpoints of the process is ignored). A declared thread must
+/// be below its lane. Any other thread must be below the highest lane of the process, and the
+/// answer names the lanes that it is not below. For any declaration, the thread is therefore below
 /// the highest of its lanes. The returned text is a warning about a thread that is admitted.
 pub(super) fn below(
     Ceiling(lanes): &Ceiling,
@@ -240,7 +238,7 @@ mod tests {
         let mut old = Command::new("/bin/true").spawn().unwrap();
         let pidfd = PidFd::open(i32::try_from(old.id()).unwrap()).unwrap();
         old.wait().unwrap();
-        // As if the number were a live stranger's by now: ours.
+        // As if the number belonged to another living process now: this one.
         let reused = i32::try_from(std::process::id()).unwrap();
         let refusal = observe(&pidfd, reused, || procfs::status(reused)).unwrap_err();
         assert_eq!(refusal.status, Status::NoProcess);

@@ -1,11 +1,12 @@
-//! Who has which name: one entry per `[[process]]`, its holder, and what the lanes are told.
+//! The registry of names: one entry per `[[process]]`, with its holder and the state that the lanes
+//! see.
 //!
 //! A holder is *pending* from the grant until its exec(2) was seen, if its executable is checked,
 //! and *active* after. Only active holders are announced.
 //!
 //! Invariant: the pidfd of every holder is in the readiness set, and [`Peer::take`], [`Peer::died`]
-//! and [`Peer::left`] are called from nowhere else. Each call returns what follows from it as a
-//! list of [`Consequence`]s.
+//! and [`Peer::left`] are called from nowhere else. Each call returns its consequences as a list of
+//! [`Consequence`]s.
 
 mod adopt;
 mod grant;
@@ -41,14 +42,14 @@ use std::time::{Duration, Instant};
 struct Holder {
     pidfd: PidFd,
     who: Identity,
-    /// Real user: the one whose signal quota counts.
+    /// Real user: the one whose limit of pending signals counts.
     ruid: u32,
     active: bool,
-    /// Ticks at which it is judged again, see [`Registry::tick`].
+    /// Number of further ticks at which it is checked again, see [`Registry::tick`].
     looks_left: u8,
-    /// It has announced its exec(2) and made it: nobody waits for an answer.
+    /// It has announced its exec(2) and made it: no client waits for an answer.
     is_after_exec: bool,
-    /// What it does with the signals that routes send to it.
+    /// Its readiness for the signals that routes send to it.
     observations: Observations,
 }
 
@@ -66,13 +67,13 @@ impl Holder {
         }
     }
 
-    /// After an exec(2): what it runs now, as far as rtd may see it.
+    /// Records, after an exec(2), the program that it runs now, as far as rtd may see it.
     fn note_program(&mut self) {
         self.who.exe = program(self.who.pid);
     }
 }
 
-/// Observations that follow the one at the end of the connection.
+/// Checks after the one at the end of the connection.
 const LOOKS_AFTER_EXEC: u8 = 2;
 
 #[derive(Debug)]
@@ -81,11 +82,11 @@ struct Entry {
     peer: Arc<Peer>,
     /// Signals that routes will send; bit n-1 is signal n.
     signals: u64,
-    /// The same, one by one.
+    /// The same signals, one by one.
     sent: Vec<Sent>,
     /// Names of the message queues that it owns.
     queues: Vec<String>,
-    /// They are Linux's, which the kernel lets nobody send to just anybody.
+    /// Whether the signals are Linux's, for which the kernel checks the permission.
     signalled: bool,
     /// The filters of groups that compare its process group or session.
     filters: Vec<GroupFilter>,
@@ -93,17 +94,17 @@ struct Entry {
     groups: Option<Groups>,
     generation: u64,
     holder: Option<Holder>,
-    /// A process that had a session with the last rtd and has not come back.
+    /// A process that had a session with the last rtd and has not reconnected.
     expected: Option<Expected>,
-    /// The lanes that its endpoints take part in.
+    /// The lanes of its endpoints.
     ceiling: Option<Ceiling>,
 }
 
 impl Entry {
-    /// Reads in which POSIX process group and session the holder is, if a filter compares them, and
-    /// returns a warning for each filter that leaves the holder out because the kernel shows rtd no
-    /// number. What was known stays if it cannot be read: then the holder is about to die, which its
-    /// pidfd shows, or descriptors are short for a moment.
+    /// Reads the POSIX process group and session of the holder, if a filter compares them, and
+    /// returns a warning for each filter that excludes the holder because the kernel shows rtd no
+    /// number. If they cannot be read, the known values stay: either the holder is about to end,
+    /// which its pidfd shows, or descriptors are short for a moment.
     fn read_groups(&mut self) -> Vec<Consequence> {
         let Some(holder) = self.holder.as_ref().filter(|_| !self.filters.is_empty()) else {
             return Vec::new();
@@ -128,45 +129,46 @@ impl Entry {
 pub(super) struct Registry {
     entries: Vec<Entry>,
     own_pid: i32,
-    /// In how many pid namespaces rtd is, as its /proc shows them.
+    /// Number of pid namespaces in which rtd is, as its /proc shows them.
     own_depth: usize,
     deaths: u64,
-    /// Who holds which name has changed since [`Registry::take_unkept`].
+    /// The holders have changed since [`Registry::take_unkept`].
     unkept: bool,
     /// Entries of the last life whose processes could not be examined at this start.
     undecided: Vec<Record>,
-    /// By process, how long routes wait for it after a start.
+    /// For each process, how long routes wait for it after a start.
     rejoin: Vec<Duration>,
     started: Instant,
 }
 
-/// A process came or went.
+/// A process registered or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub process: ProcessId,
     pub state: PeerState,
     pub pid: i32,
-    /// How it ended, if it did and the kernel says so.
+    /// How it ended, if it did and the kernel reports it.
     pub ending: Option<Ending>,
 }
 
-/// What follows from a change of the registry. A list of them has to be carried out in its order.
+/// A consequence of a change of the registry. The consequences of a list must be carried out in
+/// order.
 #[derive(Debug)]
 pub(super) enum Consequence {
-    /// The process' [`Peer`] says this of it now.
+    /// The process's [`Peer`] has this state now.
     Shown {
         process: ProcessId,
         state: PeerState,
         pid: i32,
         uid: u32,
     },
-    /// What becomes of the signals to a process changed, and its [`Peer`] already says so.
+    /// The receptions of signals to a process changed, and its [`Peer`] shows this already.
     Receptions(ProcessId),
     /// A line for the log.
     Logged { is_warning: bool, text: String },
     /// A registration has ended, because its process may not have the name.
     Refused(Refusal),
-    /// Sessions and partners have to do with it.
+    /// A change that concerns sessions and partners.
     Changed(Change),
 }
 
@@ -187,7 +189,7 @@ impl Consequence {
 }
 
 impl Registry {
-    /// `peers` in plan order.
+    /// Makes a registry; `peers` in plan order.
     pub fn new(plan: &Plan, peers: Vec<Arc<Peer>>) -> io::Result<Registry> {
         if peers.len() != plan.processes.len() {
             let text = format!(
@@ -232,7 +234,7 @@ impl Registry {
         })
     }
 
-    /// Holders that ended.
+    /// Number of holders that have ended.
     pub fn deaths(&self) -> u64 {
         self.deaths
     }
@@ -242,7 +244,7 @@ impl Registry {
         std::mem::take(&mut self.unkept)
     }
 
-    /// What has to be kept for the next start.
+    /// The records to store for the next start.
     pub fn records(&self) -> Vec<Record> {
         let held = |entry: &Entry| {
             let holder = entry.holder.as_ref().map(|holder| &holder.who);
@@ -261,18 +263,18 @@ impl Registry {
             .collect()
     }
 
-    /// Pid and start time of the process that has a name.
+    /// Pid and start time of the holder of a name.
     pub fn identity(&self, process: ProcessId) -> Option<(i32, u64)> {
         let holder = self.entries[process].holder.as_ref()?;
         Some((holder.who.pid, holder.who.start_ticks))
     }
 
-    /// What was kept is gone.
+    /// The stored records are gone: stores them again.
     pub fn keep_again(&mut self) {
         self.unkept = true;
     }
 
-    /// A process' name and the pid that has it, 0 when nobody has.
+    /// Name of a process, and the pid of its holder; 0 if there is none.
     pub fn holder(&self, process: ProcessId) -> (String, i32) {
         let entry = &self.entries[process];
         (
@@ -281,14 +283,14 @@ impl Registry {
         )
     }
 
-    /// What becomes of a holder whose session ended. The kernel closes a dying process' descriptors
-    /// before it says that it is dead; and only its death has a cause.
+    /// The state of a holder whose session ended. The kernel closes the descriptors of a dying
+    /// process before it reports its death, and only the death has a cause.
     pub fn fate(&self, process: ProcessId) -> Fate {
         let holder = self.entries[process].holder.as_ref();
         let pid = holder.map_or(0, |holder| holder.who.pid);
         let is_exiting =
             holder.map(|holder| policy::observe(&holder.pidfd, pid, || procfs::is_exiting(pid)));
-        // After that: a process that was ending may have ended meanwhile.
+        // Read afterwards: a process that was ending may have ended meanwhile.
         match is_exiting {
             _ if self.has_ended(process) => Fate::Died,
             Some(Ok(true)) => Fate::Dying,
@@ -324,7 +326,7 @@ impl Registry {
         Ok((Reply::plain(Status::Ok, text), released))
     }
 
-    /// Whether the holder of a name has ended, and nobody has dealt with it yet.
+    /// Whether the holder of a name has ended, and this was not handled yet.
     pub fn has_ended(&self, process: ProcessId) -> bool {
         let holder = self
             .entries
@@ -333,7 +335,7 @@ impl Registry {
         holder.is_some_and(|holder| !holder.pidfd.is_alive())
     }
 
-    /// A pidfd became readable. Nothing follows if that holder was replaced.
+    /// Handles a readable pidfd. There are no consequences if that holder was replaced.
     pub fn ended(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let Some(entry) = self.entries.get_mut(process) else {
             return Vec::new();
@@ -341,8 +343,8 @@ impl Registry {
         let Some(holder) = entry.holder.take_if(|holder| !holder.pidfd.is_alive()) else {
             return Vec::new();
         };
-        // The peer's slot duplicates the descriptor, so closing ours alone would leave it in the
-        // set, readable for ever.
+        // The peer's slot duplicates the descriptor, so closing this one alone would leave it in
+        // the set, always readable.
         let _ = epoll.remove(&holder.pidfd);
         self.unkept = true;
         self.deaths += 1;
@@ -350,8 +352,8 @@ impl Registry {
         let cause = ending.map(|e| format!(" ({e})")).unwrap_or_default();
         let (pid, uid, state) = (holder.who.pid, holder.ruid, PeerState::Dead);
         let line = Consequence::info(format!("{}: pid {pid} died{cause}", entry.plan.name));
-        // Not `holder.active`: a process that registers again for an exec(2) is pending, and
-        // announced still from before.
+        // Not `holder.active`: a process that registers again for an exec(2) is pending, but still
+        // announced.
         if entry.peer.state() != PeerState::Alive {
             return vec![line];
         }
@@ -375,7 +377,7 @@ impl Registry {
         ]
     }
 
-    /// The connection that announced an exec(2) is closed: examines what runs now.
+    /// The connection that announced an exec(2) is closed: examines the program that runs now.
     pub fn exec_done(&mut self, epoll: &Epoll, exec_of: ExecOf) -> Vec<Consequence> {
         let Some(entry) = self.entries.get_mut(exec_of.process) else {
             return Vec::new();
@@ -394,15 +396,15 @@ impl Registry {
         all
     }
 
-    /// Reads the process groups and sessions that a route asks for again, and checks again the holders
-    /// that called exec(2) lately.
+    /// Reads the process groups and sessions that a filter needs again, and checks again the
+    /// holders that called exec(2) recently.
     ///
     /// The kernel closes close-on-exec descriptors before it installs the credentials of a
-    /// set-user-id program, so rtd, which learns of the exec by the end of file, may still read the
-    /// old ones. Waiting for the new ones would mean waiting for the process, which may take for
-    /// ever. rtd therefore checks again at the next ticks.
+    /// set-user-id program, so rtd, which detects the exec by the end of file, may still read the
+    /// old ones. Waiting for the new ones would mean waiting for the process, without a limit. rtd
+    /// therefore checks again at the next ticks.
     pub fn tick(&mut self, epoll: &Epoll) -> Vec<Consequence> {
-        // setpgid(2) and setsid(2) notify nobody.
+        // setpgid(2) and setsid(2) cause no notification.
         let entries = self.entries.iter_mut();
         let mut all: Vec<Consequence> = entries.flat_map(Entry::read_groups).collect();
         all.extend(self.observe_due());
@@ -431,15 +433,16 @@ impl Registry {
                 policy::check(&entry.plan, &holder.pidfd, pid, &status, Exe::Now)
             });
         match verdict {
-            // rtd cannot look now; the process stays what it is until rtd can.
+            // rtd cannot check now; the state of the process stays until it can.
             Err(refusal) if refusal.status == Status::Busy => {
                 self.recheck_later(process);
                 Vec::new()
             }
-            // A process has no executable for a moment when not its main thread called exec(2).
+            // A process has no executable for a moment if another thread than the main thread
+            // called exec(2).
             Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Vec::new(),
             Err(refusal) => {
-                // Died before or between the observations: that is a death, not a refusal.
+                // It died before or between the checks: this is a death, not a refusal.
                 if self.has_ended(process) {
                     return self.ended(epoll, process);
                 }
@@ -459,14 +462,14 @@ impl Registry {
         }
     }
 
-    /// One look more at a holder at which rtd cannot look now.
+    /// One more check of a holder that rtd cannot check now.
     fn recheck_later(&mut self, process: ProcessId) {
         if let Some(holder) = &mut self.entries[process].holder {
             holder.looks_left += 1;
         }
     }
 
-    /// A holder runs what it may run: from now on it is active.
+    /// A holder runs a permitted program: from now on it is active.
     fn runs(&mut self, epoll: &Epoll, process: ProcessId) -> Vec<Consequence> {
         let entry = &self.entries[process];
         let Some(holder) = entry.holder.as_ref().filter(|holder| !holder.active) else {
@@ -507,14 +510,14 @@ impl Registry {
         })
     }
 
-    /// Shows the holder to lanes as alive. What follows has to be carried out also if that fails.
+    /// Shows the holder to lanes as alive. The consequences must be carried out even if this fails.
     pub fn announce(
         &mut self,
         epoll: &Epoll,
         process: ProcessId,
     ) -> (Vec<Consequence>, Result<(), Refusal>) {
         let entry = &mut self.entries[process];
-        // Never the numbers of the holder before it; unknown ones come with the next tick.
+        // Never the numbers of the earlier holder; unknown ones come with the next tick.
         entry.groups = None;
         entry.peer.set_groups(0, 0);
         let mut all = entry.read_groups();
@@ -533,10 +536,10 @@ impl Registry {
                 shortage_hint(&e)
             );
             if is_shortage(&e) && holder.is_after_exec {
-                // The next look tries again.
+                // The next check tries again.
                 return (Vec::new(), Err(Refusal::new(Status::Busy, text)));
             }
-            // An expected one is not waited for any more.
+            // An expected process is not waited for any more.
             if entry.peer.state() != PeerState::Alive {
                 entry.peer.left();
             }
@@ -564,7 +567,7 @@ impl Registry {
         (all, Ok(()))
     }
 
-    /// The holder loses the name and lives on. With a line for the log.
+    /// The holder loses the name and lives on; with a line for the log.
     pub fn release(
         &mut self,
         epoll: &Epoll,
@@ -604,12 +607,12 @@ impl Registry {
     }
 }
 
-/// What a process runs, as far as rtd may see it.
+/// The program of a process, as far as rtd may see it.
 fn program(pid: i32) -> String {
     procfs::exe(pid).map_or("?".to_owned(), |path| path.display().to_string())
 }
 
-/// Names of the message queues that the process owns; none where they are a skin's own.
+/// Names of the message queues that the process owns; none if they are a skin's own.
 fn queues_of(plan: &Plan, process: ProcessId) -> Vec<String> {
     let linux = plan.daemon.skin.kind.caps().shared_namespace;
     let own = plan

@@ -1,12 +1,12 @@
 //! The sessions: connections that last, each with the rings of its process.
 //!
-//! A session connection is no request connection: it may be silent for ever and gives way to
-//! nobody. There are as many as processes in the plan at most. The daemon speaks first on it, and
-//! never waits: a client that does not read has as many frames as [`SEND_BUFFER_BYTES`] hold, and
-//! is closed when they are full.
+//! A session connection differs from a request connection: it may be silent without a limit, and is
+//! not closed in favour of others. There are at most as many as processes in the plan. The daemon
+//! sends on it first, and never waits: frames for a client that does not read fill
+//! [`SEND_BUFFER_BYTES`], and when these are full, the connection is closed.
 //!
-//! What happens to a session is decided by [`crate::sessions::state`]; here are the connections,
-//! and what belongs to a session that is not open yet.
+//! [`crate::sessions::state`] decides the fate of a session; this module has the connections, and
+//! the data of sessions that are not open yet.
 //!
 //! Invariant: a process has an entry here exactly while its phase is not `Closed`; the registry's
 //! holder outlives both.
@@ -27,39 +27,39 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-/// Room for what a session has not read: some hundred frames, all that the largest is sent at its
-/// opening.
+/// Room for frames that a session has not read: some hundred frames, as many as the largest session
+/// gets at its opening.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// More than the buffer of a connection holds.
 const LAST_FRAMES_MAX: usize = 4096;
 
 #[derive(Debug)]
 struct Session {
-    /// None when it ended and its process is about to end.
+    /// None if it ended and its process is about to end.
     conn: Option<Conn>,
     token: u64,
     generation: u64,
-    /// Until the session is open.
+    /// Present until the session is open.
     pending: Option<Pending>,
 }
 
-/// What belongs to a session that is not open yet.
+/// The data of a session that is not open yet.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Until it gets the name.
+    /// Present until it gets the name.
     pub candidate: Option<Candidate>,
     pub identity: SessionIdentity,
-    /// Until they were sent.
+    /// Present until they were sent.
     pub rings: Option<Prepared>,
-    /// The answer to its request.
+    /// The reply to its request.
     pub reply: Reply,
     /// It continues an earlier session of its process.
     pub continues: bool,
-    /// When it is given up, if its client has not mapped its rings.
+    /// The time limit for its client to map its rings.
     pub until: Instant,
 }
 
-/// All of them.
+/// All sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub rings: Rings,
@@ -89,7 +89,7 @@ impl Sessions {
         })
     }
 
-    /// What follows from an event.
+    /// The effects of an event.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         self.topology.step(&mut self.state, event)
     }
@@ -102,7 +102,7 @@ impl Sessions {
         self.table.get(process)?.as_ref()
     }
 
-    /// The connection that `token` means, unless that session is over.
+    /// The connection of `token`, unless that session is over.
     pub fn conn(&self, process: ProcessId, token: u64) -> Option<&Conn> {
         self.get(process)
             .filter(|session| session.token == token)?
@@ -110,10 +110,10 @@ impl Sessions {
             .as_ref()
     }
 
-    /// Whether a process that has ended had closed its session before. Reads what it sent, to no
-    /// more than a bound: a child that has the connection too could send for ever.
+    /// Whether a process that has ended had closed its session before. Reads a bounded number of
+    /// its frames: a child that has the connection too could send without end.
     pub fn has_left(&self, process: ProcessId) -> bool {
-        // One that is opening is of another process, which may live.
+        // A session that is opening belongs to another process, which may live.
         let session = self.get(process).filter(|_| !self.is_opening(process));
         let Some(conn) = session.and_then(|session| session.conn.as_ref()) else {
             return false;
@@ -129,7 +129,7 @@ impl Sessions {
         self.state.phase(process) != Phase::Closed
     }
 
-    /// Whether the process has one of this registration.
+    /// Whether the process has a session of this registration.
     pub fn is_of(&self, process: ProcessId, generation: u64) -> bool {
         self.state.is_in_force(process)
             && self
@@ -137,7 +137,8 @@ impl Sessions {
                 .is_some_and(|session| session.generation == generation)
     }
 
-    /// Whether the process has left it, and this waits behind frames that were not read yet.
+    /// Whether the process has closed its session, which rtd has not noticed because of unread
+    /// frames.
     pub fn was_left(&self, process: ProcessId) -> bool {
         self.get(process)
             .is_some_and(|session| session.conn.as_ref().is_none_or(Conn::is_hung_up))
@@ -159,17 +160,17 @@ impl Sessions {
         (0..self.table.len()).find(is_overdue)
     }
 
-    /// What belongs to a session that is not open yet.
+    /// The data of a session that is not open yet.
     pub fn pending(&mut self, process: ProcessId) -> Option<&mut Pending> {
         self.table.get_mut(process)?.as_mut()?.pending.as_mut()
     }
 
-    /// The same; the session is open.
+    /// Takes these data, because the session is open.
     pub fn take_pending(&mut self, process: ProcessId) -> Option<Pending> {
         self.table.get_mut(process)?.as_mut()?.pending.take()
     }
 
-    /// Makes a session of the connection; [`Event::Admitted`] has to follow.
+    /// Makes a session of the connection; [`Event::Admitted`] must follow.
     pub fn admit(
         &mut self,
         epoll: &Epoll,
@@ -184,7 +185,7 @@ impl Sessions {
         }
         .encode();
         let conn = client.conn;
-        // Its kernel may grant less, which only the largest of sessions would notice.
+        // The kernel may grant less, which only the largest sessions would notice.
         let _ = conn.set_send_buffer(SEND_BUFFER_BYTES);
         epoll.add(&conn, token)?;
         let generation = pending.reply.generation;
@@ -197,8 +198,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Sends the answer, the channels and the routed rings of a session that opens. False if it
-    /// does not read.
+    /// Sends the reply, the channels and the routed rings of a session that opens. False if the
+    /// client does not read.
     pub fn introduce(&mut self, process: ProcessId, map: u32) -> bool {
         let Some(pending) = self.pending(process) else {
             return true;
@@ -248,8 +249,8 @@ impl Sessions {
             return true;
         };
         conn.send_with(frame, fds).unwrap_or_else(|e| {
-            // Its end comes as an event of its own. After any other error it would miss a frame
-            // that its partner counts on.
+            // The end of the connection comes as an event of its own. After any other error the
+            // session would miss a frame that its partner depends on.
             matches!(
                 e.kind(),
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
@@ -257,14 +258,14 @@ impl Sessions {
         })
     }
 
-    /// Closes the connection and keeps the rest.
+    /// Closes the connection and keeps the other data.
     pub fn disconnect(&mut self, process: ProcessId) {
         if let Some(session) = self.table.get_mut(process).and_then(Option::as_mut) {
             session.conn = None;
         }
     }
 
-    /// Closes the connection, and takes the rings back. Returns what to log.
+    /// Closes the connection, and takes the rings back. Returns lines for the log.
     pub fn close(&mut self, process: ProcessId) -> Vec<String> {
         self.table[process] = None;
         self.rings.close(process)

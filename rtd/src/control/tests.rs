@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
-/// No test waits longer for anything.
+/// Limit of every wait of a test.
 const LIMIT: Duration = Duration::from_secs(30);
-/// A user that owns nothing.
+/// A user that owns no process.
 const STRANGER: u32 = 12_345;
 
 type Change = (ProcessId, PeerState, i32, u32);
@@ -56,7 +56,7 @@ impl Lanes for Recorder {
     }
 }
 
-/// What lane threads would have: the ends of all rings.
+/// The ends of all rings that lane threads would have.
 struct Feeds {
     sources: BTreeMap<EndpointId, HandOffSlot<Consumer>>,
     sinks: BTreeMap<(RouteId, usize), HandOffSlot<Producer>>,
@@ -86,7 +86,7 @@ impl Feeds {
     }
 }
 
-/// A control thread of its own in a directory of its own.
+/// A control thread in a directory of its own.
 struct Rig {
     dir: PathBuf,
     socket: PathBuf,
@@ -178,7 +178,7 @@ impl Rig {
         Rig::with(name, |socket| plan(socket, processes)).0
     }
 
-    /// With a plan of one's own; answers the halves of its rings that lane threads would have.
+    /// With a plan of the test's own; returns the halves of its rings that lane threads would have.
     fn with(name: &str, plan: impl FnOnce(PathBuf) -> Plan) -> (Rig, Feeds) {
         let dir = std::env::temp_dir().join(format!("rtd-control-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
@@ -282,7 +282,7 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// All that it prints until it ends.
+    /// All of its output until it ends.
     fn output(mut self) -> (String, Option<i32>) {
         drop(self.stdin.take());
         let mut text = String::new();
@@ -305,7 +305,7 @@ impl Program {
     fn line(&mut self, prefix: &str) -> String {
         let mut line = String::new();
         let stdout = self.child.stdout.as_mut().expect("stdout is piped");
-        // Byte by byte: a buffer that is thrown away would take the following lines along.
+        // Byte by byte: a dropped buffer would lose the following lines.
         loop {
             let mut byte = [0];
             assert_eq!(
@@ -329,7 +329,7 @@ impl Drop for Program {
     }
 }
 
-/// This binary as a child that does what [`child`] finds in its environment.
+/// This binary as a child that follows the orders that [`child`] finds in its environment.
 fn other_side(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
@@ -350,7 +350,7 @@ fn rtctl_run(socket: &Path, name: &str, command: &[&str]) -> Command {
     other_side(&[&["run", socket.to_str().unwrap(), name], command].concat())
 }
 
-/// Not a test when it runs with the others: there the variable is not set.
+/// Does nothing when it runs with the other tests, because the variable is not set.
 #[test]
 fn child() {
     let Ok(words) = std::env::var("RTD_TEST_CHILD") else {
@@ -388,7 +388,7 @@ fn child() {
     }
 }
 
-/// Takes all memory that this process may have but for some 100 KiB, and no more may be had.
+/// Uses up the memory of this process except for some 100 KiB.
 fn use_up_memory() {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
@@ -407,8 +407,8 @@ fn use_up_memory() {
     std::mem::forget(kept);
 }
 
-/// A daemon that has a process to itself, so that signals and limits are its own. `prepare` runs
-/// before it serves.
+/// A daemon in a process of its own, so that signals and limits are its own. `prepare` runs before
+/// it serves.
 fn serve(socket: &Path, prepare: impl FnOnce()) {
     let signals = StopSignals::block().unwrap();
     let plan = plan(socket.into(), vec![process("arm")]);

@@ -1,14 +1,14 @@
-//! Which descriptor of the readiness set an event is about.
+//! Tokens identify the descriptors of the readiness set.
 
 use crate::plan::ProcessId;
 
-/// Which descriptor an event is about.
+/// The descriptor of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Listener,
     Signals,
     Ticker,
-    /// Rings that were ordered are made.
+    /// Ordered rings are ready.
     Made,
     Peer {
         process: ProcessId,
@@ -73,7 +73,7 @@ impl Token {
     pub fn rank(self) -> u8 {
         match self {
             Token::Peer { .. } | Token::Expected { .. } => 0,
-            // Who closes a session and opens the next one has closed the first.
+            // A client that closes a session and opens the next one has closed the first.
             Token::Session { .. } => 1,
             Token::Client { .. } => 2,
             Token::Made => 3,

@@ -34,12 +34,12 @@ pub const SENDER: usize = 0;
 /// Index of its receiver.
 pub const RECEIVER: usize = 1;
 
-/// Who talks to whom, and how: read off the plan once.
+/// The processes and the connections between them, computed from the plan once.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// By process: its channels, each at the place that is its number.
+    /// For each process: its channels, in the order of their numbers.
     pub channels: Vec<Vec<ChannelKind>>,
-    /// By process: the others that it sends to or receives from.
+    /// For each process: its partners, which it sends to or receives from.
     pub partners: Vec<Vec<ProcessId>>,
     /// The direct routes.
     pub direct: BTreeMap<RouteId, DirectKind>,
@@ -54,10 +54,10 @@ pub struct DirectKind {
     pub large: bool,
 }
 
-/// A channel, as far as its reach depends on it.
+/// A channel, with the data that determine its reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelKind {
-    /// The session sends through the daemon to these.
+    /// The session sends through the daemon to these receivers.
     Routed(Vec<Receiver>),
     /// The session sends into the ring of this route.
     Direct(RouteId),
@@ -67,10 +67,11 @@ pub enum ChannelKind {
     DirectInbound,
 }
 
-/// Who may receive what a sender sends.
+/// A receiver of a sender's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receiver {
-    /// A queue, of this process if it has an owner; it takes messages unless that process died.
+    /// A queue, owned by this process if it has an owner; it takes messages unless that process has
+    /// died.
     Queue(Option<ProcessId>),
     /// A process that must be registered.
     Signal(Option<ProcessId>),
@@ -78,7 +79,7 @@ pub enum Receiver {
     Session(Option<ProcessId>),
 }
 
-/// Facts about all sessions and direct rings.
+/// The state of all sessions and direct rings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     processes: Vec<Process>,
@@ -91,27 +92,27 @@ pub struct State {
 struct Process {
     phase: Phase,
     status: ProcessStatus,
-    /// By channel: whether somebody receives, as the session was last sent.
+    /// For each channel: whether it has a receiver, as the session was last notified.
     reach: Vec<bool>,
 }
 
-/// How far a session is.
+/// The phase of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// There is none.
     Closed,
-    /// Its rings were sent, and the answer to the Map with this serial is awaited. Neither the
-    /// registry nor a lane knows of it.
+    /// Its rings were sent, and rtd awaits the answer to the Map with this serial. Neither the
+    /// registry nor a lane knows the session.
     Opening {
         /// Serial of the Map.
         map: u32,
     },
     /// The client has mapped its rings. Lanes get their ends, and the process gets its name.
     Mapped,
-    /// Both have happened.
+    /// The lanes have their ends, and the process has its name.
     Open,
-    /// The connection has ended and the process is about to. Its death, which has a cause, is
-    /// awaited.
+    /// The connection has ended and the process is about to end. rtd awaits its death, which has a
+    /// cause.
     Dying,
 }
 
@@ -121,13 +122,13 @@ enum Link {
     None,
     /// Its memory is being made.
     Making,
-    /// Each end was sent the memory that it writes, with a serial of its own; which ends have
-    /// mapped it.
+    /// Each end was sent the memory that it writes, with a serial of its own; the flags show which
+    /// ends have mapped it.
     Offered {
         serials: [u32; 2],
         mapped: [bool; 2],
     },
-    /// Both have. The memory is being sealed.
+    /// Both ends have mapped it. The memory is being sealed.
     Sealing {
         serials: [u32; 2],
     },
@@ -136,14 +137,14 @@ enum Link {
 }
 
 impl State {
-    /// How far the session of a process is.
+    /// The phase of a process's session.
     pub fn phase(&self, process: ProcessId) -> Phase {
         self.processes
             .get(process)
             .map_or(Phase::Closed, |process| process.phase)
     }
 
-    /// What is known of a process.
+    /// The known state of a process.
     pub fn status(&self, process: ProcessId) -> Option<ProcessStatus> {
         self.processes.get(process).map(|process| process.status)
     }
@@ -158,7 +159,7 @@ impl State {
         matches!(self.phase(process), Phase::Open | Phase::Dying)
     }
 
-    /// Whether the session was last sent that somebody receives from this channel.
+    /// Whether the session was last notified that this channel has a receiver.
     #[cfg(test)]
     pub fn is_reached(&self, process: ProcessId, channel: usize) -> bool {
         let reach = self
@@ -179,7 +180,7 @@ impl State {
 }
 
 impl Topology {
-    /// Nobody has a session.
+    /// The start: there are no sessions.
     pub fn start(&self) -> State {
         let status = ProcessStatus {
             state: PeerState::Unregistered,
@@ -202,7 +203,7 @@ impl Topology {
         }
     }
 
-    /// What follows from an event.
+    /// Computes the effects of an event.
     pub fn step(&self, state: &mut State, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -244,7 +245,7 @@ impl Topology {
         let map = state.next_serial();
         let entry = &mut state.processes[process];
         entry.phase = Phase::Opening { map };
-        // What a client takes for granted until it is sent something else.
+        // The state that a client assumes until it is notified of another one.
         entry.reach = channels
             .iter()
             .map(|channel| matches!(channel, ChannelKind::Routed(_)))
@@ -299,7 +300,7 @@ impl Topology {
         }
     }
 
-    /// A process got its name: by a session that is put in force, or without one.
+    /// A process got its name: by a session that is put into effect, or without one.
     fn appeared(
         &self,
         state: &mut State,
@@ -311,7 +312,8 @@ impl Topology {
         entry.status = status;
         if entry.phase == Phase::Mapped {
             entry.phase = Phase::Open;
-            // Before Ready: nothing is sent in between that nobody would receive.
+            // Before Ready, so that the client sends no message in between that nobody would
+            // receive.
             self.report_reach(state, process, effects);
             effects.push(Effect::Send {
                 to: process,
@@ -329,7 +331,7 @@ impl Topology {
             });
         }
         if state.is_open(process) {
-            // Only now: a process that receives its messages can tell from whom they are.
+            // Only now: a process that receives its messages then knows their sender.
             effects.push(Effect::ReadFrom { process });
             self.link(state, effects);
         }
@@ -346,8 +348,8 @@ impl Topology {
         state.processes[process].status = status;
         self.close(state, process, effects);
         for to in &self.partners[process] {
-            // First that nobody receives: a sender that learns of the loss and sends again is
-            // refused.
+            // First the notification that nobody receives: a sender that learns of the loss and
+            // sends again is then refused.
             self.report_reach(state, *to, effects);
             effects.push(Effect::Send {
                 to: *to,
@@ -395,11 +397,11 @@ impl Topology {
         }
     }
 
-    /// What becomes of a session that has to end.
+    /// Ends a session.
     ///
-    /// Before it is in force nobody else knows of it. Afterwards the registry takes the name away
-    /// first, and the rest follows from `Changed`: so a session ends in one way, whatever the
-    /// reason.
+    /// Before it is in effect nobody else knows it. Afterwards the registry takes the name away
+    /// first, and the rest follows from `Changed`: a session therefore always ends in the same way,
+    /// for any reason.
     fn end(&self, state: &mut State, process: ProcessId, end: End, effects: &mut Vec<Effect>) {
         match (state.phase(process), end) {
             (Phase::Closed, _) => {}
@@ -421,8 +423,8 @@ impl Topology {
         }
     }
 
-    /// Closes a session. Its direct rings are earlier ones from now on; memory that is being made
-    /// may serve the next session.
+    /// Closes a session. Its direct rings count as earlier ones from now on; memory that is being
+    /// made may serve the next session.
     fn close(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
         if std::mem::replace(&mut state.processes[process].phase, Phase::Closed) == Phase::Closed {
             return;
@@ -436,8 +438,7 @@ impl Topology {
         effects.push(Effect::Close { process });
     }
 
-    /// Sends an open session which of its channels are reached now and were not before, or the
-    /// reverse.
+    /// Notifies an open session of its channels that have got or lost their receivers.
     fn report_reach(&self, state: &mut State, process: ProcessId, effects: &mut Vec<Effect>) {
         if !state.is_open(process) {
             return;
@@ -460,8 +461,7 @@ impl Topology {
         }
     }
 
-    /// Whether somebody can receive what goes into a channel; `None` for one that the session
-    /// receives from.
+    /// Whether a channel has a receiver; `None` for a channel that the session receives from.
     fn reach(&self, state: &State, channel: &ChannelKind) -> Option<bool> {
         let is = |owner: ProcessId, wanted| {
             state
@@ -494,13 +494,13 @@ fn offer(state: &mut State, route: RouteId) -> [u32; 2] {
     serials
 }
 
-/// The memory of a ring is sealed: each end gets the other's.
+/// The memory of a ring is sealed: each end gets the other's half.
 fn sealed(state: &mut State, route: RouteId, effects: &mut Vec<Effect>) {
     if !matches!(state.links.get(&route), Some(Link::Sealing { .. })) {
         return;
     }
     state.links.insert(route, Link::Joined);
-    // The receiver's first: what the sender sends then reaches it, should the daemon be killed in
-    // between.
+    // The receiver's half comes first: messages of the sender then reach it even if the daemon is
+    // killed in between.
     effects.extend([RECEIVER, SENDER].map(|end| Effect::SendJoin { route, end }));
 }

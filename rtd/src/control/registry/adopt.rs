@@ -1,12 +1,12 @@
-//! What a start makes of the registrations of the last one.
+//! Takes over the registrations of the last start.
 //!
-//! A process that was *registered* (`rtctl run`, `rtctl register`) knows nothing of rtd and cannot
-//! register again, so it keeps its name if it is the same process and may still have it. One that
-//! had a *session* connects again by itself; until then the lanes count it as a full receiver, at
+//! A process that was *registered* (`rtctl run`, `rtctl register`) does not know rtd and cannot
+//! register again, so it keeps its name if it is the same process and may still have it. A process
+//! that had a *session* reconnects by itself; until then the lanes count it as a full receiver, at
 //! most for the `rejoin` of their routes.
 //!
-//! If rtd cannot examine a process (a refused system call, no descriptors), its entry decides
-//! nothing and is kept for the next start, unless another process takes the name before.
+//! If rtd cannot examine a process (a refused system call, no descriptors), its entry has no effect
+//! and is stored for the next start, unless another process takes the name before.
 
 use super::{Change, Consequence, Holder, Registry};
 use crate::control::Token;
@@ -22,13 +22,13 @@ use rtcore::sys::seqpacket::is_shortage;
 use rtcore::wire::{Name, Status};
 use std::time::{Duration, Instant};
 
-/// What became of a registration or a session, as a line for the log.
+/// The outcome for a registration or a session, as a line for the log.
 #[derive(Debug)]
 pub(in crate::control) enum Adopted {
-    /// It holds again, or is waited for; the line says which. None: its routes wait for nothing, so
+    /// It is restored or waited for; the line says which. None: its routes wait for nothing, so
     /// nothing changed.
     Again(Option<String>),
-    /// It does not; the line says why and what to do.
+    /// It is not restored; the line has the reason and the fix.
     Not(String),
 }
 
@@ -41,17 +41,17 @@ pub(super) struct Expected {
     ruid: u32,
 }
 
-/// How long routes wait for a process after a start: the longest of those that it takes part in.
+/// How long routes wait for a process after a start: the longest time of its routes.
 pub(super) fn rejoin(plan: &Plan, process: ProcessId) -> Duration {
     let longest_ns = plan.routes_of(process).map(|route| route.rejoin_ns).max();
     Duration::from_nanos(longest_ns.unwrap_or(0))
 }
 
 impl Registry {
-    /// Restores one registration of the last life of the instance, or has the lanes wait for one of
-    /// its sessions. What follows from it is added to `all`.
+    /// Restores one registration of the last life of the instance, or lets the lanes wait for one
+    /// of its sessions. Adds the consequences to `all`.
     pub fn adopt(&mut self, epoll: &Epoll, record: Record, all: &mut Vec<Consequence>) -> Adopted {
-        // The file has to be written again, with what is left of it.
+        // The file must be written again with the remaining entries.
         self.unkept = true;
         let Record { name, who } = record.clone();
         let (pid, exe) = (who.pid, who.exe.clone());
@@ -79,7 +79,7 @@ impl Registry {
         )
     }
 
-    /// Has the lanes wait for a process that will open its session again.
+    /// Lets the lanes wait for a process that will open its session again.
     fn expect(
         &mut self,
         epoll: &Epoll,
@@ -91,7 +91,7 @@ impl Registry {
         let entry = &self.entries[process];
         policy::check(&entry.plan, &pidfd, who.pid, &status, Exe::Now)?;
         let rejoin = self.rejoin[process];
-        // Only direct routes, which need no rtd, or rejoin = "0s".
+        // It has only direct routes, which need no rtd, or rejoin = "0s".
         if rejoin.is_zero() {
             return Ok(None);
         }
@@ -157,8 +157,8 @@ impl Registry {
         ]
     }
 
-    /// Stops waiting for those whose time is over; with a line for the log of each. Sessions were
-    /// not sent that it is expected.
+    /// Stops waiting for processes whose time is over, with a line for the log for each. Sessions
+    /// were not notified that it was expected.
     pub fn end_rejoin(&mut self, epoll: &Epoll, now: Instant) -> Vec<(Consequence, String)> {
         let since_start = now.saturating_duration_since(self.started);
         let mut all = Vec::new();
@@ -241,8 +241,8 @@ fn shortage(e: std::io::Error) -> Refusal {
     Refusal::new(Status::Failed, format!("{e}{}", shortage_hint(&e)))
 }
 
-/// The process with this pid and start time, and its present ids; its groups are those that it had
-/// when it registered.
+/// The process with this pid and start time, and its current ids; its groups are those at its
+/// registration.
 fn same_process(who: &Identity) -> Result<(PidFd, ProcStatus), Refusal> {
     let pid = who.pid;
     let ended = || {

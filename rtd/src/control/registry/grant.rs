@@ -1,5 +1,5 @@
-//! How a name is granted: the requester is examined, then the holder of the name, and only then it
-//! changes hands.
+//! Grants a name: examines the requester, then the holder of the name, and only then gives the name
+//! to the requester.
 
 use super::{Consequence, Entry, Holder, Registry};
 use crate::control::Token;
@@ -22,19 +22,19 @@ pub(in crate::control) struct Claim {
     pub pid: i32,
     pub tid: i32,
     pub exec_follows: bool,
-    /// By a session; its end frees the name.
+    /// Whether a session claims it; the end of the session frees the name.
     pub session: bool,
-    /// The lane below which that thread runs, as its library says.
+    /// The lane below which that thread runs, as its library declared.
     pub lane: Option<Name>,
 }
 
-/// Somebody who may have a name, and has not got it yet.
+/// A process that may have a name, and has not got it yet.
 #[derive(Debug)]
 pub(in crate::control) struct Candidate {
     process: ProcessId,
     holder: Holder,
     exec_follows: bool,
-    /// What it may do all the same.
+    /// A warning about a permitted exception.
     warning: Option<String>,
 }
 
@@ -58,13 +58,13 @@ impl Candidate {
 }
 
 impl Registry {
-    /// The number that the next grant of the name has.
+    /// The number of the next grant of the name.
     pub fn next_generation(&self, process: ProcessId) -> u64 {
         self.entries[process].generation + 1
     }
 
-    /// Whether somebody may have a name, and nobody else alive has it. Grants nothing yet. What
-    /// follows from the examination is added to `all`.
+    /// Checks that the process may have a name, and that no other living process has it. Grants
+    /// nothing yet. Adds the consequences of the examination to `all`.
     pub fn claim(
         &mut self,
         epoll: &Epoll,
@@ -91,9 +91,9 @@ impl Registry {
         })
     }
 
-    /// Grants the name. The caller notes the last value, if there is one, at the connection, keeps
-    /// the registration for the next start and then calls [`Registry::announce`], unless the reply
-    /// is [`Status::Pending`].
+    /// Grants the name. The caller stores the last value, if there is one, at the connection,
+    /// stores the registration for the next start and then calls [`Registry::announce`], unless the
+    /// reply is [`Status::Pending`].
     pub fn grant(
         &mut self,
         epoll: &Epoll,
@@ -117,7 +117,7 @@ impl Registry {
         epoll
             .add(&holder.pidfd, Token::Peer { process }.encode())
             .map_err(failed)?;
-        // Back, or replaced by another process.
+        // It has reconnected, or another process replaced it.
         if let Some(expected) = entry.expected.take() {
             let _ = epoll.remove(&expected.pidfd);
         }
@@ -137,7 +137,7 @@ impl Registry {
         Ok((reply, exec_follows.then_some(exec_of)))
     }
 
-    /// What the client is answered when the name is granted.
+    /// The reply to the client when the name is granted.
     pub fn answer(&self, candidate: &Candidate) -> Reply {
         let entry = &self.entries[candidate.process];
         let pid = candidate.pid();
@@ -159,7 +159,7 @@ impl Registry {
         }
     }
 
-    /// Examines the process that would take the name.
+    /// Examines the process that requests the name.
     fn candidate(
         &self,
         client: &Client,
@@ -203,8 +203,7 @@ impl Registry {
         let mut status = policy::observe(&pidfd, pid, || procfs::status(pid))?;
         policy::may_speak_for(cred.uid, pid, &status, own)?;
         if own {
-            // As they were when it connected; what a set-group-id program added since does not
-            // count.
+            // The groups at the time of connect(2); a later set-group-id program does not count.
             status = ProcStatus {
                 egid: cred.gid,
                 groups: cred.groups.clone(),
@@ -239,8 +238,7 @@ impl Registry {
     }
 
     /// The claim with the numbers of rtd's own pid namespace. A client in a namespace below it has
-    /// other numbers: its own process and threads are found by them, another process cannot be
-    /// named.
+    /// other numbers: rtd finds its own process and threads by them, and refuses any other process.
     fn in_our_numbers(&self, client: &Client, claim: Claim) -> Result<Claim, Refusal> {
         if claim.pid == 0 && claim.tid == 0 {
             return Ok(claim);
@@ -275,8 +273,8 @@ impl Registry {
         })
     }
 
-    /// Whether the process could open the queues that it owns: a name of a queue means another one
-    /// in another IPC namespace.
+    /// A warning if the process cannot open the queues that it owns: a name of a queue means
+    /// another queue in another IPC namespace.
     fn warning_of_ipc_namespace(&self, process: ProcessId, holder: &Holder) -> Option<Consequence> {
         let (plan, pid) = (&self.entries[process].plan, holder.who.pid);
         let theirs = procfs::namespace(pid, "ipc");
@@ -294,8 +292,8 @@ impl Registry {
         Some(Consequence::warning(text))
     }
 
-    /// The process and its thread against the configuration; what it may do all the same is the
-    /// warning.
+    /// Checks the process and its thread against the configuration; the warning is about a
+    /// permitted exception.
     pub(super) fn vet(
         &self,
         process: ProcessId,
@@ -324,8 +322,8 @@ impl Registry {
         }
     }
 
-    /// A dead holder is accounted, the same process may register again, another live one keeps the
-    /// name.
+    /// A dead holder is accounted for; the same process may register again; another living holder
+    /// keeps the name.
     fn make_room(
         &mut self,
         epoll: &Epoll,
@@ -333,7 +331,7 @@ impl Registry {
         next: &Holder,
         all: &mut Vec<Consequence>,
     ) -> Result<(), Refusal> {
-        // Its event may wait in this very turn; the new holder must not overtake it.
+        // The holder's event may wait in this turn; the new holder must not overtake it.
         all.extend(self.ended(epoll, process));
         let entry = &mut self.entries[process];
         let Some(holder) = entry.holder.as_ref() else {
@@ -346,7 +344,7 @@ impl Registry {
             );
             return Err(Refusal::new(Status::Held, text));
         }
-        // Both are alive and have one number, so they are one process.
+        // Both are alive and have the same pid, so they are one process.
         Ok(())
     }
 }

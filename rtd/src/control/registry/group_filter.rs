@@ -13,7 +13,7 @@ pub(super) struct GroupFilter {
 }
 
 impl GroupFilter {
-    /// What it compares; 0 where the kernel shows rtd no number.
+    /// The compared number; 0 if the kernel shows rtd none.
     pub fn number(&self, groups: Groups) -> i32 {
         match self.kin {
             Kin::ProcessGroup => groups.pgid,

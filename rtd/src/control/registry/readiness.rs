@@ -1,6 +1,6 @@
-//! Which signals a registered process is ready for: looked up in /proc at its registration, after
-//! its exec(2), once a second, and at every tick while it is not ready for some. Lanes read the
-//! result in [`Peer`](rtcore::lane::peer::Peer).
+//! The readiness of registered processes for their signals: read from /proc at the registration,
+//! after an exec(2), once a second, and at every tick while a process is not ready for some signal.
+//! Lanes read the result in [`Peer`](rtcore::lane::peer::Peer).
 //!
 //! Invariant: a process whose exec(2) is awaited is ready for nothing.
 
@@ -13,9 +13,9 @@ use rtcore::sys::seqpacket::is_shortage;
 use rtcore::sys::{procfs, rtsignal, signame, startup};
 use std::time::{Duration, Instant};
 
-/// Ticks between two looks at a process that is ready.
+/// Ticks between two checks of a process that is ready.
 const LOOK_TICKS: u32 = 10;
-/// How long a process may take to get ready before the log says that it is not, and before one
+/// How long a process may take to become ready before rtd logs that it is not, and before a process
 /// whose sigwaitinfo(2) cannot be seen counts as ready.
 const START: Duration = Duration::from_secs(1);
 
@@ -24,11 +24,11 @@ const START: Duration = Duration::from_secs(1);
 pub(super) struct Sent {
     signo: i32,
     to_thread: bool,
-    /// A session gets it by a ring, whose dispatcher says itself when it waits for a signal.
+    /// A session gets it by a ring, whose dispatcher shows by itself that it waits for a signal.
     by_ring: bool,
 }
 
-/// Signals that routes send to the process; none where they are a skin's own.
+/// Signals that routes send to the process; none if they are a skin's own.
 pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
     let to = |(id, _): (usize, _)| match &plan.endpoints[id].kind {
         EndpointKind::Signal(signal) if plan.endpoints[id].owner == Some(process) => Some(Sent {
@@ -41,12 +41,12 @@ pub(super) fn sent_to(plan: &Plan, process: ProcessId) -> Vec<Sent> {
     needs::signalled(plan).filter_map(to).collect()
 }
 
-/// What was found out about a holder, and what the log has said of it.
+/// The readiness of a holder, and the part of it that was logged.
 #[derive(Debug)]
 pub(super) struct Observations {
-    /// Registration, or the last exec(2) that was seen.
+    /// Registration, or the last exec(2).
     since: Instant,
-    /// It is about to become another program.
+    /// It is about to execute another program.
     pub exec_awaited: bool,
     /// Its name is held by a session.
     session: bool,
@@ -54,9 +54,9 @@ pub(super) struct Observations {
     /// By target: the process, its registered thread.
     now: [Receptions; 2],
     logged: [Receptions; 2],
-    /// Signals that it blocked at some look, or was ready for: it is a program that waits for them.
+    /// Signals that it blocked at some check, or was ready for: the program waits for these.
     known: u64,
-    /// Signals of which nothing can be seen: to be logged, and logged.
+    /// Signals whose state cannot be seen: to be logged, and logged.
     unseen: u64,
     unseen_logged: u64,
     /// The registered thread has ended, and the process lives: to be logged, and logged.
@@ -81,7 +81,7 @@ impl Observations {
         }
     }
 
-    /// Its exec(2) was seen: the new program has as long to get ready as one that has just
+    /// Its exec(2) was seen: the new program has as much time to become ready as one that has just
     /// registered.
     pub fn exec_seen(&mut self) {
         (self.since, self.exec_awaited, self.known) = (Instant::now(), false, 0);
@@ -104,7 +104,7 @@ impl Observations {
 }
 
 impl Registry {
-    /// Observations at the holders that are due.
+    /// Checks the holders that are due.
     pub(super) fn observe_due(&mut self) -> Vec<Consequence> {
         let mut all = Vec::new();
         for process in 0..self.entries.len() {
@@ -120,7 +120,7 @@ impl Registry {
         all
     }
 
-    /// Observations at the holder, and publishes what is found.
+    /// Checks a holder, and publishes the result.
     pub(super) fn observe(&mut self, process: ProcessId) -> Vec<Consequence> {
         let mut all = Vec::new();
         let entry = &mut self.entries[process];
@@ -137,14 +137,14 @@ impl Registry {
 }
 
 impl Entry {
-    /// Forgets what was found out about the last holder.
+    /// Forgets the state of the last holder.
     pub(super) fn forget(&self) {
         for to_thread in [false, true] {
             self.peer.set_receptions(to_thread, Receptions::default());
         }
     }
 
-    /// None while the process cannot be looked at: it has ended, which its pidfd says.
+    /// None if the process cannot be checked: it has ended, which its pidfd shows.
     pub(super) fn find_out(&mut self) -> Option<()> {
         let holder = self.holder.as_mut()?;
         for to_thread in [false, true] {
@@ -159,7 +159,7 @@ impl Entry {
                 if !holder.pidfd.is_alive() {
                     return None;
                 }
-                // Where /proc hides it, or rtd has no descriptor left to look.
+                // /proc hides it, or rtd has no free descriptor.
                 let found = found.unwrap_or_else(|e| {
                     let hidden = !is_shortage(&e);
                     Readiness {
@@ -169,8 +169,8 @@ impl Entry {
                     }
                 });
                 observations.known |= found.blocked | found.ready;
-                // A program that has just started has not come to block them; later, a stop that is
-                // held for ever is worse.
+                // A program that has just started has not had time to block them; later, a stop
+                // signal that is held without end would be worse.
                 let late = found.hidden && observations.since.elapsed() >= START;
                 let unseen = if late {
                     found.unseen
@@ -178,11 +178,11 @@ impl Entry {
                     found.unseen & observations.known
                 };
                 now.ignored = found.ignored;
-                // Of a process that is ending, each thread has ended, and its pidfd says so soon.
+                // In a process that is ending, each thread has ended, and its pidfd shows this
+                // soon.
                 observations.thread_ended |= found.thread_ended
                     && procfs::is_exiting(holder.who.pid).is_ok_and(|exiting| !exiting);
-                // No thread of that number comes back: what is sent ends as peer-dead, and waits
-                // for nothing.
+                // The thread does not come back: messages for it end as peer-dead, and do not wait.
                 let wanted = if found.thread_ended { 0 } else { wanted };
                 now.not_ready = wanted & deadly() & !(found.ready | found.ignored | unseen);
                 if late {
@@ -196,7 +196,7 @@ impl Entry {
         Some(())
     }
 
-    /// Says what has changed and lasts.
+    /// Logs lasting changes.
     fn report_changes(&mut self, all: &mut Vec<Consequence>) {
         let name = &self.plan.name;
         let Some(holder) = self.holder.as_mut() else {
@@ -295,7 +295,7 @@ fn wanted(sent: &[Sent], to_thread: bool, session: bool) -> u64 {
 }
 
 /// Signals whose default action would harm the receiver. A route that sends SIGTERM, SIGINT or
-/// SIGHUP asks the process to end.
+/// SIGHUP is meant to end the process.
 fn deadly() -> u64 {
     startup::routable().fold(0, |bits, signo| bits | rtsignal::bit(signo))
 }
