@@ -1,4 +1,4 @@
-//! From plan to workers: opens every kernel object, allocates every queue. After this nothing on
+//! From plan to workers: opens every kernel object, allocates every queue. Afterwards no code on
 //! the real-time path opens or allocates.
 
 mod private;
@@ -31,26 +31,26 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// A worker's place in the plan: which lane, which sources, under which name.
+/// A worker's place in the plan: its lane, its sources and its name.
 #[derive(Debug)]
 pub struct WorkerPlan<'a> {
     pub lane: usize,
-    /// Endpoint name, or the lane's when it scans several.
+    /// Endpoint name, or the lane's name if it scans several sources.
     pub name: String,
     /// The sources that the thread reads.
     pub sources: Vec<&'a SourcePlan>,
 }
 
-/// Whom and what a lane thread serves: whose coming and going it has to see.
+/// The routes and processes of a lane thread: it must see changes of these processes.
 #[derive(Debug)]
 pub struct Serves {
     pub routes: Vec<RouteId>,
-    /// Owners of their sources and receivers, and the processes that their groups go by.
+    /// Owners of their sources and receivers, and the processes that their group filters compare.
     pub processes: BTreeSet<ProcessId>,
 }
 
 impl WorkerPlan<'_> {
-    /// What its routes have to do with.
+    /// The routes and processes of this worker.
     pub fn serves(&self, plan: &Plan) -> Serves {
         let routes: Vec<RouteId> = self
             .sources
@@ -77,7 +77,8 @@ impl WorkerPlan<'_> {
     }
 }
 
-/// Divides the plan's sources into threads: one per source in a `block` lane, one per lane else.
+/// Divides the plan's sources among threads: one per source in a `block` lane, otherwise one per
+/// lane.
 pub fn workers(plan: &Plan) -> Vec<WorkerPlan<'_>> {
     let mut all = Vec::new();
     for (lane, lane_plan) in plan.lanes.iter().enumerate() {
@@ -112,18 +113,18 @@ pub struct Builder<'a> {
     pub skin: &'static Skin,
     /// One slot per process.
     pub peers: &'a Peers,
-    /// Where counters are shown.
+    /// The page for the counters.
     pub page: &'a Page,
     /// 0 while running.
     pub stop_at_ns: &'a Arc<AtomicU64>,
-    /// Where the rings of sessions will come from.
+    /// The rings of sessions, which provide the halves for lane threads.
     pub rings: &'a mut Rings,
-    /// What is opened once for a source and its sinks.
+    /// Objects that are opened once for a source and its sinks.
     pub shared: Shared,
 }
 
 impl Builder<'_> {
-    /// One worker with the consumer of its events.
+    /// Makes one worker, with the consumer of its events.
     pub fn worker(
         &mut self,
         index: usize,
@@ -153,7 +154,7 @@ impl Builder<'_> {
         Ok((worker, consumer))
     }
 
-    /// What rings the thread, where that is no futex.
+    /// The semaphore that wakes the thread, if its doorbell is not a futex.
     fn doorbell(&self, plan: &WorkerPlan<'_>) -> Option<Arc<Semaphore>> {
         self.rings
             .doorbell_of_source(plan.sources.first()?.endpoint)
@@ -266,7 +267,7 @@ impl Builder<'_> {
     }
 }
 
-/// Every signal some route reads.
+/// Every signal that some route reads.
 pub fn source_signals(plan: &Plan) -> Vec<i32> {
     let kinds = plan
         .sources
@@ -279,7 +280,7 @@ pub fn source_signals(plan: &Plan) -> Vec<i32> {
     signals.collect()
 }
 
-/// One slot per process, and one credit per signal endpoint that queues.
+/// One slot per process, and one credit per signal endpoint whose signals queue.
 #[derive(Debug)]
 pub struct Peers {
     /// In plan order.
@@ -288,7 +289,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Creates the slots with nobody registered.
+    /// Creates the slots without registrations.
     pub fn new(plan: &Plan, skin: &'static Skin) -> io::Result<Peers> {
         let queues = |e: &EndpointPlan| match (&e.kind, e.owner) {
             (EndpointKind::Signal(signal), Some(owner)) if rtsignal::is_realtime(signal.signo) => {
@@ -297,7 +298,7 @@ impl Peers {
             _ => None,
         };
         let receivers: Vec<_> = plan.endpoints.iter().map(queues).collect();
-        // One share to spare, for signals that do not come from rtd.
+        // One share is left for signals that do not come from rtd.
         let sharers =
             u32::try_from(receivers.iter().flatten().count() + 1).map_err(io::Error::other)?;
         let mut slots = plan
@@ -320,7 +321,7 @@ impl Peers {
     }
 }
 
-/// What the page has room for.
+/// The contents of the page.
 pub fn page_spec(plan: &Plan, workers: &[WorkerPlan<'_>], skin: &Skin) -> rtcore::stats::PageSpec {
     let names = Names::new(plan);
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -1,8 +1,8 @@
-//! What the instance's last daemon had queued when it was killed: those messages are lost, and its
-//! ledger cannot say so.
+//! The messages that the instance's last daemon had queued when it was killed: they are lost, and
+//! its ledger cannot show this.
 //!
-//! Its page is still there, and counts like any other page: it must be root's or ours, and
-//! everything in it is checked. A daemon that was stopped has accounted for everything and removed
+//! Its page still exists and is treated like any other page: it must belong to root or this user,
+//! and all of it is validated. A daemon that was stopped has accounted for everything and removed
 //! its page.
 
 use crate::log;
@@ -17,15 +17,15 @@ use rtcore::sys::procfs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
-/// How long a start waits for the last daemon of its name, which was killed, to be gone: until then
-/// the kernel holds its locks on the page and the queues, and its socket.
+/// How long a start waits for the last daemon of its name to end after a kill: until then the
+/// kernel holds its locks on the page and the queues, and its socket.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
-/// Between the moment a process takes SIGKILL and the one in which it is marked as exiting, nothing
-/// says that it dies.
+/// Between the moment at which a process takes SIGKILL and the one at which it is marked as
+/// exiting, nothing shows that it dies.
 const UNSEEN: Duration = Duration::from_millis(20);
 
-/// Waits until the last daemon of this name is gone, if it is on its way out. One that runs is not
-/// waited for: the start is refused over its name.
+/// Waits until the last daemon of this name has ended, if it is about to end. It does not wait for
+/// a running one: the start is then refused because of its name.
 pub fn await_exit(plan: &Plan) {
     let Ok(page) = Reader::open(&plan.daemon.name) else {
         return;
@@ -36,7 +36,7 @@ pub fn await_exit(plan: &Plan) {
     let Ok(pid) = i32::try_from(page.pid()) else {
         return;
     };
-    // The number of another pid namespace names another process here.
+    // A pid of another pid namespace names another process here.
     if !may_order(address.uid) || seen.pid_namespace != procfs::own_namespace("pid") {
         return;
     }
@@ -46,7 +46,7 @@ pub fn await_exit(plan: &Plan) {
     let dies = || procfs::is_killed(pid).unwrap_or(true) || procfs::is_exiting(pid).unwrap_or(true);
     let gone_within = |time: Duration| {
         let limit_ns = nanos(time);
-        // An error is taken for "no": then the start is refused with a reason.
+        // An error counts as "no": the start is then refused with a reason.
         poll::wait(
             &mut [Interest::readable(process.as_fd().as_raw_fd())],
             limit_ns,
@@ -63,12 +63,13 @@ pub fn await_exit(plan: &Plan) {
     }
 }
 
-/// By route of the last life: its name, its place in this plan if it has one, how many messages.
+/// For each route of the last life: its name, its index in this plan if it has one, the number of
+/// messages.
 #[derive(Debug, Default)]
 pub struct LastLife(Vec<(String, Option<RouteId>, u64)>);
 
 impl LastLife {
-    /// Reads the page that the last daemon left. Before the next one replaces it.
+    /// Reads the page that the last daemon left, before the next one replaces it.
     pub fn read(plan: &Plan) -> LastLife {
         let page = match Reader::open(&plan.daemon.name) {
             Ok(page) => page,
@@ -78,7 +79,7 @@ impl LastLife {
             }
             Err(_) => return LastLife::default(),
         };
-        // What lives has lost nothing; the start is refused over its name.
+        // A living daemon has lost nothing; the start is refused because of its name.
         let counts = page
             .address()
             .is_ok_and(|a| may_order(a.uid) && a.state == DaemonState::Stopped);
@@ -88,13 +89,13 @@ impl LastLife {
             .map_or_else(LastLife::default, |left| LastLife::of(&left, plan))
     }
 
-    /// What a page shows as waiting.
+    /// The messages that a page shows as waiting.
     pub fn of(left: &Snapshot, plan: &Plan) -> LastLife {
         // A direct route's messages are in the memory of its two processes.
         let routed = left.routes.iter().filter(|route| !route.direct);
         // A message that is still in its sender's ring comes again. A start that ended before it
-        // was ready has replaced the page of the life before it, and may have reported that life's
-        // losses to nobody.
+        // was ready has replaced the page of the life before it, and may not have reported that
+        // life's losses.
         let was_ready = left.ready_ns.is_some();
         let lost = routed.map(|route| {
             let before = if was_ready {
@@ -119,7 +120,7 @@ impl LastLife {
         )
     }
 
-    /// Shows it on the page and in the log.
+    /// Shows the numbers on the page and in the log.
     pub fn report(self, page: &Page) {
         for (name, route, lost) in self.0 {
             if let Some(route) = route {

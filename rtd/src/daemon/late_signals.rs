@@ -1,5 +1,5 @@
 //! Signals that arrive while rtd ends. A lane that has stopped takes no more of them, and the
-//! kernel discards what is pending together with the process, so their number is logged as late as
+//! kernel discards pending signals with the process. Their number is therefore logged as late as
 //! possible.
 
 use crate::endpoint::EndpointKind;
@@ -8,7 +8,8 @@ use crate::plan::Plan;
 use crate::words::counted;
 use rtcore::sys::rtsignal::{self, SignalSet};
 
-/// Signals of one endpoint that are counted: a sender that goes on must not keep rtd from ending.
+/// Limit of the counted signals of one endpoint: a sender that never stops must not keep rtd from
+/// ending.
 const COUNT_MAX: usize = 262_144;
 
 /// The signals that routes read, by endpoint.
@@ -16,7 +17,7 @@ const COUNT_MAX: usize = 262_144;
 pub struct LateSignals(Vec<(String, i32)>);
 
 impl LateSignals {
-    /// Those of this plan. Signals in a namespace of a skin's own are never pending here.
+    /// The signals of this plan. Signals in a namespace of a skin's own are never pending here.
     pub fn of(plan: &Plan) -> LateSignals {
         let is_read = |id| plan.routes.iter().any(|route| route.from == id);
         let mut signals = Vec::new();
@@ -30,7 +31,7 @@ impl LateSignals {
         LateSignals(signals)
     }
 
-    /// Takes what is pending, and logs how many signals nobody will get.
+    /// Takes the pending signals, and logs their number: nobody will get them.
     pub fn report(&self) {
         for (endpoint, signo) in &self.0 {
             let set = SignalSet::of([*signo]);

@@ -11,7 +11,7 @@ use rtcore::lane::worker::Report;
 use rtcore::stats::Ledger;
 use rtcore::sys::seccomp;
 
-/// One event of a thread as one line.
+/// Logs one event of a thread as one line.
 pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
     match event.kind {
         EventKind::SignalFailed { route, sink, errno } => log::error(format_args!(
@@ -60,7 +60,7 @@ pub(super) fn log(names: &Names<'_>, thread: &str, event: &Event) {
     }
 }
 
-/// Whose session an event ends.
+/// The session that an event ends.
 pub(super) fn violation(plan: &Plan, event: &Event) -> Option<Violation> {
     let EventKind::Corrupt {
         route,
@@ -89,8 +89,8 @@ pub(super) fn violation(plan: &Plan, event: &Event) -> Option<Violation> {
     })
 }
 
-/// The sum per lane, and a loud line if one does not balance. Of a thread that gave no report,
-/// `on_page` has the figures that it published last.
+/// Logs the sum for each lane, and an error if a ledger does not balance. For a thread that gave no
+/// report, `on_page` has the figures that it published last.
 pub(super) fn final_ledger(
     plan: &Plan,
     reports: &[Report],

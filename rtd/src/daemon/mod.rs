@@ -1,9 +1,9 @@
-//! From plan to running lanes, and the way down.
+//! From plan to running lanes, and to their end.
 //!
-//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, give
-//! up what they need no more and wait at a gate), the watchdog over them, memory lock, gates.
-//! Nothing is served before everything was granted, and when something was not, everything that was
-//! made is taken back.
+//! Order of the start: user, signals, page, queues, threads (which pin and promote themselves, drop
+//! the capabilities that they no longer need and wait at a gate), the watchdog, memory lock, gates.
+//! Nothing is served before everything was granted; if a permission is missing, everything that was
+//! made is removed.
 
 mod build;
 mod command;
@@ -53,18 +53,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tampering::Tampering;
 
-/// How long the daemon waits for a lane thread to end after its drain bound, waking it all the
-/// time.
+/// How long the daemon waits for a lane thread to end after its drain time, waking it repeatedly.
 const JOIN_GRACE_NS: u64 = 2_000_000_000;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
-/// How to start.
+/// Options of a start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Run without FIFO, pinning or locked memory where they are not granted, and say so
-    /// everywhere.
+    /// Run even if FIFO, pinning or locked memory are not granted, and show this everywhere.
     pub allow_degraded: bool,
-    /// What its threads give up when they stand.
+    /// The capabilities that its threads drop when they are ready.
     pub privilege: Privilege,
 }
 
@@ -72,13 +70,13 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     plan: Plan,
-    /// Dropped before the page: with that the instance's name is free for the next one, whose
-    /// queues have the same names.
+    /// Dropped before the page: when the page goes, the instance's name is free for the next one,
+    /// whose queues have the same names.
     queues: Queues,
     page: Page,
     peers: Peers,
     threads: Vec<Thread>,
-    /// Lane threads wait behind these until `go`.
+    /// Lane threads wait at these until `go`.
     gates: Vec<mpsc::Sender<()>>,
     stop_at_ns: Arc<AtomicU64>,
     skin: &'static Skin,
@@ -86,11 +84,11 @@ pub struct Daemon {
     losses: LossLog,
     guarded: watchdog::Granted,
     pause: Pause,
-    /// From `go` on, where Linux schedules the threads.
+    /// From `go` on, if Linux schedules the threads.
     tampering: Option<Tampering>,
     /// Why the page, which was removed, cannot be recreated.
     page_lost: Option<String>,
-    /// Of the lane threads that have ended, and how many gave none.
+    /// Reports of the lane threads that have ended, and the number of those without a report.
     reports: Vec<Report>,
     left_behind: usize,
 }
@@ -108,7 +106,7 @@ struct Thread {
     is_death_reported: bool,
 }
 
-/// A lane thread that has not reported yet what it was granted.
+/// A lane thread that has not yet reported its permissions.
 struct Started {
     name: String,
     shown: String,
@@ -121,7 +119,7 @@ struct Started {
     granted: mpsc::Receiver<Granted>,
 }
 
-/// A lane thread on its way: it said what it was granted and waits at the gate.
+/// A lane thread that has reported its permissions and waits at the gate.
 struct Waiting {
     lane: usize,
     granted: Granted,
@@ -130,17 +128,17 @@ struct Waiting {
     thread: Thread,
 }
 
-/// Signals the control thread takes by signalfd.
+/// Signals that the control thread takes by signalfd.
 pub const CONTROL_SIGNALS: [i32; 3] = rtsignal::TERMINATION;
 
-/// Masks for the whole process; before the first thread starts.
+/// Sets the masks for the whole process; call it before the first thread starts.
 ///
 /// Sources' signals and the control signals are blocked everywhere: lane threads and the signalfd
-/// take them. What arrived since the start of the program is still pending then, and is delivered.
-/// Every other signal that a stranger may send is ignored and unblocked: a blocked one that nobody
-/// takes would stay pending and eat the user's RLIMIT_SIGPENDING.
+/// take them. Signals that arrived since the start of the program are still pending, and are
+/// delivered. Every other signal that another program may send is ignored and unblocked: a blocked
+/// signal that nobody takes would stay pending and use up the user's RLIMIT_SIGPENDING.
 pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
-    // A skin's own signals are no Linux signals of these numbers.
+    // A skin's own signals are not Linux signals of these numbers.
     let sources = if skin.caps.shared_namespace {
         build::source_signals(plan)
     } else {
@@ -156,7 +154,7 @@ pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
     rtsignal::install_wake().context("cannot install the wake signal")?;
     (skin.setup.watch_runaways)().context("cannot install the handler of SIGXCPU")?;
     seal::watch_calls().context("cannot install the handler of SIGSYS")?;
-    // The watchdog takes it; where nobody does, it keeps its meaning.
+    // The watchdog takes it; without a watchdog it keeps its meaning.
     let cpu_time = plan
         .daemon
         .watch
@@ -176,17 +174,16 @@ pub fn prepare_signals(plan: &Plan, skin: &Skin) -> anyhow::Result<()> {
 }
 
 impl Daemon {
-    /// Makes everything the plan needs; the lanes wait at their gates, so that no message is
-    /// touched before `go`. `prepare_signals` must have been called. The rings are for the control
-    /// thread.
+    /// Makes all objects of the plan. The lanes wait at their gates, so no message is touched
+    /// before `go`. `prepare_signals` must have been called. The rings are for the control thread.
     pub fn start(
         plan: Plan,
         skin: &'static Skin,
         options: Options,
     ) -> anyhow::Result<(Daemon, Rings)> {
         let worker_plans = build::workers(&plan);
-        // The page first: its name is the instance's, and there is one of each. What follows may
-        // clean up after an earlier life of the instance, which must not be a living one.
+        // The page first: its name is the instance's, and there is one of each. The following steps
+        // may clean up after an earlier life of the instance, which must not be a living one.
         let last_life = LastLife::read(&plan);
         let page = Page::create(&build::page_spec(&plan, &worker_plans, skin))?;
         last_life.report(&page);
@@ -260,16 +257,16 @@ impl Daemon {
         Ok((daemon, rings))
     }
 
-    /// Opens the gates: everything stands and the control socket answers.
+    /// Opens the gates: everything is ready, and the control socket answers.
     pub fn go(&mut self) {
         self.queues.started(self.plan.daemon.keep_queues);
         let now_ns = clock::monotonic_ns();
-        // Before a lane runs: an RLIMIT_RTTIME that rtd was started with holds until then, and a
+        // Before a lane runs: an RLIMIT_RTTIME from before rtd's start applies until then, and a
         // lane that polls may have used it up before this thread runs again.
         self.watchdog.go(&self.plan, &self.guarded, now_ns);
         for (index, (gate, thread)) in self.gates.drain(..).zip(&self.threads).enumerate() {
             self.page.set_worker_tid(index, thread.tid);
-            // The thread waits at the gate; if it died there, the next tick says so.
+            // The thread waits at the gate; if it died there, the next tick reports it.
             let _ = gate.send(());
         }
         if self.skin.caps.linux_threads {
@@ -305,9 +302,9 @@ impl Daemon {
         &self.peers.slots
     }
 
-    /// A process took its name or died: shows it, and makes the lane threads that have to do with
-    /// it look at what they have queued and at what is offered to them. The others sleep on: a
-    /// process that comes and goes costs only the lanes it takes part in.
+    /// A process took its name or died: shows it, and wakes the lane threads of its routes, so that
+    /// they check their queued messages and offers. The others sleep on: a process that comes and
+    /// goes costs only its own lanes.
     pub fn peer_changed(&self, process: ProcessId, state: PeerState) {
         let peer = &self.peers.slots[process];
         self.page
@@ -315,8 +312,8 @@ impl Daemon {
         self.wake_for_process(process);
     }
 
-    /// What becomes of the signals to a process changed: shows it, and makes the lane threads look
-    /// at what they hold for it.
+    /// The receptions of a process changed: shows it, and wakes the lane threads, so that they
+    /// check the messages that they hold for it.
     pub fn receptions_changed(&self, process: ProcessId) {
         let peer = &self.peers.slots[process];
         for (id, endpoint) in self
@@ -334,12 +331,12 @@ impl Daemon {
         self.wake_for_process(process);
     }
 
-    /// Makes the lane threads look that have to do with this process.
+    /// Wakes the lane threads that have a route to this process.
     pub fn wake_for_process(&self, process: ProcessId) {
         self.wake_lanes(|thread| thread.serves.processes.contains(&process));
     }
 
-    /// Makes the lane threads of these routes look.
+    /// Wakes the lane threads of these routes.
     pub fn wake_for_routes(&self, routes: &[RouteId]) {
         self.wake_lanes(|thread| {
             thread
@@ -350,19 +347,19 @@ impl Daemon {
         });
     }
 
-    /// Where a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the bounds
-    /// of its waits have to do.
+    /// If a wake-up, which is a Linux signal, costs a thread its mode, doorbells and the time
+    /// limits of its waits must suffice.
     fn wake_lanes(&self, concerned: impl Fn(&Thread) -> bool) {
         if self.skin.is_relaxed.is_none() {
             self.wake(concerned);
         }
     }
 
-    /// About ten times a second: sign of life, log, and a look whether every lane thread still
-    /// stands.
+    /// Called about ten times a second: heartbeat, log, and a check whether every lane thread still
+    /// runs.
     ///
-    /// Adds whose sessions must end for what lane threads found in their rings. Errors when a lane
-    /// thread does not stand: one that is gone silently would be the worst of all.
+    /// Adds the sessions that must end because of protocol violations in their rings. Errors: a
+    /// lane thread has ended by itself, which must never go unnoticed.
     pub fn tick(&mut self, expelled: &mut Vec<Violation>) -> anyhow::Result<()> {
         let now_ns = clock::monotonic_ns();
         self.restore_page();
@@ -373,7 +370,7 @@ impl Daemon {
         self.queues.check(now_ns);
         self.log_events(expelled);
         self.losses.tick(&self.plan, &self.page, now_ns);
-        // Asked to stop, each ends when it has drained, and some do before others.
+        // After a stop was requested, each thread ends when it has drained, some before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
         for thread in self.threads.iter_mut().filter(|_| !stopping) {
             if thread.handle.is_finished() && !thread.is_death_reported {
@@ -385,12 +382,12 @@ impl Daemon {
                 );
             }
         }
-        // Once, however long the way down takes.
+        // Once, however long the stop takes.
         let found = self.watchdog.tick(&self.plan, now_ns);
         if stopping { Ok(()) } else { found }
     }
 
-    /// A page that was removed while rtd runs.
+    /// Recreates a page that was removed while rtd runs.
     fn restore_page(&mut self) {
         match self.page.restore() {
             Ok(None) => {}
@@ -421,8 +418,8 @@ impl Daemon {
             return;
         };
         let (page, threads, lanes) = (&self.page, &self.threads, self.plan.lanes.len());
-        // By lane: none = not looked at, else whether a thread of it, or the watchdog, is not as it
-        // was started.
+        // For each lane: none: not checked; otherwise whether the scheduling of one of its threads,
+        // or of the watchdog, has changed since its start.
         let mut tampered = vec![None; lanes];
         let show = |thread, intact: bool| {
             let of_thread = match thread {
@@ -443,12 +440,12 @@ impl Daemon {
         }
     }
 
-    /// Whether every lane was well a moment ago.
+    /// Whether every lane made progress a moment ago.
     pub fn is_well(&self) -> bool {
         self.watchdog.is_well(&self.plan, clock::monotonic_ns())
     }
 
-    /// How things are, in one line.
+    /// The state of the daemon in one line.
     pub fn status(&self) -> String {
         let stalled = self.watchdog.stalled();
         let stalled = if stalled == 0 {
@@ -481,8 +478,7 @@ impl Daemon {
         }
     }
 
-    /// Asks every lane to stop: what is queued gets until the drain bound. Asked again: it gets no
-    /// time.
+    /// Asks every lane to stop: queued messages get the drain time. The second call ends that time.
     pub fn request_stop(&self) {
         self.watchdog.stopping();
         let now = (self.skin.now_ns)();
@@ -503,7 +499,7 @@ impl Daemon {
         self.threads.iter().all(|t| t.handle.is_finished())
     }
 
-    /// Whether the lanes have had their drain bound and more, and still do not end.
+    /// Whether the lanes had their drain time and more, and still do not end.
     pub fn overdue(&self) -> bool {
         let give_up = self
             .stop_at_ns
@@ -512,9 +508,9 @@ impl Daemon {
         (self.skin.now_ns)() > give_up
     }
 
-    /// Waits for the lanes after `request_stop`. Accounts for what is left in the rings of senders
-    /// that have ended, and answers how many messages the others bring to the next daemon, by
-    /// endpoint.
+    /// Waits for the lanes after `request_stop`. Accounts for messages in the rings of senders that
+    /// have ended, and returns, by endpoint, the number of messages that the other senders bring to
+    /// the next daemon.
     pub fn end_lanes(&mut self) -> Vec<(EndpointId, u64)> {
         self.join();
         self.log_events(&mut Vec::new());
@@ -542,8 +538,8 @@ impl Daemon {
             .collect()
     }
 
-    /// What the owner of this endpoint, this pid, had in its ring when the last rtd stopped is lost
-    /// with it.
+    /// Counts messages that were in the ring of this endpoint's owner, with this pid, when the last
+    /// rtd stopped, and are lost with it.
     pub fn lost_with_sender(&self, endpoint: EndpointId, pid: i32, messages: u64) {
         let name = &self.plan.endpoints[endpoint].name;
         for (id, route) in self
@@ -562,9 +558,9 @@ impl Daemon {
         }
     }
 
-    /// Tells how everything ended, after [`Daemon::end_lanes`]; the ledgers of direct routes, which
-    /// have no lane thread, are the control thread's. An error when what some thread held is not
-    /// accounted for.
+    /// Logs the final state, after [`Daemon::end_lanes`]; the ledgers of direct routes, which have
+    /// no lane thread, come from the control thread. An error if the messages of some thread are
+    /// not accounted for.
     pub fn finish(mut self, direct: &[(RouteId, Ledger)]) -> anyhow::Result<()> {
         self.watchdog.end(&self.plan);
         self.losses
@@ -590,16 +586,16 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until the lanes have ended, within the bound of the stop that was asked for.
+    /// Waits until the lanes have ended, within the time limit of the stop.
     fn join(&self) {
         while !self.stopped() && !self.overdue() {
-            // Not a wait for an event: a wake-up that hits between a thread's check and its
-            // blocking receive is lost, so it is repeated until the thread is gone.
+            // Not a wait for an event: a wake-up between a thread's check and its blocking receive
+            // is lost, so it is repeated until the thread has ended.
             std::thread::sleep(JOIN_POLL);
         }
     }
 
-    /// Makes these lane threads look up, where they wait.
+    /// Wakes these lane threads from their waits.
     fn wake(&self, concerned: impl Fn(&Thread) -> bool) {
         for thread in self
             .threads
@@ -612,7 +608,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Whatever went wrong: no lane runs on without the thread that watches over it.
+    /// After any error, no lane runs without the thread that watches it.
     fn drop(&mut self) {
         self.gates.clear();
         self.stop_at_ns
@@ -626,8 +622,8 @@ impl Drop for Daemon {
 }
 
 impl Thread {
-    /// It ends when it does, if ever. The handle stays: without it the thread would drop its
-    /// report, and close all that is in there, itself; that is on the list of no sealed thread.
+    /// The thread may never end. The handle is kept: without it the thread would drop its report,
+    /// and close all descriptors in it, by calls that are on no sealed thread's list.
     fn leave_behind(self) {
         std::mem::forget(self.handle);
     }
@@ -650,9 +646,9 @@ fn spawn_all(
     plans: &[WorkerPlan<'_>],
     privilege: Privilege,
 ) -> anyhow::Result<Vec<Waiting>> {
-    // All of them first: where other programs want the CPUs, each wait for an answer would cost a
-    // turn of the scheduler. A failure half-way drops the gates of those already started, and they
-    // end.
+    // All of them first: if other programs want the CPUs, each wait for an answer would cost a turn
+    // of the scheduler. A failure drops the gates of the threads that were already started, and
+    // they end.
     let mut started = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let (worker, events) = builder.worker(index, plan)?;
@@ -684,7 +680,8 @@ fn spawn(
             if granted_tx.send(granted).is_err() || gate.recv().is_err() {
                 return empty;
             }
-            // The channels and the spare report go before the seal: dropping them is a heap call.
+            // The channels and the spare report are dropped before the seal, because that is a heap
+            // call.
             drop((granted_tx, gate, empty));
             worker.run()
         })
@@ -705,7 +702,7 @@ fn spawn(
 }
 
 impl Started {
-    /// Waits until it is at its gate.
+    /// Waits until the thread is at its gate.
     fn wait(self) -> anyhow::Result<Waiting> {
         let Started {
             name,
@@ -741,7 +738,7 @@ impl Started {
     }
 }
 
-/// Says what a kernel or a container's filter without futex_waitv(2) costs, where the plan has
+/// Warns of the cost of a kernel or a container's filter without futex_waitv(2), if the plan has
 /// rings.
 fn warn_of_refused_waits(plan: &Plan) {
     let rings = plan
@@ -759,7 +756,7 @@ fn warn_of_refused_waits(plan: &Plan) {
     }
 }
 
-/// Bits for a lane that asked for `poll` on a CPU that others use too.
+/// Bits for a lane with `poll` on a CPU that other threads use too.
 fn unisolated_bit(unisolated: bool) -> u32 {
     if unisolated { degraded::UNISOLATED } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! Names of what events and tables point to by index.
+//! Names of objects that events and tables refer to by index.
 
 use crate::plan::{EndpointId, Plan, RoutePlan, TargetPlan};
 
@@ -9,7 +9,7 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Over this plan.
+    /// Makes the look-up for this plan.
     pub fn new(plan: &'a Plan) -> Names<'a> {
         Names { plan }
     }

@@ -1,12 +1,13 @@
-//! News for the service manager (sd_notify(3), systemd.service(5)): ready, how things are, alive,
-//! on the way out.
+//! Notifications for the service manager (sd_notify(3), systemd.service(5)): ready, status,
+//! watchdog, stopping.
 //!
-//! A datagram each to the socket that NOTIFY_SOCKET names, a path or (`@`) a name without a file.
-//! Nothing here waits: what finds no room is sent again at the next tick: READY= and STOPPING= as
-//! they were, the others as they are by then.
+//! Each is a datagram to the socket in NOTIFY_SOCKET, a path or (`@`) a name without a file. The
+//! module never waits: a notification that finds no room is sent again at the next tick, READY= and
+//! STOPPING= unchanged, the others with their current values.
 //!
 //! Constraint: allocates. Control thread only. Invariant: WATCHDOG=1 is sent by the control thread,
-//! so it runs; and only when the watchdog says that every lane was well a moment ago, so those do.
+//! which shows that it runs; and only if the watchdog found that every lane made progress a moment
+//! ago.
 
 use crate::log;
 use crate::words::show_time;
@@ -17,29 +18,29 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// How often STATUS= is looked at; it is sent when it has changed.
+/// Period of the check of STATUS=; it is sent when it has changed.
 const STATUS_NS: u64 = 1_000_000_000;
-/// The manager's bound holds at least so many pings: one may be late without an end.
+/// The manager's time limit must contain at least this many pings, so that one may be late.
 const PINGS_MIN: u64 = 3;
 
-/// The service manager, or nobody.
+/// The service manager, if there is one.
 #[derive(Debug)]
 pub struct Notifier {
     manager: Option<(UnixDatagram, SocketAddr)>,
-    /// From one WATCHDOG=1 to the next; none where nobody waits for it.
+    /// Time from one WATCHDOG=1 to the next; none if nobody waits for it.
     ping_ns: Option<u64>,
-    /// The last one.
+    /// Time of the last one.
     pinged_ns: Option<u64>,
     status: String,
     status_ns: u64,
-    /// What has to arrive and has not been sent.
+    /// Notifications that must arrive and are not sent yet.
     owed: String,
     last_reported: Option<io::ErrorKind>,
 }
 
 impl Notifier {
-    /// The one that the environment names. What cannot be used is logged, and the daemon runs
-    /// without.
+    /// The notifier for the environment. Settings that cannot be used are logged, and the daemon
+    /// runs without them.
     pub fn from_env(look_ns: u64) -> Notifier {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let manager = variable("NOTIFY_SOCKET").and_then(|name| {
@@ -81,14 +82,14 @@ impl Notifier {
         }
     }
 
-    /// Everything is served.
+    /// The daemon serves.
     pub fn ready(&mut self, now_ns: u64, status: String) {
         self.owe("READY=1");
         (self.status, self.status_ns) = (status, now_ns);
         self.send(&format!("STATUS={}\n", self.status));
     }
 
-    /// At each tick: alive if all is `well`, and how things are if that has changed.
+    /// Called at each tick: sends WATCHDOG=1 if all is `well`, and the status if it has changed.
     pub fn tick(&mut self, now_ns: u64, well: bool, status: impl FnOnce() -> String) {
         if self.manager.is_none() {
             return;
@@ -117,7 +118,7 @@ impl Notifier {
     /// The daemon ends, for this reason.
     pub fn stopping(&mut self, why: &str) {
         self.owe("STOPPING=1");
-        // A line break would begin a field of its own.
+        // A line break would begin another field.
         self.send(&format!("STATUS={}\n", printable(&why.replace('\n', " "))));
     }
 
@@ -140,10 +141,10 @@ impl Notifier {
                 self.last_reported = None;
             }
             Err(e) => {
-                // As if never sent: the next tick has newer ones.
+                // As if never sent: the next tick sends newer ones.
                 self.pinged_ns = None;
                 self.status.clear();
-                // Once for each reason: the manager may be on its way back.
+                // Once for each reason: the manager may be restarting.
                 if self.last_reported.replace(e.kind()) != Some(e.kind()) {
                     log::warning(format_args!("cannot notify the service manager: {e}"));
                 }
@@ -169,8 +170,7 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
     }
 }
 
-/// What the manager waits at most for WATCHDOG=1; none when it does not wait, or for another
-/// process.
+/// The manager's time limit for WATCHDOG=1; none if it does not wait, or waits for another process.
 fn watchdog_ns(usec: Option<String>, pid: Option<String>, own: u32) -> Result<Option<u64>, String> {
     let Some(usec) = usec else { return Ok(None) };
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(next(&manager).as_deref(), Some("READY=1\nWATCHDOG=1\n"));
         assert_eq!(notifier.owed, "");
         assert_eq!(next(&manager), None);
-        // Neither does a sign of life wait for its next turn, nor a status for the next change.
+        // The watchdog ping does not wait for its next turn, nor the status for its next change.
         let mut late = Notifier::new(notifier.manager.take(), Some(30_000 * MS));
         late.ready(now_ns, "fine".into());
         while late.last_reported.is_none() {

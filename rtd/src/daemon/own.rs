@@ -1,5 +1,5 @@
-//! A daemon of a tool's own: `rtd run` on a configuration made up for it, as a child that ends with
-//! its parent.
+//! A daemon that a tool starts for itself: `rtd run` with a generated configuration, as a child
+//! that ends with its parent.
 //!
 //! Constraint: starting one starts no thread, so that the caller may still fork.
 
@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-/// Arguments of the hidden `own-daemon`: `rtd run`, and who its parent is.
+/// Arguments of the hidden `own-daemon`: those of `rtd run`, and its parent.
 #[derive(clap::Args, Clone, Debug)]
 pub struct OwnArgs {
     #[arg(long)]
@@ -24,15 +24,15 @@ pub struct OwnArgs {
     run: RunArgs,
 }
 
-/// The body of `own-daemon`.
+/// Main function of `own-daemon`.
 pub fn run_own(args: &OwnArgs) -> anyhow::Result<()> {
-    // Again, although the parent asked for it before exec: a binary with file capabilities has lost
+    // Again, although the parent requested it before exec: a binary with file capabilities has lost
     // it.
     process::die_with_parent(args.parent).context("its parent is gone")?;
     super::command::run_once(&args.run)
 }
 
-/// The running daemon. Dropping it ends it and removes what it could not remove itself.
+/// The running daemon. Dropping it ends it and removes the objects that it could not remove itself.
 #[derive(Debug)]
 pub struct OwnDaemon {
     child: Child,
@@ -42,8 +42,8 @@ pub struct OwnDaemon {
     queues: Vec<CString>,
 }
 
-/// Names for a daemon of this process' own: its instance, which carries `tool` and our pid so that
-/// two users do not meet, and its control socket.
+/// Names for a daemon of this process: its instance, which contains `tool` and this pid so that two
+/// users do not collide, and its control socket.
 pub fn names(tool: &str) -> (String, PathBuf) {
     let instance = format!("{tool}-{}", std::process::id());
     let directory = std::env::temp_dir().join(format!("rtd-{}", rtcore::sys::accounts::own_uid()));
@@ -52,10 +52,11 @@ pub fn names(tool: &str) -> (String, PathBuf) {
 }
 
 impl OwnDaemon {
-    /// Starts it on this configuration, which says this instance and socket, and waits until it is
-    /// ready. It runs also where real-time scheduling is not granted; its page says so.
+    /// Starts it with this configuration, which contains this instance and socket, and waits until
+    /// it is ready. It runs even if real-time scheduling is not granted; its page shows this.
     ///
-    /// `queues`: those it makes, which are gone when this is; their names carry our pid.
+    /// `queues`: the queues that it creates, which are removed with this value; their names contain
+    /// this pid.
     pub fn start(
         config: &str,
         instance: &str,
@@ -91,25 +92,25 @@ impl OwnDaemon {
         let (Some(mut stdin), Some(stdout)) = pipes else {
             bail!("rtd run has no pipes")
         };
-        // A daemon that ended at once says why below.
+        // If the daemon ended at once, the error below has the reason.
         let _ = stdin.write_all(config.as_bytes());
         drop(stdin);
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         if line.trim_end() != "READY" {
-            // It is on its way out; what it says is complete when it has ended.
+            // It is about to end; its output is complete when it has ended.
             let _ = wait(&mut daemon.child);
             bail!("rtd run did not start:\n{}", daemon.log_text());
         }
         Ok(daemon)
     }
 
-    /// Its pid: whom a signal goes to that a route reads.
+    /// Its pid, to which signals of a source are sent.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Instance name: of its page.
+    /// Name of its instance.
     pub fn instance(&self) -> &str {
         &self.instance
     }
@@ -119,7 +120,7 @@ impl OwnDaemon {
         &self.socket
     }
 
-    /// An error when it ended.
+    /// An error if it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("rtd run ended with {status}:\n{}", self.log_text());
@@ -127,7 +128,7 @@ impl OwnDaemon {
         Ok(())
     }
 
-    /// Ends it cleanly.
+    /// Ends it in order.
     pub fn stop(mut self) -> anyhow::Result<()> {
         process::terminate(self.child.id());
         let status = wait(&mut self.child)?;
@@ -137,10 +138,10 @@ impl OwnDaemon {
         Ok(())
     }
 
-    /// Its log. Only after its end: it writes where this reads.
+    /// Its log. Read it only after the daemon's end, because both use the same file offset.
     fn log_text(&mut self) -> String {
         let mut text = Vec::new();
-        // What cannot be read of a log is missing in an error message.
+        // A log that cannot be read is missing in an error message.
         let _ = self
             .log
             .rewind()
@@ -158,8 +159,8 @@ impl Drop for OwnDaemon {
                 let _ = self.child.wait();
             }
         }
-        // It removed all that itself, unless it was killed. The names carry our pid: they are
-        // nobody else's.
+        // It has removed these itself, unless it was killed. The names contain this pid, so they
+        // belong to nobody else.
         let _ = place::file_of(&self.instance).map(std::fs::remove_file);
         let _ = std::fs::remove_file(&self.socket);
         let _ = keepfile::remove(&crate::control::kept_beside(&self.socket));

@@ -1,23 +1,23 @@
 //! Reports, afterwards, that the daemon or the machine did not run: SIGSTOP, a frozen control
 //! group, a debugger, a suspend.
 //!
-//! The control thread compares the time between two ticks with what it should be. CLOCK_MONOTONIC
-//! does not go on in a suspended machine, CLOCK_BOOTTIME does. Whether the lanes stood still too is
-//! known from the watchdog, which has the highest priority of the process: if it was late by as
-//! much, nothing ran.
+//! The control thread compares the time between two ticks with the configured period.
+//! CLOCK_MONOTONIC stops in a suspended machine, CLOCK_BOOTTIME does not. The watchdog, which has
+//! the highest priority of the process, shows whether the lanes stopped too: if it was late by the
+//! same time, nothing ran.
 
 use crate::log;
 use crate::words::LIST_THREADS;
 use rtcore::sys::clock;
 
-/// A tick that comes so late is worth a line.
+/// A tick that is this late is logged.
 const PAUSE_NS: u64 = 1_000_000_000;
 
-/// The ticks so far.
+/// The state of the ticks so far.
 #[derive(Debug)]
 pub(super) struct Pause {
     last: Clocks,
-    /// A late tick. It is reported at the next one, when the watchdog has looked again too.
+    /// A late tick. It is reported at the next tick, after the next sample of the watchdog.
     pending: Option<Late>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Pause {
 struct Clocks {
     monotonic_ns: u64,
     boot_ns: u64,
-    /// Time that the watchdog was late, in all.
+    /// Total lateness of the watchdog.
     watchdog_late_ns: u64,
 }
 
@@ -54,8 +54,8 @@ impl Pause {
         }
     }
 
-    /// At each tick of the control thread. `watchdog_late_ns` is how late the watchdog's looks
-    /// were, in all; `period_ns` is the time between two of them.
+    /// Called at each tick of the control thread. `watchdog_late_ns` is the total lateness of the
+    /// watchdog's samples; `period_ns` is the time between two of them.
     pub fn tick(&mut self, watchdog_late_ns: u64, period_ns: u64) {
         self.step(Clocks::now(watchdog_late_ns), period_ns)
             .into_iter()
@@ -65,7 +65,7 @@ impl Pause {
     fn step(&mut self, now: Clocks, period_ns: u64) -> Vec<String> {
         let before = std::mem::replace(&mut self.last, now);
         let lines = self.pending.take().map_or_else(Vec::new, |late| {
-            // A watchdog that looks rarely says nothing about a short time.
+            // A watchdog with a long period shows nothing about a short time.
             let all = now.watchdog_late_ns > late.watchdog_late_ns || late.gap_ns <= period_ns;
             lines(late, all)
         });
@@ -118,8 +118,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// What is said after ticks at these times (ms): monotonic, boot, lateness of the watchdog in
-    /// all.
+    /// The lines after ticks at these times (ms): monotonic, boot, total lateness of the watchdog.
     fn lines_after(ticks: &[(u64, u64, u64)]) -> Vec<String> {
         let clocks = |&(monotonic, boot, late): &(u64, u64, u64)| Clocks {
             monotonic_ns: monotonic * MS,

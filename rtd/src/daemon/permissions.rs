@@ -1,4 +1,4 @@
-//! What the kernel did not grant, and the line that grants it.
+//! The permissions that the kernel did not grant, and the lines that grant them.
 
 use super::{Waiting, unisolated_bit, watchdog};
 use crate::config::machine::own_program;
@@ -9,7 +9,7 @@ use rtcore::sys::permission_hints::PermissionHint;
 use std::fmt::Write as _;
 use std::io;
 
-/// One thing that was asked for and refused.
+/// One permission that was requested and refused.
 #[derive(Debug)]
 pub struct Missing {
     what: String,
@@ -17,7 +17,7 @@ pub struct Missing {
     fix: PermissionHint,
 }
 
-/// Everything that was refused.
+/// All refused permissions.
 pub(super) fn missing(
     plan: &Plan,
     waiting: &[Waiting],
@@ -28,7 +28,8 @@ pub(super) fn missing(
     for (id, lane) in plan.lanes.iter().enumerate() {
         let of_lane = || waiting.iter().filter(|w| w.lane == id);
         let mut add = |what: String, refused: Vec<(&str, &String)>, hint| {
-            // The threads of a lane ask for the same, and are refused for the same reason.
+            // The threads of a lane request the same permissions, and are refused for the same
+            // reason.
             if let Some((_, why)) = refused.first() {
                 let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
                 let threads = if names.len() == 1 {
@@ -98,7 +99,7 @@ pub(super) fn missing(
     all
 }
 
-/// Why rtd is not the user it is to be, and what makes it that.
+/// Why rtd cannot become the configured user, and the fix.
 pub(super) fn cannot_become(account: Account, why: &io::Error) -> anyhow::Error {
     let Account { uid, gid } = account;
     anyhow::anyhow!(
@@ -138,15 +139,14 @@ pub(super) fn degraded_bits(
         } else {
             0
         };
-        // Above a lane without its priority it is all the same.
+        // Above a lane without its priority this does not matter.
         let below = watchdog.fifo.is_err() && w.granted.fifo.is_ok();
         bits[w.lane] |= if below { degraded::WATCHDOG } else { 0 };
     }
     bits
 }
 
-/// The text of a refused start; `needed_by` is the skin whose calls no thread without its priority
-/// can make.
+/// The text of a refused start; `needed_by` is the skin whose calls need a thread's priority.
 pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     let mut text = String::from("real-time permissions are missing:\n");
     list(&mut text, missing);
@@ -171,17 +171,17 @@ pub(super) fn refusal(missing: &[Missing], needed_by: Option<&str>) -> String {
     text
 }
 
-/// The warning of a degraded start, line by line.
+/// The warning of a degraded start, as lines.
 pub(super) fn degraded_notice(missing: &[Missing]) -> Vec<String> {
     let mut text = String::from("DEGRADED: latency is not bounded or not watched; not granted:\n");
     list(&mut text, missing);
     text.lines().map(str::to_owned).collect()
 }
 
-/// Shown of each line at most; a plan of many lanes fails the same way in each.
+/// Limit of the names in a line; in a plan of many lanes each of them fails in the same way.
 const SHOWN_MAX: usize = 8;
 
-/// A line for all that was refused for one reason.
+/// Adds a line for all refusals with one reason.
 fn list(text: &mut String, missing: &[Missing]) {
     for fix in [
         PermissionHint::Fifo,

@@ -1,12 +1,13 @@
-//! From the user who started rtd to the user that rtd becomes, with the capabilities that its plan
-//! needs and no other.
+//! The change from the user that started rtd to the user that rtd becomes, with exactly the
+//! capabilities that its plan needs.
 //!
-//! Two steps. [`Privilege::take`], while there is one thread: what only the starter can do is done
-//! (a directory for the socket, queues and a page that it left behind), then the process becomes
-//! the user, for good, and what is made afterwards is that user's from birth. It keeps what a start
-//! needs. When every lane thread has its priority, each thread gives up the rest by itself, since
-//! capabilities are a thread's own, and [`Privilege::settle`] reads all of them back. Which are
-//! needed is said in one place, [`crate::plan::needs`].
+//! There are two steps. [`Privilege::take`] runs while there is one thread. It does the work that
+//! only the starting user can do (a directory for the socket, queues and a page that it left
+//! behind). Then the process becomes the user for good, so that everything that it creates later
+//! belongs to that user. It keeps the capabilities that a start needs. When every lane thread has
+//! its priority, each thread drops its other capabilities by itself, because each thread has its
+//! own, and [`Privilege::settle`] reads all of them back. Only [`crate::plan::needs`] decides which
+//! capabilities are needed.
 //!
 //! Invariant: no client is served before `settle` has seen every thread with no more than it needs.
 
@@ -26,8 +27,8 @@ use rtcore::sys::{ids, keepfile, procfs, sched, seqpacket, shm};
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
-/// What each kind of thread may keep. The default narrows nothing: root that stays root, or nobody
-/// in particular.
+/// The capabilities that each kind of thread may keep. The default drops none: for root that stays
+/// root, and for a user without capabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Privilege(Option<Held>);
 
@@ -36,14 +37,15 @@ struct Held {
     account: Account,
     control: Set,
     lane: Set,
-    /// Not on Cobalt, where all keep what a start needs: its library has threads of its own, which
-    /// cannot be told, and what the core granted to members of its group would go with what is
-    /// given up.
+    /// Not on Cobalt, where all threads keep the capabilities of a start: its library has threads
+    /// of its own, which cannot be told to drop any, and permissions that the core granted to
+    /// members of its group would be lost with them.
     narrows: bool,
 }
 
 impl Privilege {
-    /// Becomes the user of the plan and keeps what a start needs. Before there is a second thread.
+    /// Becomes the user of the plan and keeps the capabilities that a start needs. Call it before
+    /// there is a second thread.
     pub fn take(plan: &Plan) -> anyhow::Result<Privilege> {
         let threads = procfs::lasting_threads().and_then(|_| ids::threads());
         let threads = threads.context(
@@ -86,7 +88,7 @@ impl Privilege {
             }
             return Ok(Privilege::default());
         }
-        // An ordinary user's daemon has nothing to give up.
+        // The daemon of an ordinary user has no capabilities to drop.
         if permitted.is_empty() && switch.is_none() {
             return Ok(Privilege::default());
         }
@@ -125,8 +127,8 @@ impl Privilege {
         })))
     }
 
-    /// For a lane thread that has its priority: gives up what it does not need.
-    /// [`Privilege::settle`] sees whether it did.
+    /// For a lane thread that has its priority: drops the capabilities that it does not need.
+    /// [`Privilege::settle`] checks the result.
     pub fn of_lane(self) {
         let _ = self
             .0
@@ -134,13 +136,13 @@ impl Privilege {
             .map(|held| caps::hold(held.lane));
     }
 
-    /// For a thread that needs nothing. As above.
+    /// For a thread that needs no capability, as above.
     pub fn of_helper(self) {
         let _ = self.0.map(|_| caps::hold(Set::EMPTY));
     }
 
-    /// For the control thread, when every other has given up what it does not need: does the same,
-    /// and reads all of them back.
+    /// For the control thread, after all other threads have dropped theirs: does the same, and
+    /// reads all of them back.
     pub fn settle(self) -> anyhow::Result<()> {
         let Some(held) = self.0 else { return Ok(()) };
         if held.narrows {
@@ -187,7 +189,7 @@ fn needs(plan: &Plan, account: Account) -> Vec<Need> {
     )
 }
 
-/// One line: who it is now, what it keeps, and why.
+/// Logs the user, the capabilities that rtd keeps, and the reasons.
 fn log_identity(account: Account, control: Set, needed: &[Need]) {
     let kept = needed.iter().filter(|need| control.has(need.capability));
     let kept: Vec<String> = kept
@@ -204,13 +206,13 @@ fn log_identity(account: Account, control: Set, needed: &[Need]) {
     ));
 }
 
-/// What the starter can do and the user cannot: a place for the socket, and what an earlier run of
-/// the starter's own left.
+/// Does the work that only the starting user can do: a directory for the socket, and objects that
+/// an earlier run of the starting user left.
 fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     directory(&plan.daemon.socket, account)?;
     give_kept(&kept_beside(&plan.daemon.socket), account);
-    // A live daemon keeps its page, and the start is refused over that name later, in the right
-    // words.
+    // A living daemon keeps its page, and the start is refused later because of its name, with a
+    // better message.
     for page in place::trusted_paths(&plan.daemon.name) {
         let _ = shm::remove_stale(&page, procfs::effective_uid());
     }
@@ -218,8 +220,8 @@ fn prepare(plan: &Plan, account: Account) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the registrations that an earlier run of the starter's kept to the user. Without them it
-/// starts all the same, and says so where it reads them.
+/// Gives the registrations of an earlier run to the user. If this fails, the daemon starts
+/// nevertheless, and logs it when it reads them.
 fn give_kept(kept: &Path, account: Account) {
     let meta = kept.symlink_metadata();
     if meta.is_ok_and(|meta| meta.is_file() && meta.uid() == procfs::effective_uid()) {
@@ -227,9 +229,9 @@ fn give_kept(kept: &Path, account: Account) {
     }
 }
 
-/// Makes the socket's directory for the user. One that is there stays whose it is, except /run/rtd,
-/// if root has nothing in it but this socket: it tells the programs of other users whom root
-/// appointed to run rtd.
+/// Makes the socket's directory for the user. An existing directory keeps its owner, except
+/// /run/rtd if root has only this socket in it: the owner of /run/rtd shows other programs which
+/// user root appointed to run rtd.
 fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
     let Some(dir) = socket.parent() else {
         return Ok(());
@@ -240,7 +242,7 @@ fn directory(socket: &Path, account: Account) -> anyhow::Result<()> {
     if !made {
         let meta = dir.symlink_metadata().with_context(|| shown.to_string())?;
         let owner = meta.uid();
-        // What is no directory is refused where the socket is made.
+        // If it is not a directory, the creation of the socket refuses it.
         if dir != Path::new(RUN_DIR) || !meta.is_dir() || owner != procfs::effective_uid() {
             return Ok(());
         }

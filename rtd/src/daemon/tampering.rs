@@ -1,19 +1,19 @@
-//! Notices when somebody outside changes how rtd's real-time threads are scheduled: policy,
-//! priority or CPUs, by chrt(1), taskset(1), a cpuset or a CPU that goes offline.
+//! Detects changes from outside of the scheduling of rtd's real-time threads: policy, priority or
+//! CPUs, by chrt(1), taskset(1), a cpuset or a CPU that goes offline.
 //!
-//! The control thread compares, about twice a second, what the kernel says of each thread with what
-//! it said when the thread was started. A change counts when two looks in a row agree on it, so
-//! that the watchdog's own demotion, which shows on the page a moment after it is made, is not
-//! taken for one.
+//! About twice a second the control thread compares the kernel's values for each thread with those
+//! at its start. A change counts if two checks in a row agree on it, so that the watchdog's own
+//! demotion, which shows on the page a moment later, is not mistaken for one.
 
 use crate::log;
 use crate::plan::watch::OnTampering;
 use rtcore::sys::sched::{self, Placement};
 
-/// Ticks between two looks; a change is reported at the second that sees it, within a second.
+/// Ticks between two checks; a change is reported at the second check that sees it, within a
+/// second.
 const TICKS: u32 = 4;
 
-/// All threads that are looked at.
+/// All checked threads.
 #[derive(Debug)]
 pub(super) struct Tampering {
     on_tampering: OnTampering,
@@ -26,23 +26,23 @@ struct Subject {
     thread: Thread,
     name: String,
     tid: i32,
-    /// How it was started.
+    /// Its settings at the start.
     intended: Placement,
     last: Placement,
     last_reported: Placement,
 }
 
-/// Which thread of the daemon.
+/// A thread of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thread {
-    /// By index, as on the page.
+    /// A lane thread, by its index on the page.
     Lane(usize),
-    /// Above all lanes.
+    /// The watchdog.
     Watchdog,
 }
 
 impl Tampering {
-    /// Takes down how the threads are scheduled now. One that cannot be read has ended, which
+    /// Records the current settings of the threads. A thread that cannot be read has ended, which
     /// others report.
     pub fn new(
         on_tampering: OnTampering,
@@ -66,9 +66,9 @@ impl Tampering {
         }
     }
 
-    /// At each tick of the control thread. `is_demoted` says which lane threads the watchdog has
-    /// demoted; `show` is called, at each look, with whether a thread is scheduled as it was
-    /// started.
+    /// Called at each tick of the control thread. `is_demoted` tells which lane threads the
+    /// watchdog has demoted; `show` is called, at each check, with whether a thread still has its
+    /// settings.
     pub fn tick(&mut self, is_demoted: impl Fn(usize) -> bool, mut show: impl FnMut(Thread, bool)) {
         self.ticks += 1;
         if self.ticks < TICKS {
@@ -85,9 +85,9 @@ impl Tampering {
 }
 
 impl Subject {
-    /// Whether it is scheduled as it should be; none when this look does not decide.
+    /// Whether it has its settings; none if this check does not decide.
     fn check(&mut self, demoted: bool, on_tampering: OnTampering) -> Option<bool> {
-        // One that has ended is reported elsewhere.
+        // A thread that has ended is reported elsewhere.
         let now = sched::placement(self.tid).ok()?;
         let agreed = now == self.last;
         self.last = now;
@@ -111,7 +111,7 @@ impl Subject {
             }
             self.last_reported = self.last.clone();
         } else if !intact && on_tampering == OnTampering::Restore {
-            // It failed before; what kept it from that may be over. Without a further line.
+            // The restoration failed before; its cause may be gone. No further line.
             let _ = sched::place(self.tid, &intended);
         }
         Some(intact)

@@ -1,6 +1,6 @@
-//! A queue in a namespace of its skin's own: made or adopted, kept or removed. Such queues have no
-//! owner, no mode and no locks: which other rtd uses one is known from the statistics pages alone.
-//! An instance shows its own before it looks at those of others, so of two that start at once at
+//! A queue in a namespace of its skin's own: created or adopted, kept or removed. Such queues have
+//! no owner, no mode and no locks, so only the statistics pages show which other rtd uses one. An
+//! instance publishes its own page before it reads those of others, so of two that start at once at
 //! least one sees the other.
 
 use super::queues;
@@ -13,23 +13,23 @@ use rtcore::sys::mqueue::Attributes;
 use std::ffi::{CStr, CString};
 use std::io;
 
-/// A queue that the daemon stands behind; goes with it if it should.
+/// A queue that the daemon uses, and unlinks at the end if configured.
 #[derive(Debug)]
 pub(super) struct Private {
     name: CString,
-    /// Of which this is a queue.
+    /// The instance that it belongs to.
     instance: String,
     queue: OpenQueue,
     skin: &'static Skin,
-    /// It was not there before.
+    /// It did not exist before.
     pub(super) created: bool,
-    /// It goes when this is dropped.
+    /// It is unlinked when this is dropped.
     pub(super) unlink: bool,
 }
 
 impl Private {
-    /// Creates or adopts it for an instance, whose page is there. Until the daemon runs, what was
-    /// created goes with it.
+    /// Creates or adopts a queue for an instance whose page exists. Until the daemon runs, a
+    /// created queue is removed with this value.
     pub(super) fn open(
         skin: &'static Skin,
         instance: &str,
@@ -86,8 +86,8 @@ impl Drop for Private {
     }
 }
 
-/// Another instance that runs and has the queue in its plan, in such an endpoint; only of users
-/// whose word counts here.
+/// Another running instance that has the queue in its plan, in such an endpoint; only pages of
+/// users that may give orders count.
 fn other_user(instance: &str, queue: &CStr, uses: fn(&Endpoint) -> bool) -> Option<String> {
     let found = |name: &String| {
         let page = Reader::open(name).ok()?;

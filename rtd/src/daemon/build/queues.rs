@@ -1,8 +1,7 @@
-//! The queues that the daemon stands behind: made or adopted, locked, watched, and in the end kept
-//! or removed.
+//! The queues of the plan: created or adopted, locked, watched, and at the end kept or removed.
 //!
-//! Invariant: at most one rtd reads a queue, and none removes a queue that another one uses or that
-//! is not the one it opened.
+//! Invariant: at most one rtd reads a queue, and no rtd removes a queue that another one uses, or a
+//! queue other than the one that it opened.
 
 use super::private::Private;
 use crate::endpoint::EndpointKind;
@@ -19,14 +18,14 @@ use rtcore::sys::procfs::effective_uid;
 use std::ffi::CString;
 use std::io;
 
-/// How often names are looked at.
+/// Period of the check of the queues' names.
 const CHECK_NS: u64 = 1_000_000_000;
 
-/// Queues the daemon stands behind; removes those it should when dropped.
+/// The queues of the daemon. Dropping it removes those that are configured so.
 #[derive(Debug, Default)]
 pub struct Queues {
     held: Vec<Held>,
-    /// Of a skin with a namespace of its own: then there are no others.
+    /// Queues of a skin with its own namespace: then there are no others.
     private: Vec<Private>,
     check_at_ns: u64,
 }
@@ -38,23 +37,23 @@ struct Held {
     queue: Queue,
     is_source: bool,
     created: bool,
-    /// What waited in it is thrown away when everything stands.
+    /// Its waiting messages are discarded after a complete start.
     flushes: bool,
     unlink: bool,
     last_reported: Option<Name>,
 }
 
-/// What became of a queue's name after somebody removed it.
+/// The state of a queue's name after somebody removed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Free,
-    /// Another queue's; none when it may not be opened.
+    /// Another queue has it; none if that one may not be opened.
     Taken(Option<u64>),
 }
 
 impl Queues {
-    /// Creates or adopts every queue of the plan. If one cannot be opened, those created here go
-    /// again.
+    /// Creates or adopts every queue of the plan. If one cannot be opened, those created here are
+    /// removed.
     pub fn open(plan: &Plan, skin: &'static Skin) -> io::Result<Queues> {
         let mut queues = Queues::default();
         for (id, endpoint) in plan.endpoints.iter().enumerate() {
@@ -98,8 +97,8 @@ impl Queues {
         Ok(queues)
     }
 
-    /// The daemon runs: from now on the configuration says whether queues stay. No lane has looked
-    /// at them yet, and no start that fails has thrown anything away.
+    /// The daemon runs: from now on the configuration decides whether queues stay. No lane has read
+    /// them yet, and a failed start has discarded no message.
     pub fn started(&mut self, keep: bool) {
         for held in &mut self.held {
             held.unlink = !keep;
@@ -112,19 +111,19 @@ impl Queues {
             .for_each(|queue| queue.unlink = !keep);
     }
 
-    /// Queues that hold messages, and how many.
+    /// Queues that hold messages, and their number.
     pub fn left(&self) -> impl Iterator<Item = (&str, usize)> {
         self.all(|_| true)
             .filter(|(_, found)| found.curmsgs > 0)
             .map(|(name, found)| (name, found.curmsgs))
     }
 
-    /// Queues that existed before the daemon, and what they are.
+    /// Queues that existed before the daemon, and their attributes.
     pub fn adopted(&self) -> impl Iterator<Item = (&str, Attributes)> {
         self.all(|created| !created)
     }
 
-    /// Names and fill of those that were created, or that were not.
+    /// Names and fill of the queues that were created, or of those that were not.
     fn all(&self, which: fn(bool) -> bool) -> impl Iterator<Item = (&str, Attributes)> {
         let held = self
             .held
@@ -140,8 +139,7 @@ impl Queues {
         chosen.filter_map(|(_, name, found)| Some((name.to_str().unwrap_or("?"), found.ok()?)))
     }
 
-    /// Looks, about once a second, whether every queue still has its name, and says so when one has
-    /// not.
+    /// Checks, about once a second, whether every queue still has its name, and logs a lost one.
     pub fn check(&mut self, now_ns: u64) {
         if now_ns < self.check_at_ns {
             return;
@@ -174,7 +172,7 @@ impl Held {
         Ok(())
     }
 
-    /// An open descriptor outlives a mode that would no longer give it.
+    /// An open descriptor outlives a change of the mode.
     fn change_mode(&self, from: u32, to: u32) -> io::Result<()> {
         self.queue.set_mode(to)?;
         let name = self.name.to_string_lossy();
@@ -210,7 +208,7 @@ impl Held {
             Ok(queue) => Name::Taken(queue.status().ok().map(|status| status.inode)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Name::Free,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Name::Taken(None),
-            // Short of descriptors: the next look knows.
+            // Descriptors are short: the next check will find out.
             Err(_) => return,
         };
         if self.last_reported.replace(found) == Some(found) {
@@ -230,8 +228,8 @@ impl Held {
         ));
     }
 
-    /// Takes the name away, if it still is this queue's and nobody else's, and tells what is lost
-    /// with it.
+    /// Unlinks the name if it is still this queue's and nobody else uses it, and logs the lost
+    /// messages.
     fn remove(&self) {
         let name = self.name.to_string_lossy();
         if self.queue.status().is_ok_and(|status| status.named) {
@@ -265,8 +263,8 @@ impl Held {
     }
 }
 
-/// Gives the plan's queues that belong to this user, who is about to become another, to that one:
-/// only its own and root's are adopted, and root's could not be opened, changed or removed.
+/// Gives the plan's queues that belong to this user, which is about to become another, to that
+/// user: rtd adopts only its own queues and root's, and could not open, change or remove root's.
 pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
     if !plan.daemon.skin.kind.caps().shared_namespace {
         return Ok(());
@@ -276,7 +274,8 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
             continue;
         };
         let queue = match Queue::open(name, Access::Both, true) {
-            // Not there, or not this user's: whether the next may have it shows when it opens it.
+            // It does not exist or does not belong to this user: whether the next user may have it
+            // shows at the open.
             Err(e)
                 if matches!(
                     e.kind(),
@@ -300,7 +299,7 @@ pub fn hand_over(plan: &Plan, account: Account) -> io::Result<()> {
     Ok(())
 }
 
-/// The refusal of a source whose queue has a reader already.
+/// The refusal of a source whose queue already has a reader.
 pub(super) fn read_by_another(queue: &str, reader: &str) -> io::Error {
     io::Error::other(format!(
         "message queue {queue} is read by {reader} already, and each message would reach only one \
@@ -317,12 +316,12 @@ pub(super) fn warn_of_removed(queue: &str, left: usize) {
     ));
 }
 
-/// An instance that uses a queue, for a message.
+/// An instance that uses a queue, for an error text.
 pub(super) fn instance(name: &str, pid: impl std::fmt::Display) -> String {
     format!("rtd instance `{name}` (pid {pid})")
 }
 
-/// Which instance reads a queue, as the statistics pages say: for a message to a human.
+/// The instance that reads a queue, by the statistics pages: for an error text.
 pub fn reader_of(queue: &str) -> String {
     let reads = |name: &String| {
         let page = Reader::open(name).ok()?;

@@ -1,4 +1,4 @@
-//! Why a route lost a message: the receiver, the limit with its value, and what to change.
+//! The log's texts about lost messages: the receiver, the limit with its value, and the fix.
 
 use super::Names;
 use crate::endpoint::EndpointKind;
@@ -9,21 +9,21 @@ use rtcore::message::{Reject, SIGNAL_VALUE_BYTES};
 use rtcore::stats::loss::Loss;
 use rtcore::sys::Errno;
 
-/// Advice for a receiver that a signal would end now.
+/// Advice for a receiver that the signal would end now.
 const NOT_READY: &str = "let its program block or handle the signal before it registers";
-/// Receivers that a line names.
+/// Limit of the receivers that a line names.
 const NAMED_MAX: usize = 3;
 
-/// A loss of one route: at which of its ends, and why the kernel refused it there.
+/// A loss of one route: the ends at fault, and why the kernel refused the message there.
 pub struct Case<'a> {
     pub plan: &'a Plan,
     /// Index of the route.
     pub route: usize,
-    /// What kind of loss.
+    /// The kind of the loss.
     pub loss: Loss,
-    /// Ends at fault; none where no receiver is.
+    /// Ends at fault; empty if no receiver is.
     pub ends: &'a [usize],
-    /// Of the last refusal by the kernel.
+    /// The last refusal by the kernel.
     pub errno: Option<Errno>,
     /// Whether the owner of an endpoint is not ready for its signal now.
     pub not_ready: &'a dyn Fn(EndpointId) -> bool,
@@ -85,14 +85,14 @@ impl Case<'_> {
             .collect()
     }
 
-    /// Whether every end at fault waits for its program to block or handle the signal: no reading
-    /// would help.
+    /// Whether every end at fault waits for its program to block or handle the signal: faster
+    /// reading would not help.
     fn waits_for_readiness(&self) -> bool {
         let ends = self.endpoints();
         !ends.is_empty() && ends.iter().all(|&end| (self.not_ready)(end))
     }
 
-    /// Names of the ends at fault, or of the route's targets where no end is named.
+    /// Names of the ends at fault, or of the route's targets if no end is at fault.
     fn receivers(&self) -> String {
         let ends = self.endpoints();
         if ends.is_empty() {
@@ -124,7 +124,7 @@ impl Case<'_> {
             .first()
             .map(|&end| self.plan.endpoints[end].kind.policy().room_name())
         else {
-            // A group, where no member is at fault alone.
+            // A group of which no single member is at fault.
             return format!(
                 "{who} is full: capacity = {capacity} {at} is used up, overflow = \"{overflow}\": make the receivers read \
                  faster, or raise capacity"
@@ -237,7 +237,7 @@ impl Case<'_> {
     }
 }
 
-/// What to do about an errno of a send.
+/// The fix for an errno of a send.
 pub fn hint(errno: Errno) -> &'static str {
     if errno == Errno::PERM {
         "; signals to another user need CAP_KILL (systemd: AmbientCapabilities=CAP_KILL) or the same user"
@@ -246,7 +246,7 @@ pub fn hint(errno: Errno) -> &'static str {
     }
 }
 
-/// As in the configuration.
+/// The policy as it is written in the configuration.
 fn policy(overflow: Overflow) -> String {
     match overflow {
         Overflow::Reject => "reject".to_owned(),

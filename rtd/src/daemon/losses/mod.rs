@@ -2,13 +2,14 @@
 //!
 //! Lane threads only count. The control thread compares the ledgers on the page at each tick, so a
 //! loss is logged, and its time is on the page, within a tenth of a second, and a flood of losses
-//! costs a lane nothing. Ledgers of direct routes, which the control thread adds up itself, are on
-//! the same page, and so is what receivers' libraries discard as expired.
+//! costs a lane nothing. The same page has the ledgers of direct routes, which the control thread
+//! computes itself, and the numbers of messages that receivers' libraries discard as expired.
 //!
-//! A kind of loss is *first* again when there was none of it for [`LOSING_NS`].
+//! A kind of loss counts as *first* again after it did not occur for [`LOSING_NS`].
 //!
 //! Invariant: a loss is in exactly one line, or in a count that waits for its line; at most
-//! [`LINES_PER_SECOND`] lines are written in a second, and what found no room waits for the next.
+//! [`LINES_PER_SECOND`] lines are written in a second, and losses without a line wait for the next
+//! second.
 
 mod explain;
 #[cfg(test)]
@@ -25,17 +26,17 @@ use rtcore::stats::loss::{LOSING_NS, Loss};
 use rtcore::stats::writer::Page;
 use rtcore::sys::Errno;
 
-/// Lines about losses in a second, all routes together.
+/// Limit of the lines about losses in a second, for all routes together.
 const LINES_PER_SECOND: u32 = 50;
 const SECOND_NS: u64 = 1_000_000_000;
 
 type Counts = [u64; Loss::COUNT];
 
-/// The losses that the log has shown, by route.
+/// The state of the log for each route's losses.
 #[derive(Debug)]
 pub struct LossLog {
     routes: Vec<RouteLosses>,
-    /// Start of the second that the budget is for.
+    /// Start of the current second.
     second_ns: u64,
     lines_left: u32,
     /// The route that is served first at the next tick, so that no route is always last in the
@@ -47,34 +48,34 @@ pub struct LossLog {
 struct RouteLosses {
     /// The ledger at the last tick.
     seen: Counts,
-    /// By end: what was lost there when the ledger last showed a loss of that kind.
+    /// For each end: the losses there when the ledger last showed a loss of that kind.
     ends: Vec<Counts>,
-    /// Lost and not in the log yet.
+    /// Losses that are not in the log yet.
     pending: Counts,
-    /// Their line is the long one.
+    /// Kinds whose next line is the long one.
     first: [bool; Loss::COUNT],
-    /// Of `first`: the ends that lost them.
+    /// For each kind in `first`: the ends that lost the messages.
     at_fault: Vec<[bool; Loss::COUNT]>,
     /// Last loss; none before the first.
     last_ns: [Option<u64>; Loss::COUNT],
-    /// Lost since `is_losing` holds.
+    /// Losses since `is_losing` holds.
     episode: Counts,
     is_losing: bool,
-    /// When nothing was pending last, or the last summary.
+    /// Time of the last summary, or of the last tick without pending losses.
     logged_ns: u64,
 }
 
-/// What a tick works on.
+/// Parameters of a tick.
 #[derive(Clone, Copy)]
 struct Tick<'a> {
     plan: &'a Plan,
     page: &'a Page,
     now_ns: u64,
-    /// The daemon ends: no later tick will say it.
+    /// The daemon ends: there is no later tick to log the losses.
     is_last: bool,
 }
 
-/// How loud a line is.
+/// Level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Info,
@@ -82,7 +83,7 @@ enum Level {
 }
 
 impl LossLog {
-    /// Nothing lost yet on any route of the page.
+    /// The state before any loss on the routes of the page.
     pub fn new(plan: &Plan, page: &Page) -> LossLog {
         let routes = (0..plan.routes.len())
             .map(|route| RouteLosses::new(page.ends(route)))
@@ -95,7 +96,7 @@ impl LossLog {
         }
     }
 
-    /// Compares the page's ledgers with those of the last tick: shows the times on the page and
+    /// Compares the page's ledgers with those of the last tick; shows the times on the page and
     /// writes the log.
     pub fn tick(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
         self.observe(Tick {
@@ -106,7 +107,7 @@ impl LossLog {
         });
     }
 
-    /// What is not in the log yet, before the daemon ends: nothing waits for its second any more.
+    /// Logs the remaining losses before the daemon ends, without waiting for the next second.
     pub fn finish(&mut self, plan: &Plan, page: &Page, now_ns: u64) {
         self.lines_left = LINES_PER_SECOND;
         self.observe(Tick {
@@ -168,14 +169,14 @@ impl RouteLosses {
         }
     }
 
-    /// Takes what the ledger has lost since the last time, and returns of which kinds.
+    /// Records the losses since the last tick, and returns their kinds.
     fn observe(&mut self, route: usize, page: &Page, now_ns: u64) -> Vec<Loss> {
         let counts = page.losses(route);
         let mut lost = Vec::new();
         for loss in Loss::ALL {
             let at = loss.index();
-            // A direct ring's messages may move from one kind to another while its end is
-            // accounted.
+            // A direct ring's messages may move from one kind to another while its end is accounted
+            // for.
             let new = counts[at].saturating_sub(self.seen[at]);
             self.seen[at] = counts[at];
             if new == 0 {
@@ -199,8 +200,8 @@ impl RouteLosses {
         lost
     }
 
-    /// Which ends these are losses of. The ends are written before the ledger, so theirs are among
-    /// what is new there.
+    /// Finds the ends of these losses. The ends are written before the ledger, so their losses are
+    /// among the new ones.
     fn find_ends(&mut self, route: usize, page: &Page, lost: &[Loss]) {
         for (end, before) in self.ends.iter_mut().enumerate() {
             let (now, _) = page.losses_at(route, end);
@@ -211,7 +212,7 @@ impl RouteLosses {
         }
     }
 
-    /// At most `lines_max` lines for what waits for one.
+    /// Writes at most `lines_max` lines about waiting losses.
     fn lines(&mut self, tick: Tick<'_>, route: usize, lines_max: usize) -> Vec<(Level, String)> {
         let mut lines = Vec::new();
         for loss in Loss::ALL {
@@ -232,7 +233,7 @@ impl RouteLosses {
         lines
     }
 
-    /// What was lost since the route's last line, once a second.
+    /// The losses since the route's last line, once a second.
     fn summary(&mut self, tick: Tick<'_>, name: &str) -> Option<(Level, String)> {
         let since_ns = tick.now_ns.saturating_sub(self.logged_ns);
         if since_ns < SECOND_NS && !tick.is_last {
@@ -260,7 +261,7 @@ impl RouteLosses {
         ))
     }
 
-    /// Said once when nothing was lost for a while.
+    /// A line, written once, when there was no loss for some time.
     fn ending(&mut self, now_ns: u64, name: &str) -> Option<(Level, String)> {
         let recent = |loss: &Loss| {
             self.last_ns[loss.index()].is_some_and(|last| now_ns.saturating_sub(last) <= LOSING_NS)
@@ -283,7 +284,7 @@ impl RouteLosses {
         ))
     }
 
-    /// The line for a kind of loss that was not there for a while.
+    /// The line for a kind of loss that did not occur for some time.
     fn first_line(&mut self, tick: Tick<'_>, route: usize, loss: Loss) -> Option<(Level, String)> {
         let Tick { plan, page, .. } = tick;
         let at = loss.index();
@@ -298,7 +299,7 @@ impl RouteLosses {
             .map(|&end| page.losses_at(route, end).1)
             .find(|&errno| errno != 0)
             .map(Errno);
-        // A value that is conflated is no event: the newest one is what its receiver wants.
+        // A conflated value is not reported: its receiver wants the newest one.
         if loss.is_requested() && plan.routes[route].overflow == Overflow::Conflate {
             return None;
         }
@@ -327,8 +328,8 @@ impl RouteLosses {
         ))
     }
 
-    /// Whether the kind goes into summaries: what the configuration asks for is counted in `rtctl
-    /// stats` alone.
+    /// Whether the kind is in summaries: losses that the configuration requests are counted in
+    /// `rtctl stats` only.
     fn is_summed(&self, loss: Loss) -> bool {
         !loss.is_requested() && !self.first[loss.index()]
     }
@@ -342,7 +343,7 @@ fn by_reason(counts: &Counts) -> String {
         .join(", ")
 }
 
-/// A kind of loss as tables and log write it.
+/// A kind of loss as tables and the log write it.
 fn shown(loss: Loss) -> String {
     loss.name().replace('_', "-")
 }

@@ -1,4 +1,4 @@
-//! Which losses get which line, and when; on a real page with ledgers that the test writes.
+//! The log's lines about losses, on a real page with ledgers that the test writes.
 
 use super::super::build;
 use super::*;
@@ -66,7 +66,7 @@ impl Bench {
         }
     }
 
-    /// The lane loses so many at its n-th end, or at none.
+    /// The lane loses this many at its n-th end, or at none.
     fn lose(&mut self, loss: Loss, count: u64, end: Option<usize>) {
         match loss {
             Loss::Displaced => self.ledger.displaced += count,
@@ -80,7 +80,7 @@ impl Bench {
         self.cell.publish(&self.ledger);
     }
 
-    /// The lines of a tick so long after the first.
+    /// The lines of a tick this long after the first.
     fn tick(&mut self, after_ms: u64) -> Vec<(Level, String)> {
         let now_ns = START_NS + after_ms * 1_000_000;
         self.losses.observe(0, &self.page, now_ns);
@@ -133,7 +133,7 @@ fn the_first_loss_of_each_kind_names_receiver_limit_and_key_at_once() {
     ] {
         assert!(line.contains(part), "{part:?} is not in {line}");
     }
-    // Another kind within the second has its own line; a second one of the first kind has to wait.
+    // Another kind within the second has its own line; a second loss of the first kind must wait.
     bench.lose(LOST_RATE, 2, None);
     bench.lose(LOST_FULL, 1, Some(0));
     let line = bench.line(200, Level::Warning);
@@ -154,7 +154,7 @@ fn what_follows_is_summed_up_once_a_second_and_ends_with_a_line() {
         bench.lose(LOST_RATE, u64::from(tick > 5), None);
         lines.extend(bench.tick(tick * 100));
     }
-    // The first by rate is at once, and in no summary.
+    // The first loss by rate has a line at once, and is in no summary.
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(
         lines[1]
@@ -176,7 +176,7 @@ fn what_follows_is_summed_up_once_a_second_and_ends_with_a_line() {
         "{line}"
     );
     assert_eq!(bench.tick(60_000), []);
-    // It is a first one again.
+    // It counts as a first one again.
     bench.lose(LOST_FULL, 1, Some(0));
     assert!(
         bench.tick(60_100)[0]
@@ -201,7 +201,7 @@ fn displacement_is_what_the_configuration_asks_for() {
     assert_eq!(latest.tick(0), []);
 }
 
-/// A message that its receiver's library discards is delivered in the ledger and lost all the same.
+/// A message that its receiver's library discards is delivered in the ledger, and still lost.
 #[test]
 fn what_a_receiver_discards_as_expired_is_a_loss_of_its_route() {
     let mut bench = Bench::new("ttl = \"5ms\"\n");
@@ -217,7 +217,7 @@ fn what_a_receiver_discards_as_expired_is_a_loss_of_its_route() {
         line.contains("route r: 3 lost (expired): b did not take them within ttl = \"5ms\""),
         "{line}"
     );
-    // Whatever that process writes.
+    // For any numbers that the process writes.
     claims.show(&Claims {
         expired: u64::MAX,
         ..Claims::default()

@@ -1,20 +1,20 @@
-//! What the library of a route's receivers reports: messages that it discarded, or handed out late.
+//! Reports of the receivers' library: messages that it discarded or returned late.
 //!
 //! Constraint: a receiver writes these numbers into its own half of a ring. They are untrusted:
-//! numbers that cannot be true are not shown, and a receiver that reports false numbers otherwise
-//! spoils its own figures only.
+//! numbers that cannot be true are not shown, and a receiver that reports other false numbers
+//! falsifies only its own figures.
 
 use rtcore::ring::{Claims, Watch};
 use rtcore::stats::cells::ClaimsCell;
 use rtcore::sys::pidfd::PidFd;
 use std::sync::Arc;
 
-/// One end of a route: the reports of all the rings that it has had.
+/// The reports of one end of a route, for all its successive rings.
 #[derive(Debug, Default)]
 pub struct Reports {
     gone: Claims,
     current: Option<(Watch, Arc<PidFd>)>,
-    /// Rings of sessions that are over. Their receivers may read on, if they live.
+    /// Rings of sessions that are over. Their receivers may keep reading, if they live.
     leaving: Vec<(Watch, Arc<PidFd>)>,
     /// Messages in such rings that nobody reads any more.
     unread: u64,
@@ -23,23 +23,23 @@ pub struct Reports {
     is_reported: bool,
 }
 
-/// Rings of sessions that are over, of one receiver that does not read them; what is in those
-/// beyond is not counted.
+/// Limit of the earlier rings of a receiver that does not read them; messages in further ones are
+/// not counted.
 const LEAVING_MAX: usize = 4;
 
 impl Reports {
-    /// Where they are shown from now on.
+    /// Sets the cell that shows the reports from now on.
     pub fn show(&mut self, cell: ClaimsCell) {
         self.cell = Some(cell);
     }
 
-    /// The receiver, this process, has a ring.
+    /// The receiver, this process, has a new ring.
     pub fn begin(&mut self, ring: Watch, process: Arc<PidFd>) {
         self.end();
         self.current = Some((ring, process));
     }
 
-    /// The receiver's session is over: what it has reported stays, its memory goes.
+    /// The receiver's session is over: its reports stay, its memory goes.
     pub fn end(&mut self) {
         self.poll();
         self.gone = sum(&self.gone, &self.last);
@@ -50,13 +50,13 @@ impl Reports {
         (self.last, self.is_reported) = (Claims::default(), false);
     }
 
-    /// How many messages more are in rings that nobody reads any more. To be called when no lane
-    /// writes into the rings of sessions that are over.
+    /// Number of further messages in rings that nobody reads any more. Call it when no lane writes
+    /// into the rings of sessions that are over.
     pub fn count_unread(&mut self) -> u64 {
         let mut found = 0;
         self.leaving.retain(|(ring, process)| {
             let over = !process.is_alive() || ring.has_left();
-            // After that: what is read next is the last that its receiver has written.
+            // Read afterwards: these are the last values that its receiver has written.
             let left = ring.left();
             found += if over { left } else { 0 };
             !over && left > 0
@@ -68,7 +68,7 @@ impl Reports {
         found
     }
 
-    /// Reads the reports and shows them; false, once a ring, when they cannot be true.
+    /// Reads the reports and shows them; false, once for each ring, if they cannot be true.
     pub fn poll(&mut self) -> bool {
         let Some((ring, _)) = &self.current else {
             return true;
@@ -99,7 +99,7 @@ pub fn sum(a: &Claims, b: &Claims) -> Claims {
     }
 }
 
-/// What was added to an earlier report.
+/// The difference from an earlier report.
 pub fn since(before: &Claims, now: &Claims) -> Claims {
     Claims {
         expired: now.expired.saturating_sub(before.expired),

@@ -1,11 +1,11 @@
 //! The memory of direct rings, and the ledger of each direct route, which is computed from outside.
 //! [`crate::sessions::state`] decides when a ring is made, offered to its two sessions and joined.
 //!
-//! Constraint: both ends are strangers. Their indices are allegations; what cannot be ends the
-//! ring, and whatever they say, the sums here neither overflow nor lose their balance. Invariant: a
-//! route has at most one ring in use, and at most [`OLD_MAX`] earlier ones of this daemon's are
-//! still looked at. A ring outlives its daemon: its ends hand it to the next one, which goes on
-//! from the ring's [`Receipt`]. So over the lives of rtd each message is accounted for once.
+//! Constraint: both ends are untrusted. Their indices are allegations; an impossible one ends the
+//! ring, and for any values the sums here neither overflow nor lose their balance. Invariant: a
+//! route has at most one ring in use, and at most [`OLD_MAX`] earlier ones of this daemon are still
+//! watched. A ring outlives its daemon: its ends send it to the next one, which continues from the
+//! ring's [`Receipt`]. Over all lives of rtd each message is therefore accounted for once.
 
 use super::claims::{grows, since, sum};
 use super::{Outgoing, SessionIdentity};
@@ -25,12 +25,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Earlier rings of a route that hold messages or may get some.
+/// Limit of a route's earlier rings that hold messages or may get some.
 pub const OLD_MAX: usize = 16;
-/// Rings of earlier daemons that are looked at: as many as the library at one of their ends
+/// Limit of the watched rings of earlier daemons: as many as the library at one of their ends
 /// remembers.
 const CARRIED_MAX: usize = 64;
-/// No ring moves further between two looks: at ten million messages a second that is a day.
+/// Limit of a ring's progress between two reads: at ten million messages a second this is a day.
 const STEP_MAX: u64 = 1 << 40;
 const SIDES: [Side; 2] = [Side::Producer, Side::Consumer];
 
@@ -51,19 +51,19 @@ pub struct DirectRoute {
     ends: [End; 2],
     current: Option<Ring>,
     old: Vec<Ring>,
-    /// What became of the messages of rings that are gone.
+    /// Outcomes of the messages of rings that are gone.
     settled: Ledger,
     cells: Option<(RouteCell, ClaimsCell)>,
-    /// What receivers reported of rings that are gone.
+    /// Reports of receivers of rings that are gone.
     reported: Claims,
-    /// Nobody sleeps here: to look at a ring takes no bell, to map one takes some.
+    /// Nobody sleeps here: reading a ring needs no bell, but mapping one does.
     no_bells: Bells,
     is_failure_reported: bool,
-    /// This daemon ends: what waits in the rings is the next one's.
+    /// This daemon ends: messages that wait in the rings belong to the next one.
     left_to_next: bool,
-    /// Memory that was made elsewhere, for the next ring.
+    /// Memory from another thread, for the next ring.
     blank: Option<Blank>,
-    /// By end: a frame that is ready to be sent.
+    /// For each end: a frame that is ready to be sent.
     frames: [Option<Outgoing>; 2],
 }
 
@@ -72,7 +72,7 @@ pub struct DirectRoute {
 pub enum SealError {
     /// The process at this end has sealed it against the daemon.
     Sealed(ProcessId, String),
-    /// A system call failed; what to log, once.
+    /// A system call failed, with a line to log, once.
     Failed(Option<String>),
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Draft {
     no_bells: Bells,
 }
 
-/// The memory of a ring that nobody has.
+/// The memory of an unused ring.
 #[derive(Debug)]
 pub(super) struct Blank {
     shared: Shared,
@@ -95,7 +95,7 @@ pub(super) struct Blank {
 }
 
 impl Draft {
-    /// On any thread.
+    /// Makes the memory; callable on any thread.
     pub fn make(self) -> io::Result<Blank> {
         let shared = Shared::create(&format!("rtd:{}", self.name), self.geometry)?;
         let page = Memory::new(&format!("rtd-bells:{}", self.name), Receipt::PAGE_BYTES)?;
@@ -115,7 +115,7 @@ impl Draft {
 #[derive(Debug)]
 struct Ring {
     id: RingId,
-    /// Until it is sealed.
+    /// Present until it is sealed.
     setup: Option<Shared>,
     watch: Watch,
     seen: Indices,
@@ -125,7 +125,7 @@ struct Ring {
     /// An earlier daemon made it.
     carried: bool,
     claims: Claims,
-    /// Of those, what the receiver had reported before this daemon looked.
+    /// The part of the claims that the receiver had reported before this daemon's first read.
     claims_before: Claims,
     latencies: Seen,
     pidfds: [Arc<PidFd>; 2],
@@ -150,7 +150,7 @@ pub(super) struct Handover<'a> {
 }
 
 impl DirectRoute {
-    /// With no ring yet.
+    /// Makes a route without a ring.
     pub fn new(name: &str, geometry: Geometry, ends: [End; 2]) -> DirectRoute {
         DirectRoute {
             name: name.to_owned(),
@@ -174,7 +174,7 @@ impl DirectRoute {
         self.geometry.bytes()
     }
 
-    /// What a fresh ring is made of.
+    /// The parameters of a new ring.
     pub(super) fn draft(&self) -> Draft {
         Draft {
             name: self.name.clone(),
@@ -183,7 +183,7 @@ impl DirectRoute {
         }
     }
 
-    /// Where its ledger and the reports of its receiver are shown from now on.
+    /// Sets the cells that show its ledger and its receiver's reports from now on.
     pub fn show(&mut self, cell: RouteCell, claims: ClaimsCell) {
         self.cells = Some((cell, claims));
     }
@@ -201,18 +201,18 @@ impl DirectRoute {
             .is_some_and(|ring| ring.setup.is_none())
     }
 
-    /// Whether the process may not send into one more ring: the receiver has not read the earlier
-    /// ones.
+    /// Whether the process may not get one more ring to send into, because the receiver has not
+    /// read the earlier ones.
     pub fn is_clogged(&self, process: ProcessId) -> bool {
         self.ends[SENDER].process == process && self.own_old() >= OLD_MAX
     }
 
-    /// Earlier rings that this daemon made.
+    /// Number of earlier rings that this daemon made.
     fn own_old(&self) -> usize {
         self.old.iter().filter(|ring| !ring.carried).count()
     }
 
-    /// Earlier rings that are still looked at.
+    /// Number of earlier rings that are still watched.
     #[cfg(test)]
     pub fn old_rings(&self) -> usize {
         self.old.len()
@@ -223,19 +223,19 @@ impl DirectRoute {
         &self.name
     }
 
-    /// Keeps memory that was made elsewhere. An error is what to log.
+    /// Stores memory from another thread. An error is a line to log.
     pub(super) fn keep(&mut self, blank: io::Result<Blank>) -> Result<(), Option<String>> {
         self.blank = Some(blank.map_err(|e| self.failed(&e))?);
         Ok(())
     }
 
-    /// What was kept.
+    /// Takes the stored memory.
     pub(super) fn take_blank(&mut self) -> Option<Blank> {
         self.blank.take()
     }
 
-    /// A fresh ring for both sessions, to which they answer with these serials. Its frames are
-    /// ready. An error is what to log.
+    /// Makes a new ring for both sessions, which answer with these serials, and prepares its
+    /// frames. An error is a line to log.
     pub(super) fn connect(
         &mut self,
         blank: io::Result<Blank>,
@@ -315,14 +315,14 @@ impl DirectRoute {
         Ok((ring, frames))
     }
 
-    /// Both ends have mapped what they write: nobody else ever will. The frames that bring each the
-    /// other's memory are ready.
+    /// Both ends have mapped the memory that they write, and nobody else will. Prepares the frames
+    /// that bring each end the other's memory.
     pub fn seal(&mut self, serials: [u32; 2]) -> Result<(), SealError> {
         let mut ring = self.current.take().ok_or(SealError::Failed(None))?;
         let shared = ring.setup.take().ok_or(SealError::Failed(None))?;
         for (end, side) in self.ends.iter().zip(SIDES) {
             if let Err(e) = shared.seal(side) {
-                // Only an end that has sealed it against us can be the reason.
+                // The only possible reason is an end that has sealed it against the daemon.
                 let text = format!("route {}: its memory cannot be sealed: {e}", self.name);
                 return Err(SealError::Sealed(end.process, text));
             }
@@ -362,7 +362,7 @@ impl DirectRoute {
         self.frames[end].take()
     }
 
-    /// What to log: once until it works again. It is tried with every tick.
+    /// A line to log: once until it works again. The attempt is repeated at every tick.
     pub(super) fn failed(&mut self, e: &io::Error) -> Option<String> {
         let is_known = std::mem::replace(&mut self.is_failure_reported, true);
         let text = || {
@@ -375,18 +375,18 @@ impl DirectRoute {
         (!is_known).then(text)
     }
 
-    /// One of the sessions is over, or its process has opened another: its ring is an earlier one
-    /// now.
+    /// One of the sessions is over, or its process has opened another: the current ring becomes an
+    /// earlier one.
     pub fn part(&mut self) {
         self.frames = [None, None];
-        // One that is not joined yet was never used.
+        // A ring that is not joined yet was never used.
         let Some(ring) = self.current.take().filter(|ring| ring.setup.is_none()) else {
             return;
         };
         if self.own_old() >= OLD_MAX {
-            // Only a receiver that opens again and again, before a sender that never closes, comes
-            // here (`is_clogged` keeps the sender out): of what nobody can read any more the oldest
-            // is given up.
+            // This happens only if a receiver opens sessions again and again, while the sender
+            // never closes (`is_clogged` refuses the sender): the oldest ring that nobody can read
+            // any more is given up.
             let own = |ring: &Ring| !ring.carried;
             let dead = self
                 .old
@@ -400,14 +400,16 @@ impl DirectRoute {
         self.old.push(ring);
     }
 
-    /// Looks how far the ends are and shows it. False if the ring in use cannot be used any more.
+    /// Reads the indices of the ends and shows the ledger. False if the current ring cannot be used
+    /// any more.
     pub fn account(&mut self, warnings: &mut Vec<String>) -> bool {
         let (settled, reported) = (&mut self.settled, &mut self.reported);
         let mut cell = self.cells.as_mut().map(|(cell, _)| cell);
         let (mut violators, mut intact) = (0, true);
         self.old.retain_mut(|ring| match ring.poll() {
             true if ring.is_over() => {
-                // What its receiver would not take, because of what the sender wrote, is refused.
+                // Messages that the receiver refused because of the sender's data are counted as
+                // rejected.
                 let rest = if ring.seen.given_up {
                     Rest::Error
                 } else {
@@ -448,7 +450,7 @@ impl DirectRoute {
             cell.show_deliveries(0, ledger.delivered, clock::monotonic_ns());
             cell.publish(&ledger);
         }
-        // After that: if this daemon is killed in between, the next one counts a message twice
+        // Afterwards: if this daemon is killed in between, the next one counts a message twice
         // rather than not at all.
         for ring in self
             .current
@@ -461,10 +463,10 @@ impl DirectRoute {
         intact
     }
 
-    /// Goes on with a ring that an earlier daemon made, unless the other end has handed it over
-    /// already. An error is what to log.
+    /// Continues a ring that an earlier daemon made, unless the other end has sent it already. An
+    /// error is a line to log.
     pub fn carry(&mut self, handover: Handover<'_>) -> Result<(), String> {
-        // The ring does not fit after a restart with another msgsize or maxmsg, for one.
+        // For example, the ring does not fit after a restart with another msgsize or maxmsg.
         let ring = self.carried_ring(handover).map_err(|e| {
             format!(
                 "route {}: a ring from before this start is in use by its processes and not in the ledger: {e}",
@@ -477,7 +479,7 @@ impl DirectRoute {
         Ok(())
     }
 
-    /// None where the ring is known.
+    /// None if the ring is already known.
     fn carried_ring(&mut self, handover: Handover<'_>) -> io::Result<Option<Ring>> {
         let Handover {
             side,
@@ -504,8 +506,7 @@ impl DirectRoute {
             }
             return Ok(None);
         }
-        // A number that another process has by now would only keep the ring from ending in the
-        // ledger.
+        // A pid that another process has by now would only keep the ring from ending in the ledger.
         let pid = i32::try_from(other).unwrap_or(0);
         let other = PidFd::open(pid).ok();
         let mut programs = [(pid, program); 2];
@@ -543,8 +544,8 @@ impl DirectRoute {
         Ok(Some(ring))
     }
 
-    /// This daemon ends. What waits in the rings is not accepted in its ledger: both ends go on,
-    /// and the next daemon accepts it.
+    /// This daemon ends. Messages that wait in the rings do not count as accepted in its ledger:
+    /// both ends continue, and the next daemon accepts them.
     pub fn leave_to_next(&mut self, warnings: &mut Vec<String>) {
         self.left_to_next = true;
         self.account(warnings);
@@ -576,10 +577,10 @@ impl DirectRoute {
             more(Refused::Away),
         );
         add(|ledger| &mut ledger.peer_dead, more(Refused::PeerDead));
-        // One that was cut off is in its ring, and counted with that.
+        // A message that was cut off is in its ring, and is counted with the ring.
     }
 
-    /// Shows what the receiver's library reports.
+    /// Shows the reports of the receiver's library.
     fn show_reports(&mut self) {
         let Some((cell, claims)) = &mut self.cells else {
             return;
@@ -597,7 +598,7 @@ impl DirectRoute {
         claims.show(&total);
     }
 
-    /// Where every message is, as of the last look.
+    /// The ledger, as of the last read.
     pub fn ledger(&self) -> Ledger {
         let mut ledger = self.settled;
         for ring in self.current.iter().chain(&self.old) {
@@ -614,9 +615,10 @@ impl DirectRoute {
 }
 
 impl Ring {
-    /// False when what the ends say cannot be.
+    /// Reads the indices; false if they are impossible.
     fn poll(&mut self) -> bool {
-        // Deaths first: then what is read next is the last that the dead have written.
+        // Deaths first: the next values are then the last ones that the dead processes have
+        // written.
         for (dead, pidfd) in self.dead.iter_mut().zip(&self.pidfds) {
             *dead = *dead || !pidfd.is_alive();
         }
@@ -631,12 +633,12 @@ impl Ring {
         true
     }
 
-    /// What its receiver has reported since this daemon looks.
+    /// The receiver's claims since this daemon's first read.
     fn reported(&self) -> Claims {
         since(&self.claims_before, &self.claims)
     }
 
-    /// Takes note of what the receiver's library reports; what cannot be true stays as it was.
+    /// Records the reports of the receiver's library; an impossible report changes nothing.
     fn report(&mut self, cell: Option<&mut RouteCell>) {
         if let Some(now) = self.watch.claims().filter(|now| grows(&self.claims, now)) {
             self.claims = now;
@@ -646,7 +648,7 @@ impl Ring {
         }
     }
 
-    /// What will become of the messages in it, as of the last look.
+    /// The fate of the messages in it, as of the last read.
     fn rest(&self) -> Rest {
         if self.dead[RECEIVER] {
             Rest::PeerDead
@@ -655,7 +657,8 @@ impl Ring {
         }
     }
 
-    /// Messages in it that were not taken. What its sender put into the next ring counts there.
+    /// Messages in it that were not taken. Messages that its sender moved into the next ring are
+    /// counted there.
     fn left(&self) -> u64 {
         let Indices {
             tail, head, moved, ..
@@ -663,7 +666,8 @@ impl Ring {
         tail - head - moved
     }
 
-    /// Adds it to a ledger. What is accepted is the sum of what is added elsewhere, so it balances.
+    /// Adds the ring to a ledger. The accepted messages are the sum of the other numbers, so the
+    /// ledger balances.
     fn add_to(&self, ledger: &mut Ledger, rest: Rest) {
         let (delivered, lost) = self.before;
         let taken = self.seen.head.saturating_sub(delivered);
@@ -678,13 +682,13 @@ impl Ring {
         ledger.accepted = ledger.accepted.saturating_add(taken).saturating_add(left);
     }
 
-    /// Adds it to the ledger of rings that are gone.
+    /// Adds the ring to the ledger of rings that are gone.
     fn settle(&self, ledger: &mut Ledger, rest: Rest) {
         self.add_to(ledger, rest);
         self.confirm(rest);
     }
 
-    /// Lets the next daemon know what of it is in a ledger.
+    /// Records, for the next daemon, which of its messages are in a ledger.
     fn confirm(&self, rest: Rest) {
         let lost = if rest == Rest::Queued {
             self.before.1
@@ -694,7 +698,7 @@ impl Ring {
         self.receipt.write(self.seen.head, lost);
     }
 
-    /// Nothing more goes in, and what is in it is taken or never will be.
+    /// Whether no more messages can come in, and the remaining ones are taken or never will be.
     fn is_over(&self) -> bool {
         let Indices {
             tail,
@@ -708,7 +712,7 @@ impl Ring {
     }
 }
 
-/// What became of the messages that were not taken.
+/// The fate of messages that were not taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Queued,

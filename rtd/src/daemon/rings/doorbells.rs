@@ -1,13 +1,13 @@
-//! The semaphores that ring lane threads and sessions, on a skin where no futex can.
+//! The semaphores that wake lane threads and sessions, on a skin whose threads cannot use futexes.
 //!
 //! A lane thread has one for its whole life, which all its rings ring. Each routed channel of a
 //! session has one for its session's end; the channels for payloads of signals share one, since one
-//! thread reads them. They are numbered by the plan, and are this instance's by name; a session
-//! gets fresh ones, so that nobody who had the name before it wakes at them.
+//! thread reads them. They are numbered by the plan, and their names contain the instance. A
+//! session gets new ones, so that no earlier holder of the name wakes at them.
 //!
-//! Invariant: the names of an instance are below [`SEMAPHORES_MAX`]. A start removes them all, so
-//! none outlives a daemon that was killed for longer than until the next one; the end of a session
-//! and of the daemon remove theirs.
+//! Invariant: the names of an instance are below [`SEMAPHORES_MAX`]. A start removes all of them,
+//! so none outlives a killed daemon beyond the next start; the end of a session and the end of the
+//! daemon remove theirs.
 
 use super::super::build;
 use super::table::{ChannelPath, ChannelPlan, Table};
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// Which lane thread, by what it reads and by what it writes.
+/// Identifies lane threads by what they read and what they write.
 #[derive(Debug, Default)]
 struct Threads {
     of_source: BTreeMap<EndpointId, usize>,
@@ -37,7 +37,7 @@ impl Threads {
     }
 }
 
-/// All of an instance.
+/// All semaphores of an instance.
 #[derive(Debug)]
 pub struct Doorbells {
     skin: &'static Skin,
@@ -45,14 +45,14 @@ pub struct Doorbells {
     /// By lane thread.
     lanes: Vec<Arc<Semaphore>>,
     threads: Threads,
-    /// By process and channel: numbers of the session's semaphore and of the lane thread's; none
-    /// for direct ones.
+    /// By process and channel: the number of the session's semaphore and the lane thread; none for
+    /// direct channels.
     channels: Vec<Vec<Option<(u32, usize)>>>,
 }
 
 impl Doorbells {
-    /// Makes those of the lane threads, after what an earlier life of the instance has left was
-    /// removed. None where the doorbell is a futex.
+    /// Makes the semaphores of the lane threads, after removing those of an earlier life of the
+    /// instance. None if the doorbell is a futex.
     pub fn new(plan: &Plan, table: &Table, skin: &'static Skin) -> io::Result<Option<Doorbells>> {
         if skin.caps.doorbell == Doorbell::Futex {
             return Ok(None);
@@ -103,17 +103,17 @@ impl Doorbells {
         self.lanes.get(thread).cloned()
     }
 
-    /// Of the thread that reads an endpoint.
+    /// The semaphore of the thread that reads an endpoint.
     pub fn of_source(&self, endpoint: EndpointId) -> Option<Arc<Semaphore>> {
         self.of_thread(*self.threads.of_source.get(&endpoint)?)
     }
 
-    /// Of the thread that owns a route.
+    /// The semaphore of the thread that owns a route.
     pub fn of_route(&self, route: RouteId) -> Option<Arc<Semaphore>> {
         self.of_thread(*self.threads.of_route.get(&route)?)
     }
 
-    /// The bells of a session that is being opened, with a new half of its own.
+    /// The bells of a session that opens, with new semaphores of its own.
     pub fn bells(&self, process: ProcessId) -> io::Result<Bells> {
         self.forget(process);
         let mut by_number: Vec<Option<Arc<Semaphore>>> = (0..BELLS).map(|_| None).collect();
@@ -136,7 +136,7 @@ impl Doorbells {
         Ok(Bells::semaphores(by_number))
     }
 
-    /// What a session learns about its channel.
+    /// The names of a channel's semaphores, for the session.
     pub fn named(&self, process: ProcessId, channel: u32) -> Option<Semaphores> {
         let (own, thread) = (*self.channels.get(process)?.get(channel as usize)?)?;
         Some(Semaphores {
@@ -146,11 +146,11 @@ impl Doorbells {
         })
     }
 
-    /// Removes the names of a session's: it is over, or the next one begins. Whoever has them open
-    /// goes on with them.
+    /// Removes the names of a session's semaphores, because it is over or the next one begins.
+    /// Threads that have them open keep using them.
     pub fn forget(&self, process: ProcessId) {
         for (own, _) in self.channels[process].iter().flatten() {
-            // One that cannot be removed now is in the way of the next session, which says so.
+            // A name that cannot be removed now fails the next session, with an error.
             let _ = self.remove(*own);
         }
     }

@@ -1,19 +1,19 @@
-//! Why a session has no such endpoint: the rule, in words.
+//! Explains why a session has no such endpoint: the rule as text.
 
 use super::Rings;
 use crate::plan::{ProcessId, TargetPlan};
 use rtcore::wire::Status;
 
-/// An answer to somebody who asks for an endpoint.
+/// The answer to a client that asks about an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Ok when there is nothing in the way.
+    /// Ok if the process may use the endpoint.
     pub status: Status,
     pub text: String,
 }
 
 impl Rings {
-    /// What stands between the process and the endpoint.
+    /// The rule that excludes the process from the endpoint.
     pub fn explain(&self, process: ProcessId, endpoint: &str) -> Explanation {
         let plan = &self.plan;
         let explained = |status, text| Explanation { status, text };

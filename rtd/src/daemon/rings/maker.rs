@@ -1,12 +1,12 @@
-//! Makes the memory of large rings on a thread of its own, so that the control thread serves
-//! everybody else meanwhile: zeroing, mapping and locking a GiB takes a second.
+//! Makes the memory of large rings on a thread of its own, so that the control thread can serve
+//! other clients meanwhile: zeroing, mapping and locking a GiB takes a second.
 //!
 //! One thread of ordinary priority, started with the first order and kept; orders are served one
 //! after the other. At most one is outstanding for each process that opens a session and for each
 //! direct route.
 //!
-//! Invariant: an order changes nothing but memory. Whether the result is still wanted is decided
-//! when it is done.
+//! Invariant: an order changes nothing except memory. When it is done, the control thread decides
+//! whether the result is still wanted.
 
 use super::RingsError;
 use super::direct::{Blank, Draft};
@@ -18,17 +18,18 @@ use rtcore::sys::memory::LANE_STACK_BYTES;
 use std::io;
 use std::sync::mpsc;
 
-/// Rings of so many bytes together are made here; smaller ones take a few milliseconds at most.
+/// Rings of this many bytes together are made on that thread; smaller ones take at most a few
+/// milliseconds.
 pub(super) const LARGE_BYTES: u64 = 4 << 20;
 /// The thread's name.
 const NAME: &str = "rtd-memory";
 
 pub(super) enum Order {
-    /// Make the routed rings of a session.
+    /// Makes the routed rings of a session.
     Session(ProcessId, Making),
-    /// Make the memory of a direct ring.
+    /// Makes the memory of a direct ring.
     Direct(RouteId, Draft),
-    /// Unmap what nobody uses any more, which takes its time, too.
+    /// Unmaps memory that nobody uses any more, which takes time too.
     Drop(Box<dyn Send>),
 }
 
@@ -42,18 +43,18 @@ pub(super) enum Done {
 /// The control thread's side.
 #[derive(Debug)]
 pub(super) struct Maker {
-    /// Readable while something is done.
+    /// Readable while a result waits.
     ready: EventFd,
     orders: mpsc::Sender<Order>,
-    /// For the thread, until it is started.
+    /// The parts for the thread, until it is started.
     start: Option<(mpsc::Receiver<Order>, mpsc::Sender<Done>, EventFd)>,
     done: mpsc::Receiver<Done>,
-    /// Done here, because there is no thread.
+    /// Results of orders that this thread carried out itself, because there is no other thread.
     here: Vec<Done>,
 }
 
 impl Maker {
-    /// Without a thread yet.
+    /// Makes a maker without a thread.
     pub fn new() -> io::Result<Maker> {
         let ready = EventFd::new()?;
         let (orders, to_do) = mpsc::channel();
@@ -68,14 +69,15 @@ impl Maker {
         })
     }
 
-    /// Readable when [`Maker::take`] has something.
+    /// Readable when [`Maker::take`] has a result.
     pub fn ready(&self) -> &EventFd {
         &self.ready
     }
 
     pub fn order(&mut self, order: Order) {
         if let Some((to_do, finished, ready)) = self.start.take() {
-            // Without a thread its end of the channel is gone, and the order is served below.
+            // If the thread cannot start, its end of the channel is gone, and the order is carried
+            // out below.
             let _ = std::thread::Builder::new()
                 .name(NAME.to_owned())
                 .stack_size(LANE_STACK_BYTES)
@@ -87,14 +89,14 @@ impl Maker {
         }
     }
 
-    /// Drops memory that nobody uses any more, elsewhere if anything large was ever made.
+    /// Drops memory that nobody uses any more; on the other thread, if large memory was ever made.
     pub fn discard(&mut self, memory: impl Send + 'static) {
         if self.start.is_none() {
             self.order(Order::Drop(Box::new(memory)));
         }
     }
 
-    /// What has been done since the last call.
+    /// The results since the last call.
     pub fn take(&mut self) -> Vec<Done> {
         self.ready.take();
         let mut done = std::mem::take(&mut self.here);
@@ -104,7 +106,7 @@ impl Maker {
 }
 
 fn serve(to_do: &mpsc::Receiver<Order>, finished: &mpsc::Sender<Done>, ready: &EventFd) {
-    // It locks memory and needs nothing else.
+    // The thread locks memory and needs no other capability.
     if let Ok(permitted) = caps::permitted() {
         let _ = caps::hold(permitted.and(Set::of([Capability::IpcLock])));
     }

@@ -1,11 +1,11 @@
-//! The rings of sessions: made when a session opens, handed to lane threads and to the other
+//! The rings of sessions: made when a session opens, passed to lane threads and to the other
 //! sessions, taken back when it ends.
 //!
-//! Belongs to the control thread, which carries out here the effects of [`crate::sessions::state`].
-//! Nothing here speaks to a client: frames are returned.
+//! This module belongs to the control thread, which uses it to carry out the effects of
+//! [`crate::sessions::state`]. It does not send to clients: it returns frames.
 //!
-//! Invariant: a lane thread can always be given "none any more": a session opens only where every
-//! thread concerned has room for two offers, its rings and their end.
+//! Invariant: a ring can always be taken away from a lane thread: a session opens only if each of
+//! its lane threads has room for two offers, its rings and their end.
 
 mod claims;
 mod direct;
@@ -50,23 +50,23 @@ pub use prepare::{Begun, Prepared, RingsError};
 /// A process that has a session.
 #[derive(Clone, Debug)]
 pub struct SessionIdentity {
-    /// Which registration of its name.
+    /// Number of the registration of its name.
     pub generation: u64,
     pub pid: i32,
     /// Real user id.
     pub uid: u32,
-    /// The number by which its client names the program that the process runs.
+    /// Number by which its client identifies the program of the process.
     pub program: u32,
     /// The process itself.
     pub pidfd: Arc<PidFd>,
 }
 
-/// What a session is asked for with.
+/// The parameters of a request for a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// The process that asks.
     pub pid: i32,
-    /// It is rung by semaphores.
+    /// Whether its doorbells are semaphores.
     pub semaphores: bool,
     /// The session that it continues; see [`rtcore::wire::Request::Open`].
     pub resumes: u32,
@@ -79,7 +79,7 @@ pub struct Carried<'a> {
     pub channel: u32,
     /// The process at the other end, and its session.
     pub other: (u32, u32),
-    /// The client, while its session opens.
+    /// The identity of the client, while its session opens.
     pub identity: Option<SessionIdentity>,
     /// The producer's memory, the consumer's, the bells.
     pub memory: [BorrowedFd<'a>; 3],
@@ -99,15 +99,15 @@ pub struct Outgoing {
 pub enum Made {
     /// The rings of a session.
     Session(ProcessId, Result<Prepared, RingsError>),
-    /// The memory of a direct ring, which is kept; an error is what to log.
+    /// The memory of a direct ring, which is stored; an error is a line to log.
     Direct(RouteId, Result<(), Option<String>>),
 }
 
-/// What [`Rings::tick`] found.
+/// The results of [`Rings::tick`].
 #[derive(Debug, Default)]
 pub struct Ticked {
-    /// Routes whose lane thread has yet to take its receivers' rings, which nothing but a message
-    /// or a wake-up makes it do.
+    /// Routes whose lane thread has not taken its receivers' rings: only a message or a wake-up
+    /// makes it do so.
     pub waits: Vec<RouteId>,
     /// Direct routes whose ring cannot be used any more.
     pub broken: Vec<RouteId>,
@@ -115,7 +115,7 @@ pub struct Ticked {
     pub warnings: Vec<String>,
 }
 
-/// A lane thread's place for one ring after the other.
+/// The hand-off of successive rings to a lane thread.
 #[derive(Debug)]
 struct Lane<T> {
     hand_off: HandOff<T>,
@@ -138,11 +138,11 @@ impl<T> Default for Lane<T> {
 struct HandedOut {
     bells: Bells,
     ends: Vec<DaemonEnd>,
-    /// What the client writes.
+    /// The memory that the client writes.
     written: Vec<Memory>,
 }
 
-/// What the client gets of a session's rings.
+/// The client's part of a session's rings.
 #[derive(Debug)]
 pub struct Attached {
     /// The session's bells.
@@ -157,29 +157,30 @@ pub struct Rings {
     table: Table,
     sources: BTreeMap<EndpointId, Lane<Consumer>>,
     sinks: BTreeMap<(RouteId, usize), Lane<Producer>>,
-    /// Of the same ends.
+    /// Reports for the same ends.
     reports: BTreeMap<(RouteId, usize), Reports>,
-    /// By process, rings that no lane thread reads yet.
+    /// For each process, rings that no lane thread reads yet.
     unread: Vec<Vec<DaemonEnd>>,
     direct: BTreeMap<RouteId, DirectRoute>,
     refusals: Refusals,
     skin: &'static Skin,
-    /// What rings lane threads and sessions, where that is no futex.
+    /// The semaphores of lane threads and sessions, if doorbells are not futexes.
     doorbells: Option<Doorbells>,
     /// Indexed by process.
     identities: Vec<Option<(SessionIdentity, Bells)>>,
-    /// Generation and pid of the session before, by process.
+    /// Generation and pid of the earlier session, by process.
     left: Vec<Option<(u64, i32)>>,
     allow_unlocked: bool,
     maker: Maker,
     /// Processes whose rings are being made.
     ordered: BTreeSet<ProcessId>,
-    /// By process, rings that the client has not mapped yet.
+    /// For each process, rings that the client has not mapped yet.
     handed_out: Vec<Option<HandedOut>>,
 }
 
 impl Rings {
-    /// None yet. `allow_unlocked`: rings that cannot be locked in memory are used all the same.
+    /// Makes an empty set. `allow_unlocked`: rings that cannot be locked in memory are used
+    /// nevertheless.
     ///
     /// Errors: a process has more channels than a session can have; a doorbell cannot be made.
     pub fn new(plan: &Plan, skin: &'static Skin, allow_unlocked: bool) -> io::Result<Rings> {
@@ -245,8 +246,8 @@ impl Rings {
         Ok(rings)
     }
 
-    /// Shows on the page what receivers report, and the ledgers of direct routes: they have no
-    /// thread that would.
+    /// Shows the receivers' reports on the page, and the ledgers of direct routes, which have no
+    /// thread of their own.
     pub fn show(&mut self, page: &Page) {
         for (route, direct) in &mut self.direct {
             direct.show(page.route(*route), page.claims(*route, 0));
@@ -257,8 +258,8 @@ impl Rings {
         self.refusals.show(page);
     }
 
-    /// For the thread that reads this endpoint. Once; one that nobody can fill comes of a second
-    /// call, or of an endpoint without owner.
+    /// The half for the thread that reads this endpoint. A second call, or an endpoint without
+    /// owner, gets a half that is never filled.
     pub fn take_source(&mut self, endpoint: EndpointId) -> HandOffSlot<Consumer> {
         let ring_slot = self
             .sources
@@ -267,8 +268,8 @@ impl Rings {
         ring_slot.unwrap_or_else(|| rtcore::channel::hand_off::hand_off().1)
     }
 
-    /// For the thread that owns the route: its end number `end`, counted over all its targets. As
-    /// above.
+    /// The half for the thread that owns the route: its end number `end`, counted over all its
+    /// targets. As above.
     pub fn take_sink(&mut self, route: RouteId, end: usize) -> HandOffSlot<Producer> {
         let ring_slot = self
             .sinks
@@ -277,12 +278,12 @@ impl Rings {
         ring_slot.unwrap_or_else(|| rtcore::channel::hand_off::hand_off().1)
     }
 
-    /// What rings the thread that reads this endpoint, where that is no futex.
+    /// The semaphore of the thread that reads this endpoint, if doorbells are not futexes.
     pub fn doorbell_of_source(&self, endpoint: EndpointId) -> Option<Arc<Semaphore>> {
         self.doorbells.as_ref()?.of_source(endpoint)
     }
 
-    /// What rings the thread that owns this route, likewise.
+    /// The semaphore of the thread that owns this route, likewise.
     pub fn doorbell_of_route(&self, route: RouteId) -> Option<Arc<Semaphore>> {
         self.doorbells.as_ref()?.of_route(route)
     }
@@ -294,7 +295,7 @@ impl Rings {
             .map(|channel| &channel.announced)
     }
 
-    /// What the state machine of the sessions has to know of the plan.
+    /// The part of the plan that the state machine of the sessions needs.
     pub fn topology(&self) -> Topology {
         let kind = |channel: &ChannelPlan| match channel.path {
             ChannelPath::Source(_) => ChannelKind::Routed(channel.receivers.clone()),
@@ -324,8 +325,8 @@ impl Rings {
         }
     }
 
-    /// The client's part of the rings, numbered up to `map`. They are in use after
-    /// [`Rings::attach`] only.
+    /// The client's part of the rings, numbered up to `map`. Lanes use the rings only after
+    /// [`Rings::attach`].
     pub fn hand_out(&mut self, process: ProcessId, prepared: Prepared, map: u32) -> Attached {
         let Prepared {
             bells,
@@ -363,13 +364,13 @@ impl Rings {
         Attached { page, rings }
     }
 
-    /// The client has mapped its rings: seals what it writes, and gives the lane threads the rings
-    /// that they write. They read its own rings after [`Rings::read_from`].
+    /// The client has mapped its rings: seals the memory that the client writes, and gives the lane
+    /// threads the rings that they write. They read its own rings after [`Rings::read_from`].
     ///
     /// A process that may write memory may also take its pages away (fallocate(2), madvise(2)
-    /// MADV_REMOVE), and a lane thread that reads there then faults. The seal that denies it also
-    /// denies new mappings for writing, so it comes after the client has mapped them and before the
-    /// first lane thread uses them. Pages that are gone by then are brought back.
+    /// MADV_REMOVE), and a lane thread that reads there then faults. The seal that prevents this
+    /// also prevents new mappings for writing, so it comes after the client has mapped them and
+    /// before the first lane thread uses them. Pages that are gone by then are restored.
     ///
     /// Errors: the client has sealed its memory against rtd.
     pub fn attach(&mut self, process: ProcessId, identity: SessionIdentity) -> io::Result<()> {
@@ -401,7 +402,7 @@ impl Rings {
         Ok(())
     }
 
-    /// Lets the lane threads read what the process sends: its partners know who it is.
+    /// Lets the lane threads read the messages of the process: its partners now know the process.
     pub fn read_from(&mut self, process: ProcessId) {
         let Some((identity, _)) = &self.identities[process] else {
             return;
@@ -429,7 +430,7 @@ impl Rings {
                         origin,
                     });
                 }
-                // It may have no ring yet to sleep at.
+                // It may have no ring yet at which it sleeps.
                 if let Some(doorbell) = self.doorbell_of_source(endpoint) {
                     doorbell.post();
                 }
@@ -449,17 +450,17 @@ impl Rings {
         }
     }
 
-    /// The session is over: lane threads get nothing in exchange for its rings, after they have
-    /// emptied them. Returns what to log.
+    /// The session is over: takes its rings away from the lane threads, after they have emptied
+    /// them. Returns lines to log.
     pub fn close(&mut self, process: ProcessId) -> Vec<String> {
         if let Some(handed_out) = self.handed_out[process].take() {
-            // No lane has seen them.
+            // No lane has used them.
             self.maker.discard(handed_out.ends);
             if let Some(doorbells) = &self.doorbells {
                 doorbells.forget(process);
             }
         }
-        // What it has sent already is not lost.
+        // Messages that it has sent already are not lost.
         self.read_from(process);
         let Some((identity, bells)) = self.identities[process].take() else {
             return Vec::new();
@@ -492,7 +493,7 @@ impl Rings {
                 }
                 ChannelPath::Direct(..) => continue,
             }
-            // The thread may sleep at the ring that is going.
+            // The thread may sleep at the ring that goes away.
             bells.ring(daemon_bell(channel.announced.channel));
         }
         if let Some(doorbells) = &self.doorbells {
@@ -513,8 +514,8 @@ impl Rings {
         warnings
     }
 
-    /// The memory in which a session counts what its senders refuse. What cannot be mapped is not
-    /// counted; the error is what to log.
+    /// Takes the memory in which a session counts the messages that its senders refuse. If it
+    /// cannot be mapped, they are not counted; the error is a line to log.
     pub fn take_refusals(
         &mut self,
         process: ProcessId,
@@ -526,8 +527,8 @@ impl Rings {
         })
     }
 
-    /// A direct ring that was made by an earlier daemon and that its ends go on using: accounts for
-    /// it from where that one stopped. An error is what to log.
+    /// A direct ring that an earlier daemon made and that its ends keep using: accounts for it from
+    /// the point where that daemon stopped. An error is a line to log.
     pub fn carry(&mut self, process: ProcessId, carried: Carried<'_>) -> Result<(), String> {
         let Carried {
             channel,
@@ -557,8 +558,8 @@ impl Rings {
         })
     }
 
-    /// The daemon ends: what waits in direct rings stays there, and the next daemon accounts for
-    /// it. Returns what to log.
+    /// The daemon ends: messages that wait in direct rings stay there, and the next daemon accounts
+    /// for them. Returns lines to log.
     pub fn leave_to_next(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
         self.poll_refusals(&mut warnings);
@@ -570,8 +571,8 @@ impl Rings {
         warnings
     }
 
-    /// Takes what senders' libraries have refused: shows it, and adds it to the ledgers of direct
-    /// routes, which are published next.
+    /// Takes the counts of the senders' libraries: shows them, and adds them to the ledgers of
+    /// direct routes, which are published next.
     fn poll_refusals(&mut self, warnings: &mut Vec<String>) {
         for (from, more) in self.refusals.poll(&self.plan, warnings) {
             for (route, direct) in &mut self.direct {
@@ -582,8 +583,8 @@ impl Rings {
         }
     }
 
-    /// Makes a direct ring for the sessions of its processes; its frames are ready. An error is
-    /// what to log.
+    /// Makes a direct ring for the sessions of its processes, and prepares its frames. An error is
+    /// a line to log.
     pub fn create(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
         let Some(direct) = self.direct.get(&route) else {
             return Err(None);
@@ -595,7 +596,7 @@ impl Rings {
         self.connect(route, blank, serials)
     }
 
-    /// Has the memory of a direct ring made on another thread. An error is what to log.
+    /// Lets another thread make the memory of a direct ring. An error is a line to log.
     pub fn order(&mut self, route: RouteId) -> Result<(), Option<String>> {
         let Some(direct) = self.direct.get_mut(&route) else {
             return Err(None);
@@ -607,7 +608,7 @@ impl Rings {
         Ok(())
     }
 
-    /// Makes a ring of the memory that was ordered, as [`Rings::create`].
+    /// Makes a ring from the ordered memory, as [`Rings::create`] does.
     pub fn offer_made(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), Option<String>> {
         let blank = self
             .direct
@@ -635,7 +636,7 @@ impl Rings {
         direct.connect(blank, [sender, receiver], serials)
     }
 
-    /// Drops memory that was ordered and that nobody waits for any more.
+    /// Drops ordered memory that no session waits for any more.
     pub fn discard_made(&mut self, route: RouteId) {
         let blank = self
             .direct
@@ -644,8 +645,8 @@ impl Rings {
         self.discard(blank);
     }
 
-    /// Both sessions have mapped their halves of a direct ring: seals it. The frames that join them
-    /// are ready.
+    /// Both sessions have mapped their halves of a direct ring: seals it, and prepares the frames
+    /// that join them.
     pub fn seal(&mut self, route: RouteId, serials: [u32; 2]) -> Result<(), SealError> {
         let direct = self.direct.get_mut(&route);
         direct.map_or(Err(SealError::Failed(None)), |direct| direct.seal(serials))
@@ -656,12 +657,12 @@ impl Rings {
         self.direct.get_mut(&route)?.take_frame(end)
     }
 
-    /// Readable when [`Rings::take_made`] has something.
+    /// Readable when [`Rings::take_made`] has a result.
     pub fn made(&self) -> &EventFd {
         self.maker.ready()
     }
 
-    /// What was made since the last call.
+    /// The results since the last call.
     pub fn take_made(&mut self) -> Vec<Made> {
         let mut all = Vec::new();
         for done in self.maker.take() {
@@ -682,7 +683,7 @@ impl Rings {
         all
     }
 
-    /// Drops the ends that lane threads have given back.
+    /// Drops the ends that lane threads have returned.
     fn reclaim(&mut self) {
         for lane in self.sources.values_mut() {
             while let Some(end) = lane.hand_off.reclaim() {
@@ -701,8 +702,8 @@ impl Rings {
         self.maker.discard(memory);
     }
 
-    /// Some ten times a second: ledgers of direct routes, and memory that lane threads have given
-    /// back.
+    /// Called about ten times a second: updates the ledgers of direct routes, and drops memory that
+    /// lane threads have returned.
     pub fn tick(&mut self) -> Ticked {
         self.reclaim();
         let mut ticked = Ticked::default();
@@ -758,7 +759,7 @@ impl Rings {
         }
     }
 
-    /// The ledgers of direct routes, as of the last look.
+    /// The ledgers of direct routes, as of the last read.
     pub fn ledgers(&self) -> impl Iterator<Item = (RouteId, Ledger)> + '_ {
         self.direct
             .iter()

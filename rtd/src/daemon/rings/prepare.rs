@@ -1,4 +1,5 @@
-//! The routed rings of a session, made before anybody gets any of them: a refusal changes nothing.
+//! The routed rings of a session. All are made before any of them is handed out, so a refusal
+//! changes nothing.
 
 use super::maker::{LARGE_BYTES, Order};
 use super::table::ChannelPath;
@@ -16,15 +17,15 @@ use thiserror::Error;
 /// Why a session gets no rings.
 #[derive(Debug, Error)]
 pub enum RingsError {
-    /// A lane thread has not taken what was offered before.
+    /// A lane thread has not taken the earlier offers.
     #[error(
         "the lane thread of route {0} has not run since the last sessions of this name: try again"
     )]
     Busy(String),
-    /// A lane thread is at work on the rings of the session that is continued.
+    /// A lane thread still uses the rings of the session that is continued.
     #[error("the lane thread of route {0} has not released the earlier session's ring: try again")]
     Held(String),
-    /// Its messages would have no room.
+    /// There would be no room for its messages.
     #[error(
         "the receiver of route {0} has not read the messages of earlier sessions of its sender: let it read, or end it"
     )]
@@ -34,19 +35,19 @@ pub enum RingsError {
          cap_ipc_lock, or rtd run --allow-degraded"
     )]
     Unlocked(String),
-    /// The session cannot ring the lane, nor the lane the session.
+    /// The session and the lane cannot wake each other.
     #[error(
         "endpoint {endpoint}: lane {lane} runs on {skin}, where the doorbells of rings are \
          {lanes}, and this session uses {own}: {fix}"
     )]
     Skin {
-        /// Of a routed channel.
+        /// The endpoint of a routed channel.
         endpoint: String,
         lane: String,
         skin: &'static str,
-        /// What its lanes are rung by.
+        /// The doorbells of its lanes.
         lanes: &'static str,
-        /// What the session is rung by.
+        /// The doorbells of the session.
         own: &'static str,
         /// The line that fixes it.
         fix: &'static str,
@@ -64,14 +65,14 @@ pub enum RingsError {
     )]
     NoRoom {
         process: String,
-        /// What all its rings take.
+        /// Bytes of all its rings.
         bytes: u64,
-        /// One of them.
+        /// One of its endpoints.
         endpoint: String,
-        /// What there is.
+        /// The available memory.
         room: Room,
     },
-    /// Memory or descriptors.
+    /// Memory or descriptors are short.
     #[error("the ring of endpoint {endpoint}: {source}{}", shortage_hint(source))]
     Io {
         endpoint: String,
@@ -96,15 +97,15 @@ impl DaemonEnd {
     }
 }
 
-/// The rings of a session, made and handed to nobody.
+/// The rings of a session, ready and not handed out.
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) bells: Bells,
     pub(super) page: Memory,
     pub(super) ends: Vec<DaemonEnd>,
-    /// For the client, with the number of the channel.
+    /// For the client, with the numbers of the channels.
     pub(super) handles: Vec<(u32, Handles)>,
-    /// What the client writes and lane threads read.
+    /// The memory that the client writes and lane threads read.
     pub(super) written: Vec<Memory>,
 }
 
@@ -112,16 +113,16 @@ pub struct Prepared {
 #[derive(Debug)]
 pub(super) struct Making {
     process: String,
-    /// Where they are no futexes.
+    /// The session's bells, if they are not futexes.
     bells: Option<Bells>,
     channels: Vec<(Channel, Geometry, ChannelPath)>,
     allow_unlocked: bool,
 }
 
-/// What became of a request for rings.
+/// The result of a request for rings.
 #[derive(Debug)]
 pub enum Begun {
-    /// They are made.
+    /// They are ready.
     Ready(Prepared),
     /// They are being made ([`Rings::take_made`]).
     Ordered,
@@ -136,12 +137,12 @@ fn more_room(room: &Room) -> &'static str {
     if room.limit == "MemAvailable" {
         "more memory"
     } else {
-        // As short as a reply has to be.
+        // As short as possible, for the reply.
         "a higher MemoryMax= of rtd's unit or container"
     }
 }
 
-/// Whether `bytes` are available, with some to spare.
+/// Whether `bytes` are available, with a reserve.
 pub(super) fn room_for(bytes: u64) -> Result<(), Room> {
     match room::available().filter(|_| bytes >= ROOM_ASKED_BYTES) {
         Some(room) if room.bytes < bytes.saturating_add(ROOM_LEFT_BYTES) => Err(room),
@@ -150,8 +151,8 @@ pub(super) fn room_for(bytes: u64) -> Result<(), Room> {
 }
 
 impl Rings {
-    /// Makes the rings of a process that asks for a session, and changes nothing else; large ones
-    /// on a thread of their own.
+    /// Makes the rings of a process that requests a session, and changes nothing else; large ones
+    /// on another thread.
     pub fn begin(&mut self, process: ProcessId, wanted: Wanted) -> Result<Begun, RingsError> {
         self.reclaim();
         self.check(process, wanted)?;
@@ -172,7 +173,7 @@ impl Rings {
                 room,
             });
         }
-        // A skin's semaphores belong to the thread that serves it.
+        // A skin's semaphores belong to the thread that serves the session.
         if bytes < LARGE_BYTES || self.doorbells.is_some() {
             return making.make().map(Begun::Ready);
         }
@@ -238,7 +239,7 @@ impl Rings {
 }
 
 impl Making {
-    /// What all rings take.
+    /// Bytes of all rings.
     fn bytes(&self) -> u64 {
         self.channels
             .iter()
@@ -253,7 +254,7 @@ impl Making {
             .map(|(announced, ..)| announced)
     }
 
-    /// On any thread.
+    /// Makes the rings; callable on any thread.
     pub fn make(self) -> Result<Prepared, RingsError> {
         let name = &self.process;
         let failed = |source| RingsError::Io {
@@ -294,10 +295,10 @@ impl Making {
 }
 
 impl Rings {
-    /// A session that continues another gets no rings before the lane threads have let go of that
-    /// one's. Then the client knows by the heads what they took: it moves the rest into its new
-    /// rings, and nothing comes into its old ones any more. A source is left with what is in it; a
-    /// session that nobody continues is emptied instead.
+    /// A session that continues another one gets no rings before the lane threads have released the
+    /// rings of that one. The heads then show the client which messages the lanes took: it moves
+    /// the others into its new rings, and no further message comes into its old ones. A source is
+    /// left with its messages; the rings of a session without a successor are emptied instead.
     fn let_go(&mut self, process: ProcessId, wanted: Wanted) -> Result<(), RingsError> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half travels")]
         let is_it = |(generation, pid): (u64, i32)| {
@@ -364,7 +365,7 @@ impl Rings {
 }
 
 impl Prepared {
-    /// One more ring, if the channel has one with the daemon; true unless its memory is not locked.
+    /// Adds one ring, if the channel has one with the daemon; true unless its memory is not locked.
     fn add(
         &mut self,
         announced: &Channel,
@@ -402,8 +403,8 @@ impl Prepared {
             }
             ChannelPath::Direct(..) => return Ok(true),
         };
-        // Mapped here, so nobody else ever has to: whatever descriptors leave, none makes a writer
-        // of it.
+        // Mapped here, so nobody needs to map it again: no descriptor that leaves this process
+        // makes its holder a writer.
         shared.seal(daemon)?;
         self.written.push(shared.written_by(client)?);
         self.handles.push((*channel, shared.handles(client)?));

@@ -1,8 +1,7 @@
-//! What the senders of sessions were refused: taken from the memory that each session shows, and
-//! put on the page.
+//! Refused sends: taken from the memory that each session shares with rtd, and shown on the page.
 //!
-//! Constraint: the memory is the client's. A number that cannot be true is not taken, and with it
-//! no further one of that session.
+//! Constraint: the memory is the client's. After a number that cannot be true, rtd takes no further
+//! number of that session.
 
 use crate::plan::{EndpointId, Plan, ProcessId};
 use rtcore::refusals::{Audit, Counts};
@@ -11,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// By process and by endpoint.
+/// Counts by process and by endpoint.
 #[derive(Debug)]
 pub struct Refusals {
     audits: Vec<Option<Audit>>,
@@ -46,7 +45,7 @@ impl Refusals {
         }
     }
 
-    /// Where they are shown from now on.
+    /// Sets the cells that show the counts from now on.
     pub fn show(&mut self, page: &Page) {
         for (endpoint, total) in &mut self.totals {
             total.cell = Some(page.refused(*endpoint));
@@ -59,13 +58,13 @@ impl Refusals {
         Ok(())
     }
 
-    /// The session is over, and was looked at since.
+    /// The session is over, and its counts were read since.
     pub fn end(&mut self, process: ProcessId) {
         self.confirm();
         self.audits[process] = None;
     }
 
-    /// What is new, by endpoint.
+    /// New refusals, by endpoint.
     pub fn poll(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Vec<(EndpointId, Counts)> {
         let mut all = Vec::new();
         for (endpoint, total) in &mut self.totals {
@@ -94,7 +93,7 @@ impl Refusals {
         all
     }
 
-    /// Lets the next daemon know what was taken and published.
+    /// Records, for the next daemon, the counts that were taken and published.
     pub fn confirm(&self) {
         self.audits.iter().flatten().for_each(Audit::confirm);
     }

@@ -1,7 +1,7 @@
-//! Which channels a process has and whom it talks to: read off the plan once, at the start.
+//! The channels and partners of each process: computed from the plan once, at the start.
 //!
-//! Invariant: a channel's number is its place in its process' list, and so is the daemon's bell for
-//! it.
+//! Invariant: a channel's number is its index in its process's list, and determines the daemon's
+//! bell.
 
 use crate::endpoint::ring::RingPlan;
 use crate::endpoint::{EndpointKind, Medium};
@@ -16,11 +16,11 @@ pub use rtcore::ring::bell::CHANNELS_MAX;
 
 #[derive(Debug)]
 pub struct ChannelPlan {
-    /// As announced to the session.
+    /// The channel as it is announced to the session.
     pub announced: Channel,
     /// Size of its ring.
     pub geometry: Geometry,
-    /// Where its messages go or come from.
+    /// The other end of its messages.
     pub path: ChannelPath,
     /// A sender's receivers.
     pub receivers: Vec<Receiver>,
@@ -49,18 +49,17 @@ struct Draft {
     receivers: Vec<Receiver>,
 }
 
-/// Indexed by process.
+/// The tables, indexed by process.
 #[derive(Debug)]
 pub struct Table {
-    /// Its channels; a channel's number is its place.
+    /// Its channels; the index of a channel is its number.
     pub channels: Vec<Vec<ChannelPlan>>,
     /// The others that it sends to or receives from, over routes of any kind.
     pub partners: Vec<Vec<ProcessId>>,
 }
 
 impl Table {
-    /// Errors: a process has too many channels; a size or a name that no ring or frame has room
-    /// for.
+    /// Errors: a process has too many channels; a size or a name does not fit into a ring or frame.
     pub fn new(plan: &Plan) -> io::Result<Table> {
         let mut table = Table {
             channels: plan.processes.iter().map(|_| Vec::new()).collect(),
@@ -136,7 +135,7 @@ impl Table {
         self.channel(plan, owner, draft)
     }
 
-    /// The channels out of a route, and who is so acquainted with whom.
+    /// Adds the channels of a route's receivers, and the partners.
     fn receivers(&mut self, plan: &Plan, route: RouteId) -> io::Result<()> {
         let from = plan.routes[route].from;
         let direct = plan.routes[route].path == Path::Direct;
@@ -248,7 +247,7 @@ impl Table {
     }
 }
 
-/// What a receiver's library is to see to.
+/// The rules that a receiver's library applies.
 #[derive(Default)]
 struct Promise {
     keep: u32,
@@ -274,14 +273,14 @@ fn promise(
         Overflow::DisplaceOldest => u32::try_from(slots).unwrap_or(u32::MAX),
         Overflow::Reject | Overflow::DisplaceNewest | Overflow::Block { .. } => 0,
     };
-    // Of a group one member takes each message: one that is full must not swallow what another has
-    // room for.
+    // In a group of which one member takes each message, a full member must not take a message for
+    // which another has room.
     let keep = if direct || route.is_one_of_many(own) {
         0
     } else {
         newest
     };
-    // The stamps of lanes whose clock is another one say nothing to the session.
+    // The stamps of lanes with another clock have no meaning for the session.
     if !direct && !plan.daemon.skin.kind.caps().linux_clock {
         return Promise {
             keep,

@@ -1,17 +1,15 @@
-//! The thread above all lanes: looks at each of them again and again, says what it finds, and does
-//! about a lane that runs away what the configuration says.
+//! The watchdog: a thread above all lanes that samples each of them, reports its findings, and
+//! reacts to a lane that runs away as configured.
 //!
 //! It is sealed as a lane thread is and makes these system calls: rt_sigtimedwait (it sleeps in it,
 //! so that SIGXCPU wakes it), clock_gettime of the lanes' CPU clocks, pread of their open
 //! /proc/self/task/TID/stat, sched_setscheduler to demote, prlimit64 to put RLIMIT_RTTIME back;
-//! and, only when nobody else can speak, ppoll and write on standard error and exit_group.
+//! and, only if the control thread cannot report, ppoll and write on standard error and exit_group.
 //!
-//! What it finds goes to the page, as `Copy` notices through a ring to the control thread, which
-//! logs them, and, where that thread does not run, as a line made beforehand straight to standard
-//! error.
+//! Its findings go to the page and, as `Copy` notices through a ring, to the control thread, which
+//! logs them. If that thread does not run, a prepared line goes directly to standard error.
 //!
-//! Invariant: it never waits for anybody but its clock. The control thread waits for it only to
-//! end.
+//! Invariant: it waits for nothing except its clock. The control thread waits for it only to end.
 
 mod notice;
 mod running;
@@ -37,38 +35,38 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub const NAME: &str = "watchdog";
 /// Exit status of a daemon that ended because a lane ran away.
 pub const EXIT_RUNAWAY: u8 = 3;
-/// A control thread that has not ticked for so long does not run: it ticks ten times a second.
+/// A control thread that has not ticked for this long does not run: it ticks ten times a second.
 const CONTROL_SILENT_NS: u64 = 1_000_000_000;
-/// From the soft to the hard RLIMIT_RTTIME: what taking a thread its priority may take, if it helps
-/// at all.
+/// Time from the soft to the hard RLIMIT_RTTIME, in which removing a thread's priority may take
+/// effect.
 const RTTIME_GRACE_NS: u64 = 1_000_000_000;
-/// A look that comes so late is counted as such.
+/// A sample that is this late is counted as late.
 const LATE_NS: u64 = 500_000_000;
-/// Notices that the control thread may be behind.
+/// Limit of the notices that wait for the control thread.
 const NOTICES_MAX: usize = 256;
 
-/// One lane thread, as the watchdog sees it.
+/// One lane thread, with the means to sample it.
 #[derive(Debug)]
 pub struct Subject {
     /// Kernel thread id.
     pub tid: i32,
-    /// What it says of itself.
+    /// Its progress counters.
     pub progress: Arc<Progress>,
-    /// Its CPU time; none where that says nothing.
+    /// Its CPU clock; none if that has no meaning.
     pub clock: Option<CpuClock>,
-    /// Whether it waits; none where that is not known.
+    /// Its kernel state; none if that is not known.
     pub state: Option<TaskState>,
-    /// Where it is shown.
+    /// Its record on the page.
     pub cell: GuardCell,
     pub detector: StallDetector,
-    /// The lines for when nobody else can speak.
+    /// Its prepared lines, for the time in which the control thread cannot log.
     pub lines: Lines,
-    /// Demoting it has an effect.
+    /// Whether demoting it has an effect.
     pub demotable: bool,
 }
 
 impl Subject {
-    /// What can be seen of it; none once it has ended.
+    /// Samples it; none if it has ended.
     fn observation(&self, at_ns: u64) -> Option<Observation> {
         let cpu_ns = match self.clock {
             Some(clock) => Some(clock.read_ns().ok()?),
@@ -82,8 +80,8 @@ impl Subject {
         })
     }
 
-    /// Takes the thread its priority. Its clock was readable a moment ago, so the number is still
-    /// its own.
+    /// Removes the priority of the thread. Its clock was readable a moment ago, so the thread id is
+    /// still its own.
     fn demote(&mut self) -> bool {
         if self.demotable && !self.detector.guard.demoted && sched::make_ordinary(self.tid).is_ok()
         {
@@ -94,8 +92,8 @@ impl Subject {
     }
 }
 
-/// What the watchdog and the control thread tell each other. The words of each on a line of their
-/// own.
+/// The words that the watchdog and the control thread share. Each one's words have their own cache
+/// line.
 #[derive(Debug, Default)]
 pub struct Shared {
     watchdog: Published,
@@ -106,15 +104,15 @@ pub struct Shared {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Published {
-    /// The last look, CLOCK_MONOTONIC.
+    /// Time of the last sample, CLOCK_MONOTONIC.
     looked_ns: AtomicU64,
-    /// The last look at which every lane made progress, CLOCK_MONOTONIC.
+    /// Time of the last sample at which every lane made progress, CLOCK_MONOTONIC.
     well_ns: AtomicU64,
-    /// How late its looks were, in all, of those that were late by more than [`LATE_NS`].
+    /// Total lateness of the samples that were late by more than [`LATE_NS`].
     late_ns: AtomicU64,
-    /// Lane threads that stand still now.
+    /// Number of currently stalled lane threads.
     stalled: AtomicU32,
-    /// Why the daemon has to end, see [`Runaway::encode`]; 0 = it has not.
+    /// Why the daemon must end, see [`Runaway::encode`]; 0: it need not.
     verdict: AtomicU64,
 }
 
@@ -122,87 +120,87 @@ struct Published {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Heard {
-    /// Its last tick, CLOCK_MONOTONIC.
+    /// Time of its last tick, CLOCK_MONOTONIC.
     beat_ns: AtomicU64,
-    /// The lanes are asked to stop: they are not judged any more.
+    /// A stop was requested: the lanes are not checked any more.
     stopping: AtomicU32,
-    /// The watchdog is to end.
+    /// The watchdog must end.
     done: AtomicU32,
 }
 
 impl Shared {
-    /// The control thread lives.
+    /// The control thread runs.
     pub fn beat(&self, now_ns: u64) {
         self.control.beat_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    /// The watchdog is let go, and its first look is to come.
+    /// The watchdog starts, and its first sample is to come.
     pub fn starts(&self, now_ns: u64) {
         self.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    /// The lanes are asked to stop.
+    /// A stop of the lanes was requested.
     pub fn stopping(&self) {
         self.control.stopping.store(1, Ordering::Relaxed);
     }
 
-    /// The watchdog is to end as soon as it wakes.
+    /// Tells the watchdog to end as soon as it wakes.
     pub fn done(&self) {
         self.control.done.store(1, Ordering::Relaxed);
     }
 
-    /// When every lane was last seen well.
+    /// Time at which every lane last made progress.
     pub fn well_ns(&self) -> u64 {
         self.watchdog.well_ns.load(Ordering::Relaxed)
     }
 
-    /// How late its looks were, in all.
+    /// Total lateness of its samples.
     pub fn late_ns(&self) -> u64 {
         self.watchdog.late_ns.load(Ordering::Relaxed)
     }
 
-    /// When it last looked.
+    /// Time of its last sample.
     pub fn looked_ns(&self) -> u64 {
         self.watchdog.looked_ns.load(Ordering::Relaxed)
     }
 
-    /// Lane threads that stand still.
+    /// Number of stalled lane threads.
     pub fn stalled(&self) -> u32 {
         self.watchdog.stalled.load(Ordering::Relaxed)
     }
 
-    /// Why the daemon has to end.
+    /// Why the daemon must end.
     pub fn verdict(&self) -> Option<Runaway> {
         Runaway::decode(self.watchdog.verdict.load(Ordering::Relaxed))
     }
 }
 
-/// The watchdog, complete before its thread starts to look.
+/// The watchdog, complete before its thread starts to sample.
 #[derive(Debug)]
 pub struct Watchdog {
-    /// Whom it looks at, in the order of the page's workers.
+    /// The lane threads, in the order of the page's workers.
     pub subjects: Vec<Subject>,
-    /// From one look to the next.
+    /// Time from one sample to the next.
     pub period_ns: u64,
-    /// What it does.
+    /// Its reaction to a runaway.
     pub on_runaway: OnRunaway,
-    /// What the skin's own watchdog reports.
+    /// Reads the reports of the skin's own watchdog.
     pub take_runaway: Option<fn() -> Option<i32>>,
-    /// RLIMIT_RTTIME; none where it is not set.
+    /// RLIMIT_RTTIME; none if it is not set.
     pub rttime_ns: Option<u64>,
-    /// How long an end may take that the control thread brings about.
+    /// Time limit for an end of the daemon by the control thread.
     pub stop_ns: u64,
-    /// With the control thread.
+    /// Shared with the control thread.
     pub shared: Arc<Shared>,
-    /// To the control thread.
+    /// Notices to the control thread.
     pub notices: rtrb::Producer<Notice>,
 }
 
-/// What it has been doing.
+/// Counts of a watchdog.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub samples: u64,
-    /// The latest of them.
+    /// The largest lateness.
     pub late_max_ns: u64,
     /// Notices that found the ring full.
     pub lost: u64,
@@ -214,22 +212,22 @@ pub struct Tally {
 struct Sampler {
     dog: Watchdog,
     tally: Tally,
-    /// A line that waits for the control thread to speak, and since when.
+    /// A line that the control thread should log, and since when.
     unsaid: Option<(Runaway, u64)>,
-    /// When the process ends by force.
+    /// Time at which the process ends by force.
     give_up_ns: u64,
-    /// The kernel raises the soft limit each time it has told.
+    /// The kernel raises the soft limit after each report.
     rttime_raised: bool,
 }
 
-/// A ring for notices.
+/// Makes a ring for notices.
 pub fn channel() -> (rtrb::Producer<Notice>, rtrb::Consumer<Notice>) {
     rtrb::RingBuffer::new(NOTICES_MAX)
 }
 
 impl Watchdog {
-    /// Looks until it is told that it is done. On the calling thread, which must have its priority
-    /// by now; every other thread has [`rtsignal::CPU_TIME`] blocked.
+    /// Samples until it is told to end. Runs on the calling thread, which must have its priority
+    /// already; every other thread has [`rtsignal::CPU_TIME`] blocked.
     pub fn run(self) -> Tally {
         let signals = SignalSet::of(self.rttime_ns.map(|_| rtsignal::CPU_TIME));
         let mut sampler = Sampler {
@@ -299,7 +297,7 @@ impl Sampler {
 
     fn sample_thread(&mut self, index: usize, now_ns: u64) {
         let subject = &mut self.dog.subjects[index];
-        // A thread that has ended by itself is the control thread's affair.
+        // The control thread handles a thread that has ended by itself.
         let Some(sight) = subject.observation(now_ns) else {
             return;
         };
@@ -307,7 +305,8 @@ impl Sampler {
             detector, state, ..
         } = subject;
         let changes = detector.observe(sight, || state.as_ref()?.waits());
-        // What begins and its end have the same number, so either both are told or neither.
+        // The beginning and the end of an episode have the same number, so either both are reported
+        // or neither.
         let (stalls, floods) = (detector.guard.stalls, detector.floods());
         for change in changes.into_iter().flatten() {
             match change {
@@ -330,7 +329,7 @@ impl Sampler {
         subject.cell.publish(&subject.detector.guard);
     }
 
-    /// The skin's own watchdog has reported lane threads.
+    /// Handles reports of the skin's own watchdog about lane threads.
     fn poll_reports(&mut self, now_ns: u64) {
         let Some(take) = self.dog.take_runaway else {
             return;
@@ -349,8 +348,8 @@ impl Sampler {
         }
     }
 
-    /// SIGXCPU: some lane thread has run so long without waiting. It does not say which: the one
-    /// that ran most of late.
+    /// SIGXCPU: some lane thread has run too long without waiting. The signal does not identify it:
+    /// the watchdog takes the one that ran most recently.
     fn out_of_time(&mut self, now_ns: u64) {
         self.rttime_raised = true;
         let Some(limit_ns) = self.dog.rttime_ns else {
@@ -364,15 +363,14 @@ impl Sampler {
         let Some((index, 1..)) = subjects.max_by_key(|(_, ran_ns)| *ran_ns) else {
             return;
         };
-        // The kernel may kill us a second from now: this is said at once.
+        // The kernel may kill the process a second from now: this is written at once.
         if self.dog.on_runaway != OnRunaway::Report {
             emergency_stderr::write_line(self.dog.subjects[index].lines.of(Cause::Time));
         }
         self.ran_away(index, Cause::Time, limit_ns, 1, now_ns);
     }
 
-    /// Does what the configuration says. A lane that is starved has not run away: it is the one
-    /// that suffers.
+    /// Reacts as configured. A starved lane has not run away, so it is not demoted.
     fn ran_away(&mut self, index: usize, cause: Cause, amount: u64, times: u64, now_ns: u64) {
         let subject = &mut self.dog.subjects[index];
         let guilty = cause != Cause::Starved;
@@ -404,7 +402,8 @@ impl Sampler {
         }
     }
 
-    /// Tells the control thread: the first time, and then ever more rarely; the page has them all.
+    /// Notifies the control thread: the first time, and then ever more rarely; the page has the
+    /// exact numbers.
     fn notify(&mut self, index: usize, what: What, times: u64) {
         let worker = u32::try_from(index).unwrap_or(u32::MAX);
         if times.is_power_of_two()
@@ -422,7 +421,7 @@ impl Sampler {
         }
     }
 
-    /// A control thread that does not run cannot say what was told to it: then the watchdog does.
+    /// If the control thread does not run, it cannot log its notices: the watchdog writes them.
     fn write_for_control(&mut self, now_ns: u64) {
         let Some((runaway, since_ns)) = self.unsaid else {
             return;
@@ -438,13 +437,13 @@ impl Sampler {
         }
     }
 
-    /// The control thread was asked to end the daemon and has not.
+    /// The control thread was told to end the daemon and has not done so.
     fn end_by_force(&self) -> ! {
         emergency_stderr::write_line(notice::FORCED);
         process::exit_now(EXIT_RUNAWAY)
     }
 
-    /// Once nobody stands still and nobody is over its budget, the limit is what it was again.
+    /// When no thread is stalled or over its budget any more, restores the limit.
     fn restore_rttime(&mut self) {
         let Some(limit_ns) = self.dog.rttime_ns.filter(|_| self.rttime_raised) else {
             return;
@@ -456,8 +455,8 @@ impl Sampler {
     }
 }
 
-/// Sets RLIMIT_RTTIME: the kernel tells at the limit, and kills later where the configuration wants
-/// an end.
+/// Sets RLIMIT_RTTIME: the kernel reports at the soft limit, and kills at the hard one if the
+/// configuration wants the daemon to end.
 pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<()> {
     limits::set_real_time(
         limit_ns.div_ceil(1000),
@@ -465,7 +464,7 @@ pub fn limit_rttime(limit_ns: u64, on_runaway: OnRunaway) -> rtcore::sys::Call<(
     )
 }
 
-/// When the kernel kills; none = never.
+/// The time at which the kernel kills; none: never.
 fn rttime_hard_us(limit_ns: u64, on_runaway: OnRunaway) -> Option<u64> {
     (on_runaway != OnRunaway::Report).then(|| (limit_ns + RTTIME_GRACE_NS).div_ceil(1000))
 }

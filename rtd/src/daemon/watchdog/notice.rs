@@ -1,21 +1,21 @@
-//! What the watchdog says: notices for the log, and lines that are ready before there is anything
-//! to say.
+//! Notices of the watchdog: notices for the log, and lines that are prepared before they are
+//! needed.
 
 use crate::log;
 use crate::plan::watch::OnRunaway;
 use crate::plan::{LanePlan, Plan};
 use crate::words::{LIST_THREADS, counted, show_time};
 
-/// Why a lane thread is spoken of.
+/// Why a lane thread is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It wants its CPU and does not get it.
+    /// It is runnable and does not get its CPU.
     Starved,
-    /// It does not come to an end with one message.
+    /// It does not finish one message.
     Dispatch,
     /// It used more than its budget.
     Duty,
-    /// It ran without waiting once for as long as RLIMIT_RTTIME allows.
+    /// It ran without waiting for as long as RLIMIT_RTTIME allows.
     Time,
     /// The skin's own watchdog reported it.
     Core,
@@ -31,7 +31,7 @@ impl Cause {
     ];
 }
 
-/// A lane thread and what it did.
+/// A lane thread and its fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runaway {
     /// Index of the thread.
@@ -40,7 +40,7 @@ pub struct Runaway {
 }
 
 impl Runaway {
-    /// As one word that is not 0.
+    /// Encodes it as one word that is not 0.
     pub fn encode(self) -> u64 {
         u64::from(self.worker) << 8 | (self.cause as u64 + 1)
     }
@@ -55,45 +55,45 @@ impl Runaway {
     }
 }
 
-/// For the log.
+/// A notice for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Index of the lane thread.
     pub worker: u32,
-    /// How often by now.
+    /// Number of times so far.
     pub times: u64,
     pub what: What,
 }
 
-/// What there is to say.
+/// The kinds of notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Something has to be done about it.
+    /// The thread is at fault.
     Ran {
         cause: Cause,
         /// Nanoseconds; thousandths of a budget.
         amount: u64,
-        /// It lost its priority.
+        /// Whether it lost its priority.
         demoted: bool,
     },
-    /// It moves again.
+    /// It makes progress again.
     Moves {
-        /// After so long.
+        /// After this time.
         ns: u64,
     },
     /// It is within its budget again.
     Within {
-        /// So many thousandths in the last window.
+        /// Thousandths of its CPU that it used in the last window.
         permille: u64,
     },
 }
 
-/// A lane thread's name for human eyes.
+/// A lane thread's name for display.
 pub fn label(lane: &str, thread: &str, tid: i32) -> String {
     format!("lane {lane}: thread {thread} (tid {tid})")
 }
 
-/// What a cause means for a lane, with its limit and the line that sets it.
+/// The meaning of a cause for a lane, with its limit and the key that sets it.
 fn explain(plan: &Plan, lane: &LanePlan, cause: Cause) -> String {
     let stall = show_time(lane.watch.stall_ns);
     match cause {
@@ -175,16 +175,16 @@ pub fn verdict(plan: &Plan, lane: &LanePlan, label: &str, cause: Cause) -> Strin
     )
 }
 
-/// Said when the daemon was to end and did not.
+/// Written if the daemon should end and did not.
 pub const FORCED: &[u8] =
     b"rtd: error: watchdog: the daemon did not end in time: it is killed, and messages queued in it are lost\n";
 
-/// The lines about one lane thread, whole.
+/// The prepared lines about one lane thread.
 #[derive(Debug)]
 pub struct Lines([Box<[u8]>; Cause::ALL.len()]);
 
 impl Lines {
-    /// Made before the seal.
+    /// Makes the lines, before the seal.
     pub fn new(plan: &Plan, lane: &LanePlan, label: &str) -> Lines {
         let end = match plan.daemon.watch.on_runaway {
             OnRunaway::Report => "",
@@ -200,7 +200,7 @@ impl Lines {
         Lines(Cause::ALL.map(|cause| line(cause).into_bytes().into_boxed_slice()))
     }
 
-    /// One of them.
+    /// The line for a cause.
     pub fn of(&self, cause: Cause) -> &[u8] {
         &self.0[cause as usize]
     }

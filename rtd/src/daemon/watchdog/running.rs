@@ -1,5 +1,5 @@
-//! The watchdog's thread as the control thread has it: started behind a gate like a lane's, asked
-//! at each tick what it found, and ended last.
+//! The watchdog's thread as the control thread manages it: it starts at a gate like a lane's
+//! thread, its findings are read at each tick, and it ends last.
 
 use super::notice::{self, Lines, label};
 use super::{
@@ -22,15 +22,15 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Periods that may pass until a look counts as missed.
+/// Periods until a sample counts as missed.
 const LOOKS_MISSED_MAX: u64 = 3;
-/// What ending the daemon may take beyond what the lanes get: a tick, and what the log may hold it
-/// up.
+/// Time that the end of the daemon may take beyond the time of the lanes: a tick, and a delay by
+/// the log.
 const STOP_SLACK_NS: u64 = 1_000_000_000;
-/// A watchdog that has not looked for so long, if its period is shorter, does not run.
+/// A watchdog with a shorter period that has taken no sample for this long does not run.
 const SILENT_NS: u64 = 1_000_000_000;
-/// Ticks in a row that must find it so: the first after a stop of the whole daemon may come before
-/// its look.
+/// Ticks in a row that must find this: the first after a stop of the whole daemon may come before
+/// the watchdog's sample.
 const SILENT_TICKS: u32 = 3;
 const JOIN_POLL: Duration = Duration::from_millis(1);
 
@@ -43,21 +43,21 @@ pub struct Watched {
     pub tid: i32,
     /// Its CPU time.
     pub clock: Result<CpuClock, String>,
-    /// What it says of itself.
+    /// Its progress counters.
     pub progress: Arc<Progress>,
 }
 
-/// What the kernel granted to the watchdog.
+/// The permissions that the kernel granted to the watchdog.
 #[derive(Debug)]
 pub struct Granted {
     /// SCHED_FIFO above all lanes, or why not.
     pub fifo: Result<(), String>,
-    /// Pinned (or there is nothing to pin it to), or why not.
+    /// Pinned (or there is no CPU to pin it to), or why not.
     pub pinned: Result<(), String>,
     pub cpu: Option<usize>,
 }
 
-/// A lane ran away and the configuration says that the daemon ends then. Its exit status is
+/// A lane ran away, and the configuration ends the daemon in this case. Its exit status is
 /// [`super::EXIT_RUNAWAY`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -71,14 +71,14 @@ pub struct Running {
     /// By lane thread.
     labels: Vec<(LaneId, String)>,
     tid: i32,
-    /// Ticks in a row that found it silent.
+    /// Ticks in a row that found no new sample.
     silent_ticks: u32,
     gate: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<Tally>>,
 }
 
 impl Running {
-    /// Starts it behind its gate. `stop_ns` is what the lanes may take to end.
+    /// Starts the thread at its gate. `stop_ns` is the time that the lanes may take to end.
     pub fn start(
         plan: &Plan,
         skin: &Skin,
@@ -116,7 +116,7 @@ impl Running {
                 if granted_tx.send((sched::gettid(), granted)).is_err() || gate.recv().is_err() {
                     return Tally::default();
                 }
-                // The channels go before the seal.
+                // The channels are dropped before the seal.
                 drop((granted_tx, gate));
                 dog.run()
             })
@@ -138,7 +138,7 @@ impl Running {
         ))
     }
 
-    /// Lets it look, and sets the limit that the kernel watches.
+    /// Opens its gate, and sets the limit that the kernel checks.
     pub fn go(&mut self, plan: &Plan, granted: &Granted, now_ns: u64) {
         self.shared.beat(now_ns);
         self.shared.starts(now_ns);
@@ -157,7 +157,7 @@ impl Running {
         warn_of_hard_limit(plan);
         log::info(format_args!(
             "watchdog: {}{}, samples every {}, {rttime}",
-            // A degraded start says elsewhere why it is not what was asked for.
+            // A degraded start reports elsewhere which settings it did not get.
             if granted.fifo.is_ok() {
                 format!("priority {}", plan.watchdog_priority())
             } else {
@@ -174,7 +174,7 @@ impl Running {
         }
     }
 
-    /// At each tick of the control thread: logs what was found. An error ends the daemon.
+    /// Called at each tick of the control thread: logs the findings. An error ends the daemon.
     pub fn tick(&mut self, plan: &Plan, now_ns: u64) -> anyhow::Result<()> {
         self.shared.beat(now_ns);
         self.log(plan);
@@ -195,7 +195,7 @@ impl Running {
         .into())
     }
 
-    /// One that gets no CPU sees nothing, and afterwards does not know what it missed.
+    /// A watchdog without CPU time sees nothing, and does not know later what it missed.
     fn check_watchdog(&mut self, plan: &Plan, now_ns: u64) {
         let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
         if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
@@ -224,13 +224,13 @@ impl Running {
         }
     }
 
-    /// Whether every lane was well when it was last looked at, and that was just now.
+    /// Whether every lane made progress at the last sample, and that sample is recent.
     pub fn is_well(&self, plan: &Plan, now_ns: u64) -> bool {
         let age_ns = now_ns.saturating_sub(self.shared.well_ns());
         self.shared.stalled() == 0 && age_ns <= LOOKS_MISSED_MAX * plan.daemon.watch.period_ns
     }
 
-    /// How late its looks were, in all.
+    /// Total lateness of its samples.
     pub fn late_ns(&self) -> u64 {
         self.shared.late_ns()
     }
@@ -240,17 +240,18 @@ impl Running {
         self.tid
     }
 
-    /// Lane threads that stand still.
+    /// Number of stalled lane threads.
     pub fn stalled(&self) -> u32 {
         self.shared.stalled()
     }
 
-    /// The lanes are asked to stop: from now on it only sees to it that this comes to an end.
+    /// A stop of the lanes was requested: from now on the watchdog only ensures that the daemon
+    /// ends.
     pub fn stopping(&self) {
         self.shared.stopping();
     }
 
-    /// Ends it, when the lanes have ended.
+    /// Ends the thread, after the lanes have ended.
     pub fn end(&mut self, plan: &Plan) {
         let Some(tally) = self.join() else { return };
         self.log(plan);
@@ -273,11 +274,11 @@ impl Running {
         let thread = self.thread.take()?;
         while !thread.is_finished() {
             rtsignal::wake(self.tid);
-            // As with the lanes: a wake-up between its check and its sleep is lost, so it is
+            // As for the lanes: a wake-up between its check and its sleep is lost, so it is
             // repeated.
             std::thread::sleep(JOIN_POLL);
         }
-        // One that panicked has said so.
+        // A panic has written its message.
         thread.join().ok()
     }
 }
@@ -288,8 +289,7 @@ impl Drop for Running {
     }
 }
 
-/// A hard RLIMIT_RTTIME that the process was started with stays: the kernel kills at it, whatever
-/// the configuration wants.
+/// A hard RLIMIT_RTTIME from before the start stays: the kernel kills at it, for any configuration.
 fn warn_of_hard_limit(plan: &Plan) {
     let watch = &plan.daemon.watch;
     let ours = watch
@@ -312,7 +312,7 @@ fn warn_of_hard_limit(plan: &Plan) {
 /// Makes the calling thread the watchdog's.
 fn enter(priority: u8, cpu: Option<usize>) -> Granted {
     sched::set_name(NAME);
-    // Everything else that it could get was blocked by the spawner.
+    // Every other signal that it could get was blocked by the spawner.
     let wake = SignalSet::of([rtsignal::WAKE]).unblock();
     let pinned = cpu
         .map_or(Ok(()), sched::pin)
@@ -379,7 +379,8 @@ fn subjects(
     subjects
 }
 
-/// The CPUs that this process may use and nobody has isolated; none if the kernel does not say.
+/// The CPUs that this process may use and that are not isolated; none if the kernel does not report
+/// them.
 fn usable_cpus() -> impl Iterator<Item = usize> {
     let isolated = cpus::isolated().unwrap_or_default();
     cpus::given()

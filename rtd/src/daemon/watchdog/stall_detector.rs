@@ -1,35 +1,36 @@
-//! Judges one lane thread by what can be seen of it from outside, look by look.
+//! Decides from samples whether one lane thread is stalled or over its budget.
 //!
-//! Three things are seen, and none of them costs the thread more than two plain stores a message:
-//! its number of turns (odd with a message in hand), the CPU time that it has had, and, only when
-//! that has not moved, whether it waits.
+//! A sample has three values, which cost the thread two plain stores for each message: its number
+//! of turns (odd with a message in hand), its CPU time, and, only if that has not advanced, whether
+//! it waits.
 //!
-//! It stands still when it has had the same message in hand at two looks, or when it wanted the CPU
-//! at both and has not had any in between: a thread that has not run cannot have gone to sleep
-//! meanwhile, so it wanted it all the time. A thread that sleeps has nothing to do: what it waits
-//! for, a queue, a signal, a futex, wakes it when there is something.
+//! The thread makes no progress if two samples show the same message in hand, or if both show that
+//! it was runnable and it has not run in between: a thread that has not run cannot have gone to
+//! sleep meanwhile, so it was runnable all the time. A thread that sleeps has nothing to do: the
+//! object that it waits for, a queue, a signal or a futex, wakes it.
 //!
-//! Invariant: of the time to a look that came more than a period late one period is counted, which
-//! is less than any bound (two periods at least), and of what was used in that time the same part:
-//! so a machine (or a daemon) that stood still as a whole is not taken for a lane that did, nor for
-//! one that used all of it, which is what the clock of a virtual CPU says that was halted at work.
+//! Invariant: if a sample is more than a period late, the interval counts as one period, which is
+//! less than any limit (at least two periods), and the CPU time used in it is reduced in the same
+//! proportion. A machine (or a daemon) that stopped as a whole is therefore not mistaken for a
+//! stalled lane, nor for a lane that used all of that time, as the clock of a halted virtual CPU
+//! would show.
 
 use rtcore::lane::progress::Turns;
 use rtcore::stats::Guard;
 use rtcore::stats::guard::GuardState;
 
-/// What a thread may do.
+/// The limits of a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// From one look to the next.
+    /// Time from one sample to the next.
     pub period_ns: u64,
-    /// Longest time that it may stand still.
+    /// Longest time without progress.
     pub stall_ns: u64,
-    /// Over which its duty is taken.
+    /// Time over which its duty is measured.
     pub window_ns: u64,
-    /// Share of it that it may use, in thousandths; none = all.
+    /// Share of the CPU that it may use, in thousandths; none: all of it.
     pub duty_permille: Option<u32>,
-    /// Its duty is the time that it has a message in hand, not its CPU time.
+    /// Its duty is the time with a message in hand, not its CPU time.
     pub duty_is_dispatch: bool,
 }
 
@@ -37,59 +38,59 @@ pub struct Bounds {
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     pub at_ns: u64,
-    /// Whether it has a message in hand, and which.
+    /// Whether it has a message in hand, and which one.
     pub turns: Turns,
     /// Time in dispatches so far.
     pub worked_ns: u64,
-    /// CPU time so far; none where it is not known.
+    /// CPU time so far; none if it is not known.
     pub cpu_ns: Option<u64>,
 }
 
-/// Why a thread stands still.
+/// Why a thread makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Still {
-    /// It wants the CPU and does not get it.
+    /// It is runnable and does not get the CPU.
     Starved,
     /// It has one message in hand.
     Dispatch,
 }
 
-/// What a look has changed.
+/// The change that a sample has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It has made no progress for this long, which is longer than it may.
     Stalled(Still, u64),
-    /// It moves again, after so long.
+    /// It makes progress again, after this time.
     Moves(u64),
-    /// It used so many thousandths of the last window, more than it may.
+    /// It used this many thousandths of the last window, more than it may.
     Over(u64),
     /// It is within its budget again.
     Within(u64),
 }
 
-/// One thread's case.
+/// The state for one thread.
 #[derive(Debug)]
 pub struct StallDetector {
     bounds: Bounds,
     last: Option<Observation>,
-    /// At the last look it wanted the CPU and had had none since the look before.
+    /// At the last sample it was runnable and had not run since the sample before.
     wanting: bool,
     still_ns: u64,
     stalled: bool,
     over: bool,
-    /// Times that it came to be over its budget, each of one window or more.
+    /// Number of times that it exceeded its budget, each of one window or more.
     floods: u64,
-    /// Of the window so far: its time, and what has been used of it.
+    /// The current window so far: its time, and the time used in it.
     window_ns: u64,
     used_ns: u64,
-    /// CPU time of late, halved at each look: who has run most is who ran without a break.
+    /// Recent CPU time, halved at each sample: the thread with the most has run without a break.
     recent_ns: u64,
-    /// What is shown.
+    /// The record for the page.
     pub guard: Guard,
 }
 
 impl StallDetector {
-    /// Over a thread that has not been seen yet.
+    /// Makes a detector for a thread without samples.
     pub fn new(bounds: Bounds) -> StallDetector {
         StallDetector {
             bounds,
@@ -106,29 +107,29 @@ impl StallDetector {
         }
     }
 
-    /// Whether it stands still for longer than it may.
+    /// Whether it has made no progress for longer than it may.
     pub fn is_stalled(&self) -> bool {
         self.stalled
     }
 
-    /// Times that it came to be over its budget.
+    /// Number of times that it exceeded its budget.
     pub fn floods(&self) -> u64 {
         self.floods
     }
 
-    /// How much it had run of late at the last look.
+    /// Its recent CPU time at the last sample.
     pub fn recent_ns(&self) -> u64 {
         self.recent_ns
     }
 
-    /// The same with what it has run since then, when it has had so much CPU time by now.
+    /// The same, including the time since then; `cpu_ns` is its CPU time now.
     pub fn recent_until_ns(&self, cpu_ns: u64) -> u64 {
         let seen_ns = self.last.and_then(|last| last.cpu_ns).unwrap_or(cpu_ns);
         self.recent_ns
             .saturating_add(cpu_ns.saturating_sub(seen_ns))
     }
 
-    /// Evaluates a sample; `waits` says whether the thread waits, and is asked only where that
+    /// Evaluates a sample; `waits` tells whether the thread waits, and is called only if this
     /// matters.
     pub fn observe(
         &mut self,
@@ -230,7 +231,7 @@ impl StallDetector {
     }
 }
 
-/// As much of it as `of_ns` is of `whole_ns`.
+/// The part of `used_ns` that corresponds to `of_ns` of `whole_ns`.
 fn part(used_ns: u64, of_ns: u64, whole_ns: u64) -> u64 {
     let part = u128::from(used_ns) * u128::from(of_ns) / u128::from(whole_ns.max(1));
     u64::try_from(part).unwrap_or(u64::MAX)
@@ -268,7 +269,7 @@ mod tests {
             case
         }
 
-        /// A look some milliseconds later, after so many of CPU time and turns.
+        /// A sample some milliseconds later, after this much CPU time and this many turns.
         fn after(&mut self, ms: u64, cpu_ms: u64, turns: u64, waits: bool) -> [Option<Change>; 2] {
             let Case(detector, observed) = self;
             observed.at_ns += ms * MS;
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn one_that_wants_the_cpu_and_gets_none_is_starved_and_then_moves_again() {
         let mut case = Case::new(bounds());
-        // Woken somewhere in this period: only from here on it is known to have wanted it all the
+        // Woken during this period: only from here on it is known to have been runnable all the
         // time.
         assert_eq!(case.after(10, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 0, 0, false)[0], None);
@@ -325,7 +326,7 @@ mod tests {
     fn one_that_is_woken_again_and_again_is_not_starved() {
         let mut case = Case::new(bounds());
         for _ in 0..50 {
-            // Seen waking, seen asleep after having run: never twice in a row without having run.
+            // Seen waking, then asleep after it ran: never twice in a row without having run.
             assert_eq!(case.after(10, 0, 0, false)[0], None);
             assert_eq!(case.after(10, 1, 2, true)[0], None);
         }
@@ -355,7 +356,7 @@ mod tests {
     fn one_that_is_held_by_a_full_receiver_is_not_stalled() {
         let mut case = Case::new(bounds());
         case.after(10, 1, 1, false);
-        // It rests in its dispatch: an even number.
+        // It waits in its dispatch: an even number.
         case.after(10, 1, 1, false);
         for _ in 0..100 {
             assert_eq!(case.after(10, 0, 0, true)[0], None);
@@ -366,12 +367,11 @@ mod tests {
     fn a_machine_that_stood_still_is_no_lane_that_did() {
         let mut case = Case::new(bounds());
         case.after(10, 1, 1, false);
-        // Ten seconds later the watchdog itself runs again, and finds the message where it was.
+        // Ten seconds later the watchdog runs again, and finds the same message in hand.
         assert_eq!(case.after(10_000, 0, 0, false)[0], None);
         assert_eq!(case.after(10, 1, 1, true)[0], None);
         assert_eq!(case.0.guard.stalls, 0);
-        // Nor with the shortest bound there is, and the look that was missed meanwhile right behind
-        // it.
+        // Nor with the shortest limit, and with the missed sample right after it.
         let mut case = Case::new(Bounds {
             stall_ns: 20 * MS,
             ..bounds()
@@ -421,7 +421,7 @@ mod tests {
             (460, 0),
             "a period at work, nine at 40%"
         );
-        // A watchdog that is always late sees what there is to see, only later.
+        // A watchdog that is always late finds the same, only later.
         let mut late = (0..10).filter_map(|_| case.after(30, 24, 2, false)[1]);
         assert_eq!(late.next(), Some(Change::Over(800)));
     }
@@ -464,7 +464,7 @@ mod tests {
             burst.after(10, 1, 2, true);
         }
         assert!(busy.0.recent_ns() > burst.0.recent_ns());
-        // What came after the last look counts too.
+        // Time since the last sample counts too.
         let now_ns = |case: &Case, ms: u64| case.1.cpu_ns.unwrap() + ms * MS;
         assert!(
             burst.0.recent_until_ns(now_ns(&burst, 50)) > busy.0.recent_until_ns(now_ns(&busy, 0))

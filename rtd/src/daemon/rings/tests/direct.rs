@@ -1,4 +1,4 @@
-//! Rings between two sessions: the two steps, the ledger, and ends that lie or die.
+//! Rings between two sessions: the two steps, the ledger, and ends that break the protocol or die.
 
 use super::*;
 use crate::daemon::rings::direct::OLD_MAX;
@@ -7,7 +7,7 @@ use rtcore::ring::Receipt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What one end was sent first.
+/// The first frames of one end.
 struct Half {
     serial: u32,
     own: OwnedFd,
@@ -56,7 +56,7 @@ fn other_half(bench: &mut Bench, process: ProcessId, serial: u32) -> OwnedFd {
     }
 }
 
-/// Two sessions with a ring that both ends have answered for.
+/// Two sessions with a ring that both ends have confirmed.
 struct Pair {
     bench: Bench,
     arm: Someone,
@@ -131,7 +131,7 @@ impl Pair {
         words
     }
 
-    /// The process has another life, or the same session again.
+    /// The process starts again, or opens its session again.
     fn again(&mut self, process: ProcessId) {
         self.generation += 1;
         let someone = if process == ARM {
@@ -153,7 +153,7 @@ impl Pair {
     }
 }
 
-/// The memory that one end writes, by hand: so an end can lie too.
+/// The memory that one end writes, as raw words: an end can thus break the protocol.
 struct Words(Map);
 
 impl Words {
@@ -208,7 +208,7 @@ fn a_client_that_never_maps_is_not_joined_and_numbers_of_other_rings_mean_nothin
         pair.bench.mapped(PLANNER, 0);
     }
     assert!(pair.bench.frames.is_empty() && !pair.bench.rings.direct[&0].is_joined());
-    // Its next session counts, the answer of the one before does not.
+    // The answer of its next session counts, not that of the earlier one.
     pair.again(PLANNER);
     let (sender, again) = (half(&mut pair.bench, ARM), half(&mut pair.bench, PLANNER));
     pair.bench.mapped(ARM, sender.serial);
@@ -276,7 +276,7 @@ fn what_a_dead_receiver_has_not_taken_ends_there() {
     pair.planner.die();
     pair.bench.close(PLANNER);
     expect(pair.ledger(), [5, 3, 0, 0, 2, 0]);
-    // Sent before it learns of the death; then it moves on.
+    // Sent before the sender learns of the death; then it moves on.
     sender.index().store(6, Ordering::Release);
     expect(pair.ledger(), [6, 3, 0, 0, 3, 0]);
     sender.closed().store(1, Ordering::Release);
@@ -393,7 +393,7 @@ fn a_receiver_that_comes_again_and_again_before_a_sender_that_never_closes_is_le
 fn who_seals_its_memory_before_the_daemon_does_is_named() {
     let mut pair = Pair::new();
     let (sender, receiver) = (half(&mut pair.bench, ARM), half(&mut pair.bench, PLANNER));
-    // As the sender could: everything but what the daemon needs.
+    // As the sender could do: every seal except the one that the daemon needs.
     let seals = nix::fcntl::SealFlag::F_SEAL_SEAL;
     nix::fcntl::fcntl(&sender.own, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
     pair.bench.mapped(ARM, sender.serial);

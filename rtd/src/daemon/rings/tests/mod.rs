@@ -1,4 +1,4 @@
-//! Rings without sockets: this process plays lane threads and both clients, with the descriptors
+//! Rings without sockets: this process acts as lane threads and both clients, with the descriptors
 //! that they would get.
 
 mod direct;
@@ -174,7 +174,7 @@ fn direct_plan() -> Plan {
     )
 }
 
-/// Of a process that continues nothing.
+/// The parameters of a process that continues no session.
 fn wanted(semaphores: bool) -> Wanted {
     Wanted {
         pid: 1,
@@ -189,7 +189,7 @@ fn open(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) -> Att
     attached
 }
 
-/// What the client gets, before it has mapped any of it.
+/// The client's part, before it has mapped any of it.
 fn hand_out(rings: &mut Rings, process: ProcessId) -> Attached {
     let prepared = rings.prepare(process, wanted(false)).unwrap();
     rings.hand_out(process, prepared, 100)
@@ -200,7 +200,7 @@ fn mapped(rings: &mut Rings, process: ProcessId, identity: SessionIdentity) {
     rings.read_from(process);
 }
 
-/// Rings, and the state machine that decides about them. What would be sent or logged gathers here.
+/// Rings, and the state machine that decides about them. Collects the frames and log lines.
 struct Bench {
     rings: Rings,
     topology: Topology,
@@ -297,7 +297,7 @@ impl Bench {
         }
     }
 
-    /// Whether the sender was sent that somebody receives.
+    /// Whether the sender was notified that it has a receiver.
     fn is_reached(&self, process: ProcessId, channel: usize) -> bool {
         self.state.is_reached(process, channel)
     }
@@ -324,7 +324,8 @@ fn bells_of(page: &impl AsFd) -> Bells {
     Bells::shared(Map::of(page.as_fd(), Bells::BYTES, true).unwrap()).unwrap()
 }
 
-/// Descriptors and mappings of rings in this process; tests run side by side, so by name.
+/// Number of descriptors and mappings of rings in this process; by name, because tests run in
+/// parallel.
 fn maps(name: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let links = std::fs::read_dir("/proc/self/fd")

@@ -3,8 +3,8 @@
 use super::*;
 use rtcore::wire::Role;
 
-/// The arm's one sender feeds a queue, the planner's lane and, through a group, a signal of each;
-/// the planner has a sender that nobody is behind.
+/// The arm's only sender feeds a queue, the planner's lane and, through a group, a signal of each;
+/// the planner has a sender without a receiver.
 fn mixed() -> Plan {
     let endpoints = vec![
         lane("arm.out", ARM, 64),
@@ -263,7 +263,7 @@ fn a_session_goes_on_when_the_lanes_have_let_go_of_the_one_before() {
 fn a_sender_is_told_whether_anybody_receives() {
     let mut plan = mixed();
     plan.endpoints[1].owner = Some(PLANNER);
-    // Without the group, in which the arm is itself.
+    // Without the group, of which the arm itself is a member.
     plan.routes[0].to.truncate(2);
     let mut bench = Bench::new(&plan);
     let (arm, planner) = (Someone::new(), Someone::new());
@@ -304,7 +304,7 @@ fn a_thread_that_does_not_run_is_offered_so_much_and_no_more() {
         "{refused}"
     );
     while source.take() {}
-    // The others were never taken by anybody here.
+    // Nobody here ever took the others.
     assert!(matches!(
         rings.prepare(ARM, wanted(false)),
         Err(RingsError::Busy(_))
