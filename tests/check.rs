@@ -9,7 +9,7 @@ use rtcore::sys::accounts::own_uid;
 use std::path::{Path, PathBuf};
 
 tests![
-    all_problems_are_reported_at_once_each_with_its_place_and_mend,
+    all_problems_are_reported_at_once_each_with_its_place_and_fix,
     json_has_the_same_problems_for_a_program,
     the_exit_code_says_runs_refused_or_unreadable,
     a_good_file_shows_what_it_means,
@@ -249,7 +249,7 @@ impl Fault {
     }
 }
 
-fn all_problems_are_reported_at_once_each_with_its_place_and_mend() -> anyhow::Result<()> {
+fn all_problems_are_reported_at_once_each_with_its_place_and_fix() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let file = i.file("faulty.toml").display().to_string();
     std::fs::write(&file, FAULTY)?;

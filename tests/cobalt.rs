@@ -13,10 +13,10 @@ tests![
     a_signal_to_a_lane_thread_is_passed_on needs(ROOT),
     past_the_capacity_the_policy_decides needs(ROOT),
     a_stop_delivers_or_accounts_and_keeps_the_queues_or_not needs(ROOT),
-    a_thread_that_loses_its_mode_is_counted_and_told needs(ROOT),
+    a_thread_that_loses_its_mode_is_counted_and_logged needs(ROOT),
     the_choice_falls_back_with_the_reason_or_fails_with_it,
     a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one needs(ROOT),
-    what_cobalt_cannot_do_is_refused_with_what_mends_it,
+    settings_that_cobalt_lacks_are_refused_with_the_fix,
 ];
 
 fn a_queue_is_routed_into_a_queue_and_every_tool_says_on_what() -> anyhow::Result<()> {
@@ -203,7 +203,7 @@ fn a_stop_delivers_or_accounts_and_keeps_the_queues_or_not() -> anyhow::Result<(
     Ok(())
 }
 
-fn a_thread_that_loses_its_mode_is_counted_and_told() -> anyhow::Result<()> {
+fn a_thread_that_loses_its_mode_is_counted_and_logged() -> anyhow::Result<()> {
     if let Some(lack) = lacks_stand_in("RTD_STAND_IN_RELAX_EVERY") {
         return skip(&lack);
     }
@@ -330,7 +330,7 @@ fn a_thread_that_is_not_promoted_refuses_the_start_also_a_degraded_one() -> anyh
     eventually(|| bench.receives_from("out").is_err().then_some(()))
 }
 
-fn what_cobalt_cannot_do_is_refused_with_what_mends_it() -> anyhow::Result<()> {
+fn settings_that_cobalt_lacks_are_refused_with_the_fix() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let lane = |name: &str, owner: &str| {

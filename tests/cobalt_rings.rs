@@ -20,7 +20,7 @@ tests![
     a_signal_s_payloads_come_by_a_semaphore_and_no_signal needs(ROOT, FOLLOWING),
     a_receiver_that_dies_is_accounted_for_and_its_successor_is_rung needs(ROOT, FOLLOWING),
     a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay needs(ROOT, FOLLOWING),
-    a_session_on_another_skin_is_refused_with_what_mends_it needs(ROOT),
+    a_session_on_another_skin_is_refused_with_the_fix needs(ROOT),
     a_thread_that_is_not_promoted_and_one_in_a_loop_of_its_own_get_their_messages needs(ROOT),
 ];
 
@@ -391,7 +391,7 @@ fn a_killed_daemon_s_messages_reach_the_next_one_and_its_semaphores_do_not_stay(
     Ok(())
 }
 
-fn a_session_on_another_skin_is_refused_with_what_mends_it() -> anyhow::Result<()> {
+fn a_session_on_another_skin_is_refused_with_the_fix() -> anyhow::Result<()> {
     let bench = Bench::new(Kind::Stock)?;
     let at = &bench.instance;
     let direct = |name: &str| lane_end(name, "planner", "");

@@ -28,7 +28,7 @@ tests![
     the_estimate_of_locked_memory_holds needs(ROOT),
     a_start_waits_for_its_predecessor_that_dies,
     the_same_hint_is_printed_once needs(SECOND_USER),
-    files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart,
+    limits_of_process_machine_and_queue_bytes_are_distinguished,
 ];
 
 /// mq_open(2).
@@ -173,7 +173,7 @@ fn a_refused_call_is_named_as_what_it_is() -> anyhow::Result<()> {
 /// EMFILE of mq_open(3) has two causes, and ENFILE is the machine's: each hint names the limit that
 /// is in the way. The machine cannot be brought to ENFILE beside other tests, so a filter answers
 /// it.
-fn files_of_this_process_of_the_machine_and_bytes_of_queues_are_told_apart() -> anyhow::Result<()> {
+fn limits_of_process_machine_and_queue_bytes_are_distinguished() -> anyhow::Result<()> {
     let answered = |call: i64, errno: i32| -> anyhow::Result<String> {
         let i = Instance::new()?;
         let mut filtered = Ok(());

@@ -16,7 +16,7 @@ use std::process::Command;
 
 tests![
     it_measures_three_lanes_twice_and_misses_no_message,
-    an_ordinary_user_gets_it_degraded_and_is_told needs(ORDINARY_USER),
+    an_ordinary_user_gets_it_degraded_with_a_notice needs(ORDINARY_USER),
     a_terminal_shows_its_progress,
     ended_by_sigint_it_says_so_and_leaves_nothing,
     ended_by_sigterm_it_says_so_and_leaves_nothing,
@@ -234,7 +234,7 @@ fn it_measures_three_lanes_twice_and_misses_no_message() -> anyhow::Result<()> {
     Traces::of_ended(pid, &directory).ensure_gone()
 }
 
-fn an_ordinary_user_gets_it_degraded_and_is_told() -> anyhow::Result<()> {
+fn an_ordinary_user_gets_it_degraded_with_a_notice() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (mut command, directory) = demo(&i, RTD)?;
     if own_uid() == 0 {

@@ -29,8 +29,8 @@ tests![
     a_lane_above_its_budget_is_demoted needs(ROOT),
     a_lane_above_its_budget_stops_the_daemon,
     a_polling_lane_is_judged_by_its_dispatches needs(SPARE_CPU),
-    a_lane_that_never_waits_is_told_by_the_kernel needs(ROOT, TWO_CPUS),
-    a_limit_from_before_the_start_is_lifted_or_told_of needs(ROOT, TWO_CPUS),
+    a_lane_that_never_waits_is_reported_by_the_kernel needs(ROOT, TWO_CPUS),
+    a_limit_from_before_the_start_is_lifted_or_logged needs(ROOT, TWO_CPUS),
     the_control_thread_speaks_for_a_watchdog_that_does_not_run needs(PTRACE),
     the_final_ledger_of_a_lane_that_is_left_behind_is_what_it_published needs(PTRACE),
     a_stop_that_leaves_a_lane_behind_is_a_failure needs(PTRACE),
@@ -338,7 +338,7 @@ fn rttime(daemon: &Daemon) -> anyhow::Result<(String, String)> {
 /// Many routes make each message some work, so that one sender keeps the lane from ever waiting:
 /// the kernel tells, and the line names the lane. Only where an end is wanted does the kernel have
 /// leave to kill.
-fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
+fn a_lane_that_never_waits_is_reported_by_the_kernel() -> anyhow::Result<()> {
     let _alone = alone();
     for (what, hard) in [("report", "unlimited"), ("demote", "1010000")] {
         let instance = Instance::new()?;
@@ -390,7 +390,7 @@ fn a_lane_that_never_waits_is_told_by_the_kernel() -> anyhow::Result<()> {
 
 /// A limit that was there before rtd does not end a lane that is to run without a break, and one
 /// that would is told of.
-fn a_limit_from_before_the_start_is_lifted_or_told_of() -> anyhow::Result<()> {
+fn a_limit_from_before_the_start_is_lifted_or_logged() -> anyhow::Result<()> {
     const LIMIT_US: u64 = 50_000;
     let started_with = |config: &str, hard_us: u64| {
         Daemon::start_with(config, |command| {

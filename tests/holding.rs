@@ -11,8 +11,8 @@ use anyhow::{Context as _, ensure};
 tests![
     a_strangers_queue_is_not_adopted needs(SECOND_USER),
     an_adopted_queue_gets_the_configured_mode,
-    what_is_lost_with_a_queue_is_told,
-    a_queue_removed_under_rtd_is_told,
+    messages_lost_with_a_queue_are_logged,
+    a_queue_removed_under_rtd_is_logged,
     a_queue_has_one_reader,
     a_shared_queue_goes_with_its_last_user,
 ];
@@ -73,7 +73,7 @@ fn an_adopted_queue_gets_the_configured_mode() -> anyhow::Result<()> {
 }
 
 /// A source that goes with the daemon while messages are in it: how many is said, as a warning.
-fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
+fn messages_lost_with_a_queue_are_logged() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let keys = "drain = \"0ms\"\nkeep_queues = false";
     let config = config(&i, keys, "").replace(
@@ -110,7 +110,7 @@ fn what_is_lost_with_a_queue_is_told() -> anyhow::Result<()> {
 
 /// A program that removes a queue and makes it anew, as many do when they start, cuts itself off:
 /// said once for each change, and the new queue outlives rtd's stop.
-fn a_queue_removed_under_rtd_is_told() -> anyhow::Result<()> {
+fn a_queue_removed_under_rtd_is_logged() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, "keep_queues = false", ""))?;
     let mut legacy = Peer::start()?;

@@ -14,7 +14,7 @@ use std::time::Instant;
 tests![
     block_fills_the_senders_ring_and_loses_nothing,
     a_send_waits_at_most_its_bound_for_room,
-    a_direct_sender_is_told_what_does_not_fit,
+    a_direct_sender_gets_an_error_for_what_does_not_fit,
     what_waits_for_a_stopped_receiver_expires,
     a_ring_above_its_rate_is_left_unread,
     a_rate_of_one_route_holds_up_no_other,
@@ -84,7 +84,7 @@ fn a_send_waits_at_most_its_bound_for_room() -> anyhow::Result<()> {
 
 /// Direct: the receiver's ring is the only one; what does not fit is the sender's to know, at once
 /// or after the bound.
-fn a_direct_sender_is_told_what_does_not_fit() -> anyhow::Result<()> {
+fn a_direct_sender_gets_an_error_for_what_does_not_fit() -> anyhow::Result<()> {
     for overflow in ["reject", "block:100ms"] {
         let instance = Instance::new()?;
         let more = format!("path = \"direct\"\noverflow = \"{overflow}\"");

@@ -8,7 +8,7 @@ use rtcore::sys::pidfd::PidFd;
 use std::process::Command;
 
 tests![
-    what_runs_beside_is_told,
+    the_load_is_reported,
     workers_end_with_the_measurement_whatever_ends_it,
     a_worker_that_dies_makes_the_run_fail,
     a_load_that_cannot_be_is_refused,
@@ -52,7 +52,7 @@ fn all_end(workers: &[PidFd]) -> anyhow::Result<()> {
     eventually(|| (!workers.iter().any(PidFd::is_alive)).then_some(())).context("a worker is left")
 }
 
-fn what_runs_beside_is_told() -> anyhow::Result<()> {
+fn the_load_is_reported() -> anyhow::Result<()> {
     let said = run(measure(&["--load", "own:cpu:1,own:syscall:2"]))?;
     let text = format!("{}{}", said.out, said.err);
     said.well()?;

@@ -25,11 +25,11 @@ tests![
     a_pair_of_processes_on_every_cpu,
     on_any_cpu_the_counts_add_up,
     back_to_back,
-    real_time_threads_run_where_and_as_they_are_told needs(ROOT),
+    real_time_threads_run_on_the_requested_cpu_and_priority needs(ROOT),
     timers_of_every_number,
     ended_by_sigint_they_show_what_they_have,
     killed_they_leave_nothing,
-    a_sender_that_is_killed_is_told,
+    a_killed_sender_is_reported,
 ];
 
 /// Names of the mechanisms: what `compare` takes and is a command of its own.
@@ -155,7 +155,7 @@ fn back_to_back() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn real_time_threads_run_where_and_as_they_are_told() -> anyhow::Result<()> {
+fn real_time_threads_run_on_the_requested_cpu_and_priority() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let cpu = cpus::allowed()?.into_iter().max().context("no CPU")?;
     let at = cpu.to_string();
@@ -256,7 +256,7 @@ fn killed_they_leave_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_sender_that_is_killed_is_told() -> anyhow::Result<()> {
+fn a_killed_sender_is_reported() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let (tool, traces) = start(&instance, &["mq", "-v", "-f", "-i", "1000"])?;
     traces.signal(0, Signal::SIGKILL)?;

@@ -23,9 +23,9 @@ tests![
     a_cpu_outside_the_mask_may_be_asked_for needs(TWO_CPUS, TASKSET),
     a_sender_that_is_stopped_for_good_ends_the_run,
     a_reader_that_has_left_is_in_nobodys_way,
-    what_cannot_be_sent_is_told_soon needs(HELD_TO_SIGPENDING),
+    a_message_that_cannot_be_sent_is_reported_soon needs(HELD_TO_SIGPENDING),
     a_limit_of_cpu_time_is_warned_of,
-    too_many_routes_of_signals_are_told_in_numbers,
+    too_many_signal_routes_are_refused_with_numbers,
 ];
 
 /// A run that would take so long that nobody waits for its end.
@@ -188,7 +188,7 @@ fn a_cpu_outside_the_mask_may_be_asked_for() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn what_cannot_be_sent_is_told_soon() -> anyhow::Result<()> {
+fn a_message_that_cannot_be_sent_is_reported_soon() -> anyhow::Result<()> {
     let mut command = Command::new("prlimit");
     command.args([
         "--sigpending=0",
@@ -239,7 +239,7 @@ fn a_limit_of_cpu_time_is_warned_of() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn too_many_routes_of_signals_are_told_in_numbers() -> anyhow::Result<()> {
+fn too_many_signal_routes_are_refused_with_numbers() -> anyhow::Result<()> {
     run(rtlat(&["route", "signal-signal", "-t", "20", "-l", "5"]))?.refused(&["15 "])?;
     Ok(())
 }

@@ -13,7 +13,7 @@ tests![
     a_queue_is_shown_as_text_or_hex_with_its_priority,
     a_queue_is_shown_as_json,
     a_signal_is_shown_with_its_value_and_origin,
-    it_steals_only_when_told,
+    it_steals_only_with_the_option,
     a_program_that_has_the_queue_open_keeps_its_messages,
     a_closed_pipe_loses_no_message,
     ctrl_c_ends_a_listener,
@@ -129,7 +129,7 @@ fn a_signal_is_shown_with_its_value_and_origin() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn it_steals_only_when_told() -> anyhow::Result<()> {
+fn it_steals_only_with_the_option() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let listen = |arguments: &[&str]| run(i.rtctl_command(&[&["listen"], arguments].concat()));

@@ -34,7 +34,6 @@ mod documents;
 mod examples;
 mod flush;
 mod forked;
-mod grants;
 mod groups;
 mod guard;
 mod handshakes;
@@ -63,7 +62,6 @@ mod lat_rt_tests;
 mod lat_running;
 mod lat_view;
 mod leftovers;
-mod liars;
 mod listen;
 mod lives;
 mod losses;
@@ -74,6 +72,7 @@ mod outside;
 mod overflow;
 mod partners;
 mod pending;
+mod permissions;
 mod places;
 mod policies;
 mod prepared;
@@ -104,6 +103,7 @@ mod starting;
 mod stats;
 mod stop;
 mod storms;
+mod violations;
 mod watch;
 mod wording;
 mod xddp;
@@ -145,7 +145,6 @@ static MODULES: &[(&str, &[Test])] = modules![
     examples,
     flush,
     forked,
-    grants,
     groups,
     guard,
     handshakes,
@@ -174,7 +173,6 @@ static MODULES: &[(&str, &[Test])] = modules![
     lat_running,
     lat_view,
     leftovers,
-    liars,
     listen,
     lives,
     losses,
@@ -185,6 +183,7 @@ static MODULES: &[(&str, &[Test])] = modules![
     overflow,
     partners,
     pending,
+    permissions,
     places,
     policies,
     prepared,
@@ -215,6 +214,7 @@ static MODULES: &[(&str, &[Test])] = modules![
     stats,
     stop,
     storms,
+    violations,
     watch,
     wording,
     xddp,

@@ -20,7 +20,7 @@ tests![
     a_manager_hears_ready_status_and_stopping,
     signs_of_life_stop_with_a_lane_and_come_again needs(PTRACE),
     signs_of_life_stop_with_the_control_thread needs(PTRACE),
-    a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody,
+    a_manager_that_does_not_listen_is_logged_and_not_waited_for,
     a_standard_output_that_takes_nothing_holds_up_no_start,
 ];
 
@@ -193,7 +193,7 @@ fn signs_of_life_stop_with_the_control_thread() -> anyhow::Result<()> {
 }
 
 /// A manager that is not there, or does not read, holds nobody up.
-fn a_manager_that_does_not_listen_is_told_of_and_waited_for_by_nobody() -> anyhow::Result<()> {
+fn a_manager_that_does_not_listen_is_logged_and_not_waited_for() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let path = instance.file("nobody.sock");
     let daemon = Daemon::start_with(&config(&instance), |command| {

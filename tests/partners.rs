@@ -10,12 +10,12 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 
 tests![
-    a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back,
-    a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back,
-    a_sender_that_goes_is_told_and_its_successor_heard,
+    a_routed_receiver_is_reported_lost_with_its_cause_and_back,
+    a_direct_receiver_is_reported_lost_with_its_cause_and_back,
+    a_sender_is_reported_lost_and_its_successor_received,
     a_process_that_becomes_another_program_lets_go_of_its_direct_rings,
-    without_a_daemon_the_death_of_a_direct_partner_is_told,
-    what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender,
+    without_a_daemon_the_death_of_a_direct_partner_is_reported,
+    unread_messages_of_a_dead_direct_receiver_are_reported_to_its_sender,
 ];
 
 /// A planner that sends to an arm by one route.
@@ -70,16 +70,16 @@ fn goes_and_comes_back(path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_routed_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+fn a_routed_receiver_is_reported_lost_with_its_cause_and_back() -> anyhow::Result<()> {
     goes_and_comes_back("routed")
 }
 
-fn a_direct_receiver_that_goes_is_told_with_its_cause_and_told_back() -> anyhow::Result<()> {
+fn a_direct_receiver_is_reported_lost_with_its_cause_and_back() -> anyhow::Result<()> {
     goes_and_comes_back("direct")
 }
 
 /// The receiver's side: its senders come and go, and it takes what each of them sends.
-fn a_sender_that_goes_is_told_and_its_successor_heard() -> anyhow::Result<()> {
+fn a_sender_is_reported_lost_and_its_successor_received() -> anyhow::Result<()> {
     for path in ["routed", "direct"] {
         let i = Instance::new()?;
         let _daemon = Daemon::start(&config(&i, path))?;
@@ -136,7 +136,7 @@ fn a_process_that_becomes_another_program_lets_go_of_its_direct_rings() -> anyho
 
 /// The kernel tells a direct partner's death when no daemon can; and what happened meanwhile is put
 /// right by the next daemon.
-fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()> {
+fn without_a_daemon_the_death_of_a_direct_partner_is_reported() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = config(&i, "direct");
     let daemon = Daemon::start(&text)?;
@@ -170,7 +170,7 @@ fn without_a_daemon_the_death_of_a_direct_partner_is_told() -> anyhow::Result<()
 }
 
 /// Messages in the ring of a direct receiver that dies are told as lost, to the number.
-fn what_a_dead_direct_receiver_had_not_taken_is_told_to_its_sender() -> anyhow::Result<()> {
+fn unread_messages_of_a_dead_direct_receiver_are_reported_to_its_sender() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i, "direct"))?;
     let mut planner = planner(&i)?;

@@ -1,7 +1,7 @@
 //! Whose process the daemon is, what it may do, whose everything is that it makes, and who is
 //! served all the same.
 
-use crate::grants::{Granted, ordinary};
+use crate::permissions::{Granted, ordinary};
 use crate::util::kernel::{self, Credentials, FIFO};
 use crate::util::needs::{MOUNT, ROOT, SECOND_USER, SETCAP, USER_NAMESPACES};
 use crate::util::order;
@@ -21,7 +21,7 @@ tests![
     for_the_executable_of_another_user_the_control_thread_alone_can_trace needs(ROOT),
     one_of_its_own_user_cannot_look_into_it needs(ROOT),
     without_the_capability_signals_to_others_are_refused_before_they_are_lost needs(ROOT),
-    who_may_not_become_that_user_is_told_what_it_takes,
+    without_the_right_to_become_that_user_the_error_names_it,
     root_of_a_user_namespace_may_not_become_that_user_either needs(USER_NAMESPACES),
     a_user_with_capabilities_keeps_those_that_are_needed needs(ROOT),
     the_starters_code_does_not_get_the_rights_of_the_file needs(ROOT, SETCAP),
@@ -300,7 +300,7 @@ fn refused(i: &Instance, granted: Granted) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn who_may_not_become_that_user_is_told_what_it_takes() -> anyhow::Result<()> {
+fn without_the_right_to_become_that_user_the_error_names_it() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let text = refused(&i, Granted::default())?;
     ensure!(

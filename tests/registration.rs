@@ -16,7 +16,7 @@ tests![
     a_name_that_does_not_exist_is_refused_with_those_that_do,
     a_running_program_is_registered_by_its_pid_and_gets_its_signals,
     what_is_no_process_is_refused,
-    without_a_daemon_the_way_to_start_it_is_told,
+    without_a_daemon_the_error_has_the_command_to_start_it,
     no_signal_kills_between_registration_and_sigwait,
 ];
 
@@ -175,7 +175,7 @@ fn what_is_no_process_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn without_a_daemon_the_way_to_start_it_is_told() -> anyhow::Result<()> {
+fn without_a_daemon_the_error_has_the_command_to_start_it() -> anyhow::Result<()> {
     let (i, other) = (Instance::new()?, Instance::new()?);
     // The likeliest mistake is to have named no instance, or another one.
     let daemon = Daemon::start(&config(&other))?;

@@ -17,9 +17,9 @@ tests![
     a_routed_receiver_that_is_stopped_makes_its_sender_full,
     what_a_lane_rejects_is_missing_at_the_receiver,
     a_message_longer_than_a_slot_is_refused_with_the_bound,
-    a_receiver_that_ended_is_told_with_its_cause,
-    a_receiver_that_never_was_is_told_as_not_there,
-    a_sender_killed_at_work_loses_nothing_it_was_told_is_sent,
+    a_receiver_that_ended_is_reported_with_its_cause,
+    a_receiver_that_never_came_is_reported_as_not_connected,
+    a_sender_killed_at_work_loses_no_message_that_it_sent,
     a_sender_killed_half_way_through_a_slot_sends_nothing_of_it,
 ];
 
@@ -183,7 +183,7 @@ fn a_message_longer_than_a_slot_is_refused_with_the_bound() -> anyhow::Result<()
 }
 
 /// Killed or ended, the receiver's way out is in the error of either path.
-fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
+fn a_receiver_that_ended_is_reported_with_its_cause() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
@@ -231,7 +231,7 @@ fn a_receiver_that_ended_is_told_with_its_cause() -> anyhow::Result<()> {
 }
 
 /// Before anybody has registered as the receiver there is no cause to tell.
-fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
+fn a_receiver_that_never_came_is_reported_as_not_connected() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = Daemon::start(&config(&i))?;
     let mut planner = planner(&i)?;
@@ -255,7 +255,7 @@ fn a_receiver_that_never_was_is_told_as_not_there() -> anyhow::Result<()> {
 }
 
 /// kill -9 of a sender at work: what it was told is sent arrives, all of it, once and in order.
-fn a_sender_killed_at_work_loses_nothing_it_was_told_is_sent() -> anyhow::Result<()> {
+fn a_sender_killed_at_work_loses_no_message_that_it_sent() -> anyhow::Result<()> {
     const ROUNDS: u64 = 5;
     let i = Instance::new()?;
     let _daemon = Daemon::start(&patient(&i))?;

@@ -200,7 +200,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up_and_is_told_how_much_it_missed() {
+    fn a_blocked_reader_delays_nobody_and_gets_the_number_of_lost_lines() {
         let (reader, mut pipe) = io::pipe().unwrap();
         let (logger, writer) = Logger::new();
         let thread = std::thread::spawn(move || writer.run(&mut pipe));

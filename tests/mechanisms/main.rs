@@ -44,8 +44,8 @@ fn main() -> ExitCode {
         Trial::test("breaker::a_break_touches_no_heap", || {
             breaker::a_break_touches_no_heap().map_err(|e| format!("{e:#}").into())
         }),
-        Trial::test("threads::a_sender_of_a_mutex_that_leaves_is_told", || {
-            threads::a_sender_of_a_mutex_that_leaves_is_told();
+        Trial::test("threads::a_sender_of_a_mutex_that_leaves_is_reported", || {
+            threads::a_sender_of_a_mutex_that_leaves_is_reported();
             Ok(())
         }),
     ];

@@ -104,7 +104,7 @@ pub fn an_idle_receiver_looks_up(kind: Kind, pair: usize) {
     });
 }
 
-pub fn a_sender_of_a_mutex_that_leaves_is_told() {
+pub fn a_sender_of_a_mutex_that_leaves_is_reported() {
     let mechanism = make(Kind::Mutex, 0);
     let mut rx = mechanism.receiver().expect("the receiving end");
     thread::scope(|scope| {

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_linkers_words_are_told_apart() {
+    fn the_linkers_messages_are_distinguished() {
         let of = |detail: &str| LoadError::of_dlopen("libcobalt.so.2".into(), detail.into());
         let absent = "libcobalt.so.2: cannot open shared object file: No such file or directory";
         assert!(matches!(of(absent), LoadError::Absent { .. }));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_names_the_library_and_what_mends_it() {
+    fn a_text_names_the_library_and_the_fix() {
         let text = LoadError::of_dlopen("/x/libcobalt.so.2".into(), "cannot be dlopen()ed".into())
             .to_string();
         for word in ["/x/libcobalt.so.2", "--enable-dlopen-libs", "link-cobalt"] {

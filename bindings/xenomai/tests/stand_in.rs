@@ -57,7 +57,7 @@ fn a_required_symbol_is_missed_by_its_name() {
 }
 
 #[test]
-fn a_library_that_may_only_be_linked_is_told_from_one_that_is_absent() {
+fn a_library_that_may_only_be_linked_is_distinguished_from_an_absent_one() {
     let refused = open(Kind::RefusesDlopen).unwrap_err();
     assert!(
         matches!(refused, LoadError::RefusesDlopen { .. }),

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_names_object_value_limit_and_mend() {
+    fn every_refusal_names_object_value_limit_and_fix() {
         let endpoint = Name::new("arm.cmd").unwrap();
         let process = Some(Name::new("drive").unwrap());
         let ending = Some(Ending::Signal(9));

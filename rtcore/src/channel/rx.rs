@@ -216,7 +216,7 @@ impl RxHandle {
         ring.consumer.release();
         crate::fault_point!("after_take_before_count");
         let superseded = ring.consumer.passed();
-        let taken = self.judge(envelope, superseded);
+        let taken = self.classify(envelope, superseded);
         self.count(&taken, superseded);
         Ok(taken)
     }
@@ -233,7 +233,7 @@ impl RxHandle {
         let Some(envelope) = ring.consumer.peek()? else {
             return Ok(Taken::Nothing);
         };
-        let taken = self.judge(envelope, 0);
+        let taken = self.classify(envelope, 0);
         if let (Taken::Duplicate | Taken::Expired, Some(ring)) = (&taken, self.ring_slot.current())
         {
             ring.consumer.skip();
@@ -244,7 +244,7 @@ impl RxHandle {
 
     /// Classifies a message before which `superseded` others were skipped.
     #[inline]
-    fn judge(&mut self, envelope: Envelope, superseded: u64) -> Taken {
+    fn classify(&mut self, envelope: Envelope, superseded: u64) -> Taken {
         let Some(missed) = self.accept(&envelope) else {
             return Taken::Duplicate;
         };
@@ -328,7 +328,7 @@ impl RxHandle {
     }
 
     /// Whether a read would find a message, or the next ring can be taken.
-    pub fn has_news(&mut self) -> bool {
+    pub fn has_input(&mut self) -> bool {
         let waits = self.ring_slot.has_offer();
         let Some(ring) = self.ring_slot.current() else {
             return waits;

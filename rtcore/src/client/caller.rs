@@ -83,7 +83,7 @@ impl Caller {
                     }
                     self.late += 1;
                 }
-                Ok(Some(Found::Event(event))) => self.judge(event)?,
+                Ok(Some(Found::Event(event))) => self.check_event(event)?,
                 Ok(None) => {}
                 Err(RecvError::Disconnected) => {
                     return Err(CallError::Disconnected {
@@ -135,7 +135,7 @@ impl Caller {
     }
 
     /// Returns an error if the event ends the call.
-    fn judge(&self, event: Event) -> Result<(), CallError> {
+    fn check_event(&self, event: Event) -> Result<(), CallError> {
         let channel = self.sender.channel();
         let endpoint = channel.endpoint;
         match event {

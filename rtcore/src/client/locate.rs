@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_only_instance_is_meant_and_several_are_told() {
+    fn the_only_instance_is_selected_and_several_are_listed() {
         assert_eq!(only(vec!["cell".into()]).unwrap(), "cell");
         let none = only(Vec::new()).unwrap_err().to_string();
         assert!(

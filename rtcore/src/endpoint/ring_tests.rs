@@ -133,7 +133,7 @@ fn a_sender_that_goes_on_in_its_old_ring_does_not_keep_the_next_one_waiting() {
 }
 
 #[test]
-fn a_message_that_was_half_written_at_the_end_is_told_once() {
+fn a_message_that_was_half_written_at_the_end_is_reported_once() {
     let (mut hand_off, mut source) = source();
     let (mut producer, end) = new_ring();
     offer(&mut hand_off, Some(end), 1);

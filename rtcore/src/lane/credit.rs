@@ -16,7 +16,7 @@ use crate::sys::sigqueue::SignalQueue;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Shortest time between two reads of the kernel's figures.
-const LOOK_NS: u64 = 500_000;
+const REFILL_NS: u64 = 500_000;
 
 /// The credit. Writers: every lane thread that sends to the endpoint; the control thread at a
 /// registration.
@@ -26,8 +26,8 @@ pub struct Credit {
     to_thread: bool,
     in_flight: AtomicU32,
     limit: AtomicU32,
-    looked_ns: AtomicU64,
-    looks: AtomicU32,
+    refilled_ns: AtomicU64,
+    refills: AtomicU32,
 }
 
 impl Credit {
@@ -38,8 +38,8 @@ impl Credit {
             to_thread,
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
-            looked_ns: AtomicU64::new(0),
-            looks: AtomicU32::new(0),
+            refilled_ns: AtomicU64::new(0),
+            refills: AtomicU32::new(0),
         }
     }
 
@@ -51,7 +51,7 @@ impl Credit {
     /// Starts the credit of a new receiver, with at most this many signals pending.
     pub fn reset(&self, limit: u32) {
         self.in_flight.store(0, Ordering::Relaxed);
-        self.looked_ns.store(0, Ordering::Relaxed);
+        self.refilled_ns.store(0, Ordering::Relaxed);
         self.set_limit(limit);
     }
 
@@ -79,16 +79,16 @@ impl Credit {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Returns the signals that the receiver has taken by the kernel's figures. `look` reads these
-    /// figures; it is called at most every `LOOK_NS`.
-    pub fn refill(&self, now_ns: u64, look: impl FnOnce() -> Option<SignalQueue>) {
-        if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_NS {
+    /// Returns the signals that the receiver has taken by the kernel's figures. `read` reads these
+    /// figures; it is called at most every `REFILL_NS`.
+    pub fn refill(&self, now_ns: u64, read: impl FnOnce() -> Option<SignalQueue>) {
+        if now_ns.saturating_sub(self.refilled_ns.load(Ordering::Relaxed)) < REFILL_NS {
             return;
         }
-        self.looked_ns.store(now_ns, Ordering::Relaxed);
-        let looks = self.looks.load(Ordering::Relaxed);
+        self.refilled_ns.store(now_ns, Ordering::Relaxed);
+        let refills = self.refills.load(Ordering::Relaxed);
         let sent = self.in_flight.load(Ordering::Relaxed);
-        let Some(queue) = look() else { return };
+        let Some(queue) = read() else { return };
         // Signals that were sent before the read are either taken or among those that are queued
         // for the uid.
         let pending = if queue.has(self.signo) {
@@ -98,9 +98,9 @@ impl Credit {
         };
         // If another read ended meanwhile, its result covers the same signals: they must not be
         // returned twice.
-        let mine = self.looks.compare_exchange(
-            looks,
-            looks.wrapping_add(1),
+        let mine = self.refills.compare_exchange(
+            refills,
+            refills.wrapping_add(1),
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
@@ -143,15 +143,15 @@ mod tests {
         let credit = Credit::new(SIGNO, false);
         credit.reset(10);
         takes(&credit);
-        credit.refill(LOOK_NS, || queue(4, true));
+        credit.refill(REFILL_NS, || queue(4, true));
         assert_eq!(takes(&credit), 6);
-        credit.refill(LOOK_NS * 2, || queue(50, true));
+        credit.refill(REFILL_NS * 2, || queue(50, true));
         assert_eq!(
             takes(&credit),
             0,
             "more is queued for the uid than we sent: nothing is known to be free"
         );
-        credit.refill(LOOK_NS * 3, || queue(50, false));
+        credit.refill(REFILL_NS * 3, || queue(50, false));
         assert_eq!(
             takes(&credit),
             10,
@@ -164,8 +164,8 @@ mod tests {
         let credit = Credit::new(SIGNO, false);
         credit.reset(1);
         takes(&credit);
-        credit.refill(LOOK_NS, || queue(1, true));
-        credit.refill(LOOK_NS + 1, || unreachable!("too soon"));
+        credit.refill(REFILL_NS, || queue(1, true));
+        credit.refill(REFILL_NS + 1, || unreachable!("too soon"));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
         let credit = Credit::new(SIGNO, false);
         credit.reset(2);
         takes(&credit);
-        credit.refill(LOOK_NS, || None);
+        credit.refill(REFILL_NS, || None);
         assert_eq!(takes(&credit), 0);
     }
 }

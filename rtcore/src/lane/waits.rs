@@ -2,14 +2,14 @@
 //! descriptors and futex words, in two vectors that were allocated before the seal.
 //!
 //! The kernel has no call that waits for both kinds at once. If there are descriptors, rings of
-//! sources ring their eventfd, and the thread checks for room in a ring every [`ROOM_LOOK_NS`].
+//! sources ring their eventfd, and the thread checks for room in a ring every [`ROOM_POLL_NS`].
 //!
 //! On a skin whose threads must not make Linux's calls there are neither: every ring of the thread,
 //! at either end, rings one semaphore of the thread. The thread checks for everything else when the
 //! time limit of the wait has passed.
 
 use crate::ring::Bells;
-use crate::ring::producer::ROOM_LOOK_NS;
+use crate::ring::producer::ROOM_POLL_NS;
 use crate::skin::{Semaphore, Skin};
 use crate::sys::Errno;
 use crate::sys::futex::{self, Word};
@@ -89,7 +89,7 @@ impl Waits {
     /// miss that room is wanted.
     pub fn bound(&self, bound_ns: u64) -> u64 {
         if self.room {
-            bound_ns.min(ROOM_LOOK_NS)
+            bound_ns.min(ROOM_POLL_NS)
         } else {
             bound_ns
         }
@@ -107,7 +107,7 @@ impl Waits {
         // Words beside descriptors are not waited for, nor are those beyond the kernel's limit.
         let unheard = !by_words && !self.words.is_empty() || self.words.len() > futex::WORDS_MAX;
         let bound_ns = if unheard {
-            bound_ns.min(ROOM_LOOK_NS)
+            bound_ns.min(ROOM_POLL_NS)
         } else {
             self.bound(bound_ns)
         };

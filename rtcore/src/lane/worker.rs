@@ -28,7 +28,7 @@ const ERROR_PAUSE_NS: u64 = 1_000_000;
 const BURST_MAX: usize = 32;
 /// Period at which a thread that only its source can wake checks whether receivers have come or
 /// gone.
-const RECEIVERS_LOOK_NS: u64 = 100_000_000;
+const RECEIVERS_POLL_NS: u64 = 100_000_000;
 /// Limit of the messages of one source that a stop takes after its time is over. It is larger than
 /// RLIMIT_SIGPENDING usually allows; it exists because a sender may never stop.
 const LEFT_MAX: usize = 262_144;
@@ -73,7 +73,7 @@ impl Input {
         let is_woken = skin.is_relaxed.is_none() || self.source.is_ring();
         let polls = !is_woken && self.routes.iter().any(Route::has_rings);
         if polls {
-            Timeout(RECEIVERS_LOOK_NS)
+            Timeout(RECEIVERS_POLL_NS)
         } else {
             Timeout::FOREVER
         }

@@ -283,7 +283,7 @@ impl Producer {
     ///
     /// The consumer checks for sleepers without a fence, because every message would pay for one.
     /// If it misses this sleeper, its next message wakes it, and in any case the sleep ends after
-    /// [`ROOM_LOOK_NS`].
+    /// [`ROOM_POLL_NS`].
     pub fn wait_for_room(&mut self, timeout_ns: u64) -> Result<bool, Corrupt> {
         self.wait_until(timeout_ns, Producer::has_room)
     }
@@ -305,7 +305,7 @@ impl Producer {
             let _ = self
                 .view
                 .bells
-                .sleep(self.bell, seen, timeout_ns.min(ROOM_LOOK_NS));
+                .sleep(self.bell, seen, timeout_ns.min(ROOM_POLL_NS));
             over = is_over(self);
         }
         self.view
@@ -344,7 +344,7 @@ impl Producer {
 }
 
 /// Longest time until a sleeping producer checks again.
-pub const ROOM_LOOK_NS: u64 = 1_000_000;
+pub const ROOM_POLL_NS: u64 = 1_000_000;
 
 /// A slot that is being written in place. If it is dropped without [`Loan::commit`], nothing is
 /// sent. Empty in a forked child, which does not have the memory.

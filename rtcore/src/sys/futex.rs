@@ -6,7 +6,7 @@ use super::optional::Optional;
 use std::sync::atomic::AtomicU32;
 
 /// How often a wait for several words looks at them where the kernel cannot wait for all.
-pub const LOOK_NS: u64 = 1_000_000;
+pub const POLL_NS: u64 = 1_000_000;
 /// Most words of one [`wait_any`] (FUTEX_WAITV_MAX).
 pub const WORDS_MAX: usize = 128;
 
@@ -129,7 +129,7 @@ impl Word {
 static WAITV: Optional = Optional::new();
 
 /// Tries futex_waitv(2): EPERM or ENOSYS where the kernel or a filter of system calls refuses it.
-/// Then a wait for several words ends after [`LOOK_NS`] at the latest.
+/// Then a wait for several words ends after [`POLL_NS`] at the latest.
 pub fn probe_wait_any() -> Result<(), Errno> {
     let word = AtomicU32::new(1);
     // Another value than the word has: EAGAIN at once.
@@ -144,7 +144,7 @@ pub fn probe_wait_any() -> Result<(), Errno> {
 /// 5.16).
 ///
 /// Where that call is refused it sleeps at the first word, and looks at the others every
-/// [`LOOK_NS`]: it returns then for no reason.
+/// [`POLL_NS`]: it returns then for no reason.
 ///
 /// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`].
 ///
@@ -174,7 +174,7 @@ unsafe fn poll_in_turns(words: &[Word], timeout_ns: u64) -> Result<(), Errno> {
             let bound_ns = if others.is_empty() {
                 timeout_ns
             } else {
-                timeout_ns.min(LOOK_NS)
+                timeout_ns.min(POLL_NS)
             };
             // SAFETY: the caller's contract.
             wait(unsafe { first.as_atomic() }, first.expected(), bound_ns)
@@ -259,7 +259,7 @@ mod tests {
         };
         let (done, slept_ns) = bound(u64::MAX);
         assert!(
-            done == Err(Errno(libc::ETIMEDOUT)) && slept_ns >= LOOK_NS,
+            done == Err(Errno(libc::ETIMEDOUT)) && slept_ns >= POLL_NS,
             "{done:?} after {slept_ns} ns"
         );
         assert!(bound(100_000).1 >= 100_000);

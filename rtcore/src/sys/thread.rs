@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_waits_and_one_that_runs_are_told_apart_until_they_end() {
+    fn waiting_and_running_threads_are_distinguished_until_they_end() {
         let (tx, rx) = mpsc::channel();
         let (go, gate) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {

@@ -112,7 +112,7 @@ proptest! {
 }
 
 #[test]
-fn offsets_are_what_other_languages_are_told() {
+fn offsets_are_those_that_other_languages_use() {
     let name = Name::new("arm").unwrap();
     let frame = Request::Register {
         name,
@@ -144,7 +144,7 @@ fn offsets_are_what_other_languages_are_told() {
 }
 
 #[test]
-fn another_version_is_told_so_whatever_else_it_says() {
+fn another_version_is_detected_in_any_frame() {
     let mut frame = [0xff; FRAME_BYTES];
     frame[..4].copy_from_slice(&MAGIC);
     frame[4..6].copy_from_slice(&9_u16.to_ne_bytes());

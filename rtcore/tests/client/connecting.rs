@@ -336,7 +336,7 @@ fn ends_move_between_threads_and_the_session_is_shared() {
 }
 
 #[test]
-fn a_thread_becomes_real_time_below_its_lane_or_is_told_what_grants_it() {
+fn a_thread_becomes_real_time_below_its_lane_or_gets_the_line_that_grants_it() {
     let place = Place::new();
     let (session, _daemon, _link) = session(&place, &[sender("arm.pos")]);
     let text = |builder: rtcore::client::realtime::RealTimeBuilder| {

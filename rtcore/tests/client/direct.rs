@@ -333,7 +333,7 @@ fn a_partner_that_lies_is_cut_off_alone_until_it_comes_anew() {
 }
 
 #[test]
-fn a_receiver_that_lies_is_told_from_a_full_one() {
+fn a_receiver_that_breaks_the_protocol_is_distinguished_from_a_full_one() {
     let place = Place::new();
     let channels = [direct(sender("arm.pos"))];
     let (session, _daemon, link) = session(&place, &channels);

@@ -279,7 +279,7 @@ fn behind_a_descriptor_it_is_readable_while_anything_is_there() {
 }
 
 #[test]
-fn an_event_is_told_behind_the_descriptor_too() {
+fn an_event_makes_the_descriptor_readable_too() {
     let place = Place::new();
     let (session, _daemon, link) = session(&place, &[inbox("arm.cmd", "a")]);
     let mut inbox = session.inbox().unwrap();

@@ -66,7 +66,7 @@ fn main() -> std::process::ExitCode {
         waiter::a_wait_leaves_the_heap_alone,
         waiter::timers_count_what_was_missed,
         waiter_faults::an_interrupted_wait_keeps_its_deadline,
-        waiter_faults::a_closed_thing_is_told_until_it_is_removed,
+        waiter_faults::a_closed_source_is_reported_until_it_is_removed,
         waiter_faults::a_closed_thing_with_a_duplicate_does_not_spin_after_removal,
         waiter_faults::a_number_that_is_used_again_is_not_confused,
         waiter_faults::refusals_say_what_to_do,

@@ -64,7 +64,7 @@ pub fn an_interrupted_wait_keeps_its_deadline() {
     });
 }
 
-pub fn a_closed_thing_is_told_until_it_is_removed() {
+pub fn a_closed_source_is_reported_until_it_is_removed() {
     let (closed, other) = (EventFd::new().unwrap(), EventFd::new().unwrap());
     let mut waiter = Waiter::with_capacity(2).unwrap();
     add(&mut waiter, &closed, 1);

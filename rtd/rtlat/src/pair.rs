@@ -28,7 +28,7 @@ const RECORDERS: usize = 4;
 /// How long a role may take to become ready.
 const START_MAX: Duration = Duration::from_secs(30);
 /// How often a look is taken at a block that nobody watches.
-const LOOK_NS: u64 = 10_000_000;
+const POLL_NS: u64 = 10_000_000;
 /// How long a role may take to end after a request.
 const END: Duration = Duration::from_secs(5);
 /// After the last message was sent, its receiver has this long to get it.
@@ -331,7 +331,7 @@ impl Pair {
         self.begin(block);
         let until_ns = monotonic_ns() + nanos(limit);
         while !self.poll(until_ns)? {
-            self.wait_change(LOOK_NS);
+            self.wait_change(POLL_NS);
         }
         Ok(self.series())
     }

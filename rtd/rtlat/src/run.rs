@@ -40,7 +40,7 @@ const LEAD_NS: u64 = 20_000_000;
 /// Messages that are not recorded, before the schedule.
 const WARM: u64 = 10;
 /// How often the main thread looks.
-const LOOK_NS: u64 = 50_000_000;
+const POLL_NS: u64 = 50_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What a run holds while it measures.
@@ -358,7 +358,7 @@ impl Measuring<'_> {
                     drawn_max_ns = max_ns;
                 }
             }
-            self.pairs[0].wait_change(LOOK_NS);
+            self.pairs[0].wait_change(POLL_NS);
         }
         live.map_or(Ok(()), Live::finish)?;
         self.conditions.check()

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_silent_gives_way_and_is_told() {
+    fn the_longest_silent_connection_is_closed_with_a_reply() {
         let (listener, epoll) = listener("silent");
         let dir = listener.path().parent().unwrap().to_owned();
         let mut clients = Clients::new();

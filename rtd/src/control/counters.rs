@@ -20,7 +20,7 @@ pub struct ControlCounters {
     pub registrations: u64,
     pub sessions: u64,
     /// Sessions closed because their process broke the protocol in shared memory.
-    pub expelled: u64,
+    pub violations: u64,
     /// Registered processes that ended.
     pub deaths: u64,
     /// Times that a new connection had to wait because descriptors or memory were short.
@@ -34,7 +34,7 @@ impl fmt::Display for ControlCounters {
         write!(
             f,
             "accepted {} evicted {} idle {} unread {} bad_frames {} refused {} registrations {} deaths {} \
-             shortages {} sessions {} expelled {}",
+             shortages {} sessions {} violations {}",
             self.accepted,
             self.evicted,
             self.idle,
@@ -45,7 +45,7 @@ impl fmt::Display for ControlCounters {
             self.deaths,
             self.shortages,
             self.sessions,
-            self.expelled
+            self.violations
         )
     }
 }

@@ -157,7 +157,7 @@ impl<L: Lanes> Control<L> {
                 let all = self.registry.release(&self.epoll, process, None);
                 return self.consequences(all);
             }
-            Effect::Bury { process } => {
+            Effect::CountDeath { process } => {
                 let all = self.registry.ended(&self.epoll, process);
                 return self.consequences(all);
             }
@@ -216,7 +216,7 @@ impl<L: Lanes> Control<L> {
             return Applied::default();
         };
         if let Err(e) = self.sessions.rings.attach(process, identity) {
-            self.counters.expelled += 1;
+            self.counters.violations += 1;
             return Applied::failed(process, e.to_string());
         }
         rtcore::fault_point!("after_attach_before_kept");
@@ -317,7 +317,7 @@ impl<L: Lanes> Control<L> {
                 text.as_str()
             }
             End::Violation(text) => {
-                self.counters.expelled += 1;
+                self.counters.violations += 1;
                 text
             }
             End::Unread => {

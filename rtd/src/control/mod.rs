@@ -81,9 +81,9 @@ pub trait Lanes {
     /// This many messages were in the ring of this endpoint's owner when the last rtd stopped, and
     /// the owner, with this pid, has ended since.
     fn lost_with_sender(&mut self, _endpoint: EndpointId, _pid: i32, _messages: u64) {}
-    /// Called every [`TICK`]: heartbeat, event log. Adds to `expelled` the sessions that must end
+    /// Called every [`TICK`]: heartbeat, event log. Adds to `violations` the sessions that must end
     /// because of the data in their rings. `Stop` makes [`Control::run`] return.
-    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow;
+    fn tick(&mut self, violations: &mut Vec<Violation>) -> Flow;
 }
 
 /// Whether the loop continues.
@@ -526,10 +526,10 @@ impl<L: Lanes> Control<L> {
         }
         self.end_unmapped(now);
         self.tick_rings();
-        let mut expelled = Vec::new();
-        let flow = self.lanes.tick(&mut expelled);
-        for violation in &expelled {
-            self.expel(violation);
+        let mut violations = Vec::new();
+        let flow = self.lanes.tick(&mut violations);
+        for violation in &violations {
+            self.end_violator(violation);
         }
         self.keep();
         let counters = self.counters();

@@ -429,7 +429,7 @@ impl<L: Lanes> Control<L> {
     }
 
     /// Ends a session whose process broke the protocol, unless it has ended already.
-    pub fn expel(&mut self, violation: &Violation) {
+    pub fn end_violator(&mut self, violation: &Violation) {
         let Violation {
             process,
             generation,

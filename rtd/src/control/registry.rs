@@ -46,7 +46,7 @@ struct Holder {
     ruid: u32,
     active: bool,
     /// Number of further ticks at which it is checked again, see [`Registry::tick`].
-    looks_left: u8,
+    checks_left: u8,
     /// It has announced its exec(2) and made it: no client waits for an answer.
     is_after_exec: bool,
     /// Its readiness for the signals that routes send to it.
@@ -61,7 +61,7 @@ impl Holder {
             who,
             ruid,
             active: false,
-            looks_left: 0,
+            checks_left: 0,
             is_after_exec: false,
             observations,
         }
@@ -74,7 +74,7 @@ impl Holder {
 }
 
 /// Checks after the one at the end of the connection.
-const LOOKS_AFTER_EXEC: u8 = 2;
+const CHECKS_AFTER_EXEC: u8 = 2;
 
 #[derive(Debug)]
 struct Entry {
@@ -389,7 +389,7 @@ impl Registry {
         else {
             return Vec::new();
         };
-        (holder.looks_left, holder.is_after_exec) = (LOOKS_AFTER_EXEC, true);
+        (holder.checks_left, holder.is_after_exec) = (CHECKS_AFTER_EXEC, true);
         holder.observations.exec_seen();
         let mut all = self.recheck(epoll, exec_of.process);
         all.extend(self.observe(exec_of.process));
@@ -412,9 +412,9 @@ impl Registry {
             let holder = self.entries[process]
                 .holder
                 .as_mut()
-                .filter(|holder| holder.looks_left > 0);
+                .filter(|holder| holder.checks_left > 0);
             let Some(holder) = holder else { continue };
-            holder.looks_left -= 1;
+            holder.checks_left -= 1;
             all.extend(self.recheck(epoll, process));
         }
         all
@@ -440,7 +440,7 @@ impl Registry {
             }
             // A process has no executable for a moment if another thread than the main thread
             // called exec(2).
-            Err(refusal) if refusal.status == Status::Failed && holder.looks_left > 0 => Vec::new(),
+            Err(refusal) if refusal.status == Status::Failed && holder.checks_left > 0 => Vec::new(),
             Err(refusal) => {
                 // It died before or between the checks: this is a death, not a refusal.
                 if self.has_ended(process) {
@@ -465,7 +465,7 @@ impl Registry {
     /// One more check of a holder that rtd cannot check now.
     fn recheck_later(&mut self, process: ProcessId) {
         if let Some(holder) = &mut self.entries[process].holder {
-            holder.looks_left += 1;
+            holder.checks_left += 1;
         }
     }
 

@@ -38,7 +38,7 @@ type Change = (ProcessId, PeerState, i32, u32);
 
 struct Recorder {
     changes: Sender<Change>,
-    expelled: Receiver<Violation>,
+    violations: Receiver<Violation>,
     stop: Arc<AtomicBool>,
 }
 
@@ -46,8 +46,8 @@ impl Lanes for Recorder {
     fn show(&mut self, process: ProcessId, state: PeerState, pid: i32, uid: u32) {
         let _ = self.changes.send((process, state, pid, uid));
     }
-    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
-        expelled.extend(self.expelled.try_iter());
+    fn tick(&mut self, violations: &mut Vec<Violation>) -> Flow {
+        violations.extend(self.violations.try_iter());
         if self.stop.load(Ordering::Relaxed) {
             Flow::Stop
         } else {
@@ -92,7 +92,7 @@ struct Rig {
     socket: PathBuf,
     peers: Vec<Arc<Peer>>,
     changes: Receiver<Change>,
-    expel: Sender<Violation>,
+    violate: Sender<Violation>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<ControlCounters>>,
 }
@@ -194,12 +194,12 @@ impl Rig {
             .collect();
         let of_control = peers.clone();
         let (sender, changes) = channel();
-        let (expel, expelled) = channel();
+        let (violate, violations) = channel();
         let (ready, is_ready) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
             changes: sender,
-            expelled,
+            violations,
             stop: Arc::clone(&stop),
         };
         let thread = std::thread::spawn(move || {
@@ -218,7 +218,7 @@ impl Rig {
                 socket,
                 peers,
                 changes,
-                expel,
+                violate,
                 stop,
                 thread: Some(thread),
             },
@@ -417,10 +417,10 @@ fn serve(socket: &Path, prepare: impl FnOnce()) {
         Rings::new(&plan, rtcore::skin::posix(), true).unwrap(),
     );
     let (changes, _changes) = channel();
-    let (_expel, expelled) = channel();
+    let (_violate, violations) = channel();
     let recorder = Recorder {
         changes,
-        expelled,
+        violations,
         stop: Arc::default(),
     };
     let mut control = Control::new(&plan, peers, rings, signals, recorder).unwrap();

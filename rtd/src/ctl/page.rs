@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_instance_is_told_how_to_start() {
+    fn an_absent_instance_is_reported_with_the_command_to_start_it() {
         let text = open("no-such-instance").unwrap_err().to_string();
         assert!(
             text.contains("no-such-instance.page in /run/rtd, ") && text.contains("rtd run"),

@@ -360,7 +360,7 @@ impl Daemon {
     ///
     /// Adds the sessions that must end because of protocol violations in their rings. Errors: a
     /// lane thread has ended by itself, which must never go unnoticed.
-    pub fn tick(&mut self, expelled: &mut Vec<Violation>) -> anyhow::Result<()> {
+    pub fn tick(&mut self, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
         let now_ns = clock::monotonic_ns();
         self.restore_page();
         self.page.heartbeat(now_ns, (self.skin.now_ns)());
@@ -368,7 +368,7 @@ impl Daemon {
             .tick(self.watchdog.late_ns(), self.plan.daemon.watch.period_ns);
         self.check_scheduling();
         self.queues.check(now_ns);
-        self.log_events(expelled);
+        self.log_events(violations);
         self.losses.tick(&self.plan, &self.page, now_ns);
         // After a stop was requested, each thread ends when it has drained, some before others.
         let stopping = self.stop_at_ns.load(Ordering::Relaxed) != 0;
@@ -465,7 +465,7 @@ impl Daemon {
         )
     }
 
-    fn log_events(&mut self, expelled: &mut Vec<Violation>) {
+    fn log_events(&mut self, violations: &mut Vec<Violation>) {
         let names = names::Names::new(&self.plan);
         for thread in &mut self.threads {
             while let Ok(event) = thread.events.pop() {
@@ -473,7 +473,7 @@ impl Daemon {
                     self.page.add_degraded(thread.lane, degraded::UNCONFINED);
                 }
                 log_events::log(&names, &thread.shown, &event);
-                expelled.extend(log_events::violation(&self.plan, &event));
+                violations.extend(log_events::violation(&self.plan, &event));
             }
         }
     }
@@ -751,7 +751,7 @@ fn warn_of_refused_waits(plan: &Plan) {
         log::warning(format_args!(
             "futex_waitv(2) is refused ({errno:?}): a thread that waits for several rings polls \
              them every {} ms instead of being woken; Linux 5.16 has the call, and a container's seccomp profile must allow it",
-            futex::LOOK_NS / 1_000_000
+            futex::POLL_NS / 1_000_000
         ));
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_a_suspend_and_a_starved_control_thread_are_told_apart() {
+    fn a_stop_a_suspend_and_a_starved_control_thread_are_distinguished() {
         let stopped = lines_after(&[
             (0, 0, 0),
             (3_200, 3_200, 0),

@@ -303,7 +303,7 @@ fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             continue;
         };
         let routes = || plan.routes.iter().filter(|route| route.from == id);
-        let tells_origin = routes()
+        let is_origin_used = routes()
             .flat_map(|r| &r.to)
             .flat_map(TargetPlan::endpoints)
             .any(carries_origin);
@@ -314,7 +314,7 @@ fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         };
         let place = keys.mode.place_or(&written.place);
         let (name, owner) = (&endpoint.name, &owner.name);
-        if tells_origin && mode & 0o022 != 0 {
+        if is_origin_used && mode & 0o022 != 0 {
             let message = format!(
                 "mode {mode:04o} lets {others} write into a queue that `{owner}` owns: messages \
                  from `{name}` carry no \

@@ -115,7 +115,7 @@ pub enum Effect {
     /// Takes the name from a process that lives; `Changed` follows.
     Release { process: ProcessId },
     /// Takes the name from a process that has ended; `Changed` follows.
-    Bury { process: ProcessId },
+    CountDeath { process: ProcessId },
     /// Closes the connection, and takes the rings back.
     Close { process: ProcessId },
     /// Makes a direct ring and prepares its frames. `Broken` follows if it cannot be made.

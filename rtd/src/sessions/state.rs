@@ -415,7 +415,7 @@ impl Topology {
                 effects.push(Effect::Disconnect { process });
             }
             (Phase::Open | Phase::Dying, End::HungUp(Fate::Died)) => {
-                effects.push(Effect::Bury { process })
+                effects.push(Effect::CountDeath { process })
             }
             (Phase::Open | Phase::Dying, end) => {
                 effects.extend([Effect::Record { process, end }, Effect::Release { process }]);

@@ -60,7 +60,7 @@ pub(in crate::client) struct MailboxSender {
     pub holder: Holder,
     /// Incremented for each item that the inbox must handle; an inbox without any ring sleeps at
     /// this word.
-    news: AtomicU32,
+    changes: AtomicU32,
     /// Readable when there is such an item, for a thread that waits by descriptor.
     pub event: EventFd,
     /// Number of events that were discarded for lack of room.
@@ -90,7 +90,7 @@ impl MailboxSender {
         let mailbox = MailboxSender {
             holder: filter.holder(),
             filter,
-            news: AtomicU32::new(0),
+            changes: AtomicU32::new(0),
             event: EventFd::new()?,
             lost: AtomicU64::new(0),
             queues: Mutex::new(Queues { events, channels }),
@@ -109,7 +109,7 @@ impl MailboxSender {
     }
 
     /// Queues an event; [`MailboxSender::ring`] must follow.
-    pub fn tell(&self, event: Event) {
+    pub fn queue_event(&self, event: Event) {
         if self.queues().events.push(event).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -128,8 +128,8 @@ impl MailboxSender {
     /// call.
     pub fn ring(&self) {
         // SYNC POINT with `seen`: what was queued before is seen.
-        self.news.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.news);
+        self.changes.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.changes);
         // Our own eventfd: it does not fail.
         let _ = self.event.ring();
         if let Filter::Signal { tid, .. } = self.filter {
@@ -141,12 +141,12 @@ impl MailboxSender {
 
     #[inline]
     pub fn seen(&self) -> u32 {
-        self.news.load(Ordering::Acquire)
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Sleeps until the counter differs from `seen`; may also return without a reason.
     pub fn sleep(&self, seen: u32, timeout_ns: u64) {
         // The caller checks again, whatever ended the sleep.
-        let _ = futex::wait(&self.news, seen, timeout_ns);
+        let _ = futex::wait(&self.changes, seen, timeout_ns);
     }
 }

@@ -30,7 +30,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Longest uninterrupted sleep of an inbox if not every source can wake it.
-const LOOK_NS: u64 = 1_000_000;
+const POLL_NS: u64 = 1_000_000;
 /// Limit of the discarded messages that one call skips before it checks the time, or reports that
 /// there is no message.
 const DISCARDED_MAX: usize = 1024;
@@ -110,7 +110,7 @@ pub struct Inbox {
     set: Epoll,
     /// For bells that are semaphores, which no descriptor announces: the timer that lets a thread
     /// that waits by descriptor check the rings.
-    looks: Option<Timer>,
+    poll_timer: Option<Timer>,
     descriptor: Cell<bool>,
     counters: InboxCounters,
 }
@@ -123,8 +123,8 @@ impl Inbox {
         // Every step that can fail comes before the first channel is claimed.
         let set = Epoll::new()?;
         set.add(&shared.event, 0)?;
-        let looks = core.has_semaphores().then(Timer::new).transpose()?;
-        if let Some(timer) = &looks {
+        let poll_timer = core.has_semaphores().then(Timer::new).transpose()?;
+        if let Some(timer) = &poll_timer {
             set.add(timer, 2)?;
         }
         if let Err(unclaimed) = core.table().claim(&shared) {
@@ -141,7 +141,7 @@ impl Inbox {
             wait: Wait::Block,
             words: Vec::with_capacity(CHANNELS_MAX),
             set,
-            looks,
+            poll_timer,
             descriptor: Cell::new(false),
             counters: InboxCounters::default(),
         };
@@ -432,7 +432,7 @@ impl Inbox {
     /// Whether a dropped session has left nothing to read.
     fn is_drained(&mut self) -> bool {
         // The session thread queues its last event, closes, and then wakes the inbox.
-        self.mailbox.events.is_empty() && !self.has_news()
+        self.mailbox.events.is_empty() && !self.has_input()
     }
 }
 
@@ -449,9 +449,9 @@ impl AsFd for Inbox {
         if self.core.check().is_ok() && !self.descriptor.replace(true) {
             // A thread that waits now wakes up and calls `try_recv`, which arms the rings.
             let _ = self.shared.event.ring();
-            if let Some(timer) = &self.looks {
+            if let Some(timer) = &self.poll_timer {
                 // A timer of our own, whose period is not 0: it does not fail.
-                let _ = timer.every(monotonic_ns(), LOOK_NS);
+                let _ = timer.every(monotonic_ns(), POLL_NS);
             }
         }
         self.set.as_fd()

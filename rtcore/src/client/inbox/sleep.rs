@@ -7,7 +7,7 @@
 //! If bells are semaphores, the inbox has one of them; while the daemon is down it sleeps under
 //! Linux.
 
-use super::{Filter, Inbox, LOOK_NS};
+use super::{Filter, Inbox, POLL_NS};
 use crate::channel::{RxEnd, RxHandle};
 use crate::ring::{Bells, Doorbell};
 use crate::sync::{Ordering, fence};
@@ -22,11 +22,11 @@ impl Inbox {
             bells.seen(*bell);
         }
         self.arm(Doorbell::Bell);
-        if !self.has_news() {
+        if !self.has_input() {
             match (semaphore, self.words.len()) {
                 // The caller checks again, whatever ended the sleep; likewise below.
                 (Some((bells, bell)), 0) => drop(bells.sleep(bell, 0, timeout_ns)),
-                (Some((bells, bell)), _) => drop(bells.sleep(bell, 0, timeout_ns.min(LOOK_NS))),
+                (Some((bells, bell)), _) => drop(bells.sleep(bell, 0, timeout_ns.min(POLL_NS))),
                 (None, 0) => self.shared.sleep(self.seen, timeout_ns),
                 (None, 1) => self.sleep_at_first(timeout_ns),
                 (None, _) => {
@@ -96,8 +96,8 @@ impl Inbox {
     }
 
     /// Whether a read would find a message, an event or a new ring.
-    pub(in crate::client) fn has_news(&mut self) -> bool {
-        self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_news())
+    pub(in crate::client) fn has_input(&mut self) -> bool {
+        self.shared.seen() != self.seen || self.channels.iter_mut().any(|rx| rx.has_input())
     }
 
     /// After a read that found nothing: arms the rings, so that the descriptor becomes readable
@@ -114,7 +114,7 @@ impl Inbox {
             self.clear_descriptor();
         }
         self.arm(how);
-        if !self.has_news() {
+        if !self.has_input() {
             return false;
         }
         // A message that arrived between the read and the flags rang no bell.
@@ -125,7 +125,7 @@ impl Inbox {
     /// Makes the descriptor unreadable, with all rings in the set.
     fn clear_descriptor(&mut self) {
         let mut blind = false;
-        if let Some(timer) = &self.looks {
+        if let Some(timer) = &self.poll_timer {
             timer.take();
         }
         for rx in &mut self.channels {

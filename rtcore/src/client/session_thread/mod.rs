@@ -45,7 +45,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// removed one, it stays until a worker of the kernel has run on each CPU that used one
 /// (`fsnotify_destroy_group`). Beside busy real-time threads this took more than 20 seconds, during
 /// which the process counted as alive.
-const LOOK_SOON: Duration = Duration::from_millis(5);
+const CHECK_SOON: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_secs(1);
 /// Pause between attempts after a refusal, which seldom changes before a restart of rtd.
@@ -169,12 +169,12 @@ impl SessionThread {
     pub fn new(
         core: Arc<Core>,
         order: Order,
-        told: mpsc::SyncSender<Result<(), ConnectError>>,
+        opened: mpsc::SyncSender<Result<(), ConnectError>>,
     ) -> io::Result<SessionThread> {
         let set = Epoll::new()?;
         set.add(&core.control, CONTROL)?;
         let now = Instant::now();
-        let first = Some((told, now + order.limit));
+        let first = Some((opened, now + order.limit));
         Ok(SessionThread {
             core,
             order,
@@ -208,7 +208,7 @@ impl SessionThread {
         loop {
             let now = Instant::now();
             let wake = match &self.phase {
-                Phase::Down { next } => Some((*next).min(now + self.look_interval())),
+                Phase::Down { next } => Some((*next).min(now + self.check_interval())),
                 Phase::Opening(opening) => Some(opening.deadline),
                 Phase::Up => None,
             };
@@ -252,9 +252,9 @@ impl SessionThread {
         self.first.is_none() && !self.is_handed_out
     }
 
-    fn look_interval(&self) -> Duration {
+    fn check_interval(&self) -> Duration {
         if self.is_handed_out && self.down_since.elapsed() < SOON {
-            LOOK_SOON
+            CHECK_SOON
         } else {
             LOOK
         }
@@ -370,10 +370,10 @@ impl SessionThread {
                     (self.busy, self.refused, self.serving) = (None, None, None);
                     self.is_handed_out = true;
                     self.wake();
-                    if let Some((told, _)) = self.first.take() {
+                    if let Some((opened, _)) = self.first.take() {
                         // The caller of `connect` takes the session over. If it has given up, the
                         // session is dropped, which stops this thread.
-                        let _ = told.send(Ok(()));
+                        let _ = opened.send(Ok(()));
                     }
                 }
                 Ok(())
@@ -458,19 +458,19 @@ impl SessionThread {
         // Includes a connection that was never completely up: some of its rings may be in use.
         self.shut(reason.map_or(CloseReason::Down, CloseReason::Refused));
         if was_up {
-            self.tell(Event::Down);
+            self.queue_event(Event::Down);
         }
         if let Some(number) = reason.filter(|_| self.refused != reason) {
             self.refused = reason;
-            self.tell(Event::Refused {
+            self.queue_event(Event::Refused {
                 reason: reason::text(number),
             });
         }
         self.report_exit(|_| true);
         self.wake();
-        if let Some((told, _)) = first {
+        if let Some((opened, _)) = first {
             // `connect` waits for this.
-            let _ = told.send(if self.is_handed_out {
+            let _ = opened.send(if self.is_handed_out {
                 Ok(())
             } else {
                 Err(error)

@@ -62,12 +62,12 @@ impl SessionThread {
                 let connection = self.connection;
                 if let Some(At::TxEnd(index)) = self.find(channel) {
                     let lost = self.outs[index].reach(reachable, connection);
-                    self.tell_lost(self.outs[index].channel.endpoint, lost);
+                    self.report_lost(self.outs[index].channel.endpoint, lost);
                 }
                 Ok(())
             }
-            Notice::Peer(news) => {
-                self.peer(news);
+            Notice::Peer(status) => {
+                self.peer(status);
                 Ok(())
             }
             Notice::Channel(_) | Notice::Map { .. } | Notice::Ready => {
@@ -174,7 +174,7 @@ impl SessionThread {
                 let entry = &mut self.outs[index];
                 let lost = entry.renew(producer, Some(partner), connection);
                 let endpoint = entry.channel.endpoint;
-                self.tell_lost(endpoint, lost);
+                self.report_lost(endpoint, lost);
             }
             Some(At::RxEnd(index)) => {
                 let memory = [other, own, page];
@@ -255,7 +255,7 @@ impl SessionThread {
             }
         }
         if let Some((Some(process), pid, ending)) = found {
-            let news = PeerStatus {
+            let status = PeerStatus {
                 process,
                 state: PeerState::Dead,
                 pid,
@@ -264,34 +264,34 @@ impl SessionThread {
             // The daemon also watches the process and may know the cause of its exit, so the thread
             // waits for its report for a short time.
             if ending.is_some() || self.conn.is_none() {
-                self.peer(news);
+                self.peer(status);
             } else if !self
                 .unreported_exits
                 .iter()
-                .any(|(other, _)| *other == news)
+                .any(|(other, _)| *other == status)
             {
                 self.unreported_exits
-                    .push((news, Instant::now() + WITNESS_MAX));
+                    .push((status, Instant::now() + WITNESS_MAX));
             }
         }
         if let Some((endpoint, count)) = lost {
-            self.tell_lost(endpoint, count);
+            self.report_lost(endpoint, count);
         }
         self.wake();
     }
 
     /// Reports the exits for whose causes the wait is `over`.
     pub(super) fn report_exit(&mut self, over: impl Fn(Instant) -> bool) {
-        let (told, waiting) = std::mem::take(&mut self.unreported_exits)
+        let (due, waiting) = std::mem::take(&mut self.unreported_exits)
             .into_iter()
             .partition(|(_, at)| over(*at));
         self.unreported_exits = waiting;
-        let told: Vec<(PeerStatus, Instant)> = told;
-        if told.is_empty() {
+        let due: Vec<(PeerStatus, Instant)> = due;
+        if due.is_empty() {
             return;
         }
-        for (news, _) in told {
-            self.peer(news);
+        for (status, _) in due {
+            self.peer(status);
         }
         self.wake();
     }
@@ -299,11 +299,11 @@ impl SessionThread {
     /// Compares the known peers with those that a new daemon has reported: it knows only processes
     /// that have registered with it. Peers that have ended meanwhile are lost; the others are
     /// expected to reconnect.
-    pub(super) fn miss(&mut self, reported: &[PeerStatus]) {
+    pub(super) fn mark_unreported(&mut self, reported: &[PeerStatus]) {
         let mut known = self.core.table().peers.clone();
         known.retain(|peer| {
             peer.state == PeerState::Alive
-                && !reported.iter().any(|news| news.process == peer.process)
+                && !reported.iter().any(|status| status.process == peer.process)
         });
         for peer in known {
             let pid = i32::try_from(peer.pid).unwrap_or(0);
@@ -319,17 +319,17 @@ impl SessionThread {
 
     /// Records a change of a process. An exit is reported once, whether rtd or the kernel reports
     /// it first.
-    pub(super) fn peer(&mut self, news: PeerStatus) {
+    pub(super) fn peer(&mut self, status: PeerStatus) {
         self.unreported_exits
-            .retain(|(other, _)| (other.process, other.pid) != (news.process, news.pid));
+            .retain(|(other, _)| (other.process, other.pid) != (status.process, status.pid));
         for entry in self
             .outs
             .iter()
-            .filter(|entry| entry.channel.process == Some(news.process))
+            .filter(|entry| entry.channel.process == Some(status.process))
         {
-            entry.set_ending(news.ending);
+            entry.set_ending(status.ending);
             entry.refuse_dead();
-            if news.state != PeerState::Alive {
+            if status.state != PeerState::Alive {
                 entry.fail_held();
             }
         }
@@ -337,42 +337,42 @@ impl SessionThread {
         let before = table
             .peers
             .iter()
-            .position(|peer| peer.process == news.process);
+            .position(|peer| peer.process == status.process);
         // The report is about an earlier life: its descriptor reported it later than the daemon
         // reported the next life.
-        let stale = |known: PeerStatus| known.state == PeerState::Alive && known.pid != news.pid;
-        if news.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
+        let stale = |known: PeerStatus| known.state == PeerState::Alive && known.pid != status.pid;
+        if status.state == PeerState::Dead && before.is_some_and(|at| stale(table.peers[at])) {
             return;
         }
-        let event = event_of(before.map(|at| table.peers[at]), news);
+        let event = event_of(before.map(|at| table.peers[at]), status);
         match before {
             Some(at) => {
                 let known = table.peers[at];
                 // A report without the cause of an exit does not overwrite a known cause.
-                let same = known.state == news.state && known.pid == news.pid;
+                let same = known.state == status.state && known.pid == status.pid;
                 let ending = if same {
-                    news.ending.or(known.ending)
+                    status.ending.or(known.ending)
                 } else {
-                    news.ending
+                    status.ending
                 };
-                table.peers[at] = PeerStatus { ending, ..news };
+                table.peers[at] = PeerStatus { ending, ..status };
             }
-            None if table.peers.len() < PEERS_MAX => table.peers.push(news),
+            None if table.peers.len() < PEERS_MAX => table.peers.push(status),
             None => {}
         }
         let at = table
             .peers
             .iter()
-            .position(|peer| peer.process == news.process);
+            .position(|peer| peer.process == status.process);
         if let Some(at) = at {
             // The pids of the name come first: a caller that finds the pid known must also find it
             // there.
-            table.note_pid(&news);
-            self.core.note_peer(at, news.pid);
+            table.note_pid(&status);
+            self.core.note_peer(at, status.pid);
         }
         drop(table);
         if let Some(event) = event {
-            self.tell(event);
+            self.queue_event(event);
         }
     }
 }
@@ -382,15 +382,15 @@ fn pid_of(partner: &Partner) -> i32 {
 }
 
 /// The event for this change; none if the state was already known.
-fn event_of(before: Option<PeerStatus>, news: PeerStatus) -> Option<Event> {
+fn event_of(before: Option<PeerStatus>, status: PeerStatus) -> Option<Event> {
     let PeerStatus {
         process,
         pid,
         ending,
         ..
-    } = news;
+    } = status;
     let was_alive = before.filter(|known| known.state == PeerState::Alive);
-    match (was_alive, news.state) {
+    match (was_alive, status.state) {
         (Some(known), PeerState::Alive) if known.pid == pid => None,
         (_, PeerState::Alive) => Some(Event::PeerBack { process, pid }),
         (Some(known), _) => Some(Event::PeerLost {
@@ -415,7 +415,7 @@ mod tests {
     use crate::sys::pidfd::Ending;
     use crate::wire::Name;
 
-    fn news(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerStatus {
+    fn status(state: PeerState, pid: u32, ending: Option<Ending>) -> PeerStatus {
         PeerStatus {
             process: Name::new("drive").unwrap(),
             state,
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_once_and_a_return_as_well() {
+    fn an_exit_and_a_return_are_reported_once() {
         use PeerState::{Alive, Dead, Unregistered};
         let process = Name::new("drive").unwrap();
         let killed = Some(Ending::Signal(9));
@@ -437,27 +437,27 @@ mod tests {
             })
         };
         let back = |pid| Some(Event::PeerBack { process, pid });
-        assert_eq!(event_of(None, news(Alive, 7, None)), back(7));
+        assert_eq!(event_of(None, status(Alive, 7, None)), back(7));
         assert_eq!(
-            event_of(Some(news(Alive, 7, None)), news(Alive, 7, None)),
+            event_of(Some(status(Alive, 7, None)), status(Alive, 7, None)),
             None
         );
         assert_eq!(
-            event_of(Some(news(Alive, 7, None)), news(Alive, 8, None)),
+            event_of(Some(status(Alive, 7, None)), status(Alive, 8, None)),
             back(8)
         );
         assert_eq!(
-            event_of(Some(news(Alive, 7, None)), news(Dead, 7, killed)),
+            event_of(Some(status(Alive, 7, None)), status(Dead, 7, killed)),
             lost(7, killed)
         );
         assert_eq!(
-            event_of(Some(news(Dead, 7, None)), news(Dead, 7, killed)),
+            event_of(Some(status(Dead, 7, None)), status(Dead, 7, killed)),
             None
         );
         assert_eq!(
-            event_of(Some(news(Alive, 7, None)), news(Unregistered, 7, None)),
+            event_of(Some(status(Alive, 7, None)), status(Unregistered, 7, None)),
             lost(7, None)
         );
-        assert_eq!(event_of(None, news(Unregistered, 0, None)), None);
+        assert_eq!(event_of(None, status(Unregistered, 0, None)), None);
     }
 }

@@ -323,15 +323,15 @@ impl SessionThread {
             }
         }
         self.drop_absent();
-        self.miss(&peers);
+        self.mark_unreported(&peers);
         for news in peers {
             self.peer(news);
         }
-        self.judge_absent();
+        self.fail_absent();
         self.publish();
         self.core.table().state = State::Up;
         if self.first.is_none() {
-            self.tell(Event::Up);
+            self.queue_event(Event::Up);
         }
         for (notice, fds) in later {
             self.notice(notice, fds)?;
@@ -383,7 +383,7 @@ impl SessionThread {
                     Some(producer)
                 };
                 let lost = open.map_or(0, |producer| entry.renew(producer, None, connection));
-                self.tell_lost(channel.endpoint, lost);
+                self.report_lost(channel.endpoint, lost);
             }
             _ => entry.await_partner(),
         }
@@ -391,7 +391,7 @@ impl SessionThread {
 
     /// Fails the held messages of channels whose receiver does not live. A receiver that lives will
     /// reconnect; until then its channel is down.
-    fn judge_absent(&self) {
+    fn fail_absent(&self) {
         let table = self.core.table();
         let lives = |peer: &&PeerStatus| peer.state == PeerState::Alive;
         for entry in &self.outs {
@@ -424,7 +424,7 @@ impl SessionThread {
             lost.push((entry.channel.endpoint, entry.remove()));
         }
         for (endpoint, count) in lost {
-            self.tell_lost(endpoint, count);
+            self.report_lost(endpoint, count);
         }
         for entry in self.ins.iter_mut().filter(|entry| entry.id.is_none()) {
             entry.shut();

@@ -23,7 +23,7 @@ impl SessionThread {
                 self.outs[index].channel.endpoint,
                 self.outs[index].take_lost(),
             );
-            self.tell_lost(endpoint, lost);
+            self.report_lost(endpoint, lost);
             news |= lost > 0;
         }
         let gone = self.outs.iter_mut().flat_map(|entry| entry.gone.drain(..));
@@ -37,22 +37,22 @@ impl SessionThread {
                 self.ins[index].channel.endpoint,
                 self.ins[index].take_lost(),
             );
-            self.tell_lost(endpoint, lost);
+            self.report_lost(endpoint, lost);
             news |= lost > 0;
         }
         news
     }
 
     /// Queues an event for every inbox.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn queue_event(&self, event: Event) {
         for post in &self.core.table().inboxes {
-            post.tell(event);
+            post.queue_event(event);
         }
     }
 
-    pub(super) fn tell_lost(&self, endpoint: Name, count: u64) {
+    pub(super) fn report_lost(&self, endpoint: Name, count: u64) {
         if count > 0 {
-            self.tell(Event::Lost { endpoint, count });
+            self.queue_event(Event::Lost { endpoint, count });
         }
     }
 

@@ -12,7 +12,7 @@
 //! registered later cannot be delivered here before it is waited for.
 
 use super::registry::{HANDLERS_MAX, Left, Registry};
-use super::rings::{Look, Rings};
+use super::rings::{RingRead, Rings};
 use super::{Counters, Notice, origin_of};
 use crate::client::message::Message;
 use crate::skin::Skin;
@@ -119,10 +119,10 @@ impl Shared {
     /// The next signal, or why there is none, and the ring with the next message if no signal comes
     /// first; none to search again.
     fn next(rings: &mut Rings) -> Option<(Call<Received>, Option<usize>)> {
-        if let Some(time_to_look) = rings.by_semaphore() {
+        if let Some(due) = rings.by_semaphore() {
             // A Linux system call costs the thread its real-time mode here, so it is not made for
             // each message.
-            let got = time_to_look.map_or(Err(Errno::AGAIN), rtsignal::try_wait);
+            let got = due.map_or(Err(Errno::AGAIN), rtsignal::try_wait);
             if got.is_ok() {
                 return Some((got, None));
             }
@@ -152,8 +152,8 @@ impl Shared {
     }
 
     fn message(&self, rings: &mut Rings, at: usize) {
-        match rings.look(at) {
-            (signo, Look::Message(message)) => {
+        match rings.read(at) {
+            (signo, RingRead::Message(message)) => {
                 let Message {
                     head,
                     bytes: payload,
@@ -169,8 +169,8 @@ impl Shared {
                     received_ns,
                 });
             }
-            (_, Look::Nothing) => {}
-            (_, Look::Over) => rings.remove(at),
+            (_, RingRead::Nothing) => {}
+            (_, RingRead::Over) => rings.remove(at),
         }
         self.duplicates.store(rings.duplicates(), Ordering::Relaxed);
     }

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_names_the_signal_the_thread_and_the_mend() {
+    fn a_text_names_the_signal_the_thread_and_the_fix() {
         let e = SignalsError::Unblocked {
             signo: signame::rt_min(),
             tid: 7,

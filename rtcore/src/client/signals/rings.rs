@@ -10,7 +10,7 @@
 //!
 //! If bells are semaphores, the rings of a session's signals share one, at which the dispatcher
 //! sleeps; no signal is sent for a message. The dispatcher then checks for Linux's signals every
-//! [`LOOK_NS`], by the clock while messages keep coming.
+//! [`POLL_NS`], by the clock while messages keep coming.
 
 use crate::client::inbox::Inbox;
 use crate::client::message::Message;
@@ -19,10 +19,10 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::rtsignal::{SignalSet, WAKE, bit};
 
 /// Period at which a dispatcher that sleeps at a semaphore checks for Linux's signals.
-const LOOK_NS: u64 = 10_000_000;
+const POLL_NS: u64 = 10_000_000;
 
 /// The result of reading a ring.
-pub(super) enum Look<'a> {
+pub(super) enum RingRead<'a> {
     Message(Message<'a>),
     Nothing,
     /// The session was dropped, and every message that had arrived was taken.
@@ -44,7 +44,7 @@ pub(super) struct Rings {
     all: SignalSet,
     taken: u64,
     /// The time of the last check for signals, if they are not always checked.
-    looked_ns: u64,
+    polled_ns: u64,
     /// Duplicates of the rings that are over.
     over_duplicates: u64,
 }
@@ -55,7 +55,7 @@ impl Rings {
             rings: Vec::new(),
             all: SignalSet::of([WAKE]),
             taken: 0,
-            looked_ns: 0,
+            polled_ns: 0,
             over_duplicates: 0,
         }
     }
@@ -83,7 +83,7 @@ impl Rings {
         let at = self
             .rings
             .iter_mut()
-            .position(|ring| ring.inbox.has_news())?;
+            .position(|ring| ring.inbox.has_input())?;
         Some((at, &self.rings[at].up_to))
     }
 
@@ -103,9 +103,9 @@ impl Rings {
     pub(super) fn by_semaphore(&mut self) -> Option<Option<&SignalSet>> {
         self.rings.iter().find_map(|ring| ring.inbox.semaphore())?;
         let now_ns = monotonic_ns();
-        let is_time = now_ns.saturating_sub(self.looked_ns) >= LOOK_NS;
+        let is_time = now_ns.saturating_sub(self.polled_ns) >= POLL_NS;
         if is_time {
-            self.looked_ns = now_ns;
+            self.polled_ns = now_ns;
         }
         Some(is_time.then_some(&self.all))
     }
@@ -120,22 +120,22 @@ impl Rings {
         self.rings
             .iter_mut()
             .for_each(|ring| ring.inbox.arm(Doorbell::Bell));
-        if !self.rings.iter_mut().any(|ring| ring.inbox.has_news()) {
+        if !self.rings.iter_mut().any(|ring| ring.inbox.has_input()) {
             // The dispatcher checks again, whatever ended the sleep.
-            let _ = bells.sleep(bell, 0, LOOK_NS);
+            let _ = bells.sleep(bell, 0, POLL_NS);
         }
         self.rings.iter_mut().for_each(|ring| ring.inbox.disarm());
     }
 
     /// The next message of a ring; events are skipped, because handlers get none.
-    pub(super) fn look(&mut self, at: usize) -> (i32, Look<'_>) {
+    pub(super) fn read(&mut self, at: usize) -> (i32, RingRead<'_>) {
         let Ring { signo, inbox, .. } = &mut self.rings[at];
-        let look = match inbox.try_message() {
-            Ok(Some(message)) => Look::Message(message),
-            Ok(None) => Look::Nothing,
-            Err(_) => Look::Over,
+        let read = match inbox.try_message() {
+            Ok(Some(message)) => RingRead::Message(message),
+            Ok(None) => RingRead::Nothing,
+            Err(_) => RingRead::Over,
         };
-        (*signo, look)
+        (*signo, read)
     }
 
     /// Drops a ring that is over.

@@ -165,7 +165,7 @@ fn a_target_of_no_route_is_nobodys_and_one_of_no_endpoint_has_none() {
 }
 
 #[test]
-fn another_version_is_told_apart_from_rubbish() {
+fn another_version_is_distinguished_from_garbage() {
     let mut bytes = page_bytes();
     let at = offset_of!(Header, version);
     let ours = layout::version_name(layout::VERSION);

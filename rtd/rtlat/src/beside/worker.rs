@@ -22,7 +22,7 @@ pub const MESSAGE_BYTES: usize = 64;
 /// every message or at none, which depends on when they began.
 const FEED_NS: u64 = 1_013_000;
 /// How often a worker that only waits checks whether it must end.
-const LOOK_NS: u64 = 20_000_000;
+const POLL_NS: u64 = 20_000_000;
 /// As long as it takes.
 const FOREVER_NS: u64 = u64::MAX;
 /// Messages between two checks whether it must end.
@@ -162,7 +162,7 @@ fn drain(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
         match mqueue::receive(queue.as_raw_fd(), &mut message) {
             Ok(_) => received += 1,
             Err(Errno::AGAIN) => {
-                let _ = poll::wait(&mut [Interest::readable(queue.as_raw_fd())], LOOK_NS);
+                let _ = poll::wait(&mut [Interest::readable(queue.as_raw_fd())], POLL_NS);
             }
             Err(Errno::INTR) => {}
             Err(e) => bail!("cannot receive telemetry: {}", std::io::Error::from(e)),
@@ -196,7 +196,7 @@ fn hold(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let _inbox = session.inbox_of(&["stopped.msg"])?;
     print_line("ready")?;
     while !is_over(stop) {
-        clock::sleep_until(clock::monotonic_ns() + LOOK_NS);
+        clock::sleep_until(clock::monotonic_ns() + POLL_NS);
     }
     Ok(0)
 }
@@ -252,7 +252,7 @@ fn incarnation(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64>
     print_line("ready")?;
     while !is_over(stop) {
         sender.try_send(&[0; MESSAGE_BYTES])?;
-        inbox.recv_deadline(clock::monotonic_ns() + LOOK_NS)?;
+        inbox.recv_deadline(clock::monotonic_ns() + POLL_NS)?;
     }
     Ok(1)
 }

@@ -82,7 +82,7 @@ fn the_line_holds_the_largest_numbers_and_exceeds_the_bound_by_its_looks() {
 }
 
 #[test]
-fn a_marker_that_takes_nothing_is_told_and_the_trace_frozen_all_the_same() {
+fn a_blocked_marker_is_reported_and_the_trace_still_frozen() {
     let directory = Directory::new("full");
     fs::remove_file(directory.0.join("trace_marker")).unwrap();
     std::os::unix::fs::symlink("/dev/full", directory.0.join("trace_marker")).unwrap();
@@ -140,7 +140,7 @@ fn a_trace_that_was_off_or_records_little_is_reported() {
 }
 
 #[test]
-fn without_a_trace_a_break_does_nothing_and_says_what_mends_it() {
+fn without_a_trace_a_break_does_nothing_and_prints_the_fix() {
     let directory = Directory::empty("absent");
     let mut breaker = Breaker::open_at(&directory.0, 1);
     breaker.hit(2);

@@ -43,7 +43,7 @@ pub const UNCLEAN: u8 = 5;
 const PAYLOAD_BYTES: usize = 64;
 const LANE_PRIORITY: u8 = 80;
 /// How often the main thread looks.
-const LOOK_NS: u64 = 50_000_000;
+const POLL_NS: u64 = 50_000_000;
 /// How often a thread that is to end is woken.
 const WAKE_NS: u64 = 1_000_000;
 /// How long a receiver may take to its end when its sender is through.
@@ -343,7 +343,7 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         let mut seen = ends.control.changes();
         while !is_so(ends) {
-            seen = ends.control.wait_change(seen, LOOK_NS);
+            seen = ends.control.wait_change(seen, POLL_NS);
             if let Some(failure) = ends.control.failure() {
                 bail!(failure);
             }

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_does_is_told_and_no_reason() {
+    fn activity_of_the_machine_is_reported_and_not_a_fault() {
         let all = Granted {
             memory: true,
             fifo: true,

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_out_of_bounds_are_told_with_the_bound() {
+    fn sizes_out_of_range_are_refused_with_the_limit() {
         assert!(
             check("pipe", STAMP_BYTES, 4096, "").is_ok() && check("pipe", 4096, 4096, "").is_ok()
         );

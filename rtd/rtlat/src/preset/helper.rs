@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A helper that is not ready after this long never will be.
 const READY_NS: u64 = 30_000_000_000;
 /// How often one is looked at: one that was killed tells nothing.
-const LOOK_NS: u64 = 100_000_000;
+const POLL_NS: u64 = 100_000_000;
 
 /// A forked process at work.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Helper {
             if monotonic_ns() > until_ns {
                 bail!("{what} is not ready after {} s", READY_NS / 1_000_000_000);
             }
-            seen = control.wait_change(seen, LOOK_NS);
+            seen = control.wait_change(seen, POLL_NS);
         }
         Ok(Helper(child))
     }

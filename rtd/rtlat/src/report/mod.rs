@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn series_of_one_name_are_told_apart_by_their_number() {
+    fn series_of_one_name_are_distinguished_by_their_number() {
         let (mut a, mut b) = (
             samples::series("timer", &[1000]),
             samples::series("timer", &[1000]),

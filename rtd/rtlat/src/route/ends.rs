@@ -18,7 +18,7 @@ use std::path::Path;
 use zerocopy::FromBytes as _;
 
 /// A receiver on an inbox looks up so often.
-const LOOK_NS: u64 = 100_000_000;
+const POLL_NS: u64 = 100_000_000;
 /// How long a sender waits for somebody to receive, before the run.
 const RECEIVER_NS: u64 = 20_000_000_000;
 
@@ -155,7 +155,7 @@ impl LaneRx {
         &mut self,
         of: impl Fn(&rtcore::client::Message<'_>) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        match self.inbox.recv_deadline(clock::monotonic_ns() + LOOK_NS) {
+        match self.inbox.recv_deadline(clock::monotonic_ns() + POLL_NS) {
             Ok(Some(Incoming::Message(message))) => of(&message),
             Ok(Some(Incoming::Event(_)) | None) => Err(Errno::AGAIN),
             Err(_) => Err(Errno::PIPE),

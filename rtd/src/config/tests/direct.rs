@@ -318,7 +318,7 @@ fn its_way_is_a_way_back_too() {
 
 /// The oracle of the generated tests sees what it is there for.
 #[test]
-fn a_broken_plan_is_told() {
+fn a_broken_plan_is_reported() {
     use crate::endpoint::EndpointKind;
     use crate::plan::{Filter, TargetPlan};
     use rtcore::lane::policy::GroupMode;

@@ -234,7 +234,7 @@ fn a_source_is_read_in_one_lane() {
 }
 
 #[test]
-fn queues_and_signals_are_told_apart() {
+fn queues_and_signals_are_distinguished() {
     let text = with(
         &queues(),
         "name = \"out\"\n",

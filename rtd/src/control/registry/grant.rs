@@ -220,7 +220,7 @@ impl Registry {
         } else {
             Exe::Now
         };
-        let warning = self.vet(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
+        let warning = self.check_against_plan(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
         let who = Identity {
             pid,
             tid,
@@ -294,7 +294,7 @@ impl Registry {
 
     /// Checks the process and its thread against the configuration; the warning is about a
     /// permitted exception.
-    pub(super) fn vet(
+    pub(super) fn check_against_plan(
         &self,
         process: ProcessId,
         pidfd: &PidFd,

@@ -14,7 +14,7 @@ use rtcore::sys::{procfs, rtsignal, signame, startup};
 use std::time::{Duration, Instant};
 
 /// Ticks between two checks of a process that is ready.
-const LOOK_TICKS: u32 = 10;
+const CHECK_TICKS: u32 = 10;
 /// How long a process may take to become ready before rtd logs that it is not, and before a process
 /// whose sigwaitinfo(2) cannot be seen counts as ready.
 const START: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Observations {
     fn is_due(&mut self) -> bool {
         self.ticks += 1;
         let waits = self.now.iter().any(|of| of.not_ready != 0);
-        let due = waits || self.ticks >= LOOK_TICKS;
+        let due = waits || self.ticks >= CHECK_TICKS;
         if due {
             self.ticks = 0;
         }

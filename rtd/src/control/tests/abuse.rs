@@ -80,7 +80,7 @@ fn garbage_of_the_right_size_is_answered_and_closed() {
 }
 
 #[test]
-fn another_version_is_told_both_numbers() {
+fn another_version_gets_both_numbers() {
     let rig = Rig::new("version", vec![process("arm")]);
     let conn = connect(&rig);
     let mut frame = Request::Ping.encode();

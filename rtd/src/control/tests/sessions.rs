@@ -91,7 +91,7 @@ impl Feeds {
 }
 
 #[test]
-fn a_session_is_told_what_it_has_and_sends_and_receives() {
+fn a_session_gets_its_channels_and_sends_and_receives() {
     let (rig, mut ring_slots) = Rig::with("opens", two);
     let mut arm = Other::opened(&rig, "arm");
     assert_eq!(
@@ -187,7 +187,7 @@ fn partners_hear_of_each_other_and_get_a_ring_between_them() {
 }
 
 #[test]
-fn a_death_is_told_with_its_cause_however_it_comes() {
+fn a_death_is_reported_with_its_cause() {
     let (rig, ring_slots) = Rig::with("causes", two);
     let lanes = Lanes::run(ring_slots);
     let mut arm = Other::opened(&rig, "arm");
@@ -383,7 +383,7 @@ fn a_stop_ends_sessions_and_leaves_them_what_nobody_took() {
 }
 
 #[test]
-fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
+fn a_process_that_broke_a_ring_loses_the_session_of_that_registration() {
     let (rig, _feeds) = Rig::with("expel", two);
     let mut arm = Other::opened(&rig, "arm");
     arm.until("ready");
@@ -393,14 +393,14 @@ fn whoever_broke_a_ring_loses_the_session_of_that_registration() {
         generation,
         reason: "it violations".into(),
     };
-    rig.expel.send(violation(7)).unwrap();
+    rig.violate.send(violation(7)).unwrap();
     rig.no_change(TICK * 3);
-    rig.expel.send(violation(1)).unwrap();
+    rig.violate.send(violation(1)).unwrap();
     assert_eq!(rig.change().1, PeerState::Unregistered);
     assert_eq!(arm.ask("next"), "closed");
     arm.ask("close");
     assert_eq!(arm.open("arm"), "Ok 2");
-    assert_eq!(rig.stop().expelled, 1);
+    assert_eq!(rig.stop().violations, 1);
 }
 
 #[test]
@@ -589,10 +589,10 @@ fn the_frames_of_a_session_that_opens_are_left_to_it() {
         .processes
         .iter()
         .map(|_| Arc::new(Peer::new(1, rtcore::skin::posix()).unwrap()));
-    let ((changes, changed), (_expel, expelled)) = (channel(), channel());
+    let ((changes, changed), (_violate, violations)) = (channel(), channel());
     let recorder = Recorder {
         changes,
-        expelled,
+        violations,
         stop: Arc::default(),
     };
     let mut control = Control::new(&plan, peers.collect(), rings, signals, recorder).unwrap();

@@ -97,7 +97,7 @@ impl Subject {
 #[derive(Debug, Default)]
 pub struct Shared {
     watchdog: Published,
-    control: Heard,
+    control: ControlWords,
 }
 
 /// Written by the watchdog, from its start.
@@ -105,7 +105,7 @@ pub struct Shared {
 #[repr(align(128))]
 struct Published {
     /// Time of the last sample, CLOCK_MONOTONIC.
-    looked_ns: AtomicU64,
+    sampled_ns: AtomicU64,
     /// Time of the last sample at which every lane made progress, CLOCK_MONOTONIC.
     well_ns: AtomicU64,
     /// Total lateness of the samples that were late by more than [`LATE_NS`].
@@ -119,7 +119,7 @@ struct Published {
 /// Written by the control thread.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Heard {
+struct ControlWords {
     /// Time of its last tick, CLOCK_MONOTONIC.
     beat_ns: AtomicU64,
     /// A stop was requested: the lanes are not checked any more.
@@ -136,7 +136,7 @@ impl Shared {
 
     /// The watchdog starts, and its first sample is to come.
     pub fn starts(&self, now_ns: u64) {
-        self.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
+        self.watchdog.sampled_ns.store(now_ns, Ordering::Relaxed);
     }
 
     /// A stop of the lanes was requested.
@@ -160,8 +160,8 @@ impl Shared {
     }
 
     /// Time of its last sample.
-    pub fn looked_ns(&self) -> u64 {
-        self.watchdog.looked_ns.load(Ordering::Relaxed)
+    pub fn sampled_ns(&self) -> u64 {
+        self.watchdog.sampled_ns.load(Ordering::Relaxed)
     }
 
     /// Number of stalled lane threads.
@@ -213,7 +213,7 @@ struct Sampler {
     dog: Watchdog,
     tally: Tally,
     /// A line that the control thread should log, and since when.
-    unsaid: Option<(Runaway, u64)>,
+    unreported: Option<(Runaway, u64)>,
     /// Time at which the process ends by force.
     give_up_ns: u64,
     /// The kernel raises the soft limit after each report.
@@ -233,7 +233,7 @@ impl Watchdog {
         let mut sampler = Sampler {
             dog: self,
             tally: Tally::default(),
-            unsaid: None,
+            unreported: None,
             give_up_ns: u64::MAX,
             rttime_raised: false,
         };
@@ -288,7 +288,7 @@ impl Sampler {
             }
             self.restore_rttime();
         }
-        shared.watchdog.looked_ns.store(now_ns, Ordering::Relaxed);
+        shared.watchdog.sampled_ns.store(now_ns, Ordering::Relaxed);
         self.write_for_control(now_ns);
         if now_ns >= self.give_up_ns {
             self.end_by_force();
@@ -380,7 +380,7 @@ impl Sampler {
         };
         let demoted = self.dog.on_runaway != OnRunaway::Report && guilty && subject.demote();
         subject.cell.publish(&subject.detector.guard);
-        self.unsaid.get_or_insert((runaway, now_ns));
+        self.unreported.get_or_insert((runaway, now_ns));
         self.notify(
             index,
             What::Ran {
@@ -398,7 +398,7 @@ impl Sampler {
                 .verdict
                 .store(runaway.encode(), Ordering::Relaxed);
             emergency_stderr::write_line(self.dog.subjects[index].lines.of(cause));
-            self.unsaid = None;
+            self.unreported = None;
         }
     }
 
@@ -423,17 +423,17 @@ impl Sampler {
 
     /// If the control thread does not run, it cannot log its notices: the watchdog writes them.
     fn write_for_control(&mut self, now_ns: u64) {
-        let Some((runaway, since_ns)) = self.unsaid else {
+        let Some((runaway, since_ns)) = self.unreported else {
             return;
         };
         let beat_ns = self.dog.shared.control.beat_ns.load(Ordering::Relaxed);
         if beat_ns > since_ns {
-            self.unsaid = None;
+            self.unreported = None;
         } else if now_ns.saturating_sub(since_ns) > CONTROL_SILENT_NS {
             if let Some(subject) = self.dog.subjects.get(runaway.worker as usize) {
                 emergency_stderr::write_line(subject.lines.of(runaway.cause));
             }
-            self.unsaid = None;
+            self.unreported = None;
         }
     }
 

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Periods until a sample counts as missed.
-const LOOKS_MISSED_MAX: u64 = 3;
+const SAMPLES_MISSED_MAX: u64 = 3;
 /// Time that the end of the daemon may take beyond the time of the lanes: a tick, and a delay by
 /// the log.
 const STOP_SLACK_NS: u64 = 1_000_000_000;
@@ -197,8 +197,8 @@ impl Running {
 
     /// A watchdog without CPU time sees nothing, and does not know later what it missed.
     fn check_watchdog(&mut self, plan: &Plan, now_ns: u64) {
-        let silent_ns = now_ns.saturating_sub(self.shared.looked_ns());
-        if silent_ns <= SILENT_NS.max(LOOKS_MISSED_MAX * plan.daemon.watch.period_ns) {
+        let silent_ns = now_ns.saturating_sub(self.shared.sampled_ns());
+        if silent_ns <= SILENT_NS.max(SAMPLES_MISSED_MAX * plan.daemon.watch.period_ns) {
             if self.silent_ticks >= SILENT_TICKS {
                 log::info(format_args!("the watchdog samples again"));
             }
@@ -227,7 +227,7 @@ impl Running {
     /// Whether every lane made progress at the last sample, and that sample is recent.
     pub fn is_well(&self, plan: &Plan, now_ns: u64) -> bool {
         let age_ns = now_ns.saturating_sub(self.shared.well_ns());
-        self.shared.stalled() == 0 && age_ns <= LOOKS_MISSED_MAX * plan.daemon.watch.period_ns
+        self.shared.stalled() == 0 && age_ns <= SAMPLES_MISSED_MAX * plan.daemon.watch.period_ns
     }
 
     /// Total lateness of its samples.

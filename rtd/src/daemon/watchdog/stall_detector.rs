@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_counts_by_window_and_is_told_when_it_begins_and_ends() {
+    fn a_budget_counts_by_window_and_reports_its_begin_and_end() {
         let mut case = Case::new(bounds());
         let mut window = |cpu_ms| {
             (0..10)
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ran_most_of_late_is_told_apart() {
+    fn the_thread_that_ran_most_recently_is_found() {
         let (mut busy, mut burst) = (Case::new(bounds()), Case::new(bounds()));
         burst.after(10, 10, 2, false);
         for _ in 0..4 {

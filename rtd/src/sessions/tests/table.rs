@@ -23,7 +23,7 @@ fn shown(effect: &Effect) -> String {
         Effect::Record { process, .. } => format!("record {process}"),
         Effect::Disconnect { process } => format!("disconnect {process}"),
         Effect::Release { process } => format!("release {process}"),
-        Effect::Bury { process } => format!("bury {process}"),
+        Effect::CountDeath { process } => format!("count death {process}"),
         Effect::Close { process } => format!("close {process}"),
         Effect::Create {
             serials: [sender, receiver],
@@ -270,7 +270,7 @@ fn every_end_of_a_session_has_its_effects() {
                     (&["record 1", "close 1"], Phase::Closed)
                 }
                 (_, End::HungUp(Fate::Dying)) => (&["disconnect 1"], Phase::Dying),
-                (phase, End::HungUp(Fate::Died)) => (&["bury 1"], phase),
+                (phase, End::HungUp(Fate::Died)) => (&["count death 1"], phase),
                 (phase, _) => (&["record 1", "release 1"], phase),
             };
             assert_eq!(effects, expected, "{end:?} in {phase:?}");
@@ -395,7 +395,7 @@ fn a_ring_that_broke_is_replaced_with_the_next_tick() {
 }
 
 #[test]
-fn large_memory_is_ordered_once_and_serves_whoever_has_a_session_then() {
+fn large_memory_is_ordered_once_and_serves_the_sessions_open_then() {
     let mut bench = Bench::new(true);
     bench.open(SENDING);
     let map = bench.admit(RECEIVING);

@@ -260,7 +260,7 @@ fn a_session_goes_on_when_the_lanes_have_let_go_of_the_one_before() {
 }
 
 #[test]
-fn a_sender_is_told_whether_anybody_receives() {
+fn a_sender_is_notified_whether_it_has_a_receiver() {
     let mut plan = mixed();
     plan.endpoints[1].owner = Some(PLANNER);
     // Without the group, of which the arm itself is a member.

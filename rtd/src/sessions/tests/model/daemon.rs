@@ -290,7 +290,7 @@ impl World {
             }
             Effect::Announce { process } => return changed(process, PeerState::Alive),
             Effect::Release { process } => return changed(process, PeerState::Unregistered),
-            Effect::Bury { process } => return changed(process, PeerState::Dead),
+            Effect::CountDeath { process } => return changed(process, PeerState::Dead),
             Effect::ReadFrom { process } if process == SENDING => {
                 self.lane(|daemon| daemon.source.extend(daemon.routed[SENDING]));
             }

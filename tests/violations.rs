@@ -10,16 +10,16 @@ use crate::util::order::{Counters, Refused};
 use crate::util::{Peer, eventually, kernel};
 
 tests![
-    a_tail_beyond_the_slots_is_a_lie,
-    a_tail_that_goes_back_is_a_lie,
-    a_slot_announced_and_never_written_is_a_lie,
-    a_slot_announced_half_written_is_a_lie,
-    a_length_beyond_a_slot_is_a_lie,
-    flags_that_nobody_knows_are_a_lie,
-    a_replayed_slot_is_a_lie,
+    a_tail_beyond_the_slots_is_a_violation,
+    a_tail_that_goes_back_is_a_violation,
+    a_slot_announced_and_never_written_is_a_violation,
+    a_slot_announced_half_written_is_a_violation,
+    a_length_beyond_a_slot_is_a_violation,
+    flags_that_nobody_knows_are_a_violation,
+    a_replayed_slot_is_a_violation,
     a_replayed_number_is_dropped_by_the_receiver,
-    a_head_beyond_the_tail_is_a_lie,
-    a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
+    a_head_beyond_the_tail_is_a_violation,
+    a_violation_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon,
     a_slot_of_nonsense_in_a_direct_ring_harms_nobody,
     sessions_opened_and_closed_in_a_loop_leave_nothing,
     descriptors_that_are_sent_are_not_kept,
@@ -81,28 +81,28 @@ fn poke(
     Ok(())
 }
 
-fn a_tail_beyond_the_slots_is_a_lie() -> anyhow::Result<()> {
+fn a_tail_beyond_the_slots_is_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 100),
         "indices are 100 and 3",
     )
 }
 
-fn a_tail_that_goes_back_is_a_lie() -> anyhow::Result<()> {
+fn a_tail_that_goes_back_is_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 1),
         "indices are 1 and 3",
     )
 }
 
-fn a_slot_announced_and_never_written_is_a_lie() -> anyhow::Result<()> {
+fn a_slot_announced_and_never_written_is_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 4),
         "slot 3 is announced, but its state is 0",
     )
 }
 
-fn a_slot_announced_half_written_is_a_lie() -> anyhow::Result<()> {
+fn a_slot_announced_half_written_is_a_violation() -> anyhow::Result<()> {
     let lie = |liar: &mut Peer| {
         poke(liar, "liar.routed", SLOT + 3 * STRIDE, 7)?;
         poke(liar, "liar.routed", TAIL, 4)
@@ -118,14 +118,14 @@ fn alleged(liar: &mut Peer, len_and_flags: &str) -> anyhow::Result<()> {
     poke(liar, "liar.routed", TAIL, 4)
 }
 
-fn a_length_beyond_a_slot_is_a_lie() -> anyhow::Result<()> {
+fn a_length_beyond_a_slot_is_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| alleged(liar, "0xffffffff"),
         "slot 3 claims 4294967295 bytes, at most 64 are possible",
     )
 }
 
-fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
+fn flags_that_nobody_knows_are_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| alleged(liar, "0x8000000000000008"),
         "slot 3 has unknown flags 0x80000000",
@@ -133,7 +133,7 @@ fn flags_that_nobody_knows_are_a_lie() -> anyhow::Result<()> {
 }
 
 /// Frames that were announced once are announced again: an old slot's state gives it away.
-fn a_replayed_slot_is_a_lie() -> anyhow::Result<()> {
+fn a_replayed_slot_is_a_violation() -> anyhow::Result<()> {
     // The ring's eight slots are full of old messages, all of which were taken: the tail goes on
     // over them.
     let lie = |liar: &mut Peer| poke(liar, "liar.routed", TAIL, 12);
@@ -172,7 +172,7 @@ fn a_replayed_number_is_dropped_by_the_receiver() -> anyhow::Result<()> {
 }
 
 /// It alleges to have taken what was never sent to it: its inbox ring ends, not the sender.
-fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
+fn a_head_beyond_the_tail_is_a_violation() -> anyhow::Result<()> {
     for head in ["100", "max", "9223372036854775808"] {
         let mut arena = Arena::new()?;
         let mut liar = arena.liar()?;
@@ -197,7 +197,7 @@ fn a_head_beyond_the_tail_is_a_lie() -> anyhow::Result<()> {
 
 /// Between processes: the receiver gives the ring up and says so; the daemon, which looks on and
 /// cannot tell who of the two it was, says so too and makes another.
-fn a_lie_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
+fn a_violation_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
