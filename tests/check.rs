@@ -232,7 +232,7 @@ const FAULTS: [Fault; 16] = [
         "rate_hz = ",
         "100",
         "route[4].rate_hz",
-        "pass no thread of rtd",
+        "do not pass through rtd",
         "path = \"routed\"",
     ),
 ];

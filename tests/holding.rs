@@ -120,7 +120,7 @@ fn a_queue_removed_under_rtd_is_logged() -> anyhow::Result<()> {
         name: &i.queue("in"),
         mode: 0o600,
     })?;
-    daemon.logged("another one has the name now")?;
+    daemon.logged("another queue has the name now")?;
     let log = daemon.stop()?;
     ensure!(log.matches("was removed (mq_unlink)").count() == 2, "{log}");
     ensure!(log.contains("restart rtd"), "{log}");

@@ -106,7 +106,7 @@ fn a_name_is_had_by_who_may_have_it() -> anyhow::Result<()> {
             socket,
             name: &too_long,
         },
-        &["is no process name", "1..=31 bytes"],
+        &["is not a process name", "1..=31 bytes"],
     )?;
     // None of it was in the way of the one that it may have.
     peer.connect(&i, "own")?;

@@ -202,7 +202,7 @@ fn a_violation_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> 
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
     liar.liar("ring liar.direct")?;
-    arena.victim.event("the ring's indices are 100 and 0")?;
+    arena.victim.event("ring indices out of range: tail 100, head 0")?;
     arena
         .daemon
         .logged("route liar.direct->victim.direct.in: impossible indices in 1 ring(s)")?;

@@ -340,7 +340,7 @@ fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
             routed(&port("hmi", 0, "label = \"a/b\"")),
             &[],
             "",
-            &["`a/b` is no label"],
+            &["`a/b` is not a label"],
         ),
         (
             routed(&port("hmi", 0, "mode = \"0600\"")),
@@ -359,9 +359,9 @@ fn what_is_missing_for_it_is_refused_with_the_reason() -> anyhow::Result<()> {
             &[],
             "",
             &[
-                "port 0 is the endpoint's on line",
+                "port 0 already belongs to the endpoint on line",
                 "port = 1",
-                "label `a` is the endpoint's",
+                "label `a` already belongs to the endpoint",
             ],
         ),
     ];

@@ -44,10 +44,13 @@ fn main() -> ExitCode {
         Trial::test("breaker::a_break_touches_no_heap", || {
             breaker::a_break_touches_no_heap().map_err(|e| format!("{e:#}").into())
         }),
-        Trial::test("threads::a_sender_of_a_mutex_that_leaves_is_reported", || {
-            threads::a_sender_of_a_mutex_that_leaves_is_reported();
-            Ok(())
-        }),
+        Trial::test(
+            "threads::a_sender_of_a_mutex_that_leaves_is_reported",
+            || {
+                threads::a_sender_of_a_mutex_that_leaves_is_reported();
+                Ok(())
+            },
+        ),
     ];
     for scenario in forked::FORKS {
         trials.push(Trial::test(format!("forked::{scenario}"), move || {

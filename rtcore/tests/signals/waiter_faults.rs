@@ -135,7 +135,7 @@ pub fn a_number_that_is_used_again_is_not_confused() {
 pub fn refusals_say_what_to_do() {
     let mut waiter = Waiter::with_capacity(1).unwrap();
     let empty = waiter.wait(None).unwrap_err().to_string();
-    assert!(empty.contains("add something"), "{empty}");
+    assert!(empty.contains("add a source"), "{empty}");
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let always = waiter
         .add(&file, 1, 0, Interest::Readable)

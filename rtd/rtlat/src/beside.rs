@@ -201,7 +201,8 @@ impl Beside {
             }
             Condition::Stopped => {
                 let pid = beside.add(Role::Hold, daemon, false)?;
-                process::suspend(pid).context("cannot stop the client of the condition `stopped`")?;
+                process::suspend(pid)
+                    .context("cannot stop the client of the condition `stopped`")?;
                 beside.add(Role::Feed, daemon, true)?;
             }
             Condition::Dying => _ = beside.add(Role::Churn, daemon, true)?,

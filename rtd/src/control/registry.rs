@@ -440,7 +440,9 @@ impl Registry {
             }
             // A process has no executable for a moment if another thread than the main thread
             // called exec(2).
-            Err(refusal) if refusal.status == Status::Failed && holder.checks_left > 0 => Vec::new(),
+            Err(refusal) if refusal.status == Status::Failed && holder.checks_left > 0 => {
+                Vec::new()
+            }
             Err(refusal) => {
                 // It died before or between the checks: this is a death, not a refusal.
                 if self.has_ended(process) {

@@ -477,9 +477,8 @@ fn source(cx: &mut Context<'_, '_, '_>, place: &Place, signo: i32) {
     if may_be_source(signo) {
         return;
     }
-    let message = format!(
-        "{name} cannot be a source: rtd or the kernel uses it for its own purpose"
-    );
+    let message =
+        format!("{name} cannot be a source: rtd or the kernel uses it for its own purpose");
     cx.report.error(
         place,
         message,

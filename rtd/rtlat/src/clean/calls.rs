@@ -45,7 +45,10 @@ const SIGNAL_SENDER: &[Allowed] = &[
 const SIGNAL_RECEIVER: &[Allowed] = &[allow(Call::SIGTIMEDWAIT, "takes a signal")];
 
 const LANE_SENDER: &[Allowed] = &[
-    allow(Call::FUTEX, "wakes the thread that sleeps at the ring's bell"),
+    allow(
+        Call::FUTEX,
+        "wakes the thread that sleeps at the ring's bell",
+    ),
     allow(
         Call::WRITE,
         "rings the eventfd of a lane that waits for descriptors as well",

@@ -70,8 +70,9 @@ fn keys(cx: &mut Context<'_, '_, '_>, route: &Route) {
         .into_iter()
         .filter_map(|(key, place)| Some((key, place?)))
     {
-        let message =
-            format!("`{key}` has no effect on a direct route: its messages do not pass through rtd");
+        let message = format!(
+            "`{key}` has no effect on a direct route: its messages do not pass through rtd"
+        );
         cx.report
             .error(place, message, format!("remove `{key}`\npath = \"routed\""));
     }

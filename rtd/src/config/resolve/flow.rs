@@ -78,7 +78,10 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             .last()
             .and_then(|end| written.to.iter().find(|at| leads_to(cx, &at.value, *end)));
         let place = closing.map_or(&written.place, |at| &at.place);
-        let message = format!("messages would circulate without end: {}", names.join(" -> "));
+        let message = format!(
+            "messages would circulate without end: {}",
+            names.join(" -> ")
+        );
         let without = closing.and_then(|at| list_without("to", &written.to, &at.place));
         let without = without.unwrap_or_else(|| "remove this route".to_owned());
         let more = "name another endpoint in `to`: rtd reads one queue and writes into another, \

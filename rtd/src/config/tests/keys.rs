@@ -181,7 +181,7 @@ fn waits_and_overflows_have_their_forms() {
     for (value, message, fix) in [
         ("spin", "needs its time", "wait = \"spin:50\""),
         ("spin:0", "not within 1us", "wait = \"spin:50\""),
-        ("spin:99999999", "is `poll`", "wait = \"spin:50\""),
+        ("spin:99999999", "`poll` spins without end", "wait = \"spin:50\""),
         ("spin:x", "is not one of", "wait = "),
         ("blok", "is not one of", "wait = \"block\""),
     ] {
@@ -189,7 +189,7 @@ fn waits_and_overflows_have_their_forms() {
         error(&text, 5, "lane[0].wait", message, fix);
     }
     for (value, message, fix) in [
-        ("block", "needs its bound", "overflow = \"block:500\""),
+        ("block", "needs a bound", "overflow = \"block:500\""),
         ("block:11s", "not within", "overflow = \"block:500\""),
         (
             "displace",

@@ -119,14 +119,14 @@ fn a_cpu_exists_and_is_allowed() {
         &with(&whole(), "cpu = 0", "cpu = 9"),
         4,
         "lane[0].cpu",
-        "online are 0-3",
+        "online: 0-3",
         "cpu = 0",
     );
     error(
         &with(&whole(), "cpu = 0", "cpu = 2"),
         4,
         "lane[0].cpu",
-        "allowed are 0-1,3",
+        "allowed: 0-1,3",
         "AllowedCPUs=0-3",
     );
 }
@@ -228,7 +228,7 @@ fn a_source_is_read_in_one_lane() {
         &text,
         line,
         "route[1].lane",
-        "read in lane `control` already",
+        "already read in lane `control`",
         "lane = \"control\"",
     );
 }
@@ -244,7 +244,7 @@ fn queues_and_signals_are_distinguished() {
         &text,
         line_of(&text, "queue", 0),
         "endpoint[1].queue",
-        "endpoint's on line 5",
+        "already belongs to the endpoint on line 5",
         "queue = \"/out\"",
     );
     for (bad, meant) in [
@@ -550,7 +550,7 @@ fn an_owner_whose_queue_others_write_is_a_warning() {
     assert!(run(&at(sink, "mode = \"0660\"\n")).diagnostics.is_empty());
     for (old, key, message) in [
         (source, "endpoint[0].mode", "name of"),
-        (sink, "endpoint[1].mode", "past rtd"),
+        (sink, "endpoint[1].mode", "bypass rtd"),
     ] {
         let text = at(old, "mode = \"0662\"\n");
         warning(

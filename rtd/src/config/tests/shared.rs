@@ -154,7 +154,7 @@ fn a_lane_endpoint_has_an_owner_and_one_way() {
     let third = "[[endpoint]]\nname = \"third\"\nkind = \"lane\"\nowner = \"drive\"\n\
                  [[route]]\nfrom = \"axis\"\nto = [\"third\"]\nlane = \"control\"\n";
     let text = format!("{}{third}", lanes());
-    let message = "read, `drive` sends into it; sent to, `drive` receives from it";
+    let message = "`drive` sends into a source, and receives from a sink";
     error(
         &text,
         line_of(&text, "kind", 1),
@@ -399,7 +399,7 @@ fn what_rides_beside_a_signal_needs_its_value_and_its_way() {
         &text,
         line,
         "endpoint[2].msgsize",
-        "what comes to rtd by SIGRTMIN+1 is its value",
+        "SIGRTMIN+1 as a source carries its value only",
         "kind = \"lane\"",
     );
     let text = stop("msgsize = 0");

@@ -15,7 +15,7 @@ fn signals_have_a_direction() {
         found,
         line_of(&text, "signal =", 0),
         "endpoint[2].signal",
-        "comes to rtd",
+        "is sent to rtd",
         "declare two endpoints",
     );
     for bad in [
@@ -79,7 +79,7 @@ fn signals_have_a_direction() {
         &text,
         line_of(&text, "target", 0),
         "endpoint[2].target",
-        "only where a route sends",
+        "only if a route sends",
         "remove `target`",
     );
 }

@@ -204,7 +204,8 @@ impl Registry {
     ) -> Result<String, Refusal> {
         let process = self.named(name)?;
         let (pidfd, status) = same_process(&who)?;
-        let warning = self.check_against_plan(process, &pidfd, (who.pid, who.tid), &status, Exe::Now, None)?;
+        let warning =
+            self.check_against_plan(process, &pidfd, (who.pid, who.tid), &status, Exe::Now, None)?;
         let line = format!(
             "{name}: pid {} ({}) is registered again, as before rtd was restarted",
             who.pid, who.exe

@@ -220,7 +220,8 @@ impl Registry {
         } else {
             Exe::Now
         };
-        let warning = self.check_against_plan(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
+        let warning =
+            self.check_against_plan(process, &pidfd, (pid, tid), &status, exe, claim.lane)?;
         let who = Identity {
             pid,
             tid,
