@@ -344,7 +344,7 @@ fn a_thread_becomes_real_time_below_its_lane_or_gets_the_line_that_grants_it() {
     };
     let unknown = text(session.realtime().lane("nope"));
     assert!(
-        unknown.contains("no lane `nope`") && unknown.contains("are: control"),
+        unknown.contains("no lane `nope`") && unknown.contains("session: control"),
         "{unknown}"
     );
     assert!(text(session.realtime()).contains("no lane was named"));

@@ -157,7 +157,7 @@ fn a_sender_whose_receivers_are_gone_says_who() {
         }
     );
     assert!(
-        error.to_string().contains("`drive` is not there"),
+        error.to_string().contains("`drive` is not connected"),
         "{error}"
     );
     link.send(&Notice::Reach {

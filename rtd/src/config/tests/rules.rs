@@ -278,7 +278,7 @@ fn queues_and_signals_are_distinguished() {
         &text,
         line,
         "endpoint[4].signal",
-        "read by endpoint `press` already",
+        "already read by endpoint `press`",
         "signal = \"SIGRTMIN+3\"",
     );
     let second = "[[endpoint]]\nname = \"stop2\"\nkind = \"signal\"\nsignal = \"SIGRTMIN+2\"\nowner = \"drive\"\n";
