@@ -211,7 +211,7 @@ const FAULTS: [Fault; 16] = [
         "to = [\"c\"]",
         "\"c\"",
         "route[3].to[0]",
-        "circulate for ever: c -> d -> c",
+        "circulate without end: c -> d -> c",
         "remove this route",
     ),
     Fault(

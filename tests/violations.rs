@@ -84,15 +84,12 @@ fn poke(
 fn a_tail_beyond_the_slots_is_a_violation() -> anyhow::Result<()> {
     lie_to_the_lane(
         |liar| poke(liar, "liar.routed", TAIL, 100),
-        "indices are 100 and 3",
+        "tail 100, head 3,",
     )
 }
 
 fn a_tail_that_goes_back_is_a_violation() -> anyhow::Result<()> {
-    lie_to_the_lane(
-        |liar| poke(liar, "liar.routed", TAIL, 1),
-        "indices are 1 and 3",
-    )
+    lie_to_the_lane(|liar| poke(liar, "liar.routed", TAIL, 1), "tail 1, head 3,")
 }
 
 fn a_slot_announced_and_never_written_is_a_violation() -> anyhow::Result<()> {
@@ -202,7 +199,9 @@ fn a_violation_in_a_direct_ring_is_found_by_its_receiver_and_by_the_daemon() -> 
     let mut liar = arena.liar()?;
     poke(&mut liar, "liar.direct", TAIL, 100)?;
     liar.liar("ring liar.direct")?;
-    arena.victim.event("ring indices out of range: tail 100, head 0")?;
+    arena
+        .victim
+        .event("ring indices out of range: tail 100, head 0")?;
     arena
         .daemon
         .logged("route liar.direct->victim.direct.in: impossible indices in 1 ring(s)")?;

@@ -372,7 +372,10 @@ fn another_machine_is_a_note_not_a_refusal() {
     let verdict = against(&now, &other, &scratch.0).unwrap();
     assert_eq!(verdict.notes.len(), 2, "{:?}", verdict.notes);
     let text = verdict.text(None);
-    assert!(text.contains("6.1.0\u{fffd}[2J then, 6.18.0 now"), "{text}");
+    assert!(
+        text.contains("was 6.1.0\u{fffd}[2J, and is 6.18.0."),
+        "{text}"
+    );
     assert!(
         text.contains("This run was degraded, the baseline was not."),
         "{text}"

@@ -181,7 +181,11 @@ fn waits_and_overflows_have_their_forms() {
     for (value, message, fix) in [
         ("spin", "needs its time", "wait = \"spin:50\""),
         ("spin:0", "not within 1us", "wait = \"spin:50\""),
-        ("spin:99999999", "`poll` spins without end", "wait = \"spin:50\""),
+        (
+            "spin:99999999",
+            "`poll` spins without end",
+            "wait = \"spin:50\"",
+        ),
         ("spin:x", "is not one of", "wait = "),
         ("blok", "is not one of", "wait = \"block\""),
     ] {
