@@ -74,6 +74,23 @@ pub fn raise_soft() {
     }
 }
 
+/// Has the kernel make room for this many descriptors, as far as RLIMIT_NOFILE admits them.
+///
+/// The kernel's table of descriptors grows by itself. In a process with several threads it then waits
+/// until every CPU has passed a quiescent state (`expand_files` in fs/file.c), some milliseconds each
+/// time, in whichever thread opens the next descriptor. To be called while there is one thread.
+pub fn reserve_descriptors(count: usize) {
+    let limit = |(soft, _): (u64, u64)| usize::try_from(soft).unwrap_or(usize::MAX);
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(count, limit);
+    let Some(last) = count.min(limit).checked_sub(1).and_then(|n| i32::try_from(n).ok()) else {
+        return;
+    };
+    // What cannot be reserved is made room for when it is needed.
+    if let Ok(any) = std::fs::File::open("/dev/null") {
+        let _ = rustix::io::fcntl_dupfd_cloexec(&any, last);
+    }
+}
+
 /// How much CPU time a real-time thread of this process may use without waiting once
 /// (RLIMIT_RTTIME): past `soft_us` the process gets [`super::rtsignal::CPU_TIME`] once a second,
 /// past `hard_us` the kernel kills it. None keeps the hard limit that there is; one that is lower

@@ -145,3 +145,18 @@ fn a_queue_tells_its_size_and_a_missing_one_is_none() {
     mq_close(open).unwrap();
     mq_unlink(name.as_str()).unwrap();
 }
+
+#[test]
+fn reserved_descriptors_need_no_larger_table() {
+    let size = || -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let wanted = size() + 1;
+    reserve_descriptors(wanted);
+    assert!(size() >= wanted, "{} of {wanted}", size());
+    // More than the limit is as much as the limit.
+    reserve_descriptors(usize::MAX);
+    reserve_descriptors(0);
+}

@@ -73,6 +73,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     // The device is root's, so before rtd becomes another user.
     let _awake = stay_awake(plan.daemon.cpu_dma_latency);
     // Before there is another thread: a skin's library may start one.
+    limits::reserve_descriptors(plan.descriptors());
     let privilege = Privilege::take(&plan)?;
     // Also before signals are blocked.
     let skin = bind(&plan)?;
