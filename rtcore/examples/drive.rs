@@ -101,7 +101,7 @@ fn follow(mut inbox: Inbox, realtime: RealTimeBuilder, figures: &Figures) {
                 figures.holding.store(true, Ordering::Relaxed);
             }
             Ok(Some(Incoming::Event(_))) => {}
-            Err(RecvError::Disconnected | RecvError::Forked { .. }) => return,
+            Err(RecvError::Disconnected | RecvError::Forked { .. } | RecvError::Woken) => return,
         }
         // Here the motor would get `target`.
         std::hint::black_box(&target);

@@ -84,7 +84,8 @@ impl Caller {
                     self.late += 1;
                 }
                 Ok(Some(Found::Event(event))) => self.check_event(event)?,
-                Ok(None) => {}
+                // Nobody has the waker of a caller's inbox.
+                Ok(None) | Err(RecvError::Woken) => {}
                 Err(RecvError::Disconnected) => {
                     return Err(CallError::Disconnected {
                         endpoint,
@@ -126,7 +127,7 @@ impl Caller {
         for _ in 0..self.inbox.holds_max() {
             match self.inbox.next::<false>(PAST_NS) {
                 Ok(Some(found)) => self.late += u64::from(matches!(found, Found::Message { .. })),
-                Ok(None) | Err(RecvError::Disconnected | RecvError::Forked { .. }) => return,
+                Ok(None) | Err(_) => return,
             }
             if monotonic_ns() >= deadline_ns {
                 return;

@@ -147,6 +147,8 @@ pub(super) struct Core {
     /// Counts what the session's senders refuse.
     pub refusals: Accounting,
     closed: AtomicU32,
+    /// Not 0: inboxes were woken, which may sleep at bells that only the session thread can ring.
+    wake: AtomicU32,
     /// Pids of the table's peers, for threads that must not take its lock; 0 after the last one.
     peer_pids: Box<[AtomicU32]>,
     /// Counts the calls of [`Core::catch_up`].
@@ -183,6 +185,7 @@ impl Core {
             control,
             refusals,
             closed: AtomicU32::new(0),
+            wake: AtomicU32::new(0),
             peer_pids: (0..PEERS_MAX).map(|_| AtomicU32::new(0)).collect(),
             asked: AtomicU32::new(0),
             answered: AtomicU32::new(0),
@@ -282,6 +285,18 @@ impl Core {
     pub fn nudge(&self) {
         // An eventfd of our own: it does not fail.
         let _ = self.control.ring();
+    }
+
+    /// Has the session thread ring all inboxes' bells. Takes no lock, unlike [`Core::command`].
+    pub fn wake_inboxes(&self) {
+        // SYNC POINT with `take_wake`: the session thread sees the inbox's change.
+        self.wake.store(1, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Whether [`Core::wake_inboxes`] was called since the last time.
+    pub fn take_wake(&self) -> bool {
+        self.wake.swap(0, Ordering::AcqRel) != 0
     }
 
     pub fn command(&self, command: Command) {

@@ -192,7 +192,7 @@ impl From<Forked> for ClaimError {
     }
 }
 
-/// Why an inbox receives nothing any more.
+/// Why a receiving call has nothing to return.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RecvError {
     /// The session was dropped, and every message that had arrived was taken.
@@ -207,6 +207,9 @@ pub enum RecvError {
         /// Pid of the process that opened the session.
         creator: u32,
     },
+    /// A [`Waker`](super::Waker) ended the call. The next call receives as usual.
+    #[error("the call was ended by the inbox's waker; call again to receive")]
+    Woken,
 }
 
 impl From<Forked> for RecvError {

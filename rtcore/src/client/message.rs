@@ -41,6 +41,19 @@ pub struct ReplyTo {
     pub(super) correlation: u64,
 }
 
+impl ReplyTo {
+    /// From the number of [`ReplyTo::correlation`], for a program that keeps it in a form of its
+    /// own; none for 0, which no request has.
+    pub fn new(correlation: u64) -> Option<ReplyTo> {
+        (correlation != 0).then_some(ReplyTo { correlation })
+    }
+
+    /// The number that the answer carries; never 0.
+    pub fn correlation(self) -> u64 {
+        self.correlation
+    }
+}
+
 /// What a message says beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
@@ -56,6 +69,11 @@ impl<'a> Head<'a> {
     /// sender writes counts.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// The channel it came by.
+    pub fn channel(&self) -> &'a Channel {
+        self.channel
     }
 
     /// The own endpoint that received the message.
@@ -111,8 +129,7 @@ impl<'a> Head<'a> {
     /// The value that a reply must carry ([`Sender::reply`](super::Sender::reply)); none if the
     /// message is not a request.
     pub fn reply_to(&self) -> Option<ReplyTo> {
-        let correlation = self.correlation();
-        (correlation != 0).then_some(ReplyTo { correlation })
+        ReplyTo::new(self.correlation())
     }
 
     /// When it was received, CLOCK_MONOTONIC. The inbox reads the clock if the route has a `ttl` or
@@ -124,6 +141,11 @@ impl<'a> Head<'a> {
         } else {
             self.received_ns
         }
+    }
+
+    /// The time of [`Head::received_ns`] if the inbox read the clock; this call never does.
+    pub fn received_stamp_ns(&self) -> Option<u64> {
+        (self.received_ns != 0).then_some(self.received_ns)
     }
 
     /// Its mq priority, if it came from a message queue.

@@ -33,7 +33,7 @@ pub use caller::{Caller, Reply};
 pub use core::State;
 pub use error::{CallError, ClaimError, ConnectError, FlushError, RecvError};
 pub use event::Event;
-pub use inbox::{Inbox, InboxCounters};
+pub use inbox::{Inbox, InboxCounters, Waker};
 pub use message::{Head, InPlace, Incoming, Message, ReplyTo};
 pub use realtime::{RealTime, RealTimeError};
 pub use sender::{Batch, Loan, Sender};

@@ -510,6 +510,12 @@ impl Loan<'_> {
         })
     }
 
+    /// Keeps the first `len` bytes, as [`Vec::truncate`] does: for a message whose length is known
+    /// only after it was written.
+    pub fn truncate(&mut self, len: usize) {
+        self.slot.truncate(len);
+    }
+
     /// The bytes as a value; none when they are not as many as a `T` has.
     pub fn value_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> Option<&mut T> {
         T::mut_from_bytes(self).ok()

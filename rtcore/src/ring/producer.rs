@@ -371,6 +371,11 @@ impl Loan<'_> {
         producer.stopped(before)
     }
 
+    /// Keeps the first `len` bytes; no effect on a loan that has no more.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = u32::try_from(len).map_or(self.len, |len| self.len.min(len));
+    }
+
     /// The tail of its ring.
     pub fn tail(&self) -> u64 {
         self.producer.tail

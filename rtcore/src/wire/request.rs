@@ -1,6 +1,7 @@
 //! Requests of a client.
 
 use super::{FRAME_BYTES, Frame, FrameError, MAGIC, NAME_BYTES_MAX, VERSION, check_header};
+use std::ffi::c_char;
 use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -70,6 +71,13 @@ impl Name {
     /// The bytes in a frame: followed by zeros, at least one.
     pub(crate) fn bytes(&self) -> [u8; NAME_BYTES_MAX + 1] {
         self.bytes
+    }
+
+    /// The name as C has it: followed by a zero byte.
+    #[inline]
+    pub fn as_ptr(&self) -> *const c_char {
+        // At most `NAME_BYTES_MAX` bytes are a name's: the last one stays zero.
+        self.bytes.as_ptr().cast()
     }
 
     pub fn as_str(&self) -> &str {

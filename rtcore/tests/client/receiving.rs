@@ -2,7 +2,7 @@
 
 use crate::daemon::{End, Place, envelope, inbox, session};
 use crate::{bytes, in_ms, message};
-use rtcore::client::{Channel, Incoming, Origin, Wait};
+use rtcore::client::{Channel, Incoming, Origin, RecvError, ReplyTo, Wait};
 use rtcore::ring::{Envelope, Kind};
 use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::epoll::Epoll;
@@ -91,6 +91,7 @@ fn in_place_the_slot_is_kept_until_the_message_is_dropped() {
     assert_eq!((second.sequence(), second.from()), (2, "planner.cmd"));
     drop(second);
     assert!(inbox.try_recv_in_place().unwrap().is_none());
+    assert!(inbox.recv_in_place_deadline(in_ms(1)).unwrap().is_none());
     assert_eq!(inbox.counters().duplicates, 1);
 }
 
@@ -353,4 +354,56 @@ fn an_inbox_sleeps_where_each_of_its_rings_is_rung() {
         link.push(channel, sequence, &[u8::try_from(sequence).unwrap()]);
     }
     assert_eq!(receiver.join().unwrap(), [[1], [2], [3], [4], [5], [6]]);
+}
+
+#[test]
+fn a_waker_ends_the_call_that_waits_or_else_the_next_one() {
+    let place = Place::new();
+    let (session, _daemon, mut link) = session(&place, &[inbox("arm.cmd", "planner.cmd")]);
+    let mut inbox = session.inbox().unwrap();
+    let waker = inbox.waker();
+    // At its ring's bell, which only the session thread can ring for somebody who has no message.
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            for _ in 0..200 {
+                let woken = inbox.recv_deadline(in_ms(10_000)).map(|_| ());
+                assert_eq!(woken, Err(RecvError::Woken));
+            }
+        });
+        // More often than it counts: until the last of its calls has ended.
+        while !waits.is_finished() {
+            waker.wake().unwrap();
+            std::thread::yield_now();
+        }
+        waits.join().unwrap();
+    });
+    let _ = inbox.try_recv();
+    assert!(inbox.recv_deadline(in_ms(20)).unwrap().is_none(), "once");
+    // Also with a message, which the call after it gets; several calls count as one.
+    link.push(0, 1, b"a");
+    waker.wake().unwrap();
+    waker.clone().wake().unwrap();
+    assert_eq!(inbox.try_recv().unwrap_err(), RecvError::Woken);
+    assert_eq!(bytes(&mut inbox), b"a");
+    assert!(inbox.try_recv().unwrap().is_none());
+    // Who waits by descriptor is woken, too.
+    let set = Epoll::new().unwrap();
+    set.add(&inbox, 0).unwrap();
+    let mut tokens = Vec::new();
+    while inbox.try_recv().unwrap().is_some() {}
+    set.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+    assert!(tokens.is_empty());
+    waker.wake().unwrap();
+    set.wait(&mut tokens, Some(Duration::from_secs(10)))
+        .unwrap();
+    assert_eq!(tokens, [0]);
+    assert_eq!(inbox.try_recv().unwrap_err(), RecvError::Woken);
+    drop(session);
+    assert_eq!(waker.wake(), Err(RecvError::Disconnected));
+}
+
+#[test]
+fn what_an_answer_carries_can_be_kept_as_a_number() {
+    assert_eq!(ReplyTo::new(0), None);
+    assert_eq!(ReplyTo::new(7).map(ReplyTo::correlation), Some(7));
 }

@@ -21,7 +21,14 @@ fn messages_arrive_numbered_and_stamped() {
     assert_eq!(loan.commit().unwrap(), 4);
     sender.loan(3).unwrap().copy_from_slice(b"not");
     assert_eq!(sender.loan(0).unwrap().commit_at(6).unwrap(), 5);
-    let got: Vec<_> = (0..5).map(|_| link.take(0).unwrap()).collect();
+    let mut loan = sender.loan(8).unwrap();
+    loan.copy_from_slice(b"six and.");
+    loan.truncate(9);
+    assert_eq!(loan.len(), 8, "it does not grow");
+    loan.truncate(3);
+    assert_eq!(&loan[..], b"six");
+    assert_eq!(loan.commit().unwrap(), 6);
+    let got: Vec<_> = (0..6).map(|_| link.take(0).unwrap()).collect();
     let bytes: Vec<_> = got.iter().map(|(_, bytes)| bytes.as_slice()).collect();
     assert_eq!(
         bytes,
@@ -30,7 +37,8 @@ fn messages_arrive_numbered_and_stamped() {
             b"two",
             &7_u32.to_ne_bytes()[..],
             &8_u32.to_ne_bytes(),
-            b""
+            b"",
+            b"six"
         ]
     );
     for ((envelope, _), sequence) in got.iter().zip(1..) {

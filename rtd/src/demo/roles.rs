@@ -288,7 +288,7 @@ fn receive(receiver: Receiver, schedule: Schedule) -> anyhow::Result<Report> {
                 report.discarded = inbox.counters().expired;
                 return Ok(report);
             }
-            Err(e @ RecvError::Forked { .. }) => return Err(e.into()),
+            Err(e @ (RecvError::Forked { .. } | RecvError::Woken)) => return Err(e.into()),
         };
         let now = message.received_ns();
         // The button's only word is its value; the others say it twice.

@@ -65,6 +65,8 @@ pub(in crate::client) struct MailboxSender {
     pub event: EventFd,
     /// Number of events that were discarded for lack of room.
     pub lost: AtomicU64,
+    /// Not 0: the next call returns [`RecvError::Woken`](crate::client::RecvError::Woken).
+    woken: AtomicU32,
     /// Only the session thread, and the claim that begins an inbox, push. No inbox waits for this
     /// lock.
     queues: Mutex<Queues>,
@@ -93,6 +95,7 @@ impl MailboxSender {
             changes: AtomicU32::new(0),
             event: EventFd::new()?,
             lost: AtomicU64::new(0),
+            woken: AtomicU32::new(0),
             queues: Mutex::new(Queues { events, channels }),
         };
         Ok((
@@ -137,6 +140,19 @@ impl MailboxSender {
             // is not asleep yet.
             rtsignal::wake(tid);
         }
+    }
+
+    /// Ends the call of the inbox that waits, or its next one. Takes no lock: safe in a signal handler.
+    pub fn wake(&self) {
+        // SYNC POINT with `take_woken`, by the change that `ring` counts.
+        self.woken.store(1, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Whether [`MailboxSender::wake`] was called since the last time. Called when there is a
+    /// change, before it is marked as seen.
+    pub fn take_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) != 0 && self.woken.swap(0, Ordering::Relaxed) != 0
     }
 
     #[inline]

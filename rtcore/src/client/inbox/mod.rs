@@ -80,9 +80,38 @@ pub(super) enum Found {
     },
 }
 
+/// Ends a call of an inbox from another thread or from a signal handler; see [`Inbox::waker`].
+#[derive(Clone, Debug)]
+pub struct Waker {
+    core: Arc<Core>,
+    shared: Arc<MailboxSender>,
+}
+
+impl Waker {
+    /// Ends the call that waits in the inbox, or else the next one that is made, with
+    /// [`RecvError::Woken`], whatever messages are there. Calls of `wake` before that count as one.
+    ///
+    /// Never waits, takes no lock and is safe in a signal handler: it makes three system calls
+    /// (futex(2), write(2)). The session thread, an ordinary one, wakes an inbox that sleeps.
+    ///
+    /// Errors: [`RecvError::Forked`]; [`RecvError::Disconnected`] if the session was dropped, which
+    /// ends the inbox's calls by itself.
+    pub fn wake(&self) -> Result<(), RecvError> {
+        self.core.check()?;
+        if self.core.is_closed() {
+            return Err(RecvError::Disconnected);
+        }
+        self.shared.wake();
+        self.core.wake_inboxes();
+        Ok(())
+    }
+}
+
 /// The result of one read of the rings.
 enum Pulled {
     Nothing,
+    /// A [`Waker`] ended it.
+    Woken,
     /// Passed over: there may be more.
     Discarded,
     Found(Found),
@@ -157,8 +186,8 @@ impl Inbox {
 
     /// Waits for the next message or event.
     ///
-    /// Errors: the session was dropped and everything that had arrived was taken; or this process
-    /// is a forked child.
+    /// Errors: the session was dropped and everything that had arrived was taken; this process is a
+    /// forked child; a [`Waker`] ended the call.
     pub fn recv(&mut self) -> Result<Incoming<Message<'_>>, RecvError> {
         match self.next::<false>(u64::MAX)? {
             Some(found) => Ok(self.present(found)),
@@ -192,6 +221,15 @@ impl Inbox {
         }
     }
 
+    /// As [`Inbox::recv_deadline`], without copying: see [`InPlace`].
+    pub fn recv_in_place_deadline(
+        &mut self,
+        deadline_ns: u64,
+    ) -> Result<Option<Incoming<InPlace<'_>>>, RecvError> {
+        let found = self.next::<true>(deadline_ns)?;
+        Ok(found.map(|found| self.present_in_place(found)))
+    }
+
     /// As [`Inbox::try_recv`], without the events.
     pub(super) fn try_message(&mut self) -> Result<Option<Message<'_>>, RecvError> {
         loop {
@@ -207,6 +245,15 @@ impl Inbox {
     pub fn try_recv_in_place(&mut self) -> Result<Option<Incoming<InPlace<'_>>>, RecvError> {
         let found = self.look::<true>()?;
         Ok(found.map(|found| self.present_in_place(found)))
+    }
+
+    /// Returns a value that ends a call of this inbox from elsewhere, such as a thread that wants to end the program
+    /// while another one waits in [`Inbox::recv`].
+    pub fn waker(&self) -> Waker {
+        Waker {
+            core: Arc::clone(&self.core),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// The counts since the inbox was opened.
@@ -228,6 +275,7 @@ impl Inbox {
         loop {
             match self.pull::<IN_PLACE>() {
                 Pulled::Found(found) => return Ok(Some(found)),
+                Pulled::Woken => return Err(RecvError::Woken),
                 Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
                     return Err(RecvError::Disconnected);
                 }
@@ -263,6 +311,7 @@ impl Inbox {
         for _ in 0..DISCARDED_MAX {
             match self.pull::<IN_PLACE>() {
                 Pulled::Found(found) => return Ok(Some(found)),
+                Pulled::Woken => return Err(RecvError::Woken),
                 Pulled::Discarded => {}
                 Pulled::Nothing if self.core.is_closed() && self.is_drained() => {
                     return Err(RecvError::Disconnected);
@@ -277,10 +326,14 @@ impl Inbox {
     /// The next event, or else the first message of the highest lane.
     #[inline]
     fn pull<const IN_PLACE: bool>(&mut self) -> Pulled {
-        if (self.unsettled || self.shared.seen() != self.seen)
-            && let Some(event) = self.catch_up()
-        {
-            return Pulled::Found(Found::Event(event));
+        if self.unsettled || self.shared.seen() != self.seen {
+            // First. The change that the waker counted stays unseen: the next call handles it.
+            if self.shared.take_woken() {
+                return Pulled::Woken;
+            }
+            if let Some(event) = self.catch_up() {
+                return Pulled::Found(Found::Event(event));
+            }
         }
         for number in 0..self.classes.len() {
             let Class { first, len, next } = self.classes[number];

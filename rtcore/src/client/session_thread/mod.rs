@@ -540,7 +540,7 @@ impl SessionThread {
         self.core.control.take();
         self.catch_up();
         let commands = std::mem::take(&mut self.core.table().commands);
-        let (mut stop, mut wake) = (false, false);
+        let (mut stop, mut wake) = (false, self.core.take_wake());
         for command in commands {
             match command {
                 Command::Stop => stop = true,
