@@ -4,9 +4,9 @@
 //! They belong to another package than this binary; cargo is asked to bring them up to date first,
 //! with the profile and into the directory that this binary was built with.
 
-use crate::util::tool::{RTD, Said, Tool};
+use crate::util::tool::{Said, Tool, cargo_build};
 use crate::util::{Daemon, Instance, first_cpu, privileged};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,46 +27,20 @@ tests![
 /// Where the built examples are.
 fn built() -> anyhow::Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}")));
+    let built = BUILT.get_or_init(|| {
+        // Where the tests are without a compiler (scripts/rt-vm), they lie ready.
+        if let Some(ready) = std::env::var_os("RTD_TEST_EXAMPLES") {
+            return Ok(ready.into());
+        }
+        cargo_build("--examples")
+            .map(|directory| directory.join("examples"))
+            .map_err(|e| format!("{e:#}"))
+    });
     built.as_deref().map_err(|e| anyhow::anyhow!("{e}"))
 }
 
-fn build() -> anyhow::Result<PathBuf> {
-    // Where the tests are without a compiler (scripts/rt-vm), they lie ready.
-    if let Some(ready) = std::env::var_os("RTD_TEST_EXAMPLES") {
-        return Ok(ready.into());
-    }
-    let directory = Path::new(RTD).parent().context("rtd lies nowhere")?;
-    let profile = match directory.file_name().and_then(|name| name.to_str()) {
-        Some("debug") => "dev",
-        Some(other) => other,
-        None => bail!("no profile in {RTD}"),
-    };
-    let target = directory.parent().context("no target directory")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The whole workspace, whose features are those that the tests were built with.
-    cargo.args([
-        "build",
-        "--workspace",
-        "--examples",
-        "--offline",
-        "--quiet",
-        "--profile",
-        profile,
-        "--target-dir",
-    ]);
-    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let said = cargo.output().context("cannot run cargo")?;
-    ensure!(
-        said.status.success(),
-        "{cargo:?}: {}",
-        String::from_utf8_lossy(&said.stderr)
-    );
-    Ok(directory.join("examples"))
-}
-
 /// The daemon on configs/examples.toml, under a name and on queues of its own.
-fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
+pub fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/examples.toml");
     let text = std::fs::read_to_string(&file)?;
     let own = format!("name = \"{}\"\nsocket = \"{}\"", i.name, i.socket());
@@ -78,7 +52,7 @@ fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
 }
 
 /// An example that is about to run on this instance.
-fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
+pub fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
     let mut command = Command::new(built()?.join(name));
     command.args(args).env("RTD_INSTANCE", &i.name);
     rtcore::sys::process::die_with_parent_at_exec(&mut command);
@@ -86,7 +60,7 @@ fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
 }
 
 /// Reads its lines until one begins like this.
-fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
+pub fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
     loop {
         let line = tool
             .line()

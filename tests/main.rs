@@ -14,6 +14,7 @@ mod util;
 
 mod abuse;
 mod adoption;
+mod bindings_c;
 mod check;
 mod claims;
 mod cobalt;
@@ -125,6 +126,7 @@ macro_rules! modules {
 static MODULES: &[(&str, &[Test])] = modules![
     abuse,
     adoption,
+    bindings_c,
     check,
     claims,
     cobalt,

@@ -171,6 +171,11 @@ pub static KERNEL_TRACE: Need = Need::new("the kernel's trace (tracefs, root)", 
             ))
 });
 
+/// An ordinary user of CI has one and cannot write to the build directory; the machine of scripts/rt-vm
+/// has none.
+pub static COMPILER: Need = Need::optional("a C compiler, make and cargo", || {
+    ["cc", "make", "cargo"].into_iter().all(is_installed)
+});
 pub static CHRT: Need = Need::new("chrt (util-linux)", || succeeds("chrt", &["--max"]));
 pub static PRLIMIT: Need = Need::new("prlimit (util-linux)", || {
     succeeds("prlimit", &["--version"])

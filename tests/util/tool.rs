@@ -8,7 +8,7 @@ use rtcore::sys::{poll, process};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread::JoinHandle;
@@ -44,6 +44,33 @@ pub static RTLAT: LazyLock<&'static str> = LazyLock::new(|| {
         .to_owned()
         .leak()
 });
+
+/// Has cargo build these targets of the whole workspace, whose features are those that the tests
+/// were built with, with the profile and into the directory of this build; that directory.
+pub fn cargo_build(targets: &str) -> anyhow::Result<PathBuf> {
+    let directory = Path::new(RTD).parent().context("rtd lies nowhere")?;
+    let target = directory.parent().context("no target directory")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--workspace", targets, "--offline", "--quiet"])
+        .args(["--profile", profile()?, "--target-dir"]);
+    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let said = cargo.output().context("cannot run cargo")?;
+    if !said.status.success() {
+        bail!("{cargo:?}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(directory.to_owned())
+}
+
+/// The profile that the tests were built with, as cargo's options name it.
+pub fn profile() -> anyhow::Result<&'static str> {
+    let directory = Path::new(RTD).parent().and_then(Path::file_name);
+    match directory.and_then(|name| name.to_str()) {
+        Some("debug") => Ok("dev"),
+        Some(other) => Ok(other),
+        None => bail!("no profile in {RTD}"),
+    }
+}
 
 /// An error if the program is missing or older than one of its own sources. (Cargo keeps no list of
 /// all its sources where it is built for a test.)

@@ -13,10 +13,6 @@
     non_camel_case_types,
     reason = "the names of the header, so that both can be compared"
 )]
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "the contract of each function is in rtcore.h"
-)]
 
 #[macro_use]
 mod entry;

@@ -52,6 +52,7 @@ pub use crate::sys::epoll::Interest;
 pub use crate::sys::timerfd::Timer;
 pub use source::{Received, SignalSource};
 
+use crate::sys::context::named;
 use crate::sys::epoll::{Epoll, Event, Events};
 use crate::sys::forked::{Creator, Forked};
 use std::io;
@@ -171,10 +172,7 @@ impl Waiter {
                     }
                     _ => "the kernel refused (epoll_ctl)",
                 };
-                refused(
-                    e.kind(),
-                    format!("descriptor {fd} for key {key}: {why}: {e}"),
-                )
+                named(format!("waiter: descriptor {fd} for key {key}: {why}"), e)
             })?;
         // The descriptor that had the number before was closed, otherwise the kernel would have
         // refused this one.

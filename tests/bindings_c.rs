@@ -1,0 +1,260 @@
+//! The client library for C and C++: what C sees is what Rust has, each errno can be provoked, an
+//! installed library is found in every usual way, and programs of both languages work together.
+
+use crate::util::needs::COMPILER;
+use crate::util::session::{lane_end, planner_and_arm};
+use crate::util::tool::{Tool, cargo_build, profile, run};
+use crate::util::{Daemon, Instance, Peer, process, route, signal};
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+tests![
+    the_header_is_c_and_cpp_of_every_version needs(COMPILER),
+    the_shared_library_exports_its_list_and_nothing_else needs(COMPILER),
+    every_errno_is_returned_with_what_to_do needs(COMPILER),
+    without_a_name_several_daemons_are_refused needs(COMPILER),
+    real_time_calls_make_no_heap_call needs(COMPILER),
+    a_child_gets_an_errno_from_every_call needs(COMPILER),
+    a_message_says_all_of_itself_and_a_callback_ends_when_it_is_removed needs(COMPILER),
+];
+
+/// The sources.
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bindings/c")
+}
+
+/// Where the libraries, the examples and the test programs are, which this builds.
+fn built() -> anyhow::Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}")));
+    built.as_deref().map_err(|e| anyhow::anyhow!("{e}"))
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    let directory = cargo_build("--lib")?;
+    make(&["libraries", "tests"])?;
+    Ok(directory.join("c"))
+}
+
+/// `make` on what cargo has built.
+fn make(arguments: &[&str]) -> anyhow::Result<()> {
+    let target = Path::new(crate::util::tool::RTD)
+        .ancestors()
+        .nth(2)
+        .context("no target directory")?;
+    let mut make = Command::new("make");
+    make.arg("-C").arg(here());
+    make.args(["--silent", "CARGO=true", &format!("PROFILE={}", profile()?)]);
+    make.arg(format!("TARGET={}", target.display()))
+        .args(arguments)
+        .env_remove("MAKEFLAGS");
+    succeeds(make)
+}
+
+fn succeeds(mut command: Command) -> anyhow::Result<()> {
+    let said = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        said.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr)
+    );
+    Ok(())
+}
+
+/// A program of C that is about to run on this instance.
+fn program(i: &Instance, name: &str, arguments: &[&str]) -> anyhow::Result<Tool> {
+    let mut command = Command::new(built()?.join(name));
+    command.args(arguments).env("RTD_INSTANCE", &i.name);
+    rtcore::sys::process::die_with_parent_at_exec(&mut command);
+    Tool::start(command)
+}
+
+/// Waits until it stops there, and ends early with what it said.
+fn reaches(tool: Tool, place: &str) -> anyhow::Result<Tool> {
+    match tool.line() {
+        Ok(line) if line.trim_end() == place => Ok(tool),
+        _ => {
+            let said = tool.end()?;
+            anyhow::bail!("it does not reach {place:?}: {said:?}")
+        }
+    }
+}
+
+/// A planner and an arm with two ways, and a question and its answer.
+fn config(i: &Instance) -> String {
+    let ends = "msgsize = 64\nmaxmsg = 8";
+    planner_and_arm(i, ends, "", "")
+        + &lane_end("ask", "planner", ends)
+        + &lane_end("arm.ask", "arm", ends)
+        + &lane_end("arm.answers", "arm", ends)
+        + &lane_end("plan", "planner", ends)
+        + &route("ask", &["arm.ask"], "")
+        + &route("arm.answers", &["plan"], "")
+        + &process("locked")
+        + "exe = \"/bin/false\"\n"
+}
+
+/// Each compiler that is there: gcc, and clang where it is installed.
+fn compilers() -> Vec<(&'static str, &'static str)> {
+    let all = [("gcc", "g++"), ("clang", "clang++")];
+    let is_there = |(c, _): &(&str, &str)| Command::new(c).arg("--version").output().is_ok();
+    let there: Vec<_> = all.into_iter().filter(is_there).collect();
+    for (c, _) in all
+        .iter()
+        .filter(|(c, _)| !there.iter().any(|(name, _)| name == c))
+    {
+        println!("skipped: {c} is not installed");
+    }
+    there
+}
+
+fn the_header_is_c_and_cpp_of_every_version() -> anyhow::Result<()> {
+    let compilers = compilers();
+    ensure!(!compilers.is_empty(), "no compiler");
+    for (c, cpp) in compilers {
+        for standard in ["c99", "c11", "c17", "c++17", "c++20"] {
+            let is_cpp = standard.starts_with("c++");
+            let mut compile = Command::new(if is_cpp { cpp } else { c });
+            compile.args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]);
+            compile
+                .arg(format!("-std={standard}"))
+                .arg("-I")
+                .arg(here().join("include"));
+            if is_cpp {
+                compile.args(["-x", "c++", "-D_Static_assert=static_assert"]);
+            }
+            compile.arg(here().join("tests/uses.c"));
+            if standard != "c99" {
+                // C99 has no _Static_assert.
+                compile.arg(here().join("tests/abi.c"));
+            }
+            succeeds(compile)?;
+        }
+    }
+    Ok(())
+}
+
+fn the_shared_library_exports_its_list_and_nothing_else() -> anyhow::Result<()> {
+    let library = built()?.join("librtcore.so.0");
+    let mut nm = Command::new("nm");
+    nm.args(["--dynamic", "--defined-only"]).arg(&library);
+    let exported = run(nm)?.well()?;
+    let exported: BTreeSet<&str> = exported
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .collect();
+    let map = std::fs::read_to_string(here().join("rtcore.map"))?;
+    let listed = map.lines().filter_map(|line| line.trim().strip_suffix(';'));
+    let listed: BTreeSet<String> = listed
+        .filter(|name| name.starts_with("rtcore_"))
+        .map(|name| format!("{name}@@RTCORE_0.1"))
+        .chain(["RTCORE_0.1".to_owned()])
+        .collect();
+    let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+    ensure!(
+        exported == listed && listed.len() > 50,
+        "not exported: {:?}; exported too: {:?}",
+        &listed - &exported,
+        &exported - &listed
+    );
+    let mut readelf = Command::new("readelf");
+    readelf.arg("--dynamic").arg(&library);
+    let dynamic = run(readelf)?.well()?;
+    ensure!(
+        dynamic.contains("Library soname: [librtcore.so.0]") && dynamic.contains("NODELETE"),
+        "{dynamic}"
+    );
+    Ok(())
+}
+
+fn every_errno_is_returned_with_what_to_do() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let daemon = Daemon::start(&config(&i))?;
+    let strange = i.file("strange.sock").display().to_string();
+    let tool = program(&i, "test-errors", &[&strange])?;
+    let mut tool = reaches(tool, "start the arm")?;
+    let mut arm = Peer::session(&i, "arm")?;
+    arm.open_inbox()?;
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "kill the daemon")?;
+    daemon.kill()?;
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "start it without cmd")?;
+    let without = config(&i).replacen("from = \"cmd\"", "from = \"ask\"", 1);
+    let without = without.replacen("to = [\"arm.cmd\"]", "to = [\"arm.cmd\", \"arm.ask\"]", 1);
+    let again = route("ask", &["arm.ask"], "");
+    let _daemon = Daemon::start(&without.replacen(&again, "", 1))?;
+    tool.type_in(b"\n")?;
+    let out = tool.end()?.well()?;
+    ensure!(out.ends_with("all refused as they should be\n"), "{out}");
+    Ok(())
+}
+
+fn without_a_name_several_daemons_are_refused() -> anyhow::Result<()> {
+    let (one, other) = (Instance::new()?, Instance::new()?);
+    let _daemons = (
+        Daemon::start(&config(&one))?,
+        Daemon::start(&config(&other))?,
+    );
+    let mut several = Command::new(built()?.join("test-several"));
+    several.env_remove("RTD_INSTANCE");
+    run(several)?.well()?;
+    Ok(())
+}
+
+fn real_time_calls_make_no_heap_call() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    let out = program(&i, "test-quiet", &[])?.end()?.well()?;
+    ensure!(out.ends_with("quiet\n"), "{out}");
+    Ok(())
+}
+
+fn a_child_gets_an_errno_from_every_call() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let question =
+        lane_end("arm.question", "arm", "msgsize = 64") + &route("arm.question", &["plan"], "");
+    let _daemon = Daemon::start(&(config(&i) + &question))?;
+    let mut tool = reaches(program(&i, "test-forked", &[])?, "forked")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "fast")?;
+    planner.reach("fast")?;
+    planner.number("fast", 1)?;
+    tool.type_in(b"\n")?;
+    let out = tool.end()?.well()?;
+    ensure!(out.ends_with("goes on\n"), "{out}");
+    Ok(())
+}
+
+fn a_message_says_all_of_itself_and_a_callback_ends_when_it_is_removed() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let bell = lane_end("ring", "planner", "msgsize = 64")
+        + &signal("arm.bell", "arm", "SIGRTMIN+4", "msgsize = 64")
+        + &route("ring", &["arm.bell"], "");
+    let _daemon = Daemon::start(&(config(&i) + &bell))?;
+    let mut tool = reaches(program(&i, "test-receives", &[])?, "ring")?;
+    let mut planner = Peer::from_endpoint(&i, "planner", "ring")?;
+    planner.claim("cmd")?;
+    planner.reach("ring")?;
+    for _ in 0..2 {
+        planner.number("ring", u64::from_ne_bytes(*b"payload!"))?;
+    }
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "send")?;
+    planner.reach("cmd")?;
+    for number in 1..=3 {
+        planner.number("cmd", number)?;
+    }
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "end the planner")?;
+    planner.kill()?;
+    tool.type_in(b"\n")?;
+    let out = tool.end()?.well()?;
+    ensure!(out.ends_with("received\n"), "{out}");
+    Ok(())
+}
