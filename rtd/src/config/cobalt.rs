@@ -1,7 +1,7 @@
 //! Whether Cobalt is available, tried in a child: a library may end the process that it cannot
 //! bind.
 //!
-//! Invariant: nothing of the library is loaded into the process that asks.
+//! Invariant: the library is never loaded into the process that calls [`probe`].
 
 use super::library;
 use super::machine::Found;
@@ -35,13 +35,13 @@ pub struct ProbeArgs {
     gid: Option<u32>,
 }
 
-/// Most bytes that are read of what the library and the probe said: the last ones, where the
-/// verdict is.
+/// Limit of the bytes that are read from the output of the library and the probe: the last ones,
+/// which contain the result.
 const SAID_BYTES_MAX: u64 = 1024 * 1024;
-/// Most characters of a library's own words in a message.
+/// Limit of the characters of a library's own message in an error.
 const WORDS_MAX: usize = 200;
 
-/// What precedes the verdict: the library's own words may be on the same output.
+/// The word before the result: the library's own messages may be on the same output.
 const LOADED: &str = "rtd-probe: loaded";
 const CLOSED: &str = "rtd-probe: closed: ";
 const YES: &str = "rtd-probe: yes: ";
@@ -49,16 +49,17 @@ const NO: &str = "rtd-probe: no: ";
 const XDDP: &str = "rtd-probe: xddp: ";
 const NO_XDDP: &str = "rtd-probe: no xddp: ";
 
-/// The body of `cobalt-probe`: the verdict on standard output, unless the library ends the process.
+/// Main function of `cobalt-probe`: prints the result on standard output, unless the library ends
+/// the process.
 pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
     let print = |line: &str| {
-        // What the library has said may end in the middle of a line.
+        // The library's output may end in the middle of a line.
         std::io::stdout()
             .write_all(format!("\n{line}\n").as_bytes())
             .context("cannot report what the probe found")
     };
-    // The check has looked before; but every user who may run this program may run the probe by
-    // itself.
+    // The check has tested this before; but every user who may run this program may run the probe
+    // directly.
     let library = args.path.as_deref().map(library::resolved);
     let fault = library
         .as_deref()
@@ -76,7 +77,7 @@ pub fn run_probe(args: &ProbeArgs) -> anyhow::Result<()> {
         .ok()
         .and_then(|loaded| closed_device(loaded.memory_devices().as_path()))
     {
-        // The library names what it needs in words of its own when it ends the process.
+        // When the library ends the process, it describes its needs in its own words.
         print(&format!("{CLOSED}{closed}"))?;
     }
     let verdict = loaded.and_then(|loaded| {
@@ -130,7 +131,8 @@ fn closed_device(directory: &Path) -> Option<String> {
     })
 }
 
-/// Where the devices of XDDP are; whether the core has it turns out when a socket is made.
+/// Directory of the devices of XDDP; whether the core supports it is found out when a socket is
+/// made.
 fn xddp(skin: &Skin) -> Result<&'static Path, String> {
     let calls = skin
         .xddp
@@ -140,7 +142,8 @@ fn xddp(skin: &Skin) -> Result<&'static Path, String> {
         .map_err(|e| e.to_string())
 }
 
-/// What Cobalt is there for this process, or for the user that it will be; or why none.
+/// The Cobalt that is available for this process, or for the user that it will become; or why there
+/// is none.
 pub fn probe(library: Option<&Path>, account: Option<Account>) -> Result<Found, String> {
     if library.is_none() && !Path::new(cobalt::PROC_VERSION).exists() {
         return Err(format!(
@@ -232,8 +235,8 @@ fn scratch() -> anyhow::Result<std::fs::File> {
     memfd::scratch("rtd-probe").context("cannot create a file for the output of the probe")
 }
 
-/// A line of somebody else's, for a terminal and a log; its end, where more was written in front of
-/// it.
+/// A line of another program's output, safe for a terminal and a log; only its end, because other
+/// output may precede it.
 fn end_of_line(line: &str) -> String {
     let chars: Vec<char> = line.chars().map(printable_char).collect();
     chars[chars.len().saturating_sub(WORDS_MAX)..]
@@ -241,10 +244,10 @@ fn end_of_line(line: &str) -> String {
         .collect()
 }
 
-/// The end of what somebody who has ended wrote.
+/// The end of the output of a process that has ended.
 fn read(file: &mut std::fs::File) -> String {
     let mut text = Vec::new();
-    // What cannot be read is missing in an error message.
+    // Output that cannot be read is missing in an error message.
     let start = file
         .seek(SeekFrom::End(0))
         .unwrap_or(0)

@@ -20,7 +20,7 @@ pub const EXIT_REFUSED: u8 = 1;
 /// The file could not be read, or the result could not be written.
 pub const EXIT_IO: u8 = 2;
 
-/// What `rtd check` prints on stdout; diagnostics go to stderr, except as JSON.
+/// The output of `rtd check` on stdout; diagnostics go to stderr, except as JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     /// A summary of the plan.
@@ -32,12 +32,12 @@ pub enum Output {
     Svg,
 }
 
-/// What `rtd check` was asked for.
+/// Parameters of `rtd check`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckArgs {
-    /// What to print on stdout.
+    /// The output on stdout.
     pub output: Output,
-    /// What is put up with.
+    /// The shortcomings that are allowed.
     pub options: CheckOptions,
     /// The width of the terminal, at which the lines of the summary are broken; none for a file or
     /// a pipe.
@@ -70,7 +70,7 @@ pub fn check_on(
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => {
-            // Nothing is left to tell a failed write to.
+            // If writing fails, there is no way to report it.
             let _ = writeln!(err, "rtd check: {}: {error}", file.display());
             return EXIT_IO;
         }
@@ -78,7 +78,7 @@ pub fn check_on(
     check_text(&file.display().to_string(), &text, args, machine, out, err)
 }
 
-/// As [`check_on`], with what the file holds.
+/// As [`check_on`], for the content of a file.
 pub fn check_text(
     name: &str,
     text: &str,
@@ -125,7 +125,7 @@ fn print(text: &str) -> u8 {
 /// Reads a configuration file with a bound on its size; `-` is standard input.
 pub fn read(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    // One byte more than the limit shows that it is exceeded without reading a device for ever.
+    // One byte more than the limit shows that it is exceeded, without reading a device to its end.
     let bound = FILE_BYTES_MAX as u64 + 1;
     if file == Path::new("-") {
         io::stdin().lock().take(bound).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! Problems with a configuration: where, what, and the line that fixes it.
+//! Problems with a configuration: the place, the fault, and the line that fixes it.
 //!
 //! Constraint: the text of a file is untrusted output on a terminal, so control characters in
 //! quoted lines are replaced, and a long line is shown as a window around the fault.
@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
-/// Most problems kept of one file; a note stands for the rest.
+/// Limit of the problems that are stored for one file; a note replaces the rest.
 pub const DIAGNOSTICS_MAX: usize = 200;
-/// Longest piece of a source line that is shown, in characters.
+/// Limit of the shown piece of a source line, in characters.
 const LINE_CHARS_MAX: usize = 160;
-/// What is shown before the fault when the line is longer than that.
+/// Characters that are shown before the fault if the line is longer than that.
 const LINE_CHARS_BEFORE: usize = 60;
 
 /// Whether a problem refuses the plan.
@@ -22,7 +22,7 @@ const LINE_CHARS_BEFORE: usize = 60;
 pub enum Severity {
     /// The plan is refused.
     Error,
-    /// The plan runs, but hardly as meant.
+    /// The plan runs, but probably not as intended.
     Warning,
 }
 
@@ -30,7 +30,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// File as it was named to us.
+    /// Name of the file as it was passed.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
@@ -40,11 +40,11 @@ pub struct Diagnostic {
     pub length: usize,
     /// Path of the key such as `route[2].lane` (counted from 0), empty for the file as a whole.
     pub key: String,
-    /// What is wrong, with which value, against which limit.
+    /// The fault, with the value and the limit.
     pub message: String,
-    /// What to write or run instead; several lines are alternatives.
+    /// The text to write or the command to run instead; several lines are alternatives.
     pub fix: String,
-    /// The line as it stands in the file, or the piece around the fault when it is long; control
+    /// The line as it is in the file, or the piece around the fault if it is long; control
     /// characters are replaced.
     pub source_line: String,
     /// Characters of `source_line` in front of the fault.
@@ -68,7 +68,7 @@ impl fmt::Display for Diagnostic {
         )?;
         let gutter = self.line.to_string();
         writeln!(f, "{gutter} | {}", self.source_line)?;
-        // Tabs stay tabs in front of the caret, so that it stands under the fault at any tab width.
+        // Tabs before the caret stay tabs, so that it is below the fault at any tab width.
         let before = self.source_line.chars().take(self.caret);
         let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let room = self
@@ -112,7 +112,7 @@ fn window(line: &str, column: usize) -> (String, usize) {
     (piece, before - start)
 }
 
-/// Where in the text something stands and what its key path is.
+/// A place in the text, and its key path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Byte range in the text.
@@ -124,11 +124,10 @@ pub struct Place {
 pub struct Report<'t> {
     file: String,
     text: &'t str,
-    /// Where each line begins; a file of nothing but faults is located in it without a scan per
-    /// fault.
+    /// Start of each line; a file with many faults is searched without a scan for each fault.
     line_starts: Vec<usize>,
     found: Vec<(usize, Diagnostic)>,
-    /// Lines (from 1) whose syntax is broken: what else is wrong there follows from that.
+    /// Lines (from 1) with broken syntax: other faults on them are consequences.
     broken_lines: BTreeSet<usize>,
     dropped: usize,
 }
@@ -170,7 +169,7 @@ impl<'t> Report<'t> {
         self.broken_lines.insert(line);
     }
 
-    /// Whether any syntax fault was seen: then names may be missing that the author did write.
+    /// Whether there was a syntax fault: names may then be missing although the author wrote them.
     pub fn has_broken_lines(&self) -> bool {
         !self.broken_lines.is_empty()
     }
@@ -185,7 +184,7 @@ impl<'t> Report<'t> {
         self.push(Severity::Warning, place, message.into(), fix.into());
     }
 
-    /// Adds an error, or a warning where the caller allows the shortcoming.
+    /// Adds an error, or a warning if the caller allows the shortcoming.
     pub fn error_unless(&mut self, allowed: bool, place: &Place, message: String, fix: String) {
         let severity = if allowed {
             Severity::Warning
@@ -196,8 +195,8 @@ impl<'t> Report<'t> {
     }
 
     fn push(&mut self, severity: Severity, place: &Place, message: String, fix: String) {
-        // Warnings give way first: the count of errors decides whether the plan is refused. What
-        // does not fit is not looked up either: a file may be nothing but faults.
+        // Warnings are dropped first: the number of errors decides whether the plan is refused. A
+        // dropped problem is not located: a file may consist of faults only.
         let full = self.found.len() >= DIAGNOSTICS_MAX;
         let warning = || self.found.iter().rposition(|(_, d)| !d.is_error());
         let gives_way = if full && severity == Severity::Error {
@@ -262,9 +261,9 @@ impl<'t> Report<'t> {
         self.locate(place.span.start).0
     }
 
-    /// Everything found, in the order of the file.
+    /// All problems, in the order of the file.
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        // Stable: what was found first about one place stays first.
+        // A stable sort: the first problem found at a place stays first.
         self.found.sort_by_key(|(offset, _)| *offset);
         let mut all: Vec<Diagnostic> = self
             .found

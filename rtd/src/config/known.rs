@@ -1,12 +1,12 @@
-//! The names and priorities that a file uses, gathered before its sections are read: a suggestion
-//! for a missing or wrong value names something that exists, or something that is free.
+//! The names and priorities that a file uses, collected before its sections are read: a suggestion
+//! for a missing or wrong value is a name that exists, or a name that is free.
 
 use super::suggest;
 use std::collections::HashSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What the file names.
+/// The names of a file.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Names of lanes.
@@ -25,7 +25,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Gathers them from the parsed file.
+    /// Collects the names from the parsed file.
     pub fn collect(root: &DeTable<'_>) -> Known {
         let [lanes, processes, endpoints, groups] =
             ["lane", "process", "endpoint", "group"].map(|section| texts(root, section, "name"));
@@ -58,22 +58,22 @@ impl Known {
         }
     }
 
-    /// A name that nothing has, in quotes: `base`, or with a number behind it.
+    /// An unused name, in quotes: `base`, or `base` with a number.
     pub fn free_name(&self, base: &str) -> String {
         suggest::free_name(base, |name| self.taken.contains(name))
     }
 
-    /// For `lane` of a route.
+    /// A value for `lane` of a route.
     pub fn lane(&self) -> String {
         quoted_or(self.lanes.first(), "control")
     }
 
-    /// A name for `from`.
+    /// A value for `from`.
     pub fn source(&self) -> String {
         quoted_or(self.source.as_ref(), "controller.out")
     }
 
-    /// For `to` and `members`.
+    /// A value for `to` and `members`.
     pub fn sink(&self) -> String {
         quoted_or(self.sink.as_ref(), "drive.commands")
     }

@@ -1,7 +1,7 @@
 //! The facts of a machine that a configuration is checked against.
 //!
-//! Constraint: a fact that could not be read is `None`, which is "not known" and never a failure.
-//! Tests construct machines; [`Machine::probe`] reads the real one.
+//! Constraint: a fact that could not be read is `None`, which means "not known" and never a
+//! failure. Tests construct machines; [`Machine::probe`] reads the real one.
 
 use rtcore::sys::caps::{self, Capability};
 use rtcore::sys::ids::Account;
@@ -15,18 +15,18 @@ use std::sync::OnceLock;
 
 pub use rtcore::sys::limits::Queue;
 
-/// What the plan will run on.
+/// The machine that the plan will run on.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// CPUs that are online.
     pub cpus_existing: Option<Vec<usize>>,
     /// CPUs that a thread of this process can be pinned to.
     pub cpus_allowed: Option<Vec<usize>>,
-    /// CPUs that the scheduler leaves alone.
+    /// CPUs that the scheduler does not use for ordinary threads.
     pub cpus_isolated: Option<Vec<usize>>,
-    /// What takes time from real-time threads on a list of CPUs.
+    /// The mechanism that reserves time for ordinary threads on a list of CPUs.
     pub throttle: fn(&[usize]) -> Option<Throttle>,
-    /// Whether /dev/cpu_dma_latency can be held; if not, why.
+    /// Whether this process can open /dev/cpu_dma_latency; if not, why.
     pub cpu_dma_latency: Result<(), String>,
     /// Bytes in message queues per user.
     pub rlimit_msgqueue: Option<Limit>,
@@ -47,52 +47,52 @@ pub struct Machine {
     /// Bytes of memory that are available: MemAvailable of proc_meminfo(5), or less where a control
     /// group has a limit.
     pub memory_available: Option<u64>,
-    /// Which of the two: `MemAvailable`, or the file with the limit.
+    /// The source of that number: `MemAvailable`, or the file with the limit.
     pub memory_limit: String,
-    /// Bytes that this program maps, which is what the kernel holds against RLIMIT_MEMLOCK: `rtd
-    /// check` and `rtd run` are one program. Read once, so that two estimates of one run differ by
-    /// their plans alone.
+    /// Bytes that this program maps, which the kernel counts against RLIMIT_MEMLOCK: `rtd check`
+    /// and `rtd run` are one program. Read once, so that two estimates of one run differ only by
+    /// their plans.
     pub program_bytes: u64,
     /// Lifts the fs.mqueue limits.
     pub cap_sys_resource: Option<bool>,
     /// Lifts the locked-memory limit.
     pub cap_ipc_lock: Option<bool>,
-    /// Lifts the real-time priority limit: tried, where the process has it.
+    /// Lifts the limit of real-time priorities: tried, if the process has it.
     pub cap_sys_nice: Option<bool>,
-    /// The process has CAP_SYS_NICE, and the kernel refuses SCHED_FIFO all the same.
+    /// The process has CAP_SYS_NICE, and the kernel nevertheless refuses SCHED_FIFO.
     pub fifo_refused: bool,
     /// The process is in a user namespace other than the machine's first: no capability lifts a
     /// limit there.
     pub user_namespace: bool,
     /// Signals to processes of other users.
     pub cap_kill: Option<bool>,
-    /// Shows what other users' processes run.
+    /// Shows the executables of other users' processes.
     pub cap_sys_ptrace: Option<bool>,
     /// Becomes another user.
     pub cap_setuid: Option<bool>,
     /// Changes its groups.
     pub cap_setgid: Option<bool>,
-    /// The program that setcap(8) would grant capabilities: this one.
+    /// The program to which setcap(8) would grant capabilities: this one.
     pub program: String,
     /// Real user id of the daemon.
     pub uid: u32,
     /// Real group id of the daemon.
     pub gid: u32,
-    /// Who owns /run/rtd, where it exists.
+    /// Owner of /run/rtd, if it exists.
     pub run_dir_owner: Option<u32>,
     pub runtime_dir: Option<PathBuf>,
     /// Message queues that exist already.
     pub queues: Queues,
-    /// Who and what can be named.
+    /// Known users, groups and executables.
     pub known: Known,
     /// Whether Cobalt is available.
     pub cobalt: Cobalt,
 }
 
-/// How it is known which message queues exist.
+/// How rtd knows the existing message queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Queues {
-    /// It is not.
+    /// They are not known.
     Unknown,
     /// All of them.
     Listed(Vec<Queue>),
@@ -100,19 +100,19 @@ pub enum Queues {
     ByName,
 }
 
-/// Where the answer comes from.
+/// Source of the answer about Cobalt.
 #[derive(Clone, Debug)]
 pub enum Cobalt {
-    /// It is tried.
+    /// A child process tries it.
     Try,
-    /// What it is, or why there is none.
+    /// A fixed answer: the Cobalt, or why there is none.
     Fixed(Result<Found, String>),
 }
 
 /// A Cobalt that is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// For human eyes.
+    /// Description for display.
     pub what: String,
     /// Directory of the devices of XDDP's ports, or why there are none.
     pub xddp: Result<PathBuf, String>,
@@ -138,7 +138,7 @@ pub use rtcore::client::locate::{RUN_DIR, run_dir_owner};
 
 const MEM_AVAILABLE: &str = "MemAvailable";
 
-/// Path of this program; where it is installed, if the kernel does not tell.
+/// Path of this program; the path of its installation, if the kernel does not tell.
 pub fn own_program() -> String {
     std::env::current_exe().map_or_else(
         |_| "/usr/bin/rtd".to_owned(),
@@ -146,20 +146,20 @@ pub fn own_program() -> String {
     )
 }
 
-/// What this program maps.
+/// Bytes that this program maps.
 fn program_bytes() -> u64 {
-    /// Of a stripped release build, where /proc cannot be read.
+    /// Size of a stripped release build, for a machine where /proc cannot be read.
     const TYPICAL: u64 = 8 * 1024 * 1024;
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| memory::mapped_bytes().unwrap_or(TYPICAL))
 }
 
 impl Machine {
-    /// Reads the machine this process runs on.
+    /// Reads the machine that this process runs on.
     pub fn probe() -> Machine {
         let capabilities = caps::effective().ok();
         let has = |capability| capabilities.map(|set| set.has(capability));
-        // For these three the kernel asks for a capability in the machine's user namespace, not in
+        // For these three the kernel requires a capability in the machine's user namespace, not in
         // a container's own.
         let user_namespace = !caps::in_first_user_namespace();
         let everywhere = |capability| has(capability).map(|has| has && !user_namespace);
@@ -205,7 +205,7 @@ impl Machine {
         }
     }
 
-    /// A machine nothing is known of: only what is wrong anywhere is found.
+    /// A machine without known facts: the check finds only faults that are wrong on any machine.
     pub fn unknown() -> Machine {
         Machine {
             cpus_existing: None,
@@ -244,12 +244,12 @@ impl Machine {
         }
     }
 
-    /// The control socket of an instance when the configuration names none.
+    /// The control socket of an instance whose configuration names none.
     pub fn default_socket(&self, name: &str) -> PathBuf {
         let dir = match (&self.runtime_dir, self.uid) {
             (_, 0) => PathBuf::from(RUN_DIR),
-            // What systemd's RuntimeDirectory=rtd makes for the unit's user: other users' programs
-            // find it.
+            // The directory that systemd's RuntimeDirectory=rtd makes for the unit's user: other
+            // users' programs find it.
             (_, uid) if self.run_dir_owner == Some(uid) => PathBuf::from(RUN_DIR),
             (Some(dir), _) => dir.join("rtd"),
             (None, uid) => PathBuf::from(format!("/tmp/rtd-{uid}")),
@@ -257,7 +257,7 @@ impl Machine {
         dir.join(format!("{name}.sock"))
     }
 
-    /// The uid behind a name; an error text when the system cannot say.
+    /// The uid of a name; an error text if the system cannot tell.
     pub fn user_id(&self, name: &str) -> Result<Option<u32>, String> {
         match &self.known {
             Known::System => accounts::user_id(name).map_err(|e| e.to_string()),
@@ -265,7 +265,7 @@ impl Machine {
         }
     }
 
-    /// The gid behind a name; an error text when the system cannot say.
+    /// The gid of a name; an error text if the system cannot tell.
     pub fn group_id(&self, name: &str) -> Result<Option<u32>, String> {
         match &self.known {
             Known::System => accounts::group_id(name).map_err(|e| e.to_string()),
@@ -273,11 +273,11 @@ impl Machine {
         }
     }
 
-    /// The primary group of a user; an error text when the system cannot say.
+    /// The primary group of a user; an error text if the system cannot tell.
     pub fn primary_group(&self, uid: u32) -> Result<Option<u32>, String> {
         match &self.known {
             Known::System => accounts::primary_group(uid).map_err(|e| e.to_string()),
-            // A group of the user's own name, as useradd(8) makes it.
+            // A group with the user's own name, as useradd(8) makes it.
             Known::Fixed { users, groups, .. } => {
                 let name = users
                     .iter()
@@ -287,7 +287,7 @@ impl Machine {
         }
     }
 
-    /// The canonical path of an executable; an error text when there is none.
+    /// The canonical path of an executable; an error text if there is none.
     pub fn executable(&self, path: &Path) -> Result<PathBuf, String> {
         use std::os::unix::fs::PermissionsExt;
         if let Known::Fixed { exes, .. } = &self.known {
@@ -302,8 +302,8 @@ impl Machine {
         Ok(canonical)
     }
 
-    /// What Cobalt there is, with that library or the usual one, for this process or for the
-    /// account that it will have; or why none.
+    /// The Cobalt that is available with that library or the usual one, for this process or for the
+    /// account that it will have; or why there is none.
     pub fn cobalt(
         &self,
         library: Option<&Path>,

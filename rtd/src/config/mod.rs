@@ -1,10 +1,10 @@
 //! TOML text to a checked [`Plan`], with every problem reported at once.
 //!
-//! The way: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`)
-//! -> [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]).
-//! Each step reports and goes on, so that one run shows all there is to fix.
+//! Steps: text -> [`sections::Config`] (as written, each key with its place; `reader`, `values`) ->
+//! [`Plan`] (`resolve`: names to indices, rules between sections, limits of the [`Machine`]). Each
+//! step reports its problems and continues, so that one run shows all of them.
 //!
-//! Invariant: a plan comes out only when no error was reported.
+//! Invariant: the result contains a plan only if no error was reported.
 #![forbid(unsafe_code)]
 
 pub mod cobalt;
@@ -41,25 +41,25 @@ pub const DEFAULT_INSTANCE: &str = "rtd";
 /// Largest configuration file.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What the caller puts up with.
+/// Shortcomings that the caller allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckOptions {
     /// Locked memory and real-time priority that are not granted are warnings (`--allow-degraded`).
     pub allow_degraded: bool,
-    /// The skin that is asked for in place of the file's (`--skin`).
+    /// The skin that replaces the file's (`--skin`).
     pub skin: Option<SkinChoice>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Checked {
-    /// The plan, when nothing was an error.
+    /// The plan, if there was no error.
     pub plan: Option<Plan>,
     /// Errors and warnings in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Checks a configuration against a machine; `path_or_name` is what diagnostics call the file.
+/// Checks a configuration against a machine; `path_or_name` is the file's name in diagnostics.
 ///
 /// The error holds every problem, warnings included. Use [`check_with`] for the warnings of a plan
 /// that can run.

@@ -1,8 +1,8 @@
 //! A picture of a plan as SVG: sources on the left, lanes in the middle with the highest on top,
 //! sinks on the right, and a line for each route.
 //!
-//! Every name has 31 characters at most (`[A-Za-z0-9_.-]`), so nothing has to be escaped and
-//! everything fits.
+//! Every name has 31 characters at most (`[A-Za-z0-9_.-]`), so no name needs escaping, and all
+//! names fit.
 
 use crate::plan::{EndpointId, Path, Plan};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What the machine adds to the latency of the lanes, in one line each.
+//! Settings of the machine that add latency to the lanes, one line each.
 //!
 //! `rtd check` shows the lines below the plan, `rtd run` logs them before READY.
 
@@ -9,7 +9,7 @@ use rtcore::sys::cpus;
 use rtcore::sys::idle::DEVICE;
 use rtcore::sys::throttle::Throttle;
 
-/// One sentence each.
+/// One sentence for each setting.
 pub fn notes(plan: &Plan, machine: &Machine) -> Vec<String> {
     let mut notes = Vec::new();
     // Cobalt schedules its threads itself.
@@ -61,8 +61,8 @@ fn throttled(throttle: Throttle, on: &[usize]) -> String {
     }
 }
 
-/// Lanes on CPUs that ordinary threads and interrupts use too. A lane that polls there has said so
-/// (`unisolated`).
+/// Lanes on CPUs that ordinary threads and interrupts use too. Lanes that poll there are excluded,
+/// because `unisolated` allows it.
 fn shared(plan: &Plan, isolated: &[usize]) -> Option<String> {
     let is_shared = |lane: &&LanePlan| lane.wait != Wait::Poll && !isolated.contains(&lane.cpu);
     let shared: Vec<&LanePlan> = plan.lanes.iter().filter(is_shared).collect();
@@ -90,5 +90,5 @@ fn shared(plan: &Plan, isolated: &[usize]) -> Option<String> {
     })
 }
 
-/// Names in the line at most.
+/// Limit of the names in a line.
 const NAMES_MAX: usize = 4;

@@ -1,8 +1,7 @@
-//! Reads one table key by key, so that each key's problem shows and not only the first.
+//! Reads one table key by key, so that the problems of all keys are reported, not only the first.
 //!
-//! Invariant: a key that the table has and nobody asked for is reported; the keys that were asked
-//! for are what suggestions are made of, so the list of known keys exists once, in the code that
-//! reads them.
+//! Invariant: a key of the table that no code asked for is reported. Suggestions come from the keys
+//! that were asked for, so the list of known keys exists once, in the code that reads them.
 
 use super::diagnostic::{Place, Report};
 use super::known::Known;
@@ -17,19 +16,19 @@ use toml::de::{DeTable, DeValue};
 /// Keys whose values are lists.
 pub const LISTS: [&str; 2] = ["to", "members"];
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub struct At<T> {
     pub value: T,
     pub place: Place,
 }
 
-/// What a file says about one key.
+/// The state of one key in a file.
 #[derive(Clone, Debug, Default)]
 pub enum Field<T> {
     #[default]
     Absent,
-    /// Something that was refused (and reported).
+    /// The value was refused (and reported).
     Invalid,
     Given(At<T>),
 }
@@ -47,12 +46,12 @@ impl<T> Field<T> {
         self.at().map(|at| &at.value)
     }
 
-    /// Whether the file says nothing about it.
+    /// Whether the key is absent.
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
     }
 
-    /// The place of the value, else the place given.
+    /// The place of the value, otherwise the given place.
     pub fn place_or(&self, other: &Place) -> Place {
         self.at()
             .map_or_else(|| other.clone(), |at| at.place.clone())
@@ -90,9 +89,9 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 /// Why a value was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
-    /// Values that are right, each to stand behind `key = `: what was probably meant. At least one.
+    /// Valid values for the line `key = `, which the author probably meant. At least one.
     examples: Vec<String>,
 }
 
@@ -105,12 +104,12 @@ impl Refused {
         }
     }
 
-    /// A refusal of a value that may have meant one of several.
+    /// A refusal of a value with several probable meanings.
     pub fn any_of(message: String, examples: Vec<String>) -> Refused {
         Refused { message, examples }
     }
 
-    /// The first value that is right.
+    /// The first valid value.
     pub fn example(&self) -> String {
         self.examples.first().cloned().unwrap_or_default()
     }
@@ -139,18 +138,17 @@ pub trait FromToml: Sized {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Refused>;
 }
 
-/// One table on its way to a section's structure.
+/// Reads one table into a section's structure.
 pub struct Reader<'r, 't, 'i> {
     report: &'r mut Report<'t>,
     table: &'r DeTable<'i>,
-    /// What the file names, for suggestions.
+    /// The names of the file, for suggestions.
     pub known: &'r Known,
     header: Range<usize>,
     path: String,
     asked: Vec<&'static str>,
     required: Vec<&'static str>,
-    /// Keys of other kinds that the table has: reported, or known to belong to a kind that is not
-    /// known.
+    /// Keys of other kinds in the table: reported, or belonging to a kind that is not known.
     foreign: Vec<&'static str>,
 }
 
@@ -201,7 +199,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         let Some(value) = self.table.get(key) else {
             return Field::Absent;
         };
-        // The parser's stand-in for a value that it could not read; the syntax error says it all.
+        // The parser's placeholder for a value that it could not read; the syntax error reports it.
         if value.span().is_empty() && self.report.has_broken_lines() {
             return Field::Invalid;
         }
@@ -319,7 +317,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
             let example = one.map_or_else(|| example.to_owned(), quoted);
             let refused = Refused::wrong_type(value.get_ref(), "a list", &format!("[{example}]"));
             self.refuse(key, &place, &refused);
-            // What the one name stands for is looked up all the same.
+            // The name is still looked up.
             return one
                 .map(|name| At {
                     value: name.to_owned(),
@@ -341,7 +339,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
             match String::from_toml(item.get_ref()) {
                 Ok(value) => items.push(At { value, place }),
                 Err(mut refused) => {
-                    // The line with all items, as it stands in the file.
+                    // The whole list, as it is in the file.
                     let texts = array
                         .iter()
                         .map(|item| item.get_ref().as_str().map_or(example.to_owned(), quoted));
@@ -367,7 +365,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
         );
     }
 
-    /// Reports the keys nobody asked for, and hands over the keys that were: (all, required).
+    /// Reports the keys that no code asked for, and returns the others: (all, required).
     pub fn finish(self) -> (Vec<&'static str>, Vec<&'static str>) {
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
@@ -390,7 +388,7 @@ impl<'r, 't, 'i> Reader<'r, 't, 'i> {
     }
 }
 
-/// Reports a key that means nothing here. Of the `known` ones the `absent` can take its place.
+/// Reports an unknown key. One of the `absent` keys among the `known` ones can replace it.
 fn unknown_key(
     report: &mut Report<'_>,
     place: &Place,
@@ -404,7 +402,7 @@ fn unknown_key(
             format!("unknown key `{name}`; did you mean `{near}`?"),
             format!("write `{near}` instead of `{name}`"),
         ),
-        // Renamed, the key would be there twice.
+        // After renaming, the key would be there twice.
         Some(near) => (
             format!("unknown key `{name}`; did you mean `{near}`?"),
             format!("remove `{name}` (`{near}` is there already)"),
@@ -483,7 +481,7 @@ pub fn entries<'r, 'i>(
     }
 }
 
-/// The header's span; an inline table is shown by its first character only.
+/// Position of the header; only the first character of an inline table is shown.
 fn header_span(text: &str, item: &Spanned<DeValue<'_>>) -> Range<usize> {
     let span = item.span();
     let is_header = text.get(span.clone()).is_some_and(|s| s.starts_with('['));

@@ -57,7 +57,7 @@ pub fn markdown() -> String {
     page
 }
 
-/// Whether every kind has the key, and in every kind it is the same.
+/// Whether every kind has the key with the same definition.
 fn is_common(kinds: &[Value], key: &str) -> bool {
     let description = |kind: &Value| kind["properties"][key]["description"].clone();
     let same = |pair: &[Value]| description(&pair[0]) == description(&pair[1]);
@@ -100,7 +100,7 @@ fn of_kinds(kinds: &[Value]) -> String {
 
 fn one_line(text: &Value) -> String {
     let words = text.as_str().unwrap_or_default().split_whitespace();
-    // Markdown takes a bare <name> for a tag.
+    // Markdown would treat a bare <name> as a tag.
     words
         .collect::<Vec<_>>()
         .join(" ")
@@ -116,7 +116,7 @@ fn default(value: &Value) -> String {
     }
 }
 
-/// What a value looks like, in words.
+/// The type of a value, in words.
 fn kind(value: &Value) -> String {
     if let Some(choices) = value["enum"].as_array() {
         return choices

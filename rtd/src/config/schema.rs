@@ -1,4 +1,4 @@
-//! The JSON schema of a configuration, for editors and for people.
+//! The JSON schema of a configuration, for editors and readers.
 
 use super::sections::Config;
 

@@ -1,11 +1,12 @@
-//! "Did you mean": the nearest known name to one that is not known.
+//! "Did you mean": the nearest known name to an unknown one.
 
 use super::values::quoted;
 use crate::plan::NAME_BYTES_MAX;
 
-/// The nearest candidate, if it is near enough to be a slip of the hand.
+/// The nearest candidate, if it is near enough to be a typing error.
 pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    // Names are bounded elsewhere; a wrong one is not, and the distance costs the product of both.
+    // Names are bounded elsewhere, but a wrong one is not, and the distance costs the product of
+    // both lengths.
     if wrong.len() > 64 {
         return None;
     }
@@ -19,7 +20,7 @@ pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -
     if best.0 <= (wrong.chars().count() / 3).max(1) {
         return Some(best.1);
     }
-    // Too far by letters, but one is the beginning of the other: `prio`, `displace`.
+    // Too different by letters, but one is the beginning of the other: `prio`, `displace`.
     let begins = |name: &&str| lower.starts_with(*name) || name.starts_with(&lower);
     candidates
         .into_iter()
@@ -39,7 +40,7 @@ pub fn list_line<'c>(key: &str, names: impl IntoIterator<Item = &'c str>) -> Str
     format!("{key} = [{}]", names.join(", "))
 }
 
-/// A name that is not taken, in quotes: `base`, or with a number behind it.
+/// An unused name, in quotes: `base`, or `base` with a number.
 pub fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
     let numbered = (2..).map(|number: u32| {
         let tail = format!("-{number}");
@@ -55,7 +56,7 @@ pub fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
     quoted(&free.unwrap_or_default())
 }
 
-/// A list for people, `a`, `b` and so on, cut when it is long.
+/// A list for display, `a`, `b` and so on, cut if it is long.
 pub fn list<'c>(names: impl IntoIterator<Item = &'c str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     let shown: Vec<String> = names

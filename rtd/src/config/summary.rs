@@ -1,5 +1,4 @@
-//! A plan on one screen: lanes by priority, their routes, the queues, and what it takes of the
-//! limits.
+//! A plan on one screen: lanes by priority, their routes, the queues, and its use of the limits.
 
 use super::machine::Machine;
 use super::prepared;
@@ -10,7 +9,7 @@ use rtcore::skin::Doorbell;
 use rtcore::sys::limits::Limit;
 use std::fmt::Write as _;
 
-/// Lines of one kind before "and N more": one screen, not a file.
+/// Limit of the lines of one kind before "and N more", so that the summary fits on a screen.
 const LINES_MAX: usize = 12;
 
 /// The summary, ending in a newline.
@@ -89,7 +88,8 @@ pub fn summary(plan: &Plan, machine: &Machine) -> String {
     out
 }
 
-/// Whose sessions have to run on the skin, where its doorbell is not every program's.
+/// The processes whose sessions must run on the skin, because its doorbell is not available to
+/// every program.
 fn sessions(out: &mut String, plan: &Plan) {
     if plan.daemon.skin.kind.caps().doorbell == Doorbell::Futex {
         return;

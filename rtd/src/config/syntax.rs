@@ -1,5 +1,5 @@
-//! What a line that is not TOML was meant to be: a text without quotes, a number with a zero in
-//! front, a half header.
+//! Guesses the intended line from one that is not TOML: a text without quotes, a number with a
+//! leading zero, an incomplete header.
 //!
 //! Invariant: a suggested line is valid TOML.
 
@@ -8,10 +8,10 @@ use super::suggest;
 use super::values::quoted;
 use toml::de::DeTable;
 
-/// Where nothing better is known.
+/// The hint if nothing better is known.
 const REFERENCE: &str = "correct this line (the syntax: https://toml.io)";
 
-/// The line to write instead of `line`, of which the parser says `message`.
+/// The line to write instead of `line`; `message` is the parser's error.
 pub fn hint(line: &str, message: &str) -> String {
     if message.contains("duplicate key") {
         return "remove one of the two lines".to_owned();

@@ -1,14 +1,13 @@
-//! What an endpoint takes of the machine.
+//! The resources that an endpoint needs.
 
-/// Descriptors and memory. All of it is per endpoint, except what is read or written more than
-/// once.
+/// Descriptors and memory. All fields are per endpoint, except `written`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Descriptors of the endpoint itself.
     pub held: usize,
-    /// More descriptors if a thread reads it.
+    /// Additional descriptors if a thread reads it.
     pub read: usize,
-    /// More descriptors for each end of a route that writes it.
+    /// Additional descriptors for each end of a route that writes it.
     pub written: usize,
     /// Bytes that the kernel charges against RLIMIT_MSGQUEUE.
     pub queue_bytes: u64,

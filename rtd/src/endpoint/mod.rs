@@ -1,13 +1,12 @@
-//! Endpoints, policy's half: what a configuration may say of each kind, what the kind takes of the
-//! machine, how it is built and how it is described.
+//! Endpoints, the half that is not real-time: the keys of each kind, its use of resources, its
+//! construction and its descriptions.
 //!
-//! One file a kind, with a type that implements [`Policy`]. The other half of a kind, what its lane
-//! thread reads and writes, is its file in `rtcore/src/endpoint/`. A new kind is these two files
+//! Each kind has one file, with a type that implements [`Policy`]. The real-time half of a kind,
+//! its source and its sink, is its file in `rtcore/src/endpoint/`. A new kind is these two files
 //! and a line in the table of each crate.
 //!
-//! Constraint: code outside this room may ask for one kind by name if it deals with that kind alone
-//! (the registry with signals, the queues of the daemon with message queues), but it never lists
-//! all kinds.
+//! Constraint: code outside this module may use one kind by name if it handles that kind only (the
+//! registry handles signals, the daemon's queues are message queues), but it never lists all kinds.
 
 #![forbid(unsafe_code)]
 
@@ -37,35 +36,35 @@ use serde_json::Value;
 use std::io;
 use std::sync::Arc;
 
-/// What all kinds answer. What a kind does not have is left to the defaults.
+/// Operations of all kinds. The defaults fit a kind that does not have the property.
 pub trait Policy {
     /// Its name in a picture.
     fn picture_name(&self) -> &'static str;
 
-    /// What it is, for the summary of `rtd check`.
+    /// Its description in the summary of `rtd check`.
     fn summary(&self, skin: &SkinPlan) -> String;
 
-    /// What it is, for the statistics page.
+    /// Its description for the statistics page.
     fn shown(&self, skin: &SkinPlan) -> Shown;
 
-    /// What holds its messages, with the number at which it is full.
+    /// The place that holds its messages, with the number of messages at which it is full.
     fn room_name(&self) -> String;
 
     /// How messages pass through it.
     fn medium(&self) -> Medium;
 
-    /// Why no session reaches the endpoint `name`, and what reaches it; none if a session does.
+    /// Why no session reaches the endpoint `name`, and the calls that do; none if a session does.
     fn outside_sessions(&self, name: &str, is_read: bool) -> Option<String>;
 
     /// Bytes of the longest message that it holds; none for a signal, which carries a value.
     fn msgsize(&self) -> Option<usize>;
 
-    /// The ring that its messages lie in, if they do.
+    /// The ring of its messages, if it has one.
     fn ring(&self) -> Option<ring::RingPlan> {
         None
     }
 
-    /// Whether what is sent to it comes out of it where it is read.
+    /// Whether a reader of the endpoint gets the messages that are sent to it.
     fn feeds_itself(&self) -> bool {
         true
     }
@@ -75,14 +74,14 @@ pub trait Policy {
         false
     }
 
-    /// What it takes of the machine.
+    /// The resources that it needs.
     fn cost(&self) -> Cost;
 
-    /// What keeps messages where neither rtd nor the receiver's library discards them when they are
-    /// too old.
+    /// The place that keeps messages which neither rtd nor the receiver's library discards when
+    /// they are too old.
     fn keeps(&self, end: &End<'_>) -> Option<Keeps>;
 
-    /// The first invariant of the plan that it breaks, in words.
+    /// The first invariant of the plan that it breaks, as text.
     fn fault(&self, _used: &Use<'_>) -> Option<String> {
         None
     }
@@ -93,7 +92,7 @@ pub trait Policy {
     /// Opens it for a route that sends to it.
     fn sink(&self, parts: SinkParts<'_>) -> io::Result<SinkKind>;
 
-    /// What a plan with such endpoints means on its skin that its author may not expect: one
+    /// Consequences of such endpoints on the plan's skin that its author may not expect: one
     /// sentence each.
     fn notes(plan: &Plan) -> Vec<String>
     where
@@ -104,18 +103,18 @@ pub trait Policy {
     }
 }
 
-/// What tools say of an endpoint that they find on a statistics page.
+/// Descriptions of an endpoint that tools find on a statistics page.
 pub trait Described {
-    /// What it is, for `rtctl ls`.
+    /// The description in `rtctl ls`.
     fn what(&self) -> String;
 
     /// Its members in JSON.
     fn members(&self) -> Vec<(&'static str, Value)>;
 
-    /// What it is, in a sentence.
+    /// The description in a sentence.
     fn noun(&self) -> String;
 
-    /// Why a tool cannot use it, and what can; `call` is what a program would use, such as
+    /// Why a tool cannot use it, and how a program can; `call` is a program's call, such as
     /// `read(2)`. None if tools can.
     fn closed_to_tools(&self, call: &str) -> Option<String> {
         let _ = call;
@@ -123,31 +122,31 @@ pub trait Described {
     }
 }
 
-/// The keys of a kind, as a file has them.
+/// The keys of a kind, as they are in a file.
 pub trait KindKeys: JsonSchema + Sized {
     /// Their names.
     const NAMES: &'static [&'static str];
 
-    /// Reads them.
+    /// Reads the keys.
     fn read(r: &mut Reader<'_, '_, '_>) -> Self;
 
-    /// Makes the endpoint; what is wrong goes to the report, and a stand-in into the plan.
+    /// Makes the endpoint; problems go to the report, and a placeholder into the plan.
     fn resolve(&self, cx: &mut Context<'_, '_, '_>, endpoint: &Endpoint) -> EndpointKind;
 
-    /// Whether the endpoint is what its entry says. A default stands behind a refused key, and what
-    /// follows from that default is no fault of the file.
+    /// Whether the endpoint is as its entry says. A default replaces a refused key, and the
+    /// consequences of that default are not faults of the file.
     fn is_certain(&self) -> bool;
 
     /// The place of the first key that gives its size.
     fn size_place(&self) -> Option<&Place>;
 
-    /// Reports what is wrong with the endpoints of the kind in their plan.
+    /// Reports problems of the kind's endpoints in their plan.
     fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let _ = (cx, plan);
     }
 }
 
-/// Makes the enums of the kinds, and what is done for each of them.
+/// Makes the enums of the kinds, and the functions that handle each of them.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $Kind:ident($file:ident, $name:literal, $Plan:ty),)*) => {
         /// The kinds, as `kind` of an endpoint names them.
@@ -160,14 +159,14 @@ macro_rules! kinds {
         pub const KINDS: &[(Kind, &str, &[&str])] =
             &[$((Kind::$Kind, $name, <$file::Keys as KindKeys>::NAMES),)*];
 
-        /// What an endpoint is made of.
+        /// An endpoint in a plan, by kind.
         #[derive(Clone, Debug)]
         pub enum EndpointKind {
             $($(#[$doc])* $Kind($Plan),)*
         }
 
         impl EndpointKind {
-            /// What all kinds answer.
+            /// The operations of all kinds.
             pub fn policy(&self) -> &dyn Policy {
                 match self {
                     $(EndpointKind::$Kind(kind) => kind,)*
@@ -182,8 +181,8 @@ macro_rules! kinds {
             }
         }
 
-        /// The kind's name, and what tools say of it; none for a kind that this version does not
-        /// know.
+        /// The kind's name, and its descriptions for tools; none for a kind that this version does
+        /// not know.
         pub fn of_page(shown: &Shown) -> Option<(&'static str, &dyn Described)> {
             match shown {
                 $(Shown::$Kind(shown) => Some(($name, shown)),)*
@@ -212,7 +211,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Whether the endpoint is what its entry says; see [`KindKeys::is_certain`].
+            /// Whether the endpoint is as its entry says; see [`KindKeys::is_certain`].
             pub fn is_certain(&self) -> bool {
                 match self {
                     $(Keys::$Kind(keys) => keys.is_certain(),)*
@@ -232,12 +231,12 @@ macro_rules! kinds {
             }
         }
 
-        /// Reports what is wrong with endpoints in their plan.
+        /// Reports problems of endpoints in their plan.
         pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             $(<$file::Keys as KindKeys>::check(cx, plan);)*
         }
 
-        /// What the plan means on its skin that its author may not expect: one sentence each.
+        /// Consequences of the plan on its skin that its author may not expect: one sentence each.
         pub fn notes(plan: &Plan) -> Vec<String> {
             let mut notes = Vec::new();
             $(notes.extend(<$Plan>::notes(plan));)*
@@ -273,8 +272,8 @@ impl Keys {
         keys
     }
 
-    /// The name of the kind that the keys of a table without one belong to: of that with a key that
-    /// no other kind has.
+    /// The name of the kind to which the keys of a table without `kind` belong: the kind with a key
+    /// that no other kind has.
     pub fn meant(r: &Reader<'_, '_, '_>) -> &'static str {
         let is_own = |own: &str, key: &&str| {
             KINDS
@@ -291,13 +290,13 @@ impl Keys {
 }
 
 impl EndpointKind {
-    /// The ring that its messages lie in, if they do.
+    /// The ring of its messages, if it has one.
     pub fn ring(&self) -> Option<ring::RingPlan> {
         self.policy().ring()
     }
 
     /// Bytes of the longest message that it takes; none for a signal without a ring, which carries
-    /// a value or nothing.
+    /// a value or no data.
     pub fn room(&self) -> Option<usize> {
         self.policy()
             .msgsize()
@@ -330,7 +329,7 @@ pub struct Use<'a> {
 /// An endpoint as one of the ends of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// The machine that the plan is checked for.
+    /// The machine of the check.
     pub machine: &'a Machine,
     pub plan: &'a Plan,
     pub route: &'a RoutePlan,
@@ -339,8 +338,8 @@ pub struct End<'a> {
 }
 
 impl End<'_> {
-    /// For a queue of the kernel, which only a smaller size changes: what and how many is left to
-    /// the kind.
+    /// For a queue of the kernel, of which only a smaller size changes it: the kind sets the name
+    /// and the number.
     fn kept_by_kernel(&self) -> Keeps {
         let name = self.name;
         Keeps {
@@ -355,23 +354,24 @@ impl End<'_> {
     }
 }
 
-/// What keeps messages in front of a receiver, out of reach of rtd and the receiver's library.
+/// A place that keeps messages for a receiver, which neither rtd nor the receiver's library can
+/// discard.
 #[derive(Debug)]
 pub struct Keeps {
-    /// Its name in the file.
+    /// Its name in diagnostics.
     pub what: String,
     /// Number of messages.
     pub messages: u64,
-    /// Past that it keeps the newest ones: a ring that rtd writes over (`conflate`,
-    /// `displace-oldest`).
+    /// Whether it keeps the newest messages when it is full: a ring that rtd overwrites
+    /// (`conflate`, `displace-oldest`).
     pub displaces: bool,
     /// The line that makes it keep fewer.
     pub fewer: String,
-    /// The line that has the receiver's library discard them.
+    /// The line that lets the receiver's library discard them.
     pub library: String,
 }
 
-/// What a source is built of.
+/// Parts to build a source from.
 #[derive(Debug)]
 pub struct SourceParts<'a> {
     /// The real-time calls.
@@ -380,37 +380,37 @@ pub struct SourceParts<'a> {
     pub owner: Option<Arc<Peer>>,
     /// Message queues stay when the daemon stops.
     pub keep_queues: bool,
-    /// Where the rings of the owner's sessions will come from, if it is a ring.
+    /// The hand-off of the rings of the owner's sessions, if it is a ring.
     pub ring_slot: Option<HandOffSlot<Consumer>>,
-    /// What rings the thread, where that is no futex.
+    /// The semaphore that wakes the thread, if doorbells are not futexes.
     pub doorbell: Option<Arc<Semaphore>>,
-    /// What is opened once for a source and its sinks.
+    /// Objects that are opened once for a source and its sinks.
     pub shared: &'a mut Shared,
 }
 
-/// What a sink is built of.
+/// Parts to build a sink from.
 #[derive(Debug)]
 pub struct SinkParts<'a> {
     /// The real-time calls.
     pub skin: &'static Skin,
-    /// Where the rings of the owner's sessions will come from, if it has one.
+    /// The hand-off of the rings of the owner's sessions, if it has one.
     pub ring_slot: Option<HandOffSlot<Producer>>,
     /// The share of the owner's queued signals, if it is a signal that queues.
     pub credit: Option<Arc<Credit>>,
     /// A signal takes only the first 8 bytes of a longer payload.
     pub truncate: bool,
-    /// What is opened once for a source and its sinks.
+    /// Objects that are opened once for a source and its sinks.
     pub shared: &'a mut Shared,
 }
 
-/// What is opened once for a source and its sinks, while workers are made. Lane threads keep what
-/// they use.
+/// Objects that are opened once for a source and its sinks, while workers are made. Lane threads
+/// keep those that they use.
 #[derive(Debug, Default)]
 pub struct Shared {
     ports: xddp::Ports,
 }
 
-/// The slot of a ring that was not made: a defect of the builder, and no reason to end a running
+/// The error for a ring that was not made: a defect of the builder, which must not end a running
 /// daemon.
 fn missing_ring() -> io::Error {
     io::Error::other("the endpoint has a ring, and none was prepared for it")

@@ -22,13 +22,13 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 
-/// mq_maxmsg unless the file says otherwise: the kernel's own default.
+/// Default of mq_maxmsg: the kernel's own.
 const MAXMSG: usize = 10;
-/// mq_msgsize unless the file says otherwise: commands and samples, not files; ten of it are cheap.
+/// Default of mq_msgsize: for commands and samples, not files; ten of them need little memory.
 const MSGSIZE: usize = 256;
-/// Permission bits unless the file says otherwise.
+/// Default of the permission bits.
 const MODE: u32 = 0o660;
-/// Longest name of a queue behind its `/` (NAME_MAX).
+/// Limit of a queue's name without its `/` (NAME_MAX).
 const QUEUE_NAME_BYTES_MAX: usize = 255;
 
 /// A POSIX message queue.
@@ -118,7 +118,7 @@ impl KindKeys for Keys {
             );
         }
         EndpointKind::Mqueue(MqueuePlan {
-            // A name with a 0 in it was refused above; it never reaches a kernel call.
+            // A name that contains a 0 was refused above; it never reaches a kernel call.
             queue: CString::new(queue).unwrap_or_default(),
             maxmsg: self.maxmsg.get().map_or(MAXMSG, |n| n.count()),
             msgsize: self.msgsize.get().map_or(MSGSIZE, |n| n.count()),
@@ -208,7 +208,7 @@ impl Policy for MqueuePlan {
         Some(self.msgsize)
     }
 
-    /// The daemon holds the queue; a thread that reads it has it open twice.
+    /// The daemon holds the queue open; a thread that reads it has it open twice.
     fn cost(&self) -> Cost {
         Cost {
             held: 1,
@@ -220,7 +220,7 @@ impl Policy for MqueuePlan {
         }
     }
 
-    /// A queue that exists keeps its size.
+    /// An existing queue keeps its size.
     fn keeps(&self, end: &End<'_>) -> Option<Keeps> {
         let size = end.machine.queue(&self.queue).and_then(|queue| queue.size);
         Some(Keeps {
@@ -285,9 +285,9 @@ impl Described for mqueue::Shown {
     }
 }
 
-/// Warns where an owner is named and others may write the queue all the same: the group matters
-/// where the origin is passed on, which is in shared memory and in queued signals (a doorbell's is
-/// one of many); the whole machine anywhere.
+/// Warns if an owner is named and others may nevertheless write the queue. The group matters if the
+/// origin is passed on, which happens in shared memory and in queued signals (a doorbell's is one
+/// of many); all other users matter always.
 fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let carries_origin = |id: &usize| {
@@ -335,7 +335,7 @@ fn check_writers(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// Why mq_open(3) would not take a name.
+/// Why mq_open(3) would refuse a name.
 fn queue_name_fault(queue: &str) -> Option<&'static str> {
     let Some(rest) = queue.strip_prefix('/') else {
         return Some("a queue's name begins with `/`");
@@ -355,7 +355,7 @@ fn queue_name_fault(queue: &str) -> Option<&'static str> {
     None
 }
 
-/// The name that a wrong one was meant to be, if something of it is left.
+/// The name that a wrong one probably means, if enough of it is left.
 fn queue_name_meant(queue: &str) -> Option<String> {
     let rest = queue.trim_start_matches('/').replace('/', ".");
     let rest: String = rest
@@ -367,7 +367,7 @@ fn queue_name_meant(queue: &str) -> Option<String> {
     queue_name_fault(&queue).is_none().then_some(queue)
 }
 
-/// A queue's name in quotes that no other endpoint has: the one wanted, or with a number behind it.
+/// An unused name of a queue, in quotes: the wanted one, or that with a number.
 fn free_queue(cx: &Context<'_, '_, '_>, own: &Endpoint, wanted: &str) -> String {
     let others = cx
         .config
@@ -375,7 +375,7 @@ fn free_queue(cx: &Context<'_, '_, '_>, own: &Endpoint, wanted: &str) -> String 
         .iter()
         .filter(|other| other.place != own.place);
     let others: Vec<String> = others.filter_map(queue_of).collect();
-    // A name without its first letter is one of an endpoint that was refused.
+    // A name without its first letter belongs to a refused endpoint.
     let wanted = if queue_name_fault(wanted).is_some() {
         "/commands"
     } else {
@@ -388,7 +388,7 @@ fn free_queue(cx: &Context<'_, '_, '_>, own: &Endpoint, wanted: &str) -> String 
     quoted(&free.unwrap_or_default())
 }
 
-/// The queue that an endpoint of kind `mqueue` names or is named after.
+/// The queue of an endpoint of kind `mqueue`: its `queue` key, or its own name.
 fn queue_of(endpoint: &Endpoint) -> Option<String> {
     let (Some(_), super::Keys::Mqueue(keys)) = (endpoint.kind.get(), &endpoint.keys) else {
         return None;
@@ -397,7 +397,7 @@ fn queue_of(endpoint: &Endpoint) -> Option<String> {
     keys.queue.get().cloned().or_else(name)
 }
 
-/// A queue with its keys, unless the kind was refused, behind which stands a queue.
+/// A queue with its keys, unless the kind was refused and a queue replaces it.
 fn queue<'a>(kind: &'a EndpointKind, written: &'a Endpoint) -> Option<(&'a MqueuePlan, &'a Keys)> {
     match (kind, &written.keys) {
         (EndpointKind::Mqueue(plan), super::Keys::Mqueue(keys)) if written.kind.get().is_some() => {
@@ -407,7 +407,7 @@ fn queue<'a>(kind: &'a EndpointKind, written: &'a Endpoint) -> Option<(&'a Mqueu
     }
 }
 
-/// Reports queues that two endpoints have.
+/// Reports queues that two endpoints use.
 fn check_names(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let mut queues: HashMap<&CString, &Endpoint> = HashMap::new();
     let config = cx.config;
@@ -415,7 +415,7 @@ fn check_names(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         let Some((MqueuePlan { queue, .. }, keys)) = queue(&endpoint.kind, written) else {
             continue;
         };
-        // A second endpoint of one name has its queue's name from there.
+        // A second endpoint with the same name has its queue's name from the first.
         if keys.queue.at().is_none() && cx.names.second.contains(&written.place.key) {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Kind `lane`: a place in shared memory, which is a ring between the owner's session and whatever
-//! is at the other end.
+//! Kind `lane`: shared memory, as a ring between the owner's session and a lane thread or another
+//! session.
 
 use super::{
     Cost, Described, End, EndpointKind, Keeps, KindKeys, Medium, Policy, SinkParts, SourceParts,
@@ -19,23 +19,21 @@ use schemars::JsonSchema;
 use serde_json::Value;
 use std::io;
 
-/// Most slots of a ring.
+/// Limit of the slots of a ring.
 pub const RING_SLOTS_MAX: usize = 65_536;
 /// Largest payload of a ring's slot, in bytes.
 pub const RING_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-/// Most payload bytes of one ring, all slots together.
+/// Limit of the payload bytes of one ring, all slots together.
 pub const RING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Bytes of a message in a ring in addition to its payload.
 const SLOT_OVERHEAD_BYTES: u64 = 64;
-/// A ring's two memories have each a page of indices and rights of their own; one more for
-/// rounding.
+/// A ring's two memories each have a page of indices; one more page for rounding.
 const OVERHEAD_BYTES: u64 = 3 * 4096;
 
-/// Slots of a ring unless the file says otherwise: as many as a route keeps in front of a full
-/// target.
+/// Default of a ring's slots: as many as the backlog of a route.
 const SLOTS: usize = 64;
-/// Payload bytes of a lane endpoint unless the file says otherwise: as a queue's.
+/// Default of the payload bytes of a lane endpoint: as a queue's.
 pub(super) const PAYLOAD_BYTES: usize = 256;
 
 /// Slots of a ring, as written.
@@ -111,7 +109,7 @@ pub struct RingPlan {
 }
 
 impl RingPlan {
-    /// Memory it takes; a payload begins and ends on a cache line.
+    /// Bytes of memory; a payload begins and ends on a cache line.
     pub fn bytes(self) -> u64 {
         let payload = (self.payload_bytes as u64).next_multiple_of(64);
         let slots = (self.slots as u64).saturating_mul(payload.saturating_add(SLOT_OVERHEAD_BYTES));
@@ -174,7 +172,8 @@ impl Policy for RingPlan {
 
     fn keeps(&self, end: &End<'_>) -> Option<Keeps> {
         let is_shared = end.route.is_one_of_many(end.id);
-        // Time stamps of lanes with a clock of their own mean nothing to the receiver's library.
+        // Time stamps of lanes with a clock of their own have no meaning for the receiver's
+        // library.
         let is_blind = !end.plan.daemon.skin.kind.caps().linux_clock;
         if !is_shared && !is_blind {
             return None;
@@ -198,8 +197,8 @@ impl Policy for RingPlan {
         (!used.is_owned).then(|| format!("lane endpoint `{}` has no owner", used.name))
     }
 
-    /// At a stop, what the daemon has not taken stays with its sender, whose session brings it to
-    /// the next daemon.
+    /// At a stop, messages that the daemon has not taken stay with their sender, whose session
+    /// brings them to the next daemon.
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
         let ring_slot = parts.ring_slot.ok_or_else(missing_ring)?;
         let kind = SourceKind::Ring(ring::Source::new(ring_slot, parts.doorbell));
@@ -239,7 +238,7 @@ impl Described for ring::Shown {
     }
 }
 
-/// Whether the size that the file gives to a ring can be taken for what was meant.
+/// Whether the written size of a ring is valid, and so intended.
 pub(super) fn is_certain(msgsize: &Payload) -> bool {
     match msgsize {
         Field::Absent => true,
@@ -257,7 +256,7 @@ pub(super) fn size(
 ) -> RingPlan {
     let payload_bytes = msgsize.get().map_or(PAYLOAD_BYTES, |n| n.count());
     let written = maxmsg.get().map_or(SLOTS, |n| n.count());
-    // The key's own bound is the same.
+    // The key's own limit is the same.
     let slots = written.min(RING_SLOTS_MAX).next_power_of_two();
     if let (Some(at), true) = (msgsize.at(), payload_bytes > RING_PAYLOAD_BYTES_MAX) {
         let message = format!(
@@ -289,7 +288,7 @@ pub(super) fn size(
             message,
             format!("maxmsg = {most}\nmsgsize = {}", RING_BYTES_MAX / slots),
         );
-        // What a refused ring would take of the machine is no fault of its own.
+        // The resources of a refused ring are not a further fault.
         return RingPlan {
             slots: 1,
             payload_bytes,
@@ -301,7 +300,7 @@ pub(super) fn size(
     }
 }
 
-/// Reports lane endpoints that are read and sent to: the owner is at one end of a ring, not at
+/// Reports lane endpoints that are both read and written: the owner is at one end of a ring, not at
 /// both.
 fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let sunk = plan.sinks();

@@ -99,7 +99,7 @@ impl KindKeys for Keys {
 }
 
 impl Keys {
-    /// The ring beside a signal, where the file asks for one.
+    /// The ring beside a signal, if the file requests one.
     fn inbox(&self, cx: &mut Context<'_, '_, '_>, place: &Place) -> Option<RingPlan> {
         let Some(msgsize) = self.msgsize.at() else {
             if let (Some(at), true) = (self.maxmsg.at(), self.msgsize.is_absent()) {
@@ -142,7 +142,7 @@ pub struct SignalPlan {
     /// Whole process or the thread that registered.
     pub target: SignalTarget,
     /// As a sink: payloads of up to a slot are sent in a ring of the owner's session, and the
-    /// signal only says that they are there.
+    /// signal only announces them.
     pub inbox: Option<RingPlan>,
 }
 
@@ -161,8 +161,8 @@ impl SignalPlan {
         }
     }
 
-    /// Whether it can take what a route brings; `may_lose` if the rest of a longer message may be
-    /// dropped.
+    /// Whether it can take the messages of a route; `may_lose` if the rest of a longer message may
+    /// be dropped.
     pub fn takes(&self, bytes: usize, may_lose: bool) -> bool {
         let is_known = signame::from_number(i64::from(self.signo)).is_ok();
         let room = self
@@ -239,8 +239,7 @@ impl Policy for SignalPlan {
         }
     }
 
-    /// A standard signal carries nothing, and messages in a ring are discarded by the receiver's
-    /// library.
+    /// A standard signal carries no data, and the receiver's library discards messages in a ring.
     fn keeps(&self, end: &End<'_>) -> Option<Keeps> {
         if self.inbox.is_some() || !signame::is_realtime(self.signo) {
             return None;
@@ -277,7 +276,7 @@ impl Policy for SignalPlan {
 
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
         let set = SignalSet::of([self.signo]);
-        // What a descriptor announces are Linux's signals.
+        // Only Linux's signals have a descriptor.
         let shared = parts.skin.caps.shared_namespace;
         let pending = shared.then(|| set.descriptor()).transpose()?;
         Ok(Source::new(
@@ -421,7 +420,7 @@ fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// One signal for two endpoints of a process: harmless where both mean the same by its value.
+/// One signal for two endpoints of a process: harmless if both use its value in the same way.
 fn same_signal(
     cx: &mut Context<'_, '_, '_>,
     place: &Place,
@@ -523,7 +522,7 @@ pub fn free(config: &Config) -> String {
             })
     };
     let taken = |signo: i32| signals().any(|SignalNumber(other)| *other == signo);
-    // The lowest ones have the highest precedence: they are left to a signal for which that was
+    // The lowest ones have the highest precedence: they are left to signals for which they were
     // chosen.
     let first = signame::rt_min() + 3;
     let free = (first..=signame::rt_max())

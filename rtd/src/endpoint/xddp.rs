@@ -1,5 +1,5 @@
 //! Kind `xddp`: datagrams between a lane on Cobalt and a plain Linux program that has the device
-//! `rtpN` open; both ways, which have nothing to do with each other.
+//! `rtpN` open; the two directions are independent.
 
 #![allow(
     rustdoc::invalid_html_tags,
@@ -28,12 +28,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Most bytes of the pool of a port: the largest piece of memory in one that every kernel gives.
+/// Limit of the pool of a port in bytes: the largest contiguous piece of memory that every kernel
+/// provides.
 pub const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Messages of a pool unless the file says otherwise: as a ring's.
+/// Default of a pool's messages: as a ring's slots.
 const MAXMSG: usize = 64;
-/// Bytes of a message unless the file says otherwise: as a queue's.
+/// Default of the bytes of a message: as a queue's.
 const MSGSIZE: usize = 256;
 
 /// Datagrams between a lane on Cobalt and a plain Linux program.

@@ -1,4 +1,4 @@
-//! What a plan takes of the machine: threads, queue bytes, locked memory.
+//! The resources that a plan needs: threads, queue bytes, locked memory.
 //!
 //! The memory figures are estimates on the high side; the message-queue bytes are the kernel's
 //! formula.
@@ -12,17 +12,17 @@ use rtcore::lane::policy::{GroupMode, Wait};
 pub const STACK_BYTES: u64 = rtcore::sys::memory::LANE_STACK_BYTES as u64;
 /// Bytes of a queued message in addition to its payload.
 pub const BACKLOG_SLOT_OVERHEAD_BYTES: u64 = 64;
-/// What a running daemon maps in addition to this program as it is: the stacks of the log thread
-/// (Rust's default, 2 MiB) and the watchdog, and the growth of the heap.
+/// Memory that a running daemon maps in addition to the program itself: the stacks of the log
+/// thread (Rust's default, 2 MiB) and the watchdog, and the growth of the heap.
 pub const HELPERS_BYTES: u64 = 3 * 1024 * 1024;
 /// A route's histogram and counters in the statistics page.
 pub const STATS_ENTRY_BYTES: u64 = 32 * 1024;
 /// The receiver of a direct route measures latencies in its half of the ring.
 pub const LATENCIES_BYTES: u64 = 32 * 1024;
-/// Descriptors of a ring while it is handed to its session: the two memories, and the one that the
-/// client writes once more until it is sealed.
+/// Descriptors of a ring until its session has it: the two memories, and the one that the client
+/// writes once more until it is sealed.
 const RING_DESCRIPTORS: usize = 3;
-/// The same for a ring between two processes, while it is handed to both.
+/// The same for a ring between two processes, until both have it.
 const DIRECT_RING_DESCRIPTORS: usize = 5;
 /// A process has a slot for its pidfd, one for its status and a connection; a session four more.
 const PROCESS_DESCRIPTORS: usize = 7;
@@ -49,8 +49,9 @@ impl Plan {
             .sum()
     }
 
-    /// Descriptors the daemon opens: those of endpoints, of the threads and routes that use them,
-    /// and of lane threads (one each); rings and processes as the constants say.
+    /// Descriptors that the daemon opens: those of endpoints, of the threads and routes that use
+    /// them, and of lane threads (one each); for rings and processes, the numbers of the constants
+    /// above.
     pub fn descriptors(&self) -> usize {
         let held: usize = self.costs().map(|cost| cost.held).sum();
         let read: usize = self
@@ -120,8 +121,8 @@ impl Plan {
         ends.filter_map(|id| Some((*id, self.endpoints.get(*id)?.kind.ring()?)))
     }
 
-    /// Doorbells where they are semaphores: one for each lane thread, one for each session's end of
-    /// a routed ring.
+    /// Doorbells that are semaphores: one for each lane thread, one for each session's end of a
+    /// routed ring.
     pub fn doorbells(&self) -> usize {
         self.threads() + self.routed_rings().count()
     }
@@ -144,7 +145,7 @@ impl Plan {
             .fold(0, u64::saturating_add)
     }
 
-    /// Bytes of the plan's queues, headers included, where they are in a namespace of a skin's own.
+    /// Bytes of the plan's queues, headers included, if they are in a namespace of a skin's own.
     pub fn private_queue_bytes(&self) -> u64 {
         self.costs()
             .map(|cost| cost.private_queue_bytes)
@@ -168,7 +169,7 @@ impl Plan {
             .fold(0, u64::saturating_add)
     }
 
-    /// Everything that will be locked; `program_bytes` is what the program itself maps.
+    /// All locked bytes; `program_bytes` is the memory that the program itself maps.
     pub fn locked_bytes(&self, program_bytes: u64) -> u64 {
         let page = (self.routes.len() as u64).saturating_mul(STATS_ENTRY_BYTES);
         let stacks = (self.threads() as u64).saturating_mul(STACK_BYTES);
@@ -201,8 +202,8 @@ impl RoutePlan {
 }
 
 impl TargetPlan {
-    /// Queues in front of it: one for each endpoint, but one in all where any member may take what
-    /// is queued.
+    /// Queues in front of it: one for each endpoint, but only one if any member may take a queued
+    /// message.
     fn queues(&self) -> usize {
         match self {
             TargetPlan::Group {
@@ -214,7 +215,7 @@ impl TargetPlan {
         }
     }
 
-    /// The endpoints behind it.
+    /// The endpoints of the target.
     pub fn endpoints(&self) -> &[EndpointId] {
         match self {
             TargetPlan::Endpoint(id) => std::slice::from_ref(id),

@@ -1,10 +1,10 @@
 //! The checked plan: names resolved to indices, limits verified, units in nanoseconds and bytes.
 //!
 //! Invariant: a `Plan` that exists is valid. Every index is in bounds, every source has exactly one
-//! lane, no route closes a cycle. Nothing on the way from here to running lanes reports a
-//! configuration error.
+//! lane, no route closes a cycle. The later steps to running lanes report no configuration errors.
 //!
-//! Constraint: nothing here asks the machine. What a figure depends on is handed in.
+//! Constraint: this module does not query the machine. It gets the values that a figure depends on
+//! as parameters.
 #![forbid(unsafe_code)]
 
 pub mod cost;
@@ -30,10 +30,10 @@ pub type RouteId = usize;
 
 /// Longest name of a lane, process, endpoint, group or route, in bytes.
 pub const NAME_BYTES_MAX: usize = 31;
-/// Most sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128 words; some
-/// are the daemon's.
+/// Limit of the sources of a lane that spins: it sleeps in one futex_waitv(2), which takes 128
+/// words; some are the daemon's.
 pub const SPIN_SOURCES_MAX: usize = 120;
-/// Most doorbells of an instance on a skin where they are semaphores.
+/// Limit of the doorbells of an instance on a skin where they are semaphores.
 pub const SEMAPHORES_MAX: u32 = 1024;
 
 /// A configuration that was checked and can run.
@@ -61,7 +61,7 @@ impl Plan {
             .filter(move |route| own(route.from) || route.ends().any(own))
     }
 
-    /// For each endpoint whether some route sends to it.
+    /// For each endpoint, whether some route sends to it.
     pub fn sinks(&self) -> Vec<bool> {
         let mut sinks = vec![false; self.endpoints.len()];
         for id in self.routes.iter().flat_map(RoutePlan::ends) {
@@ -72,8 +72,8 @@ impl Plan {
         sinks
     }
 
-    /// What the plan means on its skin that its author may not expect, and that no line of the file
-    /// would change: one sentence each, for `rtd check` and the start's log.
+    /// Consequences of the plan on its skin that its author may not expect, and that no line of the
+    /// file would change: one sentence each, for `rtd check` and the start's log.
     pub fn notes(&self) -> Vec<String> {
         crate::endpoint::notes(self)
     }
@@ -99,19 +99,19 @@ pub struct DaemonPlan {
     /// Instance name; the statistics page is `<name>.page` in a directory of
     /// [`rtcore::stats::place`]. Default `rtd`.
     pub name: String,
-    /// Whom the daemon becomes; none = it stays whose it is.
+    /// The account that the daemon changes to; none: it keeps its own.
     pub account: Option<Account>,
-    /// Control socket. Default `/run/rtd/<name>.sock` for root, else
-    /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, else `/tmp/rtd-<uid>/<name>.sock`.
+    /// Control socket. Default `/run/rtd/<name>.sock` for root, otherwise
+    /// `$XDG_RUNTIME_DIR/rtd/<name>.sock`, otherwise `/tmp/rtd-<uid>/<name>.sock`.
     pub socket: PathBuf,
     /// Whether the message queues stay when the daemon stops (default true, so that programs which
     /// hold them open keep working across a restart).
     pub keep_queues: bool,
-    /// How long a stop may deliver what is queued before the rest is accounted as rejected.
+    /// How long a stop may deliver queued messages before it counts the rest as rejected.
     pub drain_ns: u64,
     /// The lanes' real-time calls.
     pub skin: SkinPlan,
-    /// What the watchdog does.
+    /// The settings of the watchdog.
     pub watch: WatchPlan,
     /// The request to /dev/cpu_dma_latency.
     pub cpu_dma_latency: DmaLatency,
@@ -120,23 +120,22 @@ pub struct DaemonPlan {
 /// The wake-up latency of `[daemon] cpu_dma_latency`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DmaLatency {
-    /// Not in the file.
+    /// The file does not have the key.
     #[default]
     Unset,
-    /// Held at this while the daemon runs.
+    /// The device is held at this value while the daemon runs.
     HeldAtUs(i32),
-    /// The file has the key, and the device cannot be opened; the check has warned.
+    /// The file has the key, but the device cannot be opened; the check has warned.
     Refused,
 }
 
-/// On which skin the lanes run.
+/// The skin of the lanes.
 #[derive(Clone, Debug)]
 pub struct SkinPlan {
     pub kind: SkinKind,
-    /// The library of a skin that is loaded; none = the usual one, from where the dynamic linker
-    /// looks.
+    /// The library of a skin that is loaded; none: the usual one, found by the dynamic linker.
     pub library: Option<PathBuf>,
-    /// Why this one, or what it is; for human eyes.
+    /// The reason for this skin, or its description; for display.
     pub why: String,
     /// Directory of the devices of XDDP's ports, or why there are none.
     pub xddp: Result<PathBuf, String>,
@@ -164,7 +163,7 @@ impl SkinPlan {
     }
 }
 
-/// What a configuration or `--skin` asks for.
+/// The skin that a configuration or `--skin` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SkinChoice {
     /// Cobalt if it is available, otherwise posix
@@ -183,7 +182,7 @@ pub enum SkinKind {
 }
 
 impl SkinKind {
-    /// As in the configuration.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             SkinKind::Posix => skin::posix().name,
@@ -191,7 +190,7 @@ impl SkinKind {
         }
     }
 
-    /// What it can do.
+    /// Its capabilities.
     pub fn caps(self) -> Caps {
         match self {
             SkinKind::Posix => skin::posix().caps,
@@ -210,9 +209,9 @@ pub struct LanePlan {
     pub cpu: usize,
     /// How its threads wait.
     pub wait: Wait,
-    /// `poll` on a CPU that is not isolated was asked for explicitly.
+    /// The configuration allows `poll` on a CPU that is not isolated.
     pub unisolated: bool,
-    /// What the watchdog allows it.
+    /// The limits that the watchdog checks.
     pub watch: LaneWatch,
 }
 
@@ -226,7 +225,7 @@ pub struct ProcessPlan {
     pub gid: Option<u32>,
     /// Required executable (canonical path).
     pub exe: Option<PathBuf>,
-    /// A thread above the ceiling of a lane it takes part in may register all the same, with a
+    /// Whether a thread above the ceiling of one of its lanes may register nevertheless, with a
     /// warning.
     pub above_ceiling: bool,
 }
@@ -235,7 +234,7 @@ pub struct ProcessPlan {
 #[derive(Clone, Debug)]
 pub struct EndpointPlan {
     pub name: String,
-    /// The process that owns the other end.
+    /// The process that owns the endpoint.
     pub owner: Option<ProcessId>,
     /// What it is.
     pub kind: EndpointKind,
@@ -246,33 +245,33 @@ pub struct EndpointPlan {
 pub struct RoutePlan {
     /// Name; `<from>-><first to>` unless given.
     pub name: String,
-    /// Where messages come from.
+    /// The source.
     pub from: EndpointId,
-    /// Where they go.
+    /// The targets.
     pub to: Vec<TargetPlan>,
-    /// In which lane.
+    /// The lane.
     pub lane: LaneId,
     /// Time to live from the send (of a ring's message) or the dequeue; none = no limit.
     pub ttl_ns: Option<u64>,
-    /// Delivered later than this after the same moment counts a deadline miss (the route's, else
-    /// the lane's).
+    /// A delivery later than this after that time counts as a deadline miss (the route's value,
+    /// otherwise the lane's).
     pub deadline_ns: Option<u64>,
     pub rate: Option<Rate>,
     /// Largest payload in bytes; longer ones are rejected as too large.
     pub payload_bytes_max: usize,
-    /// A signal target takes only the first 8 bytes of a longer payload (explicitly asked for).
+    /// A signal target takes only the first 8 bytes of a longer payload (as configured).
     pub truncate: bool,
-    /// What happens when a target is full and its queue here is too (the route's, else the lane's).
+    /// The policy for a full target with a full queue (the route's, otherwise the lane's).
     pub overflow: Overflow,
-    /// Messages queued here per target while it is full (a group `any` or `round-robin` is one
-    /// target); 0 for a direct route, at least 1 else.
+    /// Messages queued here for each full target (a group `any` or `round-robin` is one target); 0
+    /// for a direct route, otherwise at least 1.
     pub capacity: usize,
-    /// mq priority of what is sent: as received, or fixed.
+    /// mq priority of sent messages: as received, or fixed.
     pub mq_priority: Option<u32>,
-    /// Take queued signals although their si_pid is what the sender wrote.
+    /// Whether it takes queued signals, although their sender wrote their si_pid.
     pub accept_claimed: bool,
-    /// How long it waits, after a start, for receivers that were there before (the route's, else
-    /// the daemon's).
+    /// How long it waits, after a start, for receivers that had a session before (the route's
+    /// value, otherwise the daemon's).
     pub rejoin_ns: u64,
     /// Through a lane thread, or from process to process.
     pub path: Path,
@@ -284,7 +283,7 @@ impl RoutePlan {
         self.to.iter().flat_map(TargetPlan::endpoints).copied()
     }
 
-    /// Into how many copies each message goes at most.
+    /// Limit of the copies of each message.
     pub fn copies(&self) -> u64 {
         let copies = self.to.iter().map(|target| match target {
             TargetPlan::Group {
@@ -308,27 +307,27 @@ impl RoutePlan {
     }
 }
 
-/// The way a route's messages take.
+/// The path of a route's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// Through a thread of the lane.
     Routed,
-    /// From the sender's session into the receiver's: the daemon makes the ring and steps aside.
-    /// One lane endpoint to one lane endpoint, and no other route reads the source.
+    /// From the sender's session into the receiver's: the daemon makes the ring and is not involved
+    /// in the traffic. One lane endpoint to one lane endpoint, and no other route reads the source.
     Direct,
 }
 
-/// Which of a group's members count at the moment of a message.
+/// The filter that selects a group's members for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Those whose owner is registered and in the POSIX process group that this process is in.
+    /// Members whose owner is registered and in the POSIX process group of this process.
     ProcessGroupOf(ProcessId),
     /// The same for the POSIX session.
     SessionOf(ProcessId),
 }
 
 impl Filter {
-    /// The process that it goes by.
+    /// The process that the filter compares with.
     pub fn process(self) -> ProcessId {
         match self {
             Filter::ProcessGroupOf(process) | Filter::SessionOf(process) => process,
@@ -336,7 +335,7 @@ impl Filter {
     }
 }
 
-/// Where a route goes.
+/// A target of a route.
 #[derive(Clone, Debug)]
 pub enum TargetPlan {
     Endpoint(EndpointId),
@@ -346,12 +345,12 @@ pub enum TargetPlan {
         mode: GroupMode,
         /// At least one member.
         members: Vec<EndpointId>,
-        /// Not all of them, always.
+        /// The filter; none: all members, always.
         filter: Option<Filter>,
     },
 }
 
-/// An endpoint that is read, its lane, and every route it feeds.
+/// An endpoint that is read, its lane, and every route from it.
 #[derive(Clone, Debug)]
 pub struct SourcePlan {
     pub endpoint: EndpointId,

@@ -19,14 +19,14 @@ use super::{Plan, ProcessPlan, SkinKind, TargetPlan};
 use crate::endpoint::EndpointKind;
 use rtcore::sys::caps::Capability;
 
-/// What a start takes, of what is there.
+/// The capabilities that a start uses, as far as it has them.
 pub const TO_START: [Capability; 3] = [
     Capability::SysNice,
     Capability::IpcLock,
     Capability::SysResource,
 ];
 
-/// Who needs it while the daemon runs.
+/// The threads that need it while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// The control thread.
@@ -41,11 +41,11 @@ pub struct Need {
     pub capability: Capability,
     /// The threads that keep it.
     pub who: Who,
-    /// For human eyes.
+    /// The purpose, for display.
     pub what_for: String,
 }
 
-/// What the process' limits grant without a capability.
+/// The limits of the process, which grant permissions without a capability.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// RLIMIT_MEMLOCK is infinite.
@@ -117,8 +117,8 @@ pub fn to_run(plan: &Plan, uid: u32, limits: Limits) -> Vec<Need> {
     needs
 }
 
-/// Signal endpoints that some route sends to, with who gets the signals; none where a skin's
-/// signals are no Linux signals.
+/// Signal endpoints that some route sends to, with the process that gets the signals; none if a
+/// skin's signals are not Linux signals.
 pub fn signalled(plan: &Plan) -> impl Iterator<Item = (usize, &ProcessPlan)> {
     let linux = plan.daemon.skin.kind.caps().shared_namespace;
     let targets = plan

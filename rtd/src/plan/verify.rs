@@ -6,7 +6,7 @@ use rtcore::lane::policy::{Overflow, Wait};
 use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 
 impl Plan {
-    /// The first invariant that does not hold, in words. A plan that [`crate::config::check`]
+    /// The first invariant that does not hold, as text. A plan that [`crate::config::check`]
     /// returns has none.
     pub fn broken_invariant(&self) -> Option<String> {
         let steps = [
@@ -168,8 +168,8 @@ impl Plan {
         None
     }
 
-    /// Signals and lane endpoints go one way, rings are within their bounds, and no kind breaks an
-    /// invariant of its own.
+    /// Signal and lane endpoints have one direction, rings are within their limits, and no kind
+    /// breaks an invariant of its own.
     fn endpoint_kinds(&self) -> Option<String> {
         let mut sunk = vec![false; self.endpoints.len()];
         self.routes
@@ -200,9 +200,9 @@ impl Plan {
         None
     }
 
-    /// No route leads back to where it began.
+    /// No route leads back to its start.
     fn circle(&self) -> Option<String> {
-        // An endpoint that can be taken off because nothing unread flows into it is on no circle.
+        // An endpoint without unread input is on no circle and can be removed.
         let mut left: Vec<&RoutePlan> = self.routes.iter().collect();
         loop {
             let before = left.len();
@@ -223,7 +223,7 @@ impl Plan {
             .map(|route| format!("route `{}` is on a circle or behind one", route.name))
     }
 
-    /// A direct route is what two processes can do without rtd.
+    /// A direct route has only properties that two processes can implement without rtd.
     fn direct(&self, route: &RoutePlan) -> Option<String> {
         if route.path == Path::Routed {
             return None;
@@ -243,7 +243,7 @@ impl Plan {
         (!fine).then(|| format!("direct route `{}` needs a thread", route.name))
     }
 
-    /// Every target can take what the route brings.
+    /// Every target can take the messages of the route.
     fn fits(&self, route: &RoutePlan) -> Option<String> {
         let source = &self.endpoints[route.from].kind;
         let (in_queue, in_ring) = match source.policy().msgsize() {

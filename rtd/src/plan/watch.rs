@@ -1,31 +1,31 @@
-//! What the watchdog looks at, and what it does about a lane that runs away.
+//! The settings of the watchdog in a plan.
 
 use rtcore::lane::policy::Wait;
 use rtcore::skin::Caps;
 
-/// How often it looks, unless the file says otherwise.
+/// Default period.
 pub const PERIOD_NS: u64 = 50_000_000;
-/// Time over which a duty budget counts, unless the file says otherwise.
+/// Default time over which a duty budget is measured.
 pub const WINDOW_NS: u64 = 1_000_000_000;
-/// How long a lane may stand still, unless the file says otherwise.
+/// Default limit of the time without progress.
 pub const STALL_NS: u64 = 200_000_000;
-/// The budget of a lane that blocks, unless the file says otherwise.
+/// Default budget of a lane that blocks.
 pub const DUTY_PERMILLE: u32 = 900;
-/// RLIMIT_RTTIME, unless the file says otherwise.
+/// Default of RLIMIT_RTTIME.
 pub const RTTIME_NS: u64 = 2_000_000_000;
 
 /// The watchdog's part of `[daemon]`.
 #[derive(Clone, Debug)]
 pub struct WatchPlan {
-    /// From one look to the next.
+    /// Time from one sample to the next.
     pub period_ns: u64,
-    /// Over which a lane's duty is taken.
+    /// Time over which a lane's duty is measured.
     pub window_ns: u64,
-    /// What happens to a lane that runs away.
+    /// The reaction to a lane that runs away.
     pub on_runaway: OnRunaway,
-    /// What happens when somebody changes the scheduling of a thread.
+    /// The reaction to a change of a thread's scheduling from outside.
     pub on_tampering: OnTampering,
-    /// How long a lane thread may run without waiting once, before the kernel tells; or why that is
+    /// How long a lane thread may run without waiting before the kernel reports it; or why this is
     /// not set.
     pub rttime: Result<u64, String>,
 }
@@ -42,10 +42,10 @@ impl Default for WatchPlan {
     }
 }
 
-/// What happens to a lane that runs away.
+/// The reaction to a lane that runs away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRunaway {
-    /// It is named, and goes on.
+    /// It is reported, and continues.
     Report,
     /// Its thread loses its priority.
     Demote,
@@ -53,7 +53,7 @@ pub enum OnRunaway {
     Stop,
 }
 
-/// What happens when somebody changes policy, priority or CPUs of a real-time thread of rtd.
+/// The reaction to a change of policy, priority or CPUs of a real-time thread of rtd from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTampering {
     /// The change is reported.
@@ -65,9 +65,9 @@ pub enum OnTampering {
 /// The watchdog's part of `[[lane]]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneWatch {
-    /// How long a thread of it may stand still with something to do.
+    /// How long a thread of it may make no progress although it has work.
     pub stall_ns: u64,
-    /// Share of time that a thread of it may use, in thousandths; none = as much as it likes.
+    /// Share of time that a thread of it may use, in thousandths; none: no limit.
     pub duty_permille: Option<u32>,
 }
 
@@ -91,10 +91,10 @@ impl super::Plan {
             + 1
     }
 
-    /// The CPU it is pinned to: of `cpus`, those that we may use and nobody has isolated, the one
-    /// whose highest lane is the lowest, at best one without a lane. So it is in the way of those
-    /// it watches as little as can be, and a lane that does not let go of its CPU cannot keep it
-    /// from looking unless it has all of them.
+    /// The CPU that it is pinned to: of `cpus`, which this process may use and nobody has isolated,
+    /// the one whose highest lane is the lowest, at best one without a lane. It therefore disturbs
+    /// the lanes as little as possible, and a lane that does not release its CPU cannot keep it
+    /// from sampling unless lanes have all CPUs.
     pub fn watchdog_cpu(&self, cpus: impl Iterator<Item = usize>) -> Option<usize> {
         let highest = |cpu: usize| {
             self.lanes
@@ -106,8 +106,8 @@ impl super::Plan {
         cpus.min_by_key(|cpu| (highest(*cpu), *cpu))
     }
 
-    /// Whether a lane's duty is the time that its thread has a message in hand, because its CPU
-    /// time says nothing: it never sleeps, or Linux does not know.
+    /// Whether a lane's duty is the time in which its thread has a message in hand, because its CPU
+    /// time has no meaning: it never sleeps, or Linux does not measure it.
     pub fn duty_is_dispatch(&self, lane: &super::LanePlan, caps: Caps) -> bool {
         lane.wait == Wait::Poll || !caps.linux_threads
     }

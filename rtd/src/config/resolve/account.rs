@@ -1,7 +1,8 @@
-//! Whom the daemon becomes, and what it then cannot do any more without a capability.
+//! The account that the daemon changes to, and the operations that it then cannot do without a
+//! capability.
 //!
-//! Constraint: only what is certain is an error. Where a `[[process]]` may be of any user, the
-//! registration of one that cannot be served is refused.
+//! Constraint: only a certain failure is an error. If a `[[process]]` may belong to any user, the
+//! registration of a process that rtd cannot serve is refused.
 
 use super::processes;
 use super::{Context, whole_file};
@@ -29,7 +30,7 @@ pub fn resolve(cx: &mut Context<'_, '_, '_>) -> Option<Account> {
     Some(Account { uid, gid })
 }
 
-/// The account that rtd will have, if it is another than its own and rtd can become it.
+/// The account that rtd will have, if it differs from its current one and rtd can change to it.
 pub fn changed(cx: &Context<'_, '_, '_>, to: Option<Account>) -> Option<Account> {
     to.filter(|to| *to != own(cx.machine) && lacks(cx.machine, *to).is_empty())
 }
@@ -41,7 +42,7 @@ fn own(machine: &Machine) -> Account {
     }
 }
 
-/// The capabilities that rtd lacks to become this account. The groups are given up with any change.
+/// The capabilities that rtd lacks to change to this account. Any change also drops the groups.
 fn lacks(machine: &Machine, to: Account) -> Vec<&'static str> {
     let from = own(machine);
     let uid = (to.uid != from.uid && machine.cap_setuid == Some(false)).then_some("CAP_SETUID");
@@ -49,7 +50,7 @@ fn lacks(machine: &Machine, to: Account) -> Vec<&'static str> {
     uid.into_iter().chain(gid).collect()
 }
 
-/// Reports an account that rtd is not and could not become.
+/// Reports an account that rtd does not have and cannot change to.
 fn change(cx: &mut Context<'_, '_, '_>, to: Account) {
     let (machine, daemon) = (cx.machine, &cx.config.daemon);
     let from = own(machine);
@@ -95,7 +96,7 @@ fn primary_group(cx: &mut Context<'_, '_, '_>, uid: u32) -> Option<u32> {
     None
 }
 
-/// Reports what the daemon could not do as the user it will be.
+/// Reports operations that the daemon could not do under its new account.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let uid = plan
         .daemon

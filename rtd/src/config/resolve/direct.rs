@@ -1,8 +1,8 @@
 //! Direct routes: from one process into the memory of another, with no thread of rtd in between.
 //!
-//! What only such a thread could do (wait in front of a full target, police, copy to several,
-//! translate) is refused where the route asks for it. What a lane says for its routes in general
-//! does not apply to these.
+//! Work that only such a thread could do (wait for a full target, limit the rate, copy to several
+//! targets, translate) is refused if the route requests it. The defaults of a lane for its routes
+//! do not apply to direct routes.
 
 use super::Context;
 use super::names::Target;
@@ -14,7 +14,7 @@ use crate::endpoint::EndpointKind;
 use crate::plan::{EndpointId, EndpointPlan, Path, RoutePlan};
 use rtcore::lane::policy::Overflow;
 
-/// Reports what a route asks for that a thread would have to do, and ends that no ring can join.
+/// Reports settings that need a thread, and ends that no ring can join.
 pub fn check(
     cx: &mut Context<'_, '_, '_>,
     route: &Route,
@@ -96,7 +96,7 @@ fn end(cx: &mut Context<'_, '_, '_>, id: EndpointId, all: &[EndpointPlan], place
     }
 }
 
-/// What the sender does when the ring is full: it is told, or waits a bounded time.
+/// The sender's reaction to a full ring: an error, or a bounded wait.
 pub fn overflow(cx: &mut Context<'_, '_, '_>, route: &Route, lane: Option<&Lane>) -> Overflow {
     let possible =
         |overflow: Overflow| matches!(overflow, Overflow::Reject | Overflow::Block { .. });
@@ -124,7 +124,7 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) {
         if route.path != Path::Direct || route.from >= config.endpoint.len() {
             continue;
         }
-        // Of two direct ones the second is at fault.
+        // Of two direct routes, the second is at fault.
         let reads = |(at, other): &(usize, &RoutePlan)| {
             *at != id && other.from == route.from && (other.path == Path::Routed || *at < id)
         };

@@ -1,5 +1,4 @@
-//! Endpoints: owners that exist; the rest is what their kinds make of their keys
-//! ([`crate::endpoint`]).
+//! Endpoints: checks their owners; their kinds check the other keys ([`crate::endpoint`]).
 
 use super::{Context, names::Names};
 use crate::config::sections::Endpoint;

@@ -1,5 +1,4 @@
-//! What the routes make of the endpoints together: who is read in which lane, circles, and what
-//! nobody uses.
+//! The flow of messages: which endpoints are read in which lane, circles, and unused entries.
 
 use super::names::Target;
 use super::{Context, list_without, whole_file};
@@ -14,7 +13,7 @@ use crate::plan::{
 use std::collections::HashMap;
 
 /// The endpoints that threads read, in the order of the file. One thread reads a source, so all its
-/// routes are in one lane. What goes direct is read by its receiver.
+/// routes are in one lane. The source of a direct route is read by the receiver.
 pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<SourcePlan> {
     let mut sources: Vec<SourcePlan> = Vec::new();
     let mut by_endpoint: HashMap<EndpointId, usize> = HashMap::new();
@@ -63,7 +62,7 @@ pub fn sources(cx: &mut Context<'_, '_, '_>, routes: &[RoutePlan]) -> Vec<Source
     sources
 }
 
-/// Reports chains of routes that come back to where they began.
+/// Reports chains of routes that form a circle.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     for (route, path) in circles(plan) {
         let names: Vec<&str> = path
@@ -91,7 +90,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// Whether a name in `to` stands for an endpoint, alone or among others.
+/// Whether a name in `to` refers to an endpoint, by itself or as a group.
 fn leads_to(cx: &Context<'_, '_, '_>, name: &str, endpoint: EndpointId) -> bool {
     let end = cx.config.endpoint.get(endpoint).and_then(|e| e.name.get());
     match cx.names.targets.get(name) {
@@ -111,7 +110,7 @@ fn leads_to(cx: &Context<'_, '_, '_>, name: &str, endpoint: EndpointId) -> bool 
     }
 }
 
-/// Each route that closes a circle, with the endpoints on the way round (the first one again at the
+/// Each route that closes a circle, with the endpoints of the circle (the first one again at the
 /// end).
 ///
 /// Depth first without recursion: a chain may be as long as there are endpoints.
@@ -165,9 +164,9 @@ pub fn circles(plan: &Plan) -> Vec<(RouteId, Vec<EndpointId>)> {
     found
 }
 
-/// Warns of what nothing uses: usually a name that was meant somewhere else.
+/// Warns of unused entries: usually a name is missing somewhere else.
 ///
-/// Where a name of that kind could not be resolved, that is the reason and already reported.
+/// If a name of that kind could not be resolved, that is the reason, and is already reported.
 pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     if cx.report.has_broken_lines() {
         return;
@@ -253,7 +252,7 @@ pub fn unused(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// Whether every `from`, `to` and `members` names something.
+/// Whether every name in `from`, `to` and `members` is known.
 fn targets_known(cx: &Context<'_, '_, '_>) -> bool {
     let config = cx.config;
     let known = |name: &String| cx.names.targets.contains_key(name);

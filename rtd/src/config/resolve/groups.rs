@@ -1,4 +1,4 @@
-//! Groups: members that exist, once each, and who of them counts.
+//! Groups: members that exist, once each, and their filters.
 
 use super::names::{Names, Target};
 use super::{Context, list_with, list_without};
@@ -8,13 +8,13 @@ use crate::config::suggest::list_line;
 use crate::plan::{EndpointId, Filter};
 use rtcore::lane::policy::GroupMode;
 
-/// What a group's entry says.
+/// A group's entry.
 pub struct Made {
     /// How members are chosen.
     pub mode: GroupMode,
-    /// Who they are.
+    /// The members.
     pub members: Vec<EndpointId>,
-    /// Who of them counts at a time.
+    /// The filter that restricts the members at a given time.
     pub filter: Option<Filter>,
 }
 
@@ -95,7 +95,7 @@ fn process(cx: &mut Context<'_, '_, '_>, field: &Field<String>, key: &str) -> Op
     found
 }
 
-/// A filter looks at the owners, so every member has one.
+/// A filter compares the owners, so every member must have one.
 fn owners(cx: &mut Context<'_, '_, '_>, group: &Group) {
     let config = cx.config;
     for at in &group.members {

@@ -4,7 +4,7 @@ use super::Context;
 use crate::plan::DmaLatency;
 use rtcore::sys::idle::DEVICE;
 
-/// The request, and a warning where this process cannot make it.
+/// The requested value, and a warning if this process cannot set it.
 pub fn resolve(cx: &mut Context<'_, '_, '_>) -> DmaLatency {
     let Some(at) = cx.config.daemon.cpu_dma_latency.at() else {
         return DmaLatency::Unset;

@@ -1,4 +1,4 @@
-//! Lanes: their CPUs, their ways of waiting, and what one does to another on the same CPU.
+//! Lanes: their CPUs, their wait strategies, and their effects on other lanes of the same CPU.
 
 use super::{Context, watch};
 use crate::config::diagnostic::Place;
@@ -133,7 +133,7 @@ fn check_wait(cx: &mut Context<'_, '_, '_>, lane: &Lane) {
     }
 }
 
-/// Lanes that share a CPU: priorities must differ, and nothing can run below one that polls.
+/// Lanes that share a CPU: priorities must differ, and a lane below one that polls would never run.
 fn check_neighbours(cx: &mut Context<'_, '_, '_>) {
     let lanes = &cx.config.lane;
     for (index, lane) in lanes.iter().enumerate() {
@@ -193,7 +193,7 @@ fn label(lane: &Lane) -> &str {
 }
 
 /// One thread reads all sources of a lane that spins or polls: it can sleep in one source only, or
-/// in the words of several rings, and a route that holds it would hold them all.
+/// at the words of several rings, and a route that blocks it would block all of them.
 pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (id, (lane, written)) in plan.lanes.iter().zip(&config.lane).enumerate() {
@@ -233,8 +233,8 @@ pub fn check_sources(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// Whether a thread that spins on these sources can sleep in them when the spin runs out; if not,
-/// reported.
+/// Whether a thread that spins on these sources can sleep in them after the spin; if not, reports
+/// it.
 fn spins_on(
     cx: &mut Context<'_, '_, '_>,
     lane: &LanePlan,

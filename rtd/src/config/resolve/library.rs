@@ -1,5 +1,5 @@
-//! Whose code `cobalt_library` is: it runs with rtd's rights as soon as it is loaded, also by the
-//! check.
+//! Checks who can change the code of `cobalt_library`: it runs with rtd's rights as soon as it is
+//! loaded, even by the check.
 
 use rtcore::sys::process;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,25 +9,26 @@ const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// What is wrong with a path, and whether somebody else's code may be there already.
+/// A fault of a path, and whether another user's code may be there already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Any program on the machine, or another user's, can put its own code there.
     pub is_open: bool,
-    /// Which file or directory, and why.
+    /// The file or directory, and the fault.
     pub text: String,
     /// The line that fixes it.
     pub fix: String,
 }
 
-/// The file itself, links resolved, so that what was looked at is what is loaded; as given where it
-/// is not there.
+/// The file itself, with links resolved, so that the checked file is the loaded one; the given path
+/// if it does not exist.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Who other than root may change a library that is loaded, where rtd's user is `uid`: that one;
-/// but nobody where the program has rights of its file, which are not its starter's to use.
+/// The user, other than root, who may change a library that is loaded, if rtd's user is `uid`: that
+/// user. It is nobody if the program has rights by its file, which are not for the user that starts
+/// it.
 pub fn trusted(uid: u32) -> u32 {
     if process::has_rights_of_its_file() {
         0
@@ -37,7 +38,7 @@ pub fn trusted(uid: u32) -> u32 {
 }
 
 /// The first of the file and its directories that a user other than root and `uid` may change;
-/// absent ones are no fault.
+/// missing ones are no fault.
 pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
     let mut weaker = None;
     for part in path.ancestors() {
@@ -51,7 +52,7 @@ pub fn fault(path: &Path, uid: u32) -> Option<Fault> {
                 fix: format!("chown root {shown}"),
             });
         }
-        // In a sticky directory (/tmp) nobody else renames or removes what is there.
+        // In a sticky directory (/tmp) other users cannot rename or remove the entry.
         if found.is_dir() && mode & STICKY != 0 {
             continue;
         }
@@ -110,7 +111,7 @@ mod tests {
         );
         set(&dir, 0o1777);
         assert_eq!(fault(&library, uid), None, "sticky");
-        // Nobody has this number; what is somebody else's is his to change whatever its mode says.
+        // Nobody has this number: the owner of a file can change it, whatever its mode is.
         set(&dir, 0o755);
         if uid != 0 {
             assert!(

@@ -1,9 +1,9 @@
-//! From what is written to what will run: names to indices, the rules between sections, the
+//! Turns the written sections into a plan: names to indices, the rules between sections, the
 //! machine's limits.
 //!
-//! Every step makes an entry for every entry of the file, with a stand-in where a value was
-//! refused, so indices stay those of the file and the next step can go on. The result counts only
-//! when the report has no error.
+//! Every step makes an entry for every entry of the file, with a placeholder for a refused value,
+//! so that indices stay those of the file and the next step can continue. The result is valid only
+//! if the report has no error.
 
 mod account;
 mod direct;
@@ -33,26 +33,26 @@ use crate::plan::{DaemonPlan, Plan};
 use names::Names;
 use std::path::PathBuf;
 
-/// What every step works with.
+/// The data that all steps use.
 pub struct Context<'c, 'r, 't> {
     pub config: &'c Config,
     pub machine: &'c Machine,
-    /// What the caller puts up with.
+    /// Shortcomings that the caller allows.
     pub options: CheckOptions,
-    /// Where problems go.
+    /// The report of problems.
     pub report: &'r mut Report<'t>,
-    /// What the file names.
+    /// The names of the file.
     pub names: Names,
 }
 
-/// Time for a stop to go on delivering, unless the file says otherwise.
+/// Default of the time in which a stop still delivers messages.
 const DRAIN_NS: u64 = SECOND_NS / 2;
 const REJOIN_NS: u64 = 2 * SECOND_NS;
 
 /// Longest path of a Unix socket (unix(7): 108 bytes with the closing 0).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Makes the plan; everything that is wrong goes to the report.
+/// Makes the plan; all problems go to the report.
 pub fn plan(
     config: &Config,
     machine: &Machine,
@@ -148,7 +148,7 @@ fn daemon(cx: &mut Context<'_, '_, '_>) -> DaemonPlan {
     }
 }
 
-/// The place of what concerns the file as a whole.
+/// The place of a problem of the whole file.
 fn whole_file() -> Place {
     Place {
         span: 0..0,
@@ -157,9 +157,9 @@ fn whole_file() -> Place {
 }
 
 impl Context<'_, '_, '_> {
-    /// Reports a name that nothing has. Behind broken syntax it may have been written all the same.
+    /// Reports an unknown name. After broken syntax, the author may nevertheless have written it.
     ///
-    /// `known` are the names that could stand there, and `write` makes the line with one of them.
+    /// `known` are the valid names, and `write` makes the line with one of them.
     fn unknown_name(
         &mut self,
         place: &Place,
@@ -212,7 +212,7 @@ impl Context<'_, '_, '_> {
         });
     }
 
-    /// The line that names an owner. Without a process there is none to name.
+    /// The line that names an owner, or that adds a process if there is none.
     pub fn owner_line(&self) -> String {
         match self
             .config
@@ -238,7 +238,7 @@ fn list_with(key: &str, items: &[At<String>], old: &Place, new: &str) -> String 
     suggest::list_line(key, names)
 }
 
-/// The line of a list without one of its items; none where that would be empty.
+/// The line of a list without one of its items; none if the list would be empty.
 fn list_without(key: &str, items: &[At<String>], old: &Place) -> Option<String> {
     let names: Vec<&str> = items
         .iter()

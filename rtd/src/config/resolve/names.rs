@@ -1,4 +1,4 @@
-//! Which entry a name stands for. The first of two equal names keeps it.
+//! The entries that names refer to. The first of two equal names keeps it.
 
 use crate::config::diagnostic::{Place, Report};
 use crate::config::reader::Field;
@@ -7,7 +7,7 @@ use crate::config::suggest;
 use crate::config::values::Name;
 use std::collections::{HashMap, HashSet};
 
-/// What a name in `from`, `to` or `members` stands for.
+/// The entry that a name in `from`, `to` or `members` refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Index of an endpoint.
@@ -22,12 +22,12 @@ pub struct Names {
     pub processes: HashMap<String, usize>,
     /// Endpoints and groups: one set of names.
     pub targets: HashMap<String, Target>,
-    /// Key paths of the entries whose name was taken already.
+    /// Key paths of the entries whose name another entry has already.
     pub second: HashSet<String>,
 }
 
 impl Names {
-    /// Collects all names and reports those that are given twice.
+    /// Collects all names and reports duplicates.
     pub fn collect(config: &Config, report: &mut Report<'_>) -> Names {
         let mut second = HashSet::new();
         let lanes = config.lane.iter().enumerate().map(|(i, e)| (&e.name, i));
@@ -92,7 +92,7 @@ fn table<'c, T>(
     entries: impl Iterator<Item = (&'c Field<Name>, T)>,
 ) -> HashMap<String, T> {
     let entries: Vec<(&Field<Name>, T)> = entries.collect();
-    // What is suggested for one entry is taken for the next.
+    // A name that is suggested for one entry is not suggested for the next.
     let mut names: HashSet<String> = entries
         .iter()
         .filter_map(|(field, _)| field.get())

@@ -1,9 +1,10 @@
 //! The payload bound of a route, and whether every target can take it.
 //!
 //! A queue's message and a lane's have up to msgsize bytes. A real-time signal carries a value of 8
-//! bytes, a standard signal none; one with a ring beside it brings msgsize bytes there. A signal
-//! that goes into a queue becomes a record of 32 bytes (number, value, origin), one that goes into
-//! a ring its value: the slot says the rest. Whatever would be lost on the way must be asked for.
+//! bytes, a standard signal none; a signal with a ring carries msgsize bytes there. A signal that
+//! goes into a queue becomes a record of 32 bytes (number, value, origin); a signal that goes into
+//! a ring becomes its value, because the slot has the other fields. A loss of bytes on the way must
+//! be requested.
 
 use super::Context;
 use super::routes::is_certain;
@@ -16,7 +17,7 @@ use crate::plan::{EndpointPlan, Path, TargetPlan};
 use rtcore::message::{SIGNAL_RECORD_BYTES, SIGNAL_VALUE_BYTES};
 use rtcore::sys::signame;
 
-/// The bound of a route, with everything reported that cannot take it.
+/// The payload limit of a route; reports every target that cannot take it.
 pub fn bound(
     cx: &mut Context<'_, '_, '_>,
     route: &Route,
@@ -42,7 +43,7 @@ pub fn bound(
             }
             ring.payload_bytes
         }
-        // Another source cannot go direct, which is reported.
+        // Another source cannot be direct, which is reported.
         _ if direct => SIGNAL_VALUE_BYTES,
         Some((EndpointKind::Signal(signal), _)) => from_signal(cx, route, signal.signo, &targets),
         Some((kind, source)) => {
@@ -103,7 +104,7 @@ fn from_signal(
     SIGNAL_RECORD_BYTES
 }
 
-/// From a queue or a lane endpoint, whose messages have up to `msgsize` bytes.
+/// The limit for a queue or a lane endpoint, whose messages have up to `msgsize` bytes.
 fn from_bytes(
     cx: &mut Context<'_, '_, '_>,
     route: &Route,
@@ -136,7 +137,8 @@ fn from_bytes(
         cx.report
             .warning(&at.place, message, format!("payload = {msgsize}"));
     }
-    // What can really come, and what the queues in front of targets are sized for.
+    // The size of the messages that can really come, for which the queues in front of targets are
+    // made.
     let longest = bound.min(msgsize);
     let is_bare = |e: &&EndpointPlan| is_signal(e) && e.kind.room().is_none();
     if let (Some(at), true) = (
@@ -159,7 +161,7 @@ fn from_bytes(
     longest
 }
 
-/// Reports a target with less room than messages have bytes; `bound` is the line that makes them
+/// Reports a target with less room than the messages need; `bound` is the line that makes them
 /// shorter.
 fn too_large(
     cx: &mut Context<'_, '_, '_>,
@@ -210,7 +212,7 @@ fn too_much_for_signal(
         .error(at, message, format!("truncate = true\npayload = {room}"));
 }
 
-/// Where a route names a target, alone or through a group.
+/// The place at which a route names a target, by itself or in a group.
 fn place_of(route: &Route, target: &str) -> Place {
     let direct = route
         .to

@@ -1,4 +1,4 @@
-//! Processes: the accounts and executables that they must have exist.
+//! Processes: checks that their accounts and executables exist.
 
 use super::Context;
 use crate::config::reader::Field;
@@ -51,7 +51,7 @@ pub fn account(cx: &mut Context<'_, '_, '_>, field: &Field<Account>, kind: &str)
                 fix,
             );
         }
-        // Which account it is decides who may register: a guess is no answer.
+        // The account decides who may register, so a guess is not acceptable.
         Err(reason) => {
             let message = format!("{kind} `{shown}` could not be looked up: {reason}");
             cx.report

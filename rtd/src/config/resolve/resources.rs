@@ -1,4 +1,5 @@
-//! Whether the machine grants what the plan needs; if not, the exact lines that would make it.
+//! Checks that the machine grants the resources of the plan; if not, reports the exact lines that
+//! grant them.
 
 use super::{Context, whole_file};
 use crate::config::diagnostic::Place;
@@ -10,19 +11,18 @@ use crate::words::{counted, in_unit};
 use rtcore::sys::limits::mq_bytes;
 use rtcore::sys::permission_hints::setcap;
 
-/// Most lane threads.
+/// Limit of the lane threads.
 const THREADS_MAX: usize = 1024;
-/// Descriptors other than those of queues and processes: socket, page, log, control connections. A
-/// value for `payload` or `msgsize` that is smaller than the configured one.
+/// A value of `payload` or `msgsize` in a hint: smaller than the configured one.
 const REAL_SIZE: &str = "(the size of the largest message that is really sent)";
+/// Descriptors other than those of queues and processes: socket, page, log, control connections.
 const FILES_BASE: u64 = 64;
-/// Queued signals that each signal endpoint should have room for in the user's common pool.
+/// Queued signals of each signal endpoint for which the user's common pool should have room.
 const SIGNALS_PER_ENDPOINT: u64 = 32;
 
-/// Both privileges at once, for a daemon that no unit and no login session starts. The lines that
-/// lift a limit of real-time threads by a capability. In a user namespace none does: there the
-/// limit of the program that made the namespace counts, which containers set by an option of this
-/// `limit`.
+/// The lines that lift a limit of real-time threads by a capability. In a user namespace no
+/// capability does this: there the limit of the program that made the namespace counts, which
+/// containers set by an option of this `limit`.
 fn by_capability(cx: &Context<'_, '_, '_>, capability: &str, limit: &str) -> String {
     if cx.machine.user_namespace {
         return format!(
@@ -37,7 +37,7 @@ fn by_capability(cx: &Context<'_, '_, '_>, capability: &str, limit: &str) -> Str
     )
 }
 
-/// The line that lifts the fs.mqueue limits by a capability, where one does.
+/// The line that lifts the fs.mqueue limits by a capability, if one does.
 fn by_sys_resource(cx: &Context<'_, '_, '_>) -> String {
     if cx.machine.user_namespace {
         return String::new();
@@ -45,10 +45,10 @@ fn by_sys_resource(cx: &Context<'_, '_, '_>) -> String {
     format!("\n{}", in_unit("AmbientCapabilities=CAP_SYS_RESOURCE"))
 }
 
-/// Checks everything the machine limits.
+/// Checks every limit of the machine.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let caps = plan.daemon.skin.kind.caps();
-    // Queues of a namespace of their own are none of Linux's, and have none of its limits.
+    // Queues in a namespace of their own are not Linux's, and have none of its limits.
     if caps.shared_namespace {
         queue_sizes(cx, plan);
         queue_count(cx, plan);
@@ -74,12 +74,12 @@ fn raise(limits_d: &str, unit: &str, needed: u64, unit_of_limits_d: u64) -> Stri
     )
 }
 
-/// The lines that solve a conflict with a queue that exists: remove it, or take its value.
+/// The lines that solve a conflict with an existing queue: remove it, or use its value.
 fn remove_or_set(queue: &str, key: &str, has: u64) -> String {
     format!("rtctl queue rm {queue} (its messages are lost)\n{key} = {has}")
 }
 
-/// msg_max, msgsize_max, and queues that exist with another size.
+/// msg_max, msgsize_max, and existing queues with another size.
 fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (endpoint, written) in plan.endpoints.iter().zip(&config.endpoint) {
@@ -106,8 +106,8 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
             );
             continue;
         }
-        // Unknown privilege is taken as none only where the limit is known: then it may be
-        // exceeded.
+        // An unknown privilege counts as missing only if the limit is known, because only then it
+        // can be exceeded.
         if cx.machine.cap_sys_resource != Some(false) {
             continue;
         }
@@ -141,7 +141,7 @@ fn queue_sizes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// A queue that exists is adopted with what is in it; its size cannot change.
+/// An existing queue is adopted with its messages; its size cannot change.
 fn exists(
     cx: &mut Context<'_, '_, '_>,
     (keys, place): (&mqueue::Keys, &Place),
@@ -168,7 +168,7 @@ fn exists(
     }
 }
 
-/// The queues that the daemon would have to create: (index of the endpoint, bytes charged).
+/// The queues that the daemon would create: (index of the endpoint, bytes charged).
 fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
     let mut new = Vec::new();
     for (id, endpoint) in plan.endpoints.iter().enumerate() {
@@ -188,7 +188,7 @@ fn new_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<(usize, u64)> {
     new
 }
 
-/// The queues that exist; where they cannot be listed, those of the plan.
+/// The existing queues; if they cannot be listed, those of the plan.
 fn existing_queues(cx: &Context<'_, '_, '_>, plan: &Plan) -> Vec<Queue> {
     match &cx.machine.queues {
         Queues::Unknown => Vec::new(),
@@ -282,8 +282,8 @@ fn queue_bytes(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     );
 }
 
-/// Whether the queues in front of targets and the rings fit into memory: they are allocated at the
-/// start, all of them, and no privilege makes more of it.
+/// Whether the backlogs and the rings fit into memory: all of them are allocated at the start, and
+/// no privilege adds memory.
 fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     let (needed, rings) = (plan.backlog_bytes(), plan.ring_bytes());
     let Some(available) = cx.machine.memory_available else {
@@ -320,7 +320,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
         largest.capacity,
         largest.backlog_slot_bytes()
     );
-    // With the others as they are; where even that is too much, with an even share.
+    // With the others unchanged; if even that is too much, with an equal share.
     let others = needed.saturating_sub(largest.backlog_bytes());
     let share = available
         .checked_sub(others)
@@ -341,7 +341,7 @@ fn memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) -> bool {
     false
 }
 
-/// Rings that do not fit, shown by the endpoint that has most of them.
+/// Rings that do not fit, reported at the endpoint with the most of them.
 fn ring_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan, available: u64) {
     let limit = cx.machine.memory_limit.clone();
     let mut at: Vec<(u64, u64)> = vec![(0, 0); plan.endpoints.len()];
@@ -410,7 +410,7 @@ fn locked_memory(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
         .error_unless(allowed, &place.unwrap_or_else(whole_file), message, fix);
 }
 
-/// The way to try rtd without the permission, for a plan whose skin has it.
+/// The line to try rtd without the permission, for a plan whose skin supports that.
 fn without(cx: &Context<'_, '_, '_>, plan: &Plan) -> &'static str {
     if cx.options.allow_degraded || plan.daemon.skin.kind != SkinKind::Posix {
         return "";
@@ -493,8 +493,8 @@ fn threads_and_files(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// The pool of queued signals is the user's: too small a pool is met by waiting here, so it only
-/// warns.
+/// The pool of queued signals belongs to the user. If it is too small, messages wait in rtd, so
+/// this is only a warning.
 fn pending_signals(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let Some(limit) = cx.machine.rlimit_sigpending else {
         return;

@@ -16,9 +16,9 @@ use rtcore::lane::policy::{Overflow, Rate};
 use rtcore::sys::signame;
 use std::collections::HashSet;
 
-/// Messages kept in front of a full target unless route or lane say otherwise.
+/// Default of the messages that wait for a full target.
 const CAPACITY: usize = 64;
-/// Most endpoints that one message of a route is sent to.
+/// Limit of the endpoints that one message of a route is sent to.
 const FANOUT_MAX: usize = 64;
 
 /// Makes the routes.
@@ -40,8 +40,7 @@ pub fn resolve(
         let from = from(cx, written);
         let lane = lane(cx, written);
         let to = targets(cx, written, &groups);
-        // What a lane says for its routes is said to the thread, which a direct route does not
-        // have.
+        // The defaults of a lane apply to its threads, which a direct route does not use.
         let path = written.path.get().map_or(Path::Routed, |path| path.0);
         let lanes_entry = lane.and_then(|lane| config.lane.get(lane));
         let policy = lanes_entry.filter(|_| path == Path::Routed);
@@ -60,8 +59,8 @@ pub fn resolve(
         let payload_bytes_max = payload::bound(cx, written, source, &to, endpoints);
         routes.push(RoutePlan {
             name: name(written, &mut taken),
-            // Out of range on purpose where the name was refused: nothing may take it for a real
-            // one.
+            // Out of range on purpose if the name was refused, so that it is never taken for a
+            // valid index.
             from: from.unwrap_or(usize::MAX),
             to,
             lane: lane.unwrap_or(lanes.len()),
@@ -83,7 +82,7 @@ pub fn resolve(
             mq_priority: written.mq_priority.get().and_then(|priority| priority.0),
             accept_claimed: written.accept_claimed.get().copied().unwrap_or(false),
             rejoin_ns: match path {
-                // Its sender and its receiver have the ring; rtd's restart takes nothing from it.
+                // Its sender and its receiver keep the ring; a restart of rtd does not affect it.
                 Path::Direct => 0,
                 Path::Routed => written
                     .rejoin
@@ -97,8 +96,8 @@ pub fn resolve(
     routes
 }
 
-/// Whether an endpoint is what its entry says: behind a refused key stands a default, and what
-/// follows from that is no fault of the file.
+/// Whether an endpoint is as its entry says: a default replaces a refused key, and its consequences
+/// are not faults of the file.
 pub fn is_certain(cx: &Context<'_, '_, '_>, endpoint: EndpointId) -> bool {
     cx.config
         .endpoint
@@ -208,7 +207,7 @@ fn targets(cx: &mut Context<'_, '_, '_>, route: &Route, groups: &[Made]) -> Vec<
     targets
 }
 
-/// An endpoint that is reached twice gets every message twice: hardly what was meant.
+/// An endpoint that is reached twice gets every message twice, which is probably not intended.
 fn overlap(
     cx: &mut Context<'_, '_, '_>,
     at: &At<String>,
@@ -279,7 +278,7 @@ fn rate(cx: &mut Context<'_, '_, '_>, route: &Route) -> Option<Rate> {
     Some(Rate { per_second, burst })
 }
 
-/// A queued signal's sender is a claim: the route must say that it takes it.
+/// A queued signal's sender is a claim: the route must accept it explicitly.
 fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
     let accepts = route.accept_claimed.get().copied().unwrap_or(false);
     match source.kind {
@@ -313,7 +312,8 @@ fn claimed(cx: &mut Context<'_, '_, '_>, route: &Route, source: &EndpointPlan) {
     }
 }
 
-/// The name given, else one made of the ends; made names are cut to fit and told apart by a number.
+/// The given name, otherwise one made from the ends; these are cut to fit and distinguished by a
+/// number.
 fn name(route: &Route, taken: &mut HashSet<String>) -> String {
     if let Some(name) = route.name.get() {
         return name.0.clone();

@@ -1,7 +1,7 @@
-//! On which skin the plan runs, and what that skin cannot do.
+//! The choice of the skin, and the settings that it does not support.
 //!
-//! Constraint: which one it is decides nothing here but the choice itself; what is refused follows
-//! from its capabilities.
+//! Constraint: only the choice itself depends on the name of the skin; refusals depend on its
+//! capabilities.
 
 use super::{Context, account, library, whole_file};
 use crate::config::diagnostic::Place;
@@ -76,8 +76,8 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
             SkinPlan::posix(why)
         }
         Err(why) => {
-            // A library is named for a reason, and so is a core there; a machine without either is
-            // the usual case.
+            // If a library is configured or a core exists, Cobalt is intended; a machine without
+            // either is the usual case.
             if library.is_some() || Path::new(PROC_VERSION).exists() {
                 let message = format!(
                     "Cobalt is not available, so the lanes would run on posix: \
@@ -99,7 +99,7 @@ pub fn choose(cx: &mut Context<'_, '_, '_>, account: Option<Account>) -> SkinPla
     }
 }
 
-/// What may be missing to the account that rtd becomes: it keeps one group.
+/// A permission that the account of rtd may lack, because it keeps one group.
 fn group_fix(account: Option<Account>) -> &'static str {
     match account {
         Some(_) => {
@@ -109,7 +109,6 @@ fn group_fix(account: Option<Account>) -> &'static str {
     }
 }
 
-/// A queue that was written for Linux programs: who may open it is said, and on Cobalt anybody may.
 /// The line that selects the other skin: the option overrides the file, so a key would change
 /// nothing.
 pub fn posix(cx: &Context<'_, '_, '_>) -> &'static str {
@@ -127,7 +126,7 @@ fn linux_mode<'c>(cx: &Context<'c, '_, '_>) -> Option<&'c str> {
     Some(endpoint.name.get().map_or("?", |name| name.0.as_str()))
 }
 
-/// Nobody asked for Cobalt by name, and its queues are not those that a plain Linux program opens.
+/// Nobody selected Cobalt by name, and its queues are not those that a plain Linux program opens.
 fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
     let is_queue = |e: &&Endpoint| e.kind.get().is_some_and(|kind| kind.0 == Kind::Mqueue);
     let Some(endpoint) = cx.config.endpoint.iter().find(is_queue) else {
@@ -145,8 +144,7 @@ fn unseen_queues(cx: &mut Context<'_, '_, '_>, place: &Place) {
     cx.report.warning(place, message, fix);
 }
 
-/// Reports a library that others may have changed; why it must not be loaded, not even to see what
-/// it is.
+/// Reports a library that others may have changed. It must not be loaded, not even for the check.
 fn untrusted(cx: &mut Context<'_, '_, '_>, library: &std::path::Path) -> Option<String> {
     let fault = library::fault(library, library::trusted(cx.machine.uid))?;
     let place = cx.config.daemon.cobalt_library.place_or(&whole_file());
@@ -181,7 +179,7 @@ fn library_path(cx: &mut Context<'_, '_, '_>) -> Option<PathBuf> {
     None
 }
 
-/// Reports what the chosen skin cannot do.
+/// Reports settings that the chosen skin does not support.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let (caps, name) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());
@@ -213,7 +211,7 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
     let sunk = plan.sinks();
     for (id, (endpoint, written)) in plan.endpoints.iter().zip(&config.endpoint).enumerate() {
-        // With a ring beside it no signal is sent.
+        // With a ring beside it, no signal is sent.
         let (
             EndpointKind::Signal(SignalPlan {
                 target,
@@ -242,8 +240,8 @@ pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     }
 }
 
-/// A lane that never sleeps preempts Linux itself on such a core, also while Linux holds a lock of
-/// its kernel that every other CPU waits for. An isolated CPU does not help, nor does `unisolated`.
+/// A lane that never sleeps preempts Linux itself on such a core, even while Linux holds a lock of
+/// its kernel that every other CPU waits for. Neither an isolated CPU nor `unisolated` helps.
 fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
     for (lane, written) in plan.lanes.iter().zip(&cx.config.lane) {
         if lane.wait != Wait::Poll {
@@ -260,7 +258,7 @@ fn polling_lanes(cx: &mut Context<'_, '_, '_>, plan: &Plan, skin: &str) {
     }
 }
 
-/// What means nothing for a queue in a namespace of its own, and names that do not fit there.
+/// Settings without effect for a queue in a namespace of its own, and names that do not fit there.
 fn private_queue(
     cx: &mut Context<'_, '_, '_>,
     endpoint: &str,
@@ -318,7 +316,7 @@ fn private_queue_size(
         "{maxmsg} messages of {msgsize} bytes take {bytes} bytes with their headers, on `{skin}` a queue has at most {}",
         mq::QUEUE_BYTES_MAX
     );
-    // No message at all fits where one alone is too large.
+    // If one message is too large, no number of messages fits.
     let fewer = Some(mq::maxmsg_max(msgsize))
         .filter(|fits| *fits > 0)
         .map(|fits| format!("maxmsg = {fits}"));

@@ -1,9 +1,9 @@
-//! Receivers that can read something older than the file promises.
+//! Receivers that can read older messages than the file allows.
 //!
 //! `overflow`, `capacity` and `ttl` govern messages that wait in rtd. A message that rtd has handed
 //! to a kernel queue stays there until its receiver reads it, and such a queue keeps its oldest
-//! messages. A ring of a session is different: the receiver's library discards what is expired or
-//! superseded (`rtcore::client::Inbox`).
+//! messages. A ring of a session is different: the receiver's library discards expired and
+//! superseded messages (`rtcore::client::Inbox`).
 
 use super::Context;
 use crate::config::diagnostic::Place;
@@ -14,8 +14,8 @@ use crate::plan::{EndpointPlan, Path, Plan, RoutePlan};
 use crate::words::show_time;
 use rtcore::lane::policy::Overflow;
 
-/// Gives a queue one message where the file does not say how many and every route into it
-/// conflates: there is no use for an older message.
+/// Gives a queue one message if the file has no `maxmsg` and every route into it conflates: older
+/// messages have no use.
 pub fn default_maxmsg(
     cx: &Context<'_, '_, '_>,
     endpoints: &mut [EndpointPlan],
@@ -43,8 +43,8 @@ pub fn default_maxmsg(
     }
 }
 
-/// Warns of each end at which a receiver can read something older than `overflow` or `ttl` of a
-/// route promise.
+/// Warns of each end at which a receiver can read older messages than `overflow` or `ttl` of a
+/// route allow.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     for (route, written) in plan.routes.iter().zip(&config.route) {

@@ -1,5 +1,5 @@
-//! What the watchdog is told: how often it looks, what each lane may do, and what it does about
-//! those that do more.
+//! The settings of the watchdog: its period, the limits of each lane, and its reaction to a lane
+//! that exceeds them.
 
 use super::{Context, skin, whole_file};
 use crate::config::sections::{Lane, WATCHDOG_NS_MIN};
@@ -10,7 +10,7 @@ use crate::plan::watch::{LaneWatch, OnRunaway, OnTampering, WatchPlan};
 use crate::words::show_time;
 use rtcore::lane::policy::Wait;
 
-/// Looks that a bound must have room for.
+/// Number of samples that each limit must have room for.
 const LOOKS_MIN: u64 = 2;
 
 fn period_ns(cx: &Context<'_, '_, '_>) -> u64 {
@@ -102,7 +102,7 @@ fn too_short(
     cx.report.error(place, message, fix);
 }
 
-/// Refuses what this skin and these lanes do not have.
+/// Refuses settings that this skin and these lanes do not support.
 pub fn check(cx: &mut Context<'_, '_, '_>, plan: &mut Plan) {
     let daemon = &cx.config.daemon;
     let (caps, skin) = (plan.daemon.skin.kind.caps(), plan.daemon.skin.kind.name());

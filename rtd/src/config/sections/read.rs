@@ -1,4 +1,4 @@
-//! The sections are read, key by key.
+//! Reads the sections key by key.
 
 use super::{
     Config, Daemon, ENDPOINTS_MAX, Endpoint, GROUPS_MAX, Group, LANES_MAX, Lane, PROCESSES_MAX,
@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 impl Config {
-    /// Reads every section; what is wrong goes to the report.
+    /// Reads every section; all problems go to the report.
     pub fn read(report: &mut Report<'_>, root: &DeTable<'_>) -> Config {
         const SECTIONS: [&str; 6] = ["daemon", "lane", "process", "endpoint", "group", "route"];
         for (key, value) in root

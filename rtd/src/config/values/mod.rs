@@ -1,4 +1,4 @@
-//! The values that keys can have: how each is written, its bounds, and its JSON schema.
+//! The values of keys: their forms, limits and JSON schemas.
 
 use super::reader::{FromToml, Refused};
 use crate::plan::NAME_BYTES_MAX;
@@ -50,7 +50,7 @@ fn integer(value: &DeValue<'_>) -> Option<i128> {
         .and_then(|i| i128::from_str_radix(i.as_str(), i.radix()).ok())
 }
 
-/// The text of a value that may have been meant for another type: `50` in quotes, a word without
+/// The text of a value that may have been intended for another type: `50` in quotes, a word without
 /// them, a list of one.
 fn scalar_text(value: &DeValue<'_>) -> Option<String> {
     match value {
@@ -74,7 +74,7 @@ pub fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => shown.extend(['\\', c]),
             '\'' => shown.push(c),
-            // Invisible characters as well, which would deceive on a terminal.
+            // Invisible characters are escaped too, because they would deceive on a terminal.
             _ if c.escape_debug().count() > 1 && u32::from(c) > 0xFFFF => {
                 shown += &format!("\\U{:08X}", u32::from(c))
             }
@@ -86,9 +86,9 @@ pub fn quoted(text: &str) -> String {
     shown
 }
 
-/// Stands for a text that cannot be guessed.
+/// Placeholder for a text that cannot be guessed.
 const UNKNOWN_TEXT: &str = "\"...\"";
-/// Longest text in quotes in a message.
+/// Limit of a text in quotes in a message.
 pub const QUOTED_CHARS_MAX: usize = 60;
 
 impl FromToml for String {
@@ -123,7 +123,7 @@ inline_schema!(
 );
 
 impl Name {
-    /// Whether a character may stand in a name.
+    /// Whether a name may contain the character.
     fn allowed(c: char) -> bool {
         c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
     }
@@ -182,17 +182,17 @@ pub struct Int<const MIN: u64, const MAX: u64>(pub u64);
 inline_schema!(@bounds Int MIN MAX, json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }));
 
 impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
-    /// As an index or a count; the bounds of every use in this module fit.
+    /// The value as an index or a count; the limits of every use in this module fit.
     pub fn count(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
-    /// As a 32-bit number; the bounds of every use in this module fit.
+    /// The value as a 32-bit number; the limits of every use in this module fit.
     pub fn narrow(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 
-    /// The number that a value of another type was meant to be, within the bounds.
+    /// The number that a value of another type probably means, within the limits.
     fn meant(value: &DeValue<'_>) -> u64 {
         let text = scalar_text(value).unwrap_or_default().replace('_', "");
         let whole = text.trim().split('.').next().unwrap_or("").parse::<i128>();

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use toml::de::DeValue;
 
-/// The time behind a colon: microseconds alone, or with a unit.
+/// The time after a colon: microseconds alone, or a number with a unit.
 fn micros_or_time(text: &str) -> Option<u64> {
     let has_unit = !text.ends_with(|c: char| c.is_ascii_digit());
     if has_unit {
@@ -25,7 +25,7 @@ fn micros_or_time(text: &str) -> Option<u64> {
 
 /// Longest spin before a thread blocks.
 pub const SPIN_NS_MAX: u64 = 10_000_000;
-/// Longest time a full target may hold its source.
+/// Longest time for which a full target may block its source.
 pub const BLOCK_NS_MAX: u64 = 10 * SECOND_NS;
 
 /// `block`, `spin:<us>` or `poll`.
@@ -164,7 +164,7 @@ impl FromToml for DutyText {
     }
 }
 
-/// The share that a wrong value was meant to be, 80 if it has no number in it.
+/// The share that a wrong value probably means; 80 if it contains no number.
 fn percent_meant(value: &DeValue<'_>) -> u64 {
     let text = scalar_text(value).unwrap_or_default();
     let number = text.trim().trim_end_matches('%').trim_end();
@@ -179,7 +179,7 @@ fn percent_meant(value: &DeValue<'_>) -> u64 {
     .map_or(80, |percent| percent.clamp(1, 100))
 }
 
-/// Least and most that RLIMIT_RTTIME is set to: the kernel counts in ticks.
+/// Smallest and largest value of RLIMIT_RTTIME: the kernel counts in ticks.
 const RTTIME_NS: std::ops::RangeInclusive<u64> = 10_000_000..=60 * SECOND_NS;
 
 /// A time, or `off`.
@@ -196,7 +196,7 @@ impl FromToml for RttimeText {
         if value.as_str() == Some("off") {
             return Ok(RttimeText(None));
         }
-        // In TOML `false` is the other way to write it.
+        // In TOML `false` is another way to write it.
         if let Some(truth) = value.as_bool() {
             return Err(Refused::wrong_type(
                 value,
@@ -229,7 +229,7 @@ impl FromToml for ModeBits {
     fn from_toml(value: &DeValue<'_>) -> Result<ModeBits, Refused> {
         if let Some(integer_value) = value.as_integer() {
             let number = integer(value);
-            // 660 without a prefix is decimal in TOML and would quietly mean 0o1224.
+            // 660 without a prefix is decimal in TOML and would silently mean 0o1224.
             if integer_value.radix() == 10 && number.is_some_and(|n| n > 7) {
                 let message = format!(
                     "{} is decimal; permission bits are octal",
@@ -256,12 +256,12 @@ impl FromToml for ModeBits {
     }
 }
 
-/// Suggested where the digits are not permission bits.
+/// The suggestion if the digits are not permission bits.
 const MODE_EXAMPLE: u32 = 0o660;
 
 fn parse_mode(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` would accept a sign.
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     u32::from_str_radix(digits, 8)
         .ok()
@@ -355,9 +355,9 @@ impl FromToml for MqPriority {
 /// A user or group, by name or number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
-    /// As in /etc/passwd or /etc/group.
+    /// A name in /etc/passwd or /etc/group.
     Name(String),
-    /// As the kernel knows it.
+    /// A number.
     Id(u32),
 }
 
@@ -372,7 +372,7 @@ inline_schema!(
 impl FromToml for Account {
     fn from_toml(value: &DeValue<'_>) -> Result<Account, Refused> {
         match (integer(value), value.as_str()) {
-            // The last number is "no id" to the kernel.
+            // The last number means "no id" to the kernel.
             (Some(number), _) => match u32::try_from(number) {
                 Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
                 _ => Err(Refused::new(

@@ -1,4 +1,4 @@
-//! Times with a unit: how they are written, read and shown, and what a wrong one was meant to be.
+//! Times with a unit: writing, reading and showing them, and guesses for wrong ones.
 
 use super::{integer, quoted, scalar_text, string};
 use crate::config::reader::{FromToml, Refused};
@@ -31,7 +31,7 @@ const UNITS: [(&str, u64); 5] = [
 /// How a time is written.
 const FORM: &str = "a number and ns, us, ms, s or min";
 
-/// Suggested for a text from which no time can be guessed, where the key's bounds allow it.
+/// The suggestion for a text without a recognisable time, if the key's limits allow it.
 const EXAMPLE_NS: u64 = 200_000_000;
 
 /// Nanoseconds of `250us` or `1.5ms`; `None` if the text has another form, is not a whole number of
@@ -40,7 +40,7 @@ pub fn parse_time(text: &str) -> Option<u64> {
     words::parse_time(text, &UNITS)
 }
 
-/// The unit that a misspelt one was meant to be.
+/// The unit that a misspelt one probably means.
 fn unit_meant(unit: &str) -> Option<&'static str> {
     let unit = unit.trim().to_lowercase();
     let starts = |beginnings: &[&str]| beginnings.iter().any(|b| unit.starts_with(b));
@@ -54,7 +54,7 @@ fn unit_meant(unit: &str) -> Option<&'static str> {
     }
 }
 
-/// Times that a wrong text may have meant, each of them within the bounds.
+/// Times that a wrong text may mean, each of them within the limits.
 fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
     let (number, unit) = split_unit(text.trim());
     // The decimals of nanoseconds are dropped.
@@ -66,7 +66,7 @@ fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
             .find(|text| parse_time(text).is_some_and(|ns| bounds.contains(&ns)))
     };
     let guesses: Vec<String> = if unit.trim().is_empty() {
-        // Both are usual: `spin:50` and `block:500` count microseconds.
+        // Both forms are usual: `spin:50` and `block:500` count microseconds.
         ["us", "ms", "s"]
             .into_iter()
             .filter_map(written)
@@ -89,7 +89,7 @@ fn meant(text: &str, bounds: &RangeInclusive<u64>) -> Vec<String> {
     guesses
 }
 
-/// Nanoseconds of a value within bounds.
+/// Nanoseconds of a value within the limits.
 pub(super) fn time(value: &DeValue<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Refused> {
     let refused = |message: String, text: &str| {
         Refused::any_of(
