@@ -1,5 +1,5 @@
-//! This program once more, as a child: the probe of Cobalt, a tool's own daemon, the parts of the
-//! demo.
+//! This program started again as a child: the probe of Cobalt, a tool's own daemon, the parts of
+//! the demo.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-/// How long it may take to end.
+/// Time limit for a child to end.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// This program once more, as a child that ends with us and that no terminal reaches.
+/// This program again, as a child that ends with this process and has no terminal.
 pub fn own_binary() -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("cannot find this binary")?);
     process::die_with_parent_at_exec(&mut command);
@@ -21,7 +21,7 @@ pub fn own_binary() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Waits for the end of a child, with a bound.
+/// Waits for the end of a child, with a time limit.
 pub fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
     let give_up_ns = clock::monotonic_ns() + clock::nanos(PATIENCE);
     loop {

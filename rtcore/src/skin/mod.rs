@@ -2,12 +2,12 @@
 //!
 //! Required of a skin: each call below with the semantics of the man page named, errors as a
 //! positive errno in [`crate::sys::Errno`], no allocation, no lock that is not priority-inheriting.
-//! What differs between skins is a capability in [`Caps`], never an `if` on the skin's name. The
-//! calls of [`Setup`] may allocate and block; they come before the seal, or from threads that are
-//! not a lane's.
+//! Each difference between skins is a capability in [`Caps`]; no code checks the skin's name. The
+//! calls of [`Setup`] may allocate and block; they are made before the seal, or by threads other
+//! than a lane's.
 //!
-//! Invariant: every time a lane compares is of its skin's clock, [`Skin::now_ns`], also where the
-//! control thread wrote it.
+//! Invariant: every time that a lane compares comes from its skin's clock, [`Skin::now_ns`], even
+//! if the control thread wrote it.
 
 pub mod cobalt;
 mod posix;
@@ -32,35 +32,35 @@ pub type Mqd = RawFd;
 /// Length and priority of a message.
 pub type Length = (usize, u32);
 
-/// What a skin can do beyond the calls themselves.
+/// The capabilities of a skin beyond the calls themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// A queue descriptor can be waited for together with others.
+    /// A thread can wait for a queue descriptor together with others.
     pub pollable_mq: bool,
     /// A signal that cannot be queued is an error for its sender, not a silent loss.
     pub reports_signal_overflow: bool,
-    /// Queues and signals are those of all other Linux programs.
+    /// Queues and signals are shared with all other Linux programs.
     pub shared_namespace: bool,
-    /// What wakes a thread that sleeps at a ring.
+    /// The object that wakes a thread which sleeps at a ring.
     pub doorbell: Doorbell,
-    /// A signal can go to a process as a whole; else it goes to one thread.
+    /// A signal can be sent to a process as a whole; otherwise it is sent to one thread.
     pub process_signals: bool,
-    /// A signal that is passed on carries the origin it is given; else that of the thread which
-    /// sends it.
+    /// A signal that is passed on carries the given origin; otherwise the origin is the sending
+    /// thread.
     pub passes_origin: bool,
-    /// A thread without its priority makes the calls all the same.
+    /// A thread without its priority can make the calls too.
     pub unpromoted_threads: bool,
-    /// The calls are Linux system calls, so that a filter of those holds a thread to its list.
+    /// The calls are Linux system calls, so a filter of those restricts a thread to its list.
     pub linux_calls: bool,
-    /// Linux schedules its threads: what Linux says of their CPU time and state is so, and its
-    /// limits and its scheduler calls reach them.
+    /// Linux schedules its threads: Linux's figures of their CPU time and state are correct, and
+    /// its limits and scheduler calls apply to them.
     pub linux_threads: bool,
-    /// Its clock is CLOCK_MONOTONIC as every Linux program reads it: ages of stamps from other
-    /// programs can be taken.
+    /// Its clock is CLOCK_MONOTONIC as every Linux program reads it, so the age of stamps from
+    /// other programs can be computed.
     pub linux_clock: bool,
 }
 
-/// What a thread sleeps at that waits for a ring in shared memory.
+/// The object at which a thread sleeps that waits for a ring in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doorbell {
     /// A futex or an eventfd, which every Linux program can ring.
@@ -69,14 +69,15 @@ pub enum Doorbell {
     Semaphore,
 }
 
-/// Whom a signal goes to.
+/// The address of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalAddress {
-    /// Descriptor of the process, or of the thread where the kernel has such; immune to pid reuse.
+    /// Descriptor of the process, or of the thread if the kernel has such descriptors; immune to
+    /// pid reuse.
     pub pidfd: RawFd,
     /// Pid of the process.
     pub pid: i32,
-    /// The thread, where it is one that is addressed and not the process; else 0.
+    /// The thread, if a thread is addressed instead of the process; otherwise 0.
     pub tid: i32,
     /// `pidfd` is the thread's own.
     pub pidfd_is_thread: bool,
@@ -87,7 +88,7 @@ pub struct Skin {
     /// Name, as shown by the tools.
     pub name: &'static str,
     pub caps: Caps,
-    /// What is needed before.
+    /// The calls that are made before the seal.
     pub setup: Setup,
     /// Monotonic time in nanoseconds.
     pub now_ns: fn() -> u64,
@@ -97,34 +98,34 @@ pub struct Skin {
     pub yield_now: fn(),
     /// Takes a message: length and priority. Blocks or not as the descriptor was opened.
     pub mq_receive: fn(Mqd, &mut [u8]) -> Call<Length>,
-    /// The same for at most so many nanoseconds, then ETIMEDOUT.
+    /// The same for at most this many nanoseconds, then ETIMEDOUT.
     pub mq_receive_within: fn(Mqd, &mut [u8], u64) -> Call<Length>,
     /// Adds a message with a priority.
     pub mq_send: fn(Mqd, &[u8], u32) -> Call<()>,
     /// Waits for a signal of the set.
     pub signal_wait: fn(&SignalSet) -> Call<Received>,
-    /// The same for at most so many nanoseconds, then EAGAIN; 0 takes what is pending.
+    /// The same for at most this many nanoseconds, then EAGAIN; 0 takes a pending signal.
     pub signal_wait_within: fn(&SignalSet, u64) -> Call<Received>,
     /// Queues a signal: address, number, value, origin's pid and uid.
     pub signal_send: fn(SignalAddress, i32, u64, u32, u32) -> Call<()>,
-    /// Queues a signal to the process which says that a message is in its ring: address, number,
+    /// Queues a signal to the process that announces a message in its ring: address, number,
     /// ticket.
     pub signal_announce: fn(SignalAddress, i32, u64) -> Call<()>,
-    /// How many signals wait where the receiver's do, of at most how many; its open
-    /// /proc/PID/status says so where the kernel keeps count there. None where nobody knows.
+    /// How many signals are queued where the receiver's signals are, and the limit; read from its
+    /// open /proc/PID/status if the kernel counts them there. None if nobody knows.
     pub signal_backlog: fn(BorrowedFd<'_>) -> Option<SignalQueue>,
-    /// Waits for readiness with a bound in nanoseconds; just sleeps where there is nothing to wait
-    /// for. Queues only where `pollable_mq`.
+    /// Waits for readiness with a time limit in nanoseconds; only sleeps if there is nothing to
+    /// wait for. Queues only with `pollable_mq`.
     pub wait_ready: fn(&mut [Interest], u64) -> Call<usize>,
-    /// What can be done with an open semaphore, for [`Semaphore`].
+    /// The calls on an open semaphore, for [`Semaphore`].
     pub sem: SemaphoreCalls,
-    /// Whether the calling thread has lost its real-time mode; none where there is but one mode.
+    /// Whether the calling thread has lost its real-time mode; none if there is only one mode.
     pub is_relaxed: Option<fn() -> bool>,
     /// Kernel id of a thread that the skin's own watchdog has reported, once for each report; none
-    /// where there is no such watchdog. [`Setup::watch_runaways`] comes first.
+    /// without such a watchdog. Call [`Setup::watch_runaways`] first.
     pub take_runaway: Option<fn() -> Option<i32>>,
-    /// Datagrams to and from plain Linux programs; none where the skin or its library has no such
-    /// thing.
+    /// Datagrams to and from plain Linux programs; none if the skin or its library does not support
+    /// them.
     pub xddp: Option<xddp::Xddp>,
 }
 
@@ -136,25 +137,25 @@ pub struct Setup {
     pub promote: fn(u8) -> io::Result<()>,
     /// Opens an existing queue (mq_open(3)): name, which half, non-blocking.
     pub mq_open: fn(&CStr, Access, bool) -> io::Result<Mqd>,
-    /// Creates a queue (messages, bytes of the largest), or adopts one that is there: true.
+    /// Creates a queue (messages, bytes of the largest), or adopts an existing one: true.
     pub mq_create: fn(&CStr, usize, usize) -> io::Result<(Mqd, bool)>,
     /// Closes a descriptor (mq_close(3)).
     pub mq_close: fn(Mqd),
     /// Removes a name (mq_unlink(3)).
     pub mq_unlink: fn(&CStr) -> io::Result<()>,
-    /// Size and fill.
+    /// Size and fill of a queue.
     pub mq_attributes: fn(Mqd) -> io::Result<Attributes>,
-    /// The only user other than root whose programs may send to the queue; none when there are
-    /// more, or nobody says.
+    /// The only user other than root whose programs may send to the queue; none if there are more,
+    /// or if this is not known.
     pub mq_sole_writer: fn(Mqd) -> io::Result<Option<u32>>,
-    /// Opens a semaphore by its name (sem_open(3)), or makes one, at zero, that was not there
-    /// before: true.
+    /// Opens a semaphore by its name (sem_open(3)), or creates one with value zero that must not
+    /// exist yet: true.
     pub sem_open: fn(&CStr, bool) -> io::Result<RawSemaphore>,
     /// Removes the name of one (sem_unlink(3)).
     pub sem_unlink: fn(&CStr) -> io::Result<()>,
     /// Takes over the signal by which the skin's own watchdog would end the process. Does nothing
-    /// where there is no such watchdog. For a program that acts on [`Skin::take_runaway`]; others
-    /// keep the skin's default.
+    /// without such a watchdog. For a program that uses [`Skin::take_runaway`]; others keep the
+    /// skin's default.
     pub watch_runaways: fn() -> io::Result<()>,
 }
 
@@ -177,7 +178,7 @@ impl OpenQueue {
         Ok(OpenQueue { mqd, skin })
     }
 
-    /// Creates a queue, or adopts the one of that name if its messages have that size: true.
+    /// Creates a queue, or adopts the one with that name if its messages have that size: true.
     pub fn create(
         skin: &'static Skin,
         name: &CStr,
@@ -188,7 +189,7 @@ impl OpenQueue {
         Ok((OpenQueue { mqd, skin }, adopted))
     }
 
-    /// What the skin's calls take.
+    /// The descriptor for the skin's calls.
     #[inline]
     pub fn mqd(&self) -> Mqd {
         self.mqd
@@ -211,7 +212,7 @@ impl Drop for OpenQueue {
     }
 }
 
-/// Plain POSIX: always there.
+/// Plain POSIX: always available.
 pub fn posix() -> &'static Skin {
     &posix::SKIN
 }

@@ -70,8 +70,8 @@ fn promote(priority: u8) -> io::Result<()> {
     }
 }
 
-/// Permission bits of a queue made by way of the table; the daemon's own queues have a configured
-/// mode.
+/// Permission bits of a queue that is made through the table; the daemon's own queues have a
+/// configured mode.
 const MODE: u32 = 0o600;
 
 fn mq_create(name: &CStr, maxmsg: usize, msgsize: usize) -> io::Result<(Mqd, bool)> {
@@ -83,8 +83,8 @@ fn signal_send(to: SignalAddress, signo: i32, value: u64, pid: u32, uid: u32) ->
     if to.tid == 0 || to.pidfd_is_thread {
         return rtsignal::queue_to_pidfd(to.pidfd, signo, value, pid, uid);
     }
-    // Before Linux 6.9 a thread is addressed by number. That its process was alive a moment ago
-    // leaves the smallest window in which the numbers can have become a stranger's.
+    // Before Linux 6.9 a thread is addressed by number. The check that its process is alive leaves
+    // only a small window in which the numbers may pass to another process.
     rtsignal::probe(to.pidfd)?;
     rtsignal::queue_to_thread(to.pid, to.tid, signo, value, pid, uid)
 }

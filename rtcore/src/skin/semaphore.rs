@@ -1,12 +1,12 @@
-//! Semaphores with names, by which the programs on a skin wake each other where no futex can.
+//! Named semaphores, by which the programs on a skin wake each other if they cannot use futexes.
 //!
 //! Opening, closing and unlinking are for setup: on Cobalt they hand the thread to Linux. A name
-//! stays until it is unlinked, also after the process that made it has ended, so a process that
-//! makes semaphores removes those that its earlier life has left.
+//! stays until it is unlinked, even after the process that made it has ended, so a process that
+//! makes semaphores removes those of its earlier life.
 //!
-//! Invariant: who takes back what was posted ([`Semaphore::clear`]), then says that it is about to
-//! sleep, then checks for messages and only then waits, misses nothing: a post that comes after the
-//! first step is kept.
+//! Invariant: a thread that takes off earlier posts ([`Semaphore::clear`]), then shows that it is
+//! about to sleep, then checks for messages and only then waits, misses no message: a post that
+//! comes after the first step is kept.
 
 use super::Skin;
 use crate::sys::Call;
@@ -17,15 +17,15 @@ use std::ptr::NonNull;
 /// Longest name that every skin takes, with its slash: Cobalt's.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// Posts that [`Semaphore::clear`] takes back at most: an honest waker posts once in a turn, and
-/// one that posts for ever must not hold up a real-time thread.
+/// Limit of the posts that [`Semaphore::clear`] takes off: an honest waker posts once in a turn,
+/// and one that never stops must not hold up a real-time thread.
 const CLEARED_MAX: u32 = 64;
 
 /// A semaphore as the skin's calls take it.
 #[derive(Clone, Copy, Debug)]
 pub struct RawSemaphore(pub(super) NonNull<libc::sem_t>);
 
-// SAFETY: the calls on a semaphore are made for several threads at once.
+// SAFETY: several threads may make the calls on a semaphore at once.
 unsafe impl Send for RawSemaphore {}
 // SAFETY: as above.
 unsafe impl Sync for RawSemaphore {}
@@ -37,17 +37,17 @@ pub struct SemaphoreCalls {
     pub post: unsafe fn(RawSemaphore) -> Call<()>,
     /// Takes one, or EAGAIN (sem_trywait(3)).
     pub try_wait: unsafe fn(RawSemaphore) -> Call<()>,
-    /// Takes one, waits for it at most so many nanoseconds (`u64::MAX` = no bound), then ETIMEDOUT
-    /// (sem_timedwait(3)).
+    /// Takes one, and waits for it for at most this many nanoseconds (`u64::MAX`: no limit), then
+    /// ETIMEDOUT (sem_timedwait(3)).
     ///
-    /// An error other than ETIMEDOUT and EINTR has cost a millisecond: a caller that looks again
-    /// and again does not spin.
+    /// Any error other than ETIMEDOUT and EINTR takes a millisecond, so a caller that tries again
+    /// does not spin.
     pub wait_within: unsafe fn(RawSemaphore, u64) -> Call<()>,
     /// Closes it (sem_close(3)).
     pub close: unsafe fn(RawSemaphore),
 }
 
-/// An open semaphore; closed when dropped. Its name is its maker's to remove ([`unlink`]).
+/// An open semaphore; closed when dropped. The process that made it removes its name ([`unlink`]).
 #[derive(Debug)]
 pub struct Semaphore {
     raw: RawSemaphore,
@@ -55,12 +55,12 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// Makes one of that name, at zero. One that is there already is an error.
+    /// Creates one with that name and value zero. An existing name is an error.
     pub fn create(skin: &Skin, name: &CStr) -> io::Result<Semaphore> {
         Semaphore::open_as(skin, name, true)
     }
 
-    /// Opens one that is there.
+    /// Opens an existing one.
     pub fn open(skin: &Skin, name: &CStr) -> io::Result<Semaphore> {
         Semaphore::open_as(skin, name, false)
     }
@@ -72,15 +72,15 @@ impl Semaphore {
         })
     }
 
-    /// Wakes who waits, or who waits next. An error would be a count that no honest waker reaches:
-    /// there is more than enough to wake up for.
+    /// Wakes the thread that waits, or the next one that waits. An error would be a count that no
+    /// honest waker reaches, so there are enough posts for a wake-up.
     #[inline]
     pub fn post(&self) {
         // SAFETY: open as long as `self` is there.
         let _ = unsafe { (self.calls.post)(self.raw) };
     }
 
-    /// Takes back what was posted and not waited for.
+    /// Takes off earlier posts.
     #[inline]
     pub fn clear(&self) {
         // SAFETY: open as long as `self` is there.
@@ -88,8 +88,8 @@ impl Semaphore {
         (0..CLEARED_MAX).all(|_| taken());
     }
 
-    /// Waits for a post, at most so long (`u64::MAX` = no bound). Whatever ends it, the caller
-    /// looks again.
+    /// Waits for a post, for at most this long (`u64::MAX`: no limit). The caller checks again,
+    /// whatever ended the wait.
     ///
     /// Errors: ETIMEDOUT, EINTR; others after a pause.
     #[inline]
@@ -106,7 +106,7 @@ impl Drop for Semaphore {
     }
 }
 
-/// Removes a name; true if it was there. Who has the semaphore open goes on with it.
+/// Removes a name; true if it existed. Threads that have the semaphore open keep using it.
 pub fn unlink(skin: &Skin, name: &CStr) -> io::Result<bool> {
     match (skin.setup.sem_unlink)(name) {
         Ok(()) => Ok(true),
@@ -117,7 +117,7 @@ pub fn unlink(skin: &Skin, name: &CStr) -> io::Result<bool> {
 
 /// The name of an instance's semaphore by its number.
 pub fn name(instance: &str, number: u32) -> CString {
-    // A zero byte is in no name of an instance; nothing is called like the empty name.
+    // No name of an instance contains a zero byte, and no object has the empty name.
     CString::new(format!("/rtd.{instance}.{number}")).unwrap_or_default()
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use crate::skin::posix;
     use crate::sys::{Errno, sched};
 
-    /// One whose name is gone already.
+    /// A semaphore whose name is already removed.
     fn fresh(part: &str) -> (Semaphore, Semaphore) {
         let name = name(&format!("unit-{}-{part}", sched::getpid()), 0);
         assert!(!unlink(posix(), &name).unwrap());

@@ -1,11 +1,11 @@
 //! Datagrams between a lane and plain Linux programs, on a skin that has them: a port, whose other
-//! end is a device file (Xenomai's XDDP; `xenomai::rtipc` has what the core does).
+//! end is a device file (Xenomai's XDDP; `xenomai::rtipc` describes the core's part).
 //!
 //! Constraint: a port is bound once, so its source and its sinks share one socket; any thread may
 //! use it.
 //!
-//! Invariant: a message that [`Port::send`] accepted is in the port's pool. What becomes of it
-//! there is the Linux program's business: it reads it, or drops it by closing the device.
+//! Invariant: a message that [`Port::send`] accepted is in the port's pool. There the Linux program
+//! reads the message, or drops it by closing the device.
 
 use crate::sys::{Call, Errno};
 use crate::wait::Timeout;
@@ -24,19 +24,19 @@ pub struct Xddp {
     pub probe: fn() -> io::Result<()>,
     /// Makes a socket, bound to a port. A setup call.
     pub open: fn(&PortSpec) -> io::Result<RawFd>,
-    /// Closes it; what nobody read is dropped.
+    /// Closes it; unread messages are dropped.
     pub close: fn(RawFd),
-    /// Takes a message; EAGAIN when there is none and `blocks` is false, EINTR also when the Linux
-    /// program went.
+    /// Takes a message; EAGAIN if there is none and `blocks` is false, EINTR also if the Linux
+    /// program closed the device.
     pub receive: fn(RawFd, &mut [u8], bool) -> Call<usize>,
-    /// The same for at most so many nanoseconds, then ETIMEDOUT.
+    /// The same for at most this many nanoseconds, then ETIMEDOUT.
     pub receive_within: fn(RawFd, &mut [u8], u64) -> Call<usize>,
-    /// Adds a message; EAGAIN when the pool is full, EINVAL for one of no bytes, which the device
+    /// Adds a message; EAGAIN if the pool is full, EINVAL for an empty message, which the device
     /// cannot carry.
     pub send: fn(RawFd, &[u8]) -> Call<()>,
 }
 
-/// What a port is to be.
+/// The parameters of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
     /// Its number: the device is `rtpN`.

@@ -84,7 +84,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             log::last(format_args!("{e:#}"));
-            // Distinct, so that a service manager can tell it from a start that failed.
+            // A status of its own, so that a service manager can distinguish it from a failed
+            // start.
             if e.is::<daemon::LaneRanAway>() {
                 ExitCode::from(daemon::EXIT_RUNAWAY)
             } else {

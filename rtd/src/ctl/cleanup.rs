@@ -1,8 +1,8 @@
-//! `rtctl cleanup`: removes what an instance that was killed left behind: queues, control socket,
-//! kept registrations, page.
+//! `rtctl cleanup`: removes the objects that a killed instance left: queues, control socket, stored
+//! registrations, page.
 //!
-//! The page says which queues and which socket. The owner of a page can write anything into it, so
-//! nothing is removed that does not belong to that owner.
+//! The page names the queues and the socket. The owner of a page can write anything into it, so the
+//! command removes only objects that belong to that owner.
 
 use super::queue::{remove, removed};
 use crate::control::kept_beside;
@@ -28,7 +28,7 @@ pub struct CleanupArgs {
     keep_queues: bool,
 }
 
-/// Cleans up after `instance`, or after each that does not run.
+/// Cleans up after `instance`, or after each instance that does not run.
 pub fn cleanup(instance: Option<&str>, args: &CleanupArgs) -> anyhow::Result<()> {
     if let Some(name) = instance {
         let page = Reader::open(name)
@@ -72,7 +72,7 @@ fn one(page: &Reader, args: &CleanupArgs) -> anyhow::Result<()> {
         queues(&seen)?;
     }
     socket(&seen)?;
-    // The page last: it is the list, and a run that failed half-way can be repeated.
+    // The page comes last: it is the list, so an incomplete run can be repeated.
     match shm::remove_stale(page.path(), seen.uid) {
         Ok(()) => print(&format!("removed {}", page.path().display())),
         Err(e) => Err(anyhow::anyhow!("{}: {e}", page.path().display())),
@@ -84,7 +84,7 @@ fn queues(seen: &Snapshot) -> anyhow::Result<()> {
         let Shown::Mqueue(mqueue::Shown { queue, .. }) = &endpoint.kind else {
             continue;
         };
-        // Not Linux's, or not those of this name.
+        // The queue is not Linux's, or not the one with this name.
         super::page::reachable(seen, endpoint)?;
         if let Some(messages) = remove(queue, Some(seen.uid))? {
             super::page::print(&removed(queue, messages))?;
@@ -93,7 +93,7 @@ fn queues(seen: &Snapshot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The socket, which nobody listens on, and the registrations beside it.
+/// Removes the socket if nobody listens there, and the registrations beside it.
 fn socket(seen: &Snapshot) -> anyhow::Result<()> {
     let path = Path::new(&seen.socket);
     let kept = kept_beside(path);
@@ -115,8 +115,8 @@ fn socket(seen: &Snapshot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody listens: the control socket is no datagram socket, so the kernel answers
-/// EPROTOTYPE then.
+/// Whether a process listens: the control socket is not a datagram socket, so the kernel then
+/// answers EPROTOTYPE.
 fn answers(path: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     connected.map_err(|e| e.kind()) != Err(std::io::ErrorKind::ConnectionRefused)

@@ -1,4 +1,4 @@
-//! What `rtctl ls --json` and `rtctl stats --json` print: one document, its keys are an interface.
+//! The document that `rtctl ls --json` and `rtctl stats --json` print. Its keys are an interface.
 //!
 //! Invariant: keys are added, never renamed or removed, within a major version.
 
@@ -70,10 +70,11 @@ struct RouteJson<'a> {
     #[serde(flatten)]
     counts: Figures,
     latency_ns: LatencyJson,
-    /// Who measured the latency: `rtd`, or of a direct route the `receiver`, whose report it is.
+    /// The part that measured the latency: `rtd`, or for a direct route the `receiver`, whose
+    /// report it is.
     latency_by: &'static str,
     rejected_by: Reasons,
-    /// By the instance's last daemon, which was killed; no part of the counts.
+    /// Messages lost with the instance's last daemon, which was killed; not part of the counts.
     lost_in_last_life: u64,
     #[serde(flatten)]
     losing: LosingJson,
@@ -92,7 +93,7 @@ struct TargetJson<'a> {
     delivered: u64,
     /// None before the first.
     last_delivery_age_s: Option<f64>,
-    /// By [`Loss`]; only what was lost.
+    /// By [`Loss`]; only kinds that occurred.
     lost_by: BTreeMap<&'static str, u64>,
     /// Of those delivered.
     receiver: Figures,
@@ -111,10 +112,10 @@ struct LatencyJson {
     max: u64,
 }
 
-/// What a route, or some route of a lane, loses.
+/// The current losses of a route, or of the routes of a lane.
 #[derive(Debug, Serialize)]
 struct LosingJson {
-    /// The kinds of the last ten seconds, by [`Loss::name`]; empty = all is well.
+    /// The kinds of the last ten seconds, by [`Loss::name`]; empty if there were none.
     losing: Vec<&'static str>,
     /// Time since the last loss of each kind; only those that happened.
     last_loss_age_s: BTreeMap<&'static str, f64>,
@@ -148,9 +149,9 @@ struct EndpointJson<'a> {
     owner: Option<&'a str>,
     source: bool,
     sink: bool,
-    /// What a signal to its owner waits for, or why it is rejected.
+    /// The reason for which signals to its owner wait or are rejected.
     waiting: Option<&'static str>,
-    /// Messages that its sender's library refused, by reason; only what was refused.
+    /// Messages that its sender's library refused, by reason; only reasons that occurred.
     refused: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     kind: KindJson<'a>,
@@ -171,7 +172,7 @@ impl Serialize for KindJson<'_> {
 }
 
 impl<'a> Document<'a> {
-    /// The state of things.
+    /// The document of a snapshot.
     pub fn new(read: &'a Snapshot) -> Document<'a> {
         let owner = |i: Option<usize>| {
             i.and_then(|i| read.processes.get(i))
@@ -227,7 +228,7 @@ impl<'a> Document<'a> {
         this
     }
 
-    /// Leaves only these lanes and routes (by name).
+    /// Keeps only these lanes and routes (by name).
     pub fn retain(&mut self, lanes: &[&str], routes: &[&str]) {
         self.lanes.retain(|lane| lanes.contains(&lane.name));
         self.routes.retain(|route| routes.contains(&route.name));
@@ -363,19 +364,19 @@ fn lane_name(read: &Snapshot, lane: Option<usize>) -> Option<&str> {
         .map(|lane| lane.name.as_str())
 }
 
-/// The name of an endpoint that a snapshot points to.
+/// The name of an endpoint to which a snapshot refers.
 pub fn endpoint_name(read: &Snapshot, endpoint: Option<usize>) -> Option<&str> {
     endpoint
         .and_then(|i| read.endpoints.get(i))
         .map(|endpoint| endpoint.name.as_str())
 }
 
-/// A route's path as configuration and all outputs call it.
+/// A route's path as it is named in the configuration and all outputs.
 pub fn path_name(route: &Route) -> &'static str {
     if route.direct { "direct" } else { "routed" }
 }
 
-/// A process' state as all outputs call it.
+/// A process's state as all outputs name it.
 pub fn state_name(state: PeerState) -> &'static str {
     match state {
         PeerState::Unregistered => "unregistered",

@@ -1,6 +1,6 @@
 //! Counters as `rtctl stats` shows them: the values of the JSON and the cells of its tables.
 //!
-//! Which counters there are, their keys, columns and units stand in rtcore's tables
+//! The counters with their keys, columns and units are in rtcore's tables
 //! ([`rtcore::stats::counters`]).
 
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ use serde_json::Value;
 pub struct Figures(Vec<(&'static str, Value)>);
 
 impl Figures {
-    /// All that are shown.
+    /// All shown counters.
     pub fn of(values: impl Iterator<Item = (&'static Counter, u64)>) -> Figures {
         let shown = values.filter(|(counter, _)| counter.is_shown);
         Figures(
@@ -29,7 +29,7 @@ impl Figures {
         )
     }
 
-    /// Those of its threads that a lane shows.
+    /// The counters of its threads that a lane shows.
     pub fn of_threads(lane: &Lane) -> Figures {
         let of_lane = lane
             .counters
@@ -42,7 +42,8 @@ impl Figures {
         Figures(of_lane.map(value).collect())
     }
 
-    /// What was counted in an interval, as events per second. What is not counted up has no rate.
+    /// The counts of an interval as events per second. A value that is not a count of events has no
+    /// rate.
     pub fn rates(diff: &Diff, values: impl Iterator<Item = (&'static Counter, u64)>) -> Figures {
         let counted = values.filter(|(counter, _)| counter.is_shown && counter.merge == Merge::Sum);
         Figures(
@@ -85,7 +86,7 @@ pub fn column(counter: &Counter) -> Option<Column> {
         .map(|title| right(title.text).rank(title.rank))
 }
 
-/// A value in its column; `count` shows what is counted up.
+/// A value in its column; `count` formats counts of events.
 pub fn cell(counter: &Counter, value: u64, count: impl Fn(u64) -> String) -> String {
     match counter.unit {
         Unit::Count | Unit::Rejects | Unit::RefusedCalls if counter.merge == Merge::Sum => {

@@ -2,7 +2,7 @@
 //!
 //! The kernel permits it to every process that may receive from the queue. No ledger counts the
 //! messages: rtd had not accepted those of a source yet, and those of a sink were delivered to
-//! their receiver's queue. A running rtd is told, for its log.
+//! their receiver's queue. A running rtd is notified, for its log.
 
 use super::send::find;
 use crate::words::counted;
@@ -15,7 +15,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a daemon may take to answer.
+/// Time limit for the daemon's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Arguments of `rtctl flush`.
@@ -66,7 +66,7 @@ pub fn flush(instance: &str, args: &FlushArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has rtd log it. The messages are gone, whatever it answers.
+/// Lets rtd log it. The messages are gone, whatever rtd answers.
 fn report(rtd: &Snapshot, endpoint: &str, flushed: usize) -> Result<(), String> {
     let endpoint = Name::new(endpoint).map_err(|e| e.to_string())?;
     let messages = u32::try_from(flushed).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
-//! `rtctl listen`: what arrives at an endpoint, one line each. It takes the messages: it is their
-//! receiver.
+//! `rtctl listen`: prints the messages that arrive at an endpoint, one line each. It takes the
+//! messages, as their receiver.
 
 use super::payload::{hex, show};
 use super::send::find;
@@ -38,7 +38,7 @@ pub struct ListenArgs {
     steal: bool,
 }
 
-/// Prints what arrives.
+/// Prints messages as they arrive.
 pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
@@ -69,8 +69,8 @@ pub fn listen(instance: &str, args: &ListenArgs, socket: &Path) -> anyhow::Resul
     }
 }
 
-/// Refuses a queue whose messages are somebody's: of a process in the configuration, registered or
-/// not, or of a program that has the queue open for reading, as far as /proc shows it.
+/// Refuses a queue that has another reader: a process in the configuration, registered or not, or a
+/// program that has the queue open for reading, as far as /proc shows it.
 fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyhow::Result<()> {
     let name = &endpoint.name;
     if let Some(owner) = endpoint
@@ -89,7 +89,7 @@ fn nobody_reads(snapshot: &Snapshot, endpoint: &Endpoint, queue: &Queue) -> anyh
     }
     let openers = openers::of(queue)
         .context("cannot search /proc for other readers (--steal skips the search)")?;
-    // rtd has its queues open for both, to stand behind them.
+    // rtd has its queues open for both directions, to hold them.
     let others = openers
         .found
         .iter()
@@ -145,7 +145,7 @@ fn signal_lines(
         .and_then(|o| snapshot.processes.get(o))
         .context("the endpoint has no owner")?;
     let set = SignalSet::of([super::page::signal_of(endpoint, signo)?]);
-    // Blocked before the registration: from then on the signal may come.
+    // Blocked before the registration, because the signal may come from then on.
     set.block()
         .with_context(|| format!("cannot block {}", signame::name(signo)))?;
     super::register::this_process(socket, &owner.name)?;
@@ -180,9 +180,9 @@ fn repeat(
         match next() {
             Ok(line) => {
                 n += 1;
-                // Flushed line by line: the reader of a pipe waits for each. The message is out of
-                // its queue now, so that where standard output takes it no more, standard error
-                // gets it.
+                // Flushed line by line, because the reader of a pipe waits for each line. The
+                // message is out of its queue now, so if standard output fails, the message goes to
+                // standard error.
                 if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
                     bail!(
                         "took one message that could not be written to standard output ({e}): {line}"

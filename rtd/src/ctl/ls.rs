@@ -1,4 +1,4 @@
-//! `rtctl ls`: what an instance consists of and who is there.
+//! `rtctl ls`: lists the parts of an instance and the registered processes.
 
 #![forbid(unsafe_code)]
 
@@ -85,8 +85,8 @@ fn lanes(read: &Snapshot) -> Table {
     table
 }
 
-/// A thread is named as in the log: by its lane, and by its source (with `spin` or `poll`, by the
-/// lane again).
+/// A thread is named as in the log: by its lane and its source (with `spin` or `poll`, by the lane
+/// again).
 fn threads(read: &Snapshot) -> Table {
     let mut table = Table::new(vec![left("LANE"), left("THREAD"), right("TID")]);
     for (i, lane) in read.lanes.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! An instance's statistics page for the commands that read it: opening it with an error that
-//! helps, its one-line summary, and printing that ends well when nobody reads any more.
+//! An instance's statistics page for the commands that read it: opening it with a helpful error,
+//! its one-line summary, and output that ends cleanly when its reader is gone.
 
 #![forbid(unsafe_code)]
 
@@ -18,14 +18,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Time in which a running daemon makes a page or a socket again that was removed, with room to
-/// spare.
+/// Time in which a running daemon recreates a removed page or socket, with a reserve.
 pub const RESTORED_WITHIN: Duration = Duration::from_secs(2);
-/// Between two looks for it; nothing announces it.
+/// Pause between two checks for it; nothing announces it.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 const PING_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Opens the page of `instance`. One that was removed under a running daemon is waited for.
+/// Opens the page of `instance`. Waits for one that was removed under a running daemon.
 pub fn open(instance: &str) -> anyhow::Result<Reader> {
     let give_up = Instant::now() + RESTORED_WITHIN;
     let mut pageless = pageless();
@@ -75,7 +74,7 @@ fn pageless() -> Vec<u32> {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let is_daemon = read("comm") == b"rtd\n"
             && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(b"run");
-        // A link that may not be read is no reason to overlook it.
+        // A link that may not be read must not hide a daemon.
         let namespace = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         is_daemon && (namespace.is_none() || namespace == own_namespace)
     };
@@ -90,7 +89,8 @@ fn pageless() -> Vec<u32> {
         .map(|name| Reader::open(name).map(|page| page.pid()))
         .collect();
     let shown: Vec<u32> = pages.iter().flatten().copied().collect();
-    // Of another version: whose they are cannot be read, and each may be one of those that remain.
+    // Pages of another version: their daemons cannot be read, and each may be one of the remaining
+    // ones.
     let unreadable = pages.iter().filter(|page| page.is_err()).count();
     running
         .into_iter()
@@ -110,11 +110,11 @@ fn answering(instance: &str) -> Option<PathBuf> {
     sockets.into_iter().find(answers)
 }
 
-/// Names the control socket for all commands.
+/// Environment variable that names the control socket for all commands.
 pub const SOCKET_VARIABLE: &str = "RTD_SOCKET";
 
-/// The instance that is meant when none is named: the only one that runs, as for programs that link
-/// the library; where none does, the one whose configuration does not say its name.
+/// The default instance: the only one that runs, as for programs that link the library; if none
+/// runs, the default name of a configuration.
 pub fn default_instance() -> anyhow::Result<String> {
     match locate::default_instance() {
         Ok(name) => Ok(name),
@@ -128,7 +128,7 @@ pub fn default_instance() -> anyhow::Result<String> {
     }
 }
 
-/// Which instances there are, for an error that tells of one that is not.
+/// The existing instances, for an error about one that does not exist.
 pub fn others() -> String {
     choice(&instances())
 }
@@ -144,10 +144,10 @@ fn choice(instances: &[String]) -> String {
     }
 }
 
-/// What the page of `instance` says, for a command that acts on it.
+/// The page of `instance`, for a command that acts on its content.
 ///
 /// The owner of a page can write anything into it: the process that gets a signal, the queue that
-/// is opened. So a command acts only on a page whose owner is root or this user.
+/// is opened. A command therefore acts only on a page of a trusted owner.
 pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     let reader = open(instance)?;
     let page = reader.snapshot()?;
@@ -163,8 +163,8 @@ pub fn trusted(instance: &str) -> anyhow::Result<Snapshot> {
     Ok(page)
 }
 
-/// Refuses what this program, which makes Linux's calls, cannot reach: queues and signals of a
-/// skin's own, and queues of another IPC namespace, where their names mean other queues.
+/// Refuses objects that this program, which makes Linux's calls, cannot reach: queues and signals
+/// of a skin's own, and queues of another IPC namespace, where the names mean other queues.
 pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
     let own = matches!(endpoint.kind, Shown::Mqueue(_) | Shown::Signal(_));
     if own && page.private_namespace {
@@ -187,14 +187,14 @@ pub fn reachable(page: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why a tool cannot use an endpoint of this kind, and what can.
+/// Why a tool cannot use an endpoint of this kind, and how a program can.
 pub fn closed(kind: &Shown, call: &str) -> String {
     let known = of_page(kind).and_then(|(_, page)| page.closed_to_tools(call));
     known.unwrap_or_else(|| "has a kind that this version of rtctl does not know".to_owned())
 }
 
-/// Whether a queue of this name is the daemon's in this process' IPC namespace; an error that says
-/// what to do where not.
+/// Checks that a queue of this name is the daemon's in this process's IPC namespace; otherwise an
+/// error with the fix.
 fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
     let ours = own_namespace("ipc");
     if page.ipc_namespace == 0 || ours == 0 || page.ipc_namespace == ours {
@@ -208,8 +208,8 @@ fn same_ipc_namespace(page: &Snapshot, name: &str) -> anyhow::Result<()> {
     );
 }
 
-/// Queues of a process that this one could not open if it became that process: it is in another IPC
-/// namespace.
+/// Queues of a process that this one could not open if it became that process, because it is in
+/// another IPC namespace.
 pub fn unreachable_queues(instance: &str, process: &str) -> Option<String> {
     let page = Reader::open(instance).ok()?.snapshot().ok()?;
     let owner = page.processes.iter().position(|p| p.name == process)?;
@@ -223,7 +223,7 @@ pub fn unreachable_queues(instance: &str, process: &str) -> Option<String> {
     different.then(|| names.join(", "))
 }
 
-/// Whether a pid on the page means the same process here; an error that says what to do where not.
+/// Checks that a pid on the page means the same process here; otherwise an error with the fix.
 pub fn same_pid_namespace(page: &Snapshot) -> anyhow::Result<()> {
     let ours = own_namespace("pid");
     if page.pid_namespace == 0 || ours == 0 || page.pid_namespace == ours {
@@ -254,7 +254,7 @@ pub fn signal_of(endpoint: &Endpoint, signo: i32) -> anyhow::Result<i32> {
     Ok(signo)
 }
 
-/// `rtd: pid 812, running, up 4:05:06`, louder when something is wrong.
+/// `rtd: pid 812, running, up 4:05:06`, with a warning if something is wrong.
 pub fn summary(read: &Snapshot) -> String {
     let silent_s = read.taken_ns.saturating_sub(read.heartbeat_ns) as f64 / 1e9;
     let state = match read.state {
@@ -278,7 +278,7 @@ pub fn summary(read: &Snapshot) -> String {
     )
 }
 
-/// Seconds below a minute as `1.5 s`, else `h:mm:ss` with days in front.
+/// Seconds below a minute as `1.5 s`, otherwise `h:mm:ss`, with days before it.
 pub fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
@@ -303,12 +303,12 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Whether the reader of standard output is still there.
+/// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Printed {
     /// Everything was written.
     Yes,
-    /// The pipe is closed, as by `| head`: stop, that is no error.
+    /// The pipe is closed, as by `| head`: the command stops without an error.
     NobodyReads,
 }
 

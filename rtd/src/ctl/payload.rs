@@ -1,4 +1,4 @@
-//! What `rtctl send` sends and how `rtctl listen` shows what came.
+//! Payloads: the input of `rtctl send` and the output of `rtctl listen`.
 
 use anyhow::{Context as _, bail};
 
@@ -84,7 +84,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Bytes as text in quotes when they are printable, else in hexadecimal.
+/// Bytes as text in quotes if they are printable, otherwise in hexadecimal.
 pub fn show(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),

@@ -1,4 +1,4 @@
-//! `rtctl queue rm`: removes message queues by name, also where mqueue is not mounted.
+//! `rtctl queue rm`: removes message queues by name, even if mqueue is not mounted.
 
 use crate::daemon::reader_of;
 use crate::words::counted;
@@ -44,7 +44,7 @@ pub fn queue(args: &QueueArgs) -> anyhow::Result<()> {
     bail!(failures.join("\nrtctl: "))
 }
 
-/// What is printed of a queue that was removed.
+/// The line about a removed queue.
 pub(super) fn removed(name: &str, messages: Option<usize>) -> String {
     match messages {
         Some(messages) => format!(
@@ -55,10 +55,10 @@ pub(super) fn removed(name: &str, messages: Option<usize>) -> String {
     }
 }
 
-/// Removes a queue that no rtd uses, of this user if one is given. Returns the number of messages
-/// in it, where that can be read; none if there is no such queue.
+/// Removes a queue that no rtd uses and, if a user is given, that belongs to this user. Returns the
+/// number of messages in it, if that can be read; none if there is no such queue.
 ///
-/// Errors: an rtd uses it; it belongs to somebody else.
+/// Errors: an rtd uses it; it belongs to another user.
 pub(super) fn remove(name: &str, uid: Option<u32>) -> anyhow::Result<Option<Option<usize>>> {
     let path = CString::new(name).context("name of a queue")?;
     if !name.starts_with('/') {

@@ -1,5 +1,5 @@
-//! `rtctl register`: a name for a process that runs already; and the client's half of the control
-//! socket, which `rtctl run` shares.
+//! `rtctl register`: registers a running process. Also the client's half of the control socket,
+//! which `rtctl run` shares.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
@@ -18,9 +18,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long a command waits for the daemon in all.
+/// Total time that a command waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two attempts while others crowd the socket.
+/// Pause between two attempts while many clients use the socket.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Give a running process its name.
@@ -55,7 +55,7 @@ pub fn unregister(args: &UnregisterArgs, socket: &Path) -> ExitCode {
     let released = released.and_then(|name| request(socket, &Request::Unregister { name }));
     match released {
         Ok((_, reply)) => {
-            // Nobody reads it any more: done all the same.
+            // If nobody reads the output, the request was still carried out.
             let _ = super::page::print(&format!("{}\n", reply.text));
             ExitCode::SUCCESS
         }
@@ -71,7 +71,7 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
     let result = claim(socket, &args.name, args.pid, args.tid.unwrap_or(0), false);
     match result {
         Ok((_, reply)) => {
-            // Nobody reads it any more: granted all the same.
+            // If nobody reads the output, the name is still granted.
             let _ = super::page::print(&format!("{}\n", granted(&args.name, &reply)));
             ExitCode::SUCCESS
         }
@@ -82,14 +82,14 @@ pub fn register(args: &RegisterArgs, socket: &Path) -> ExitCode {
     }
 }
 
-/// Registers the calling process. It should have blocked the signals that will come: by default
-/// they kill.
+/// Registers the calling process. It should have blocked its signals before, because by default
+/// they end it.
 pub fn this_process(socket: &Path, name: &str) -> anyhow::Result<()> {
     claim(socket, name, 0, 0, false).map_err(|text| anyhow::anyhow!("{text}"))?;
     Ok(())
 }
 
-/// Asks for a name; the connection is handed back because its end means something after exec.
+/// Requests a name; returns the connection, because its end has a meaning after exec.
 pub fn claim(
     socket: &Path,
     name: &str,
@@ -109,7 +109,7 @@ pub fn claim(
     )
 }
 
-/// One request until it is answered; an error is the daemon's refusal.
+/// Sends one request until it is answered; an error is the daemon's refusal.
 fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -117,9 +117,9 @@ fn request(socket: &Path, request: &Request) -> Result<(Conn, Reply), String> {
         let (conn, reply) = ask(socket, request, left.max(Duration::from_millis(1)))?;
         match reply.status {
             Status::Ok | Status::Pending => return Ok((conn, reply)),
-            // Others crowd the socket: the daemon closed us before it had read the request, so
-            // asking again is not asking twice. When there is room is nothing that a client could
-            // see.
+            // Many clients use the socket: the daemon closed the connection before it had read the
+            // request, so a second request is not a duplicate. A client cannot see when there is
+            // room.
             Status::Busy if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             _ => return Err(reply.text),
         }
@@ -131,7 +131,7 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
     let path = socket.display();
     let deadline = Instant::now() + limit;
     let conn = connect(socket, limit).map_err(|e| no_daemon(socket, &e))?;
-    // Failing to send means that the daemon closed first; its reason is there to be read.
+    // If sending fails, the daemon has closed the connection, and its reason can still be read.
     let sent = conn.send(&request.encode());
     let mut frame = [0; FRAME_BYTES];
     let left = deadline.saturating_duration_since(Instant::now());
@@ -147,7 +147,7 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
             PATIENCE.as_secs()
         )),
         (Err(e), _) => Err(format!("{path}: {e}")),
-        // Eviction whose reason did not get through: the same as busy.
+        // A closed connection whose reason did not arrive: the same as busy.
         (Ok(_), _) => Ok((
             conn,
             Reply::plain(Status::Busy, format!("{path}: rtd closed the connection")),
@@ -155,7 +155,7 @@ pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<(Conn, R
     }
 }
 
-/// Connects. A socket that was removed under a running daemon is waited for.
+/// Connects. Waits for a socket that was removed under a running daemon.
 fn connect(socket: &Path, limit: Duration) -> io::Result<Conn> {
     let give_up = Instant::now() + limit.min(page::RESTORED_WITHIN);
     loop {
@@ -189,7 +189,7 @@ fn no_daemon(socket: &Path, e: &io::Error) -> String {
         }
         _ => String::new(),
     };
-    // The error names the path already.
+    // The error already names the path.
     let path = if e.to_string().contains(&*socket.to_string_lossy()) {
         None
     } else {

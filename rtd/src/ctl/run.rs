@@ -1,8 +1,8 @@
-//! `rtctl run --as NAME -- CMD...`: take a name, then become the program, so that the pid stays and
-//! an unmodified program is a registered process.
+//! `rtctl run --as NAME -- CMD...`: takes a name, then executes the program, so that the pid stays
+//! and an unmodified program is a registered process.
 //!
-//! Constraint: nothing may be started or left behind between the grant and exec(2); the connection
-//! is close-on-exec, and its end is how the daemon learns that the program runs.
+//! Constraint: between the grant and exec(2) the command starts no thread or process and leaves no
+//! object behind. The connection is close-on-exec: its end shows the daemon that the program runs.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
@@ -18,9 +18,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The program exists and could not be run, as env(1) has it.
+/// Exit status if the program exists and cannot be executed, as env(1) uses it.
 const CANNOT_RUN: u8 = 126;
-/// There is no such program.
+/// Exit status if there is no such program.
 const NOT_FOUND: u8 = 127;
 
 /// Take a name and run a program under it.
@@ -41,8 +41,8 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// Runs `rtctl run`; returns only if the program did not start: 1 when the name was refused, 127
-/// when there is no such program, 126 when it cannot be run.
+/// Runs `rtctl run`; returns only if the program did not start: 1 if the name was refused, 127 if
+/// there is no such program, 126 if it cannot be executed.
 pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
     let Some((program, arguments)) = args.command.split_first() else {
         crate::log::print(format_args!("rtctl: no command: write it after --"));
@@ -67,7 +67,7 @@ pub fn run(instance: &str, args: &RunArgs, socket: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Standard output is the program's.
+    // Standard output belongs to the program.
     crate::log::print(format_args!("rtctl: {}", granted(&args.name, &reply)));
     let e = Command::new(program).args(arguments).exec();
     drop(conn);

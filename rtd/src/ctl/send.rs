@@ -1,4 +1,4 @@
-//! `rtctl send`: a message into an endpoint by hand, at a rate if asked for, and what became of it.
+//! `rtctl send`: sends messages into an endpoint, at a rate if requested, and prints their outcome.
 //!
 //! Constraint: it never sleeps in a send. SIGINT ends every wait, and the number of messages sent
 //! until then is printed.
@@ -55,7 +55,7 @@ pub struct SendArgs {
     queue_anyway: bool,
 }
 
-/// Where it goes, opened.
+/// The opened target.
 enum Channel {
     Queue {
         queue: Queue,
@@ -69,8 +69,8 @@ enum Channel {
     },
 }
 
-/// Sends, and prints how many were taken. An error when some were refused or lost, or fewer sent
-/// than asked for.
+/// Sends, and prints how many messages were taken. An error if some were refused or lost, or if
+/// fewer were sent than requested.
 pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     let snapshot = super::page::trusted(instance)?;
     let endpoint = find(&snapshot, &args.endpoint)?;
@@ -117,7 +117,7 @@ pub fn send(instance: &str, args: &SendArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the daemon runs, which it must where nothing else is asked for.
+/// Checks that the daemon runs, unless the user allows otherwise.
 fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyhow::Result<bool> {
     if snapshot.state != DaemonState::Stopped {
         return Ok(true);
@@ -137,7 +137,7 @@ fn running(snapshot: &Snapshot, endpoint: &Endpoint, queue_anyway: bool) -> anyh
     }
 }
 
-/// What became of the messages, as far as that is known within the time.
+/// The outcome of the messages, as far as it is known within the time limit.
 fn verdict(
     watch: &Watch,
     stop: &Stop,
@@ -157,7 +157,7 @@ fn verdict(
     })
 }
 
-/// SIGINT, SIGTERM and SIGHUP as something to wait for.
+/// SIGINT, SIGTERM and SIGHUP as an event to wait for.
 struct Stop {
     set: SignalSet,
     pending: OwnedFd,
@@ -171,7 +171,7 @@ impl Stop {
         Ok(Stop { set, pending })
     }
 
-    /// Waits until `due_ns`; true when it is time to end, once for each signal.
+    /// Waits until `due_ns`; true if the command must end, once for each signal.
     fn within(&self, due_ns: u64) -> anyhow::Result<bool> {
         loop {
             let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
@@ -187,7 +187,7 @@ impl Stop {
         }
     }
 
-    /// Waits until there is room in the queue, or it is time to end.
+    /// Waits until there is room in the queue, or the command must end.
     fn or_room(&self, channel: &Channel) -> anyhow::Result<()> {
         const LONG_NS: u64 = 3_600_000_000_000;
         let Channel::Queue { queue, .. } = channel else {
@@ -204,7 +204,7 @@ impl Stop {
     }
 }
 
-/// The endpoint of that name, or an error that lists those there are.
+/// The endpoint with that name, or an error that lists the existing ones.
 pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> anyhow::Result<&'a Endpoint> {
     snapshot
         .endpoints
@@ -260,8 +260,8 @@ fn open(
     }
 }
 
-/// The process behind the number on the page, and nobody who has inherited that number: it is the
-/// page's user, and the page still names it when its descriptor is open.
+/// The process with the pid on the page, and not another one that has inherited it: it is the
+/// page's user, and the page still names it after its descriptor was opened.
 fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<PidFd> {
     super::page::same_pid_namespace(snapshot)?;
     let (pid, uid) = addressee(snapshot, endpoint)?;
@@ -283,8 +283,8 @@ fn receiver(instance: &str, snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow:
     Ok(process)
 }
 
-/// A signal that a route reads goes to the daemon; one that routes only write goes to its owner.
-/// Number and user of that process.
+/// The pid and user of the receiver: a signal that a route reads goes to the daemon; one that
+/// routes only write goes to its owner.
 fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u32)> {
     let (pid, uid) = if endpoint.is_source {
         (snapshot.pid, Some(snapshot.uid))
@@ -325,7 +325,7 @@ fn addressee(snapshot: &Snapshot, endpoint: &Endpoint) -> anyhow::Result<(i32, u
 }
 
 impl Channel {
-    /// Whether a full one is waited for: a full signal queue announces nothing to wait for.
+    /// Whether to wait for room in a full target: a full signal queue announces no room.
     fn waits(&self, args: &SendArgs) -> bool {
         matches!(self, Channel::Queue { .. }) && !args.nonblock
     }

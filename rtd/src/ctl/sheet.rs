@@ -1,7 +1,7 @@
-//! A page of text and tables for one output: at the terminal's width, or as wide as it is.
+//! A page of text and tables for one output, at the terminal's width or without a limit.
 //!
-//! Invariant: what a table leaves out for lack of room is named at the end, with the option that
-//! shows it.
+//! Invariant: columns that a table omits for lack of room are listed at the end, with the option
+//! that shows them.
 
 #![forbid(unsafe_code)]
 
@@ -17,8 +17,8 @@ pub struct WidthArgs {
 }
 
 impl WidthArgs {
-    /// The columns that there are: those of `$COLUMNS`, which watch(1) sets, else of the terminal.
-    /// None, so everything is printed: with `--wide`, and into a file or a pipe.
+    /// The width in columns: that of `$COLUMNS`, which watch(1) sets, otherwise that of the
+    /// terminal. None, so that everything is printed, with `--wide`, and into a file or a pipe.
     pub fn columns(self) -> Option<usize> {
         if self.wide {
             return None;
@@ -27,7 +27,7 @@ impl WidthArgs {
     }
 }
 
-/// Text that is being put together.
+/// A page under construction.
 #[derive(Debug)]
 pub struct Sheet {
     columns: Option<usize>,
@@ -45,7 +45,7 @@ impl Sheet {
         }
     }
 
-    /// Adds a line of prose, broken between words where there is no room.
+    /// Adds a line of prose, broken between words if there is no room.
     pub fn line(&mut self, text: &str) {
         self.text.push_str(&filled(text, self.columns));
         self.text.push('\n');
@@ -72,7 +72,7 @@ impl Sheet {
         }
     }
 
-    /// All of it.
+    /// The whole text.
     pub fn finish(mut self) -> String {
         if !self.left_out.is_empty() {
             let note = format!(

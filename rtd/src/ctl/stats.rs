@@ -1,4 +1,4 @@
-//! `rtctl stats`: outcomes and latencies per lane and route, once or again and again.
+//! `rtctl stats`: outcomes and latencies for each lane and route, once or repeatedly.
 //!
 //! Reads the page only, so it works on a daemon that is stopped, hung or killed, and costs a
 //! running one nothing.
@@ -65,7 +65,7 @@ pub fn stats(instance: &str, opts: &StatsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What it prints once.
+/// The output of one print.
 pub fn totals(read: &Snapshot, opts: &StatsArgs) -> anyhow::Result<String> {
     let shown = Shown::choose(read, opts)?;
     if opts.json {
@@ -84,7 +84,7 @@ fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()
     Shown::choose(&earlier, opts)?;
     let mut first = true;
     while !end.within(interval_s)? {
-        // A daemon that was started again has a new page under the same name.
+        // A restarted daemon has a new page under the same name.
         if !reader.is_current()
             && let Ok(next) = page::open(instance)
         {
@@ -114,7 +114,7 @@ fn watch(instance: &str, opts: &StatsArgs, interval_s: f64) -> anyhow::Result<()
     Ok(())
 }
 
-/// The terminal commands that put `text` over what was there, without a blank moment in between.
+/// The terminal commands that put `text` over the old text, without a blank moment in between.
 fn redrawn(text: &str, first: bool) -> String {
     let clear = if first { "\x1b[2J" } else { "" };
     format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
@@ -134,7 +134,7 @@ impl Ending {
         })
     }
 
-    /// Waits so long; true when it is time to go.
+    /// Waits for this long; true if the command must end.
     fn within(&self, seconds: f64) -> anyhow::Result<bool> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -276,7 +276,7 @@ impl<'a> Shown<'a> {
         sheet.finish()
     }
 
-    /// What the libraries of senders refused, where they refused something.
+    /// Refusals of senders' libraries, if there are any.
     fn refused_table(&self, read: &Snapshot) -> Table {
         let reasons = Refused::NAMES.map(|name| right(&name.to_uppercase().replace('_', "-")));
         let mut table = Table::new([left("FROM")].into_iter().chain(reasons).collect());
@@ -347,7 +347,7 @@ impl<'a> Shown<'a> {
         routes
     }
 
-    /// What is special about the figures of some routes, a line each.
+    /// Notes on the figures of some routes, a line each.
     fn notes(&self) -> Vec<String> {
         let names = |special: fn(&Route) -> bool| -> Vec<&str> {
             let routes = self.routes.iter().filter(|(_, route)| special(route));
@@ -381,8 +381,8 @@ impl<'a> Shown<'a> {
         notes
     }
 
-    /// Deliveries and losses of each receiver, for routes that have several; the row of a route
-    /// with one shows the same.
+    /// Deliveries and losses of each receiver, for routes with several; the row of a route with one
+    /// shows the same.
     fn target_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let columns = vec![
             left("ROUTE"),
@@ -419,7 +419,7 @@ impl<'a> Shown<'a> {
         table
     }
 
-    /// What the libraries of receivers report, where they report something.
+    /// Reports of receivers' libraries, if there are any.
     fn receiver_table(&self, read: &Snapshot, counting: &Counting<'_>) -> Table {
         let columns = ReceiverCounters::TABLE.iter().filter_map(column);
         let mut table = Table::new(
@@ -452,7 +452,7 @@ impl<'a> Shown<'a> {
         table
     }
 
-    /// Losses come first where there is no room for all: those that happened, see
+    /// Losses that occurred come first if there is no room for all columns, see
     /// [`Table::render_within`].
     fn number_columns(&self) -> Vec<Column> {
         let mut columns = Vec::new();
@@ -499,7 +499,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Which ends of these routes hold or reject everything at the moment, a line each.
+/// The ends of these routes that hold or reject all messages now, a line each.
 fn waiting<'a>(routes: impl Iterator<Item = &'a Route>, read: &Snapshot) -> Vec<String> {
     let ends: BTreeSet<usize> = routes
         .flat_map(|route| &route.targets)

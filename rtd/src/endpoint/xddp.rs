@@ -106,7 +106,7 @@ impl KindKeys for Keys {
             .max(1);
             let fix = format!("maxmsg = {fits}\nmsgsize = {MSGSIZE} (or another smaller one)");
             cx.report.error(&place, message, fix);
-            // What a refused pool would take of the machine is no fault of its own.
+            // The resources of a refused pool are not a further fault.
             (plan.maxmsg, plan.msgsize) = (1, plan.msgsize.min(POOL_BYTES_MAX / 2));
         }
         EndpointKind::Xddp(plan)
@@ -193,13 +193,13 @@ impl Policy for XddpPlan {
         Some(self.msgsize)
     }
 
-    /// A port's two directions are two ways.
+    /// A port's two directions are independent.
     fn feeds_itself(&self) -> bool {
         false
     }
 
-    /// One socket for the source and all sinks. The longest datagram that can come is as long as
-    /// the pool.
+    /// One socket for the source and all sinks. The longest possible datagram is as long as the
+    /// pool.
     fn cost(&self) -> Cost {
         Cost {
             held: 1,
@@ -228,7 +228,7 @@ impl Policy for XddpPlan {
         })
     }
 
-    /// At a stop, what is in its pool goes with it.
+    /// At a stop, messages in its pool are lost with it.
     fn source(&self, parts: SourceParts<'_>) -> io::Result<Source> {
         let port = parts.shared.ports.open(parts.skin, self)?;
         Ok(Source::new(
@@ -308,7 +308,7 @@ impl Ports {
         if let Some((_, port)) = self.open.iter().find(|(number, _)| *number == plan.port) {
             return Ok(Arc::clone(port));
         }
-        // The check saw the calls in a child of its own.
+        // The check tried the calls in a child process.
         let calls = skin
             .xddp
             .ok_or_else(|| io::Error::other(format!("the skin {} has no xddp", skin.name)))?;
@@ -360,7 +360,7 @@ fn label(cx: &mut Context<'_, '_, '_>, written: &Field<String>) -> Option<CStrin
     None
 }
 
-/// Reports ports and labels that are given twice, and what the machine lacks.
+/// Reports ports and labels that are given twice, and devices that the machine lacks.
 fn check(cx: &mut Context<'_, '_, '_>, plan: &Plan) {
     let config = cx.config;
     let mut seen: Vec<(&XddpPlan, &Endpoint)> = Vec::new();

@@ -1,12 +1,13 @@
 //! The table's calls on Cobalt.
 //!
-//! Constraint: no Linux system call, which would take the thread out of its real-time mode; so
-//! nothing here asks for a thread's id, and a process is not probed before it is signalled.
+//! Constraint: no Linux system call, which would take the thread out of its real-time mode; so no
+//! code here asks for a thread's id, and a process is not probed before it is signalled.
 //!
-//! Invariant: a signal that [`signal_send`] accepts is queued. The core drops what finds its pool
-//! of [`xenomai::SIGNAL_POOL`] used up and says 0, so the sender first queues one to itself and
-//! takes it back: that place is free now. (Between the two calls somebody on another CPU may take
-//! the very last one; a few places in reserve are the credits' business, see [`POOL_SHARED`].)
+//! Invariant: a signal that [`signal_send`] accepts is queued. If its pool of
+//! [`xenomai::SIGNAL_POOL`] is used up, the core drops a signal and returns 0. The sender therefore
+//! first queues a signal to itself and takes it back, so that its place is free. (Between the two
+//! calls a thread on another CPU may take the last place; the credits keep a few places in reserve,
+//! see [`POOL_SHARED`].)
 
 use super::super::xddp::Xddp;
 use super::super::{Caps, Doorbell, Length, Mqd, Setup, SignalAddress, Skin};
@@ -23,7 +24,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use xenomai::{Api, SIGNAL_POOL, SIGNALS, mode};
 
-/// What differs from Linux.
+/// The capabilities that differ from Linux.
 pub const CAPS: Caps = Caps {
     pollable_mq: false,
     reports_signal_overflow: false,
@@ -37,13 +38,13 @@ pub const CAPS: Caps = Caps {
     linux_clock: false,
 };
 
-/// Places of the pool that credits divide among the receivers; the others are for who sends without
-/// asking.
+/// Places of the pool that credits divide among the receivers; the others are for senders without a
+/// credit.
 #[expect(clippy::cast_possible_truncation, reason = "128")]
 const POOL_SHARED: u32 = SIGNAL_POOL as u32 - 16;
 
-/// The number of the signal that a thread queues to itself to see whether there is room: never a
-/// source, and never left pending.
+/// The number of the signal that a thread queues to itself to check for room: never a source, and
+/// never left pending.
 const PROBE: i32 = rtsignal::WAKE;
 
 /// Longest wait of one call: times are absolute in the core, and must not wrap there.
@@ -84,7 +85,8 @@ pub(super) fn table(name: &'static str, xddp: Option<Xddp>) -> Skin {
         signal_wait,
         signal_wait_within,
         signal_send,
-        // The code that tells such a signal from one with a message is not ours to write.
+        // Only the core can write the code that distinguishes such a signal from one with a
+        // message.
         signal_announce: |_, _, _| Err(Errno(libc::EOPNOTSUPP)),
         signal_backlog: |_| Some(backlog()),
         wait_ready,
@@ -143,13 +145,13 @@ fn promote(priority: u8) -> io::Result<()> {
 }
 
 pub(super) fn now_ns() -> u64 {
-    // Not bound: nothing runs on this table then.
+    // Without a bound library nothing runs on this table.
     api()
         .and_then(|api| time(api, libc::CLOCK_MONOTONIC))
         .unwrap_or_else(|_| clock::monotonic_ns())
 }
 
-/// The core's CLOCK_REALTIME so many nanoseconds from now: what its timed calls take.
+/// The core's CLOCK_REALTIME this many nanoseconds from now, for its timed calls.
 pub(super) fn realtime_after(api: &Api, timeout_ns: u64) -> Call<libc::timespec> {
     Ok(timespec(
         time(api, libc::CLOCK_REALTIME)?.saturating_add(timeout_ns.min(WAIT_NS_MAX)),
@@ -164,12 +166,13 @@ fn time(api: &Api, clock: libc::clockid_t) -> Call<u64> {
 }
 
 fn sleep_until(deadline_ns: u64) {
-    // Any other error would come back at once, and be one of a thread that is none of ours.
+    // Any other error would come back at once: the thread is not one of the core's.
     while nap(deadline_ns) == Err(Errno::INTR) {}
 }
 
 fn yield_now() {
-    // Of a thread that is none of the core's the call fails, and there is nothing to yield to.
+    // For a thread that is not one of the core's the call fails, and there is no thread to yield
+    // to.
     if let Ok(api) = api()
         && let Some(sched_yield) = api.sched_yield
     {
@@ -249,10 +252,10 @@ fn signal_wait_within(set: &SignalSet, timeout_ns: u64) -> Call<Received> {
     Ok(rtsignal::received(signo, unsafe { info.assume_init_ref() }))
 }
 
-/// To the thread; to a process' main thread where it is the process that is addressed. By number:
-/// that somebody lives there is what the lane knows from its peer's state.
+/// Sends to the thread, or to a process's main thread if the process is addressed. By number: the
+/// lane knows from its peer's state that the process lives.
 fn signal_send(to: SignalAddress, signo: i32, value: u64, _pid: u32, _uid: u32) -> Call<()> {
-    // 65 to 69 are orders to the core's scheduler, which it would follow.
+    // 65 to 69 are commands to the core's scheduler, which it would carry out.
     if !SIGNALS.contains(&signo) {
         return Err(Errno(libc::EINVAL));
     }
@@ -266,8 +269,8 @@ fn signal_send(to: SignalAddress, signo: i32, value: u64, _pid: u32, _uid: u32) 
     number(unsafe { (api.sigqueue)(tid, signo, sigval(value)) }).map(drop)
 }
 
-/// EAGAIN when the pool is used up; EPERM for a thread that was not promoted here and so cannot
-/// tell.
+/// EAGAIN if the pool is used up; EPERM for a thread that was not promoted here and so cannot
+/// check.
 fn probe(api: &Api) -> Call<()> {
     let tid = TID.get();
     if tid == 0 {
@@ -286,11 +289,11 @@ fn probe(api: &Api) -> Call<()> {
     signal_wait_within(&SignalSet::of([PROBE]), 0).map(drop)
 }
 
-/// How full the pool is, as far as it can be known: full, or not.
+/// The fill of the pool, as far as it can be known: full, or not.
 fn backlog() -> SignalQueue {
     let is_full = api().and_then(probe) == Err(Errno::AGAIN);
-    // Nobody says whose signals wait: all that a receiver was sent counts as taken as long as there
-    // is room.
+    // The core does not tell whose signals wait: while there is room, all signals of a receiver
+    // count as taken.
     SignalQueue {
         queued: if is_full { u32::MAX } else { 0 },
         limit: POOL_SHARED,
@@ -388,7 +391,7 @@ fn refused(what: &str, name: &CStr, errno: Errno) -> io::Error {
 pub(super) const NOT_BOUND: &str =
     "; the process is not bound, or its user is not in xenomai.allowed_group";
 
-/// The error of a call that opens, makes or removes something by its name.
+/// The error of a call that opens, makes or removes an object by its name.
 pub(super) fn refused_object(kind: &str, what: &str, name: &CStr, errno: Errno) -> io::Error {
     let fix = match errno.0 {
         libc::ENOSPC | libc::ENOMEM => {

@@ -1,11 +1,11 @@
 //! The Cobalt skin: Xenomai 3's POSIX calls, found when the program runs.
 //!
-//! The way there: [`load`] finds the library, [`Loaded::bind`] binds the process, and what comes
-//! out is the table. What can fail harmlessly does so in the first step; the second one *exits the
-//! process* when the core refuses, so a program tries both in a child of its own before.
+//! [`load`] finds the library, and [`Loaded::bind`] binds the process and returns the table. The
+//! first step does everything that can fail without harm. The second one *exits the process* if the
+//! core refuses, so a program tries both in a child process before.
 //!
-//! Constraint: the table holds plain function pointers, so the library's calls stand in a static
-//! that is set once.
+//! Constraint: the table holds plain function pointers, so the library's calls are in a static that
+//! is set once.
 
 mod calls;
 mod runaway;
@@ -30,41 +30,42 @@ static BOUND: OnceLock<(Api, Skin)> = OnceLock::new();
 /// Why the process does not run on Cobalt.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// There is no core to talk to.
+    /// There is no core.
     #[error("no Cobalt core runs in this kernel ({PROC_VERSION}: {0})")]
     NoCore(io::Error),
-    /// The library does not do.
+    /// The library cannot be used.
     #[error(transparent)]
     Library(#[from] LoadError),
-    /// Binding wants a process of one thread, the main one.
+    /// Binding requires a process with one thread, the main one.
     #[error(
         "the process has {0} threads: Cobalt binds it on its main thread, before there are others"
     )]
     Threads(usize),
-    /// The library said yes and the core does not answer.
+    /// The library succeeded, but the core does not answer.
     #[error("{library}: xenomai_init returned without binding the process: {errno} ({errno:?})")]
     Unbound {
-        /// As it was asked for.
+        /// The library as it was requested.
         library: String,
-        /// What the first call said.
+        /// The error of the first call.
         errno: Errno,
     },
-    /// The process is bound already, to what it was bound to first.
+    /// The process is already bound, to the first library.
     #[error("the process is bound to Cobalt already")]
     Again,
 }
 
-/// A library that is there, with a core behind it (or a stand-in of ours).
+/// A loaded library, with a core behind it (or the tests' stand-in).
 #[derive(Debug)]
 pub struct Loaded {
     lib: Library,
     core: Option<String>,
 }
 
-/// Looks for the core, then for the library: of that path, or where the dynamic linker looks.
+/// Checks for the core, then loads the library: from that path, or from the dynamic linker's search
+/// path.
 ///
-/// Without a core no library is loaded unless it is named: then it may be the tests' stand-in,
-/// which needs none. Its constructors run with the rights of this process; the caller answers for
+/// Without a core, a library is loaded only if it is named: it may be the tests' stand-in, which
+/// needs no core. Its constructors run with the rights of this process, so the caller must trust
 /// the path.
 pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
     let core = std::fs::read_to_string(PROC_VERSION);
@@ -86,7 +87,7 @@ pub fn load(library: Option<&Path>) -> Result<Loaded, Unavailable> {
 }
 
 impl Loaded {
-    /// What it is, for human eyes.
+    /// Description for display.
     pub fn description(&self) -> String {
         match (self.lib.stand_in(), &self.core) {
             (Some(words), _) => format!("{} ({words}: NOT real time)", self.lib.name()),
@@ -98,7 +99,7 @@ impl Loaded {
         }
     }
 
-    /// The calls for datagrams to Linux programs; else the first one that the library does not
+    /// The calls for datagrams to Linux programs; otherwise the first one that the library does not
     /// export.
     fn xddp(&self) -> Result<Xddp, &'static str> {
         self.lib
@@ -107,8 +108,8 @@ impl Loaded {
             .map(|sockets| xddp::table(sockets, self.lib.devices()))
     }
 
-    /// Directory of the device files of such datagrams, if the library has the calls; else which
-    /// one it lacks.
+    /// Directory of the device files of such datagrams, if the library has the calls; otherwise the
+    /// call that it lacks.
     pub fn xddp_devices(&self) -> Result<&'static Path, String> {
         let lacks = |symbol| format!("{} does not export {symbol}", self.lib.name());
         self.lib
@@ -118,13 +119,13 @@ impl Loaded {
             .map_err(lacks)
     }
 
-    /// Directory of the devices by which the library maps the core's memory (`memdev-*`): who may
-    /// not open them is not bound.
+    /// Directory of the devices by which the library maps the core's memory (`memdev-*`): a user
+    /// that may not open them cannot be bound.
     pub fn memory_devices(&self) -> PathBuf {
         self.lib.devices().join("rtdm")
     }
 
-    /// Name of the skin: `cobalt`, and whether it is none.
+    /// Name of the skin: `cobalt`, marked if it is the stand-in.
     fn skin_name(&self) -> &'static str {
         if self.lib.stand_in().is_some() {
             "cobalt (stand-in)"
@@ -136,7 +137,7 @@ impl Loaded {
     /// Binds the process and makes its main thread, which calls this, a Cobalt thread of no
     /// priority.
     ///
-    /// *Exits the process* where the core refuses, with the library's own words on standard error.
+    /// *Exits the process* if the core refuses, with the library's own message on standard error.
     pub fn bind(self) -> Result<&'static Skin, Unavailable> {
         let threads = procfs::lasting_threads().unwrap_or(1);
         if threads != 1 || sched::gettid() != sched::getpid() {
@@ -149,8 +150,8 @@ impl Loaded {
         // Threads that the library starts inherit the mask. The numbers are valid, so there is no
         // error.
         let _ = SignalSet::of(calls::LIBRARY_SIGNALS).unblock();
-        // The library reads options from a command line, and takes away what it knows: it gets one
-        // of its own.
+        // The library reads options from a command line, and removes those that it knows: it gets a
+        // command line of its own.
         let program = CString::from(c"rtd").into_raw();
         let argv: &'static mut [*mut c_char; 2] =
             Box::leak(Box::new([program, std::ptr::null_mut()]));
@@ -170,7 +171,7 @@ impl Loaded {
     }
 }
 
-/// The calls of the bound library; ENOSYS before.
+/// The calls of the bound library; ENOSYS before binding.
 #[inline]
 fn api() -> Result<&'static Api, Errno> {
     BOUND.get().map(|(api, _)| api).ok_or(Errno(libc::ENOSYS))

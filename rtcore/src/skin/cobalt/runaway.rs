@@ -1,11 +1,11 @@
-//! What the core's watchdog (CONFIG_XENO_OPT_WATCHDOG) reports: threads that kept Linux from
-//! running for seconds.
+//! Reports of the core's watchdog (CONFIG_XENO_OPT_WATCHDOG): threads that kept Linux from running
+//! for seconds.
 //!
 //! The core hands such a thread to Linux and queues SIGDEBUG to it, which is SIGXCPU with a code of
 //! the core's. The handler that `xenomai_init` installs for it restores the action from before and
-//! raises the signal again, which by default ends the process with no word of its own. [`watch`]
-//! replaces that handler by one that remembers the thread; [`take`] returns it. A SIGXCPU that
-//! anybody else sends changes nothing.
+//! raises the signal again, which by default ends the process without a message. [`watch`] replaces
+//! that handler by one that stores the thread; [`take`] returns it. A SIGXCPU from another sender
+//! has no effect.
 //!
 //! Constraint: the handler runs on the reported thread. It makes no call and takes no lock.
 //! Invariant: a report stays until it is taken. A thread that is reported twice meanwhile counts
@@ -59,8 +59,8 @@ extern "C" fn on_debug(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
         reason = "sival_int is the first four bytes"
     )]
     let value = value.sival_ptr.addr() as u32;
-    // The core is no process. kill(1) and others have a pid, and one of rtd's user could end rtd
-    // more easily.
+    // The core is not a process. Signals of kill(1) and others have a pid, and other users'
+    // programs could otherwise end rtd.
     let is_of_core = code == libc::SI_QUEUE && pid == 0 && value & 0xffff_0000 == MARKER;
     let tid = calls::this_thread();
     if is_of_core && value & 0xff == WATCHDOG && tid != 0 {
@@ -80,7 +80,7 @@ fn report(tid: i32) {
             .compare_exchange(0, tid, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     };
-    // Where no place is left, as many others are on their way.
+    // If no place is left, as many other reports already wait.
     let _ = REPORTS.iter().any(free);
 }
 

@@ -1,7 +1,7 @@
 //! Semaphores of the core, the doorbells of rings on Cobalt.
 //!
-//! Constraint: waiting is for Cobalt threads. Another thread of a bound process that waits all the
-//! same is put to sleep for a moment by Linux and looks again: it has no mode that it could lose.
+//! Constraint: waiting is for Cobalt threads. If another thread of a bound process waits, Linux
+//! puts it to sleep for a moment, and it checks again: it has no mode that it could lose.
 
 use super::super::semaphore::{RawSemaphore, SemaphoreCalls};
 use super::api;
@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::io;
 use std::ptr::NonNull;
 
-/// What an error of a wait costs, and how long a thread that may not wait sleeps instead.
+/// Pause after an error of a wait, and sleep of a thread that may not wait.
 const PAUSE_NS: u64 = 1_000_000;
 
 pub(super) const CALLS: SemaphoreCalls = SemaphoreCalls {
@@ -70,13 +70,13 @@ unsafe fn wait_within(sem: RawSemaphore, timeout_ns: u64) -> Call<()> {
         .inspect_err(|errno| pause(*errno, timeout_ns))
 }
 
-/// Nobody spins on a wait that fails.
+/// Prevents that a thread spins on a wait that fails.
 #[cold]
 fn pause(errno: Errno, timeout_ns: u64) {
     let pause_ns = timeout_ns.min(PAUSE_NS);
     match errno {
         Errno::TIMEDOUT | Errno::INTR => {}
-        // No Cobalt thread: Linux's clock.
+        // Not a Cobalt thread: Linux's clock.
         Errno::PERM => clock::sleep_until(clock::monotonic_ns().saturating_add(pause_ns)),
         _ => drop(nap(now_ns().saturating_add(pause_ns))),
     }

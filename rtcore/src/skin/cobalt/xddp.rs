@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use xenomai::rtipc::{self, PortLabel, SockaddrIpc, Sockets};
 
-/// A bounded wait is in microseconds, and none of them would mean no bound.
+/// A bounded wait is in microseconds, and 0 of them would mean no limit.
 const US_NS: u64 = 1_000;
 /// Longest wait of one call.
 const WAIT_US_MAX: u64 = 3_600_000_000;
@@ -141,13 +141,13 @@ fn receive_within(socket: RawFd, buffer: &mut [u8], timeout_ns: u64) -> Call<usi
         timeout_ns.div_ceil(US_NS).clamp(1, WAIT_US_MAX),
     )?;
     let taken = take(calls, socket, buffer, 0);
-    // If it stays bounded, the next unbounded receive ends early, which is a wake-up and no more;
+    // If the socket stays bounded, the next unbounded receive ends early, which is only a wake-up;
     // the message is here.
     let _ = bound_wait(calls, socket, 0);
     taken
 }
 
-/// Zero is no bound.
+/// Zero means no limit.
 fn bound_wait(calls: &Sockets, socket: RawFd, us: u64) -> Call<()> {
     let part = |n: u64| libc::c_long::try_from(n).unwrap_or(libc::c_long::MAX);
     let time = libc::timeval {
@@ -172,7 +172,7 @@ fn take(calls: &Sockets, socket: RawFd, buffer: &mut [u8], flags: c_int) -> Call
 }
 
 fn send(socket: RawFd, message: &[u8]) -> Call<()> {
-    // The call would return 0 and send nothing.
+    // The call would return 0 and send no message.
     if message.is_empty() {
         return Err(Errno(libc::EINVAL));
     }
