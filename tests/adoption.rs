@@ -66,7 +66,8 @@ fn end(daemon: Daemon, kill: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The signals of a program that knows nothing of rtd go on arriving, whoever registered it.
+/// Signals for a program that does not know rtd keep arriving after each restart, however it was
+/// registered.
 fn a_registered_program_gets_its_signals_after_every_restart() -> anyhow::Result<()> {
     for by_run in [true, false] {
         let i = Instance::new()?;

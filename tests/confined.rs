@@ -1,5 +1,5 @@
-//! Lane threads make the system calls of their list: a filter holds them to it, whoever breaks it
-//! is told, and a machine without one is refused or said to be without.
+//! Lane threads make the system calls of their list: a filter enforces it, rtd reports a thread
+//! that breaks it, and a machine without filters is refused, or reported as unconfined.
 
 use crate::util::book::End::Delivered;
 use crate::util::needs::ROOT;

@@ -88,7 +88,7 @@ fn a_refused_start_flushes_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever may not read the queue may not flush it.
+/// A user that may not read the queue may not flush it.
 fn the_kernel_decides_who_may_flush() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i, ""))?;

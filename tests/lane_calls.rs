@@ -1,5 +1,5 @@
-//! Questions and answers over two routes: correlated, with a deadline, and ended at once by the end
-//! of whoever would have answered.
+//! Requests and replies over two routes: correlated, with a deadline, and ended at once when the
+//! replying process ends.
 
 use crate::util::book::End::{Delivered, PeerDead};
 use crate::util::lane_talk::endpoint;

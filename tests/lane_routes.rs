@@ -85,7 +85,7 @@ fn a_queue_and_a_signal_reach_an_inbox() -> anyhow::Result<()> {
         got[0].intended_ns >= before && got[0].sent_ns == got[0].intended_ns,
         "{got:?}"
     );
-    // Whoever may write this one may have sent it.
+    // Any process that may write this queue may have sent the message.
     a.open_to_send(&instance.queue("open"))?;
     a.send(0, b"")?;
     let got = b.take(1)?;

@@ -63,7 +63,7 @@ fn reasons(path: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The code says the same as the document, whoever is to blame.
+/// The exit code agrees with the document, for any cause.
 fn code_of(said: &Said, json: &Value) -> anyhow::Result<()> {
     let paths = json["paths"].as_array().into_iter().flatten();
     let is_clean = paths

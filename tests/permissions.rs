@@ -1,6 +1,6 @@
-//! What a start needs of the kernel: refused without it, with the lines that grant it and nothing
-//! left behind; enough with just those lines; degraded only where asked for, and then said
-//! everywhere.
+//! The permissions that a start needs from the kernel: without them it is refused, with the lines
+//! that grant them and no object left behind; exactly those lines are enough; it runs degraded only
+//! on request, and every tool then shows it.
 
 use crate::util::book::End::Delivered;
 use crate::util::kernel::{self, FIFO};

@@ -594,7 +594,7 @@ fn it_ends_with_its_parent_still() -> anyhow::Result<()> {
         .with_context(|| format!("pid {pid} lives on"))
 }
 
-/// What holds for every other user, whoever rtd is: the kernel's own permissions on what rtd made.
+/// For every other user, and for any user of rtd: the kernel's own permissions on rtd's objects.
 fn a_stranger_gets_into_no_queue_and_sends_rtd_no_signal() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let (own, other) = (Stranger::new(&i)?, Stranger::new(&i)?);

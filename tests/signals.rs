@@ -158,8 +158,8 @@ fn a_forged_pid_is_a_claim() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A source with an owner takes signals from whoever registered as that owner, and from nobody
-/// before.
+/// A source with an owner takes signals from the process that registered as that owner, and from no
+/// process before.
 fn only_the_owner_may_send() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()
@@ -216,7 +216,7 @@ fn a_payload_becomes_a_value() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `thread` reaches the registered thread and no other; `process` reaches whoever waits.
+/// `thread` reaches the registered thread and no other; `process` reaches any thread that waits.
 fn a_signal_goes_to_the_thread_or_the_process() -> anyhow::Result<()> {
     let instance = Instance::new()?;
     let config = instance.head()

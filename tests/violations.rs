@@ -1,7 +1,7 @@
-//! Clients of the session protocol that mean harm, against the real daemon: who lies is cut off and
-//! named in the log, and nobody else notices. After each of them an honest pair in the same lane
-//! and one in another pass a thousand messages to the last one, and the daemon holds no descriptor
-//! and no mapping more than before.
+//! Hostile clients of the session protocol, against the real daemon: a client that breaks the
+//! protocol is disconnected and named in the log, and no other client is affected. After each of
+//! them an honest pair in the same lane and one in another pass a thousand messages to the last
+//! one, and the daemon holds no descriptor and no mapping more than before.
 
 use crate::util::arena::{Arena, held};
 use crate::util::book::End::Delivered;
@@ -257,7 +257,8 @@ fn descriptors_that_are_sent_are_not_kept() -> anyhow::Result<()> {
     arena.unharmed()
 }
 
-/// More connections than the daemon takes: the oldest give way, and whoever has a session keeps it.
+/// More connections than the daemon accepts: the oldest are closed, and a client with a session
+/// keeps its own.
 fn connections_that_say_nothing_are_bounded() -> anyhow::Result<()> {
     let mut arena = Arena::new()?;
     let mut liar = Peer::start()?;

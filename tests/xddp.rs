@@ -469,7 +469,7 @@ fn a_library_that_others_may_write_is_not_even_tried() -> anyhow::Result<()> {
                 said.contains("daemon.cobalt_library") && said.contains(&fix),
                 "{said}"
             );
-            // A fall-back would be a choice that whoever wrote the file made.
+            // A fall-back would be a choice that the author of the file made.
             ensure!(
                 bench
                     .check(&config, &["--skin", "auto"], &[])?

@@ -27,7 +27,7 @@ pub struct Thread {
 pub const FIFO: u32 = 1;
 
 /// Whether the kernel tells how any process ended, also one that its parent reaped at once (Linux
-/// 6.15, PIDFD_GET_INFO). Before, whoever asks must be quicker than the parent.
+/// 6.15, PIDFD_GET_INFO). On earlier kernels, a process that asks must be quicker than the parent.
 pub fn tells_endings() -> anyhow::Result<bool> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release

@@ -45,8 +45,8 @@ impl Killer {
     /// Kills it now if it has not reached that call; returns when it is dying.
     pub fn finish(self, pid: Pid) -> anyhow::Result<()> {
         let _ = self.stop.send(());
-        // It may wait in a call: the kill ends that, and the thread that follows it. Whoever waits
-        // first reaps it.
+        // It may wait in a call: the kill ends that, and the thread that follows it. The first
+        // thread that waits reaps it.
         let _ = kill(pid, Signal::SIGKILL);
         self.thread
             .join()

@@ -23,7 +23,7 @@ pub(crate) fn bound() -> Core<&'static Shared> {
     space::shared().map_err(|_| libc::EPERM)
 }
 
-/// Tells whoever loads this library that it is not Cobalt's.
+/// Tells the program that loads this library that it is not Cobalt's.
 #[unsafe(no_mangle)]
 extern "C" fn rtd_stand_in() -> *const c_char {
     c"stand-in for libcobalt.so.2 over plain POSIX, for tests".as_ptr()

@@ -25,7 +25,7 @@ pub(crate) fn pump(socket: &Socket, listener: &OwnedFd) {
         let _ = poll(&mut interests, None);
         socket.work.clear();
         let [_, newcomers, ready] = interests.map(|interest| interest.revents);
-        // Before a newcomer: whoever has closed the device is gone by the time that the next one
+        // Before a new program: an earlier one has closed the device by the time that the next one
         // opens it.
         if let Some(open) = &program
             && ready != 0

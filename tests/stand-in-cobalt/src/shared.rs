@@ -171,7 +171,7 @@ impl Tables {
 
     /// Adds the calling thread; EAGAIN when there are too many.
     pub(crate) fn add(&mut self, tid: i32, pthread: libc::pthread_t) -> Core<&Thread> {
-        // Whoever had this number before is gone.
+        // The thread that had this number before is gone.
         self.remove(tid);
         if self.threads.iter().all(|t| t.tid != 0) {
             self.bury();

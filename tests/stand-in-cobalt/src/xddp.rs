@@ -1,4 +1,5 @@
-//! XDDP sockets: AF_RTIPC datagrams between a Cobalt thread and whoever has the port's device open.
+//! XDDP sockets: AF_RTIPC datagrams between a Cobalt thread and the program that has the port's
+//! device open.
 //!
 //! As the real ones: one socket to a port (of all processes), a pool of bytes that both directions
 //! share, ENOMEM where a send finds it full, a Linux writer that waits for room, messages that wait
@@ -139,7 +140,7 @@ pub(crate) fn open_memory() -> Result<(), String> {
         .map_err(|e| format!("cannot map RTDM device {}: {e}", path.display()))
 }
 
-/// Tells whoever loads this library where they are.
+/// Tells the program that loads this library where they are.
 #[unsafe(no_mangle)]
 extern "C" fn rtd_stand_in_devices() -> *const c_char {
     static DEVICES: std::sync::OnceLock<std::ffi::CString> = std::sync::OnceLock::new();

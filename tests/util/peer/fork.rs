@@ -17,8 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A child with copies of all descriptors of this process but the standard ones, which whoever
-/// started the tests waits for. It outlives its parent, for a bounded time.
+/// A child with copies of all descriptors of this process except the standard ones, for which the
+/// program that started the tests waits. It outlives its parent, for a bounded time.
 fn idle() -> anyhow::Result<Pid> {
     let limit_s = u32::try_from(patience().as_secs())?;
     // SAFETY: the child makes system calls only, until it is killed.

@@ -190,7 +190,7 @@ fn feed(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     Ok(sent)
 }
 
-/// Whoever started it stops it; it reads nothing before and nothing after.
+/// Does nothing: the parent stops it by SIGSTOP, and it reads no message before or after that.
 fn hold(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let session = session(args, "stopped")?;
     let _inbox = session.inbox_of(&["stopped.msg"])?;

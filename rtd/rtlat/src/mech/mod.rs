@@ -37,7 +37,7 @@ pub struct Stamp {
     pub sent_ns: u64,
 }
 
-/// The sending end. Whoever used it need not be who lets go of it.
+/// The sending end. Another thread than its user may drop it.
 pub trait Tx: Send {
     /// Sends one message. EAGAIN: there was no room, and the message is lost. May block where the
     /// mechanism does.

@@ -1,7 +1,7 @@
-//! The lines of a run that goes on, drawn over themselves on a terminal, as rt-tests do.
+//! The live view of a run: lines that are redrawn on a terminal, as rt-tests do.
 //!
-//! Whoever draws decides by [`is_wanted`] once; where the output is no terminal, or -q was given,
-//! nothing is written until the end.
+//! The caller checks [`is_wanted`] once: if the output is not a terminal, or with -q, nothing is
+//! written until the end.
 
 use std::io::{self, Write};
 use std::time::Duration;
