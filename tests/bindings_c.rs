@@ -1,6 +1,8 @@
 //! The client library for C and C++: what C sees is what Rust has, each errno can be provoked, an
 //! installed library is found in every usual way, and programs of both languages work together.
 
+use crate::examples;
+use crate::examples::rust;
 use crate::util::needs::COMPILER;
 use crate::util::session::{lane_end, planner_and_arm};
 use crate::util::tool::{Tool, cargo_build, profile, run};
@@ -18,6 +20,12 @@ tests![
     without_a_name_several_daemons_are_refused needs(COMPILER),
     real_time_calls_make_no_heap_call needs(COMPILER),
     a_child_gets_an_errno_from_every_call needs(COMPILER),
+    the_classes_of_cpp_do_what_the_functions_do needs(COMPILER),
+    a_controller_and_a_drive_of_either_language_work_together needs(COMPILER),
+    a_stop_works_between_a_button_and_a_machine_of_either_language needs(COMPILER),
+    questions_and_answers_pass_between_the_languages needs(COMPILER),
+    an_example_in_c_behaves_as_its_rust_twin needs(COMPILER),
+    the_library_leaves_no_memory_error_or_leak needs(COMPILER),
     a_message_says_all_of_itself_and_a_callback_ends_when_it_is_removed needs(COMPILER),
 ];
 
@@ -35,7 +43,7 @@ fn built() -> anyhow::Result<&'static Path> {
 
 fn build() -> anyhow::Result<PathBuf> {
     let directory = cargo_build("--lib")?;
-    make(&["libraries", "tests"])?;
+    make(&["libraries", "tests", "examples"])?;
     Ok(directory.join("c"))
 }
 
@@ -130,6 +138,9 @@ fn the_header_is_c_and_cpp_of_every_version() -> anyhow::Result<()> {
                 compile.args(["-x", "c++", "-D_Static_assert=static_assert"]);
             }
             compile.arg(here().join("tests/uses.c"));
+            if is_cpp {
+                compile.arg(here().join("tests/cpp.cpp"));
+            }
             if standard != "c99" {
                 // C99 has no _Static_assert.
                 compile.arg(here().join("tests/abi.c"));
@@ -256,5 +267,63 @@ fn a_message_says_all_of_itself_and_a_callback_ends_when_it_is_removed() -> anyh
     tool.type_in(b"\n")?;
     let out = tool.end()?.well()?;
     ensure!(out.ends_with("received\n"), "{out}");
+    Ok(())
+}
+
+fn the_classes_of_cpp_do_what_the_functions_do() -> anyhow::Result<()> {
+    // With std::span, and with the class that takes its place.
+    for name in ["test-cpp17", "test-cpp20"] {
+        let i = Instance::new()?;
+        let _daemon = Daemon::start(&config(&i))?;
+        let out = program(&i, name, &[])?.end()?.well()?;
+        ensure!(out == "c++\n", "{name}: {out}");
+    }
+    Ok(())
+}
+
+/// An example in C: its name, arguments and output are those of its Rust twin.
+fn c(i: &Instance, name: &str, arguments: &[&str]) -> anyhow::Result<Tool> {
+    program(i, name, arguments)
+}
+
+fn a_controller_and_a_drive_of_either_language_work_together() -> anyhow::Result<()> {
+    examples::commands(c, rust).context("C controller, Rust drive")?;
+    examples::commands(rust, c).context("Rust controller, C drive")?;
+    examples::commands(c, c).context("both C")
+}
+
+fn a_stop_works_between_a_button_and_a_machine_of_either_language() -> anyhow::Result<()> {
+    examples::pressed(c, rust).context("C machine, Rust button")?;
+    examples::pressed(rust, c).context("Rust machine, C button")?;
+    examples::killed(c, rust)?;
+    examples::without_a_daemon_it_stops(c, c)
+}
+
+fn questions_and_answers_pass_between_the_languages() -> anyhow::Result<()> {
+    examples::asked(c, rust).context("C panel, Rust axis")?;
+    examples::asked(rust, c).context("Rust panel, C axis")
+}
+
+fn an_example_in_c_behaves_as_its_rust_twin() -> anyhow::Result<()> {
+    examples::looped(c)?;
+    examples::held(c)?;
+    examples::refused(c)
+}
+
+/// AddressSanitizer, with its search for leaks: it sees each heap call of the library, too. (Valgrind
+/// ends where rustix looks for the vDSO.)
+fn the_library_leaves_no_memory_error_or_leak() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = Daemon::start(&config(&i))?;
+    built()?;
+    make(&["sanitized"])?;
+    let out = program(&i, "sanitized-cpp17", &[])?.end_of_work()?.well()?;
+    ensure!(out == "c++\n", "{out}");
+    // It would find one: this program forgets a waiter.
+    let said = program(&i, "sanitized-leaks", &[])?.end_of_work()?;
+    ensure!(
+        said.code() != Some(0) && said.err.contains("LeakSanitizer"),
+        "a leak is not found: {said:?}"
+    );
     Ok(())
 }

@@ -40,7 +40,7 @@ fn built() -> anyhow::Result<&'static Path> {
 }
 
 /// The daemon on configs/examples.toml, under a name and on queues of its own.
-pub fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
+fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/examples.toml");
     let text = std::fs::read_to_string(&file)?;
     let own = format!("name = \"{}\"\nsocket = \"{}\"", i.name, i.socket());
@@ -51,8 +51,12 @@ pub fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
     Daemon::start(&text)
 }
 
-/// An example that is about to run on this instance.
-pub fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
+/// Starts an example with these arguments on this instance: [`rust`], or one of another language,
+/// which has the same name, arguments and output.
+pub type Start = fn(&Instance, &str, &[&str]) -> anyhow::Result<Tool>;
+
+/// The Rust one.
+pub fn rust(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
     let mut command = Command::new(built()?.join(name));
     command.args(args).env("RTD_INSTANCE", &i.name);
     rtcore::sys::process::die_with_parent_at_exec(&mut command);
@@ -60,7 +64,7 @@ pub fn example(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> 
 }
 
 /// Reads its lines until one begins like this.
-pub fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
+fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
     loop {
         let line = tool
             .line()
@@ -85,11 +89,15 @@ fn ensure_granted(said: &Said) -> anyhow::Result<()> {
 }
 
 fn a_controller_commands_a_drive_at_1_khz() -> anyhow::Result<()> {
+    commands(rust, rust)
+}
+
+pub fn commands(controller: Start, drive: Start) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
-    let drive = example(&i, "drive", &["--seconds", "4"])?;
+    let drive = drive(&i, "drive", &["--seconds", "4"])?;
     until(&drive, "set points")?;
-    let controller = example(&i, "controller", &["--seconds", "1"])?;
+    let controller = controller(&i, "controller", &["--seconds", "1"])?;
     let controller = controller.end()?;
     ensure_granted(&controller)?;
     let out = controller.well()?;
@@ -133,13 +141,14 @@ fn numbers(line: &str) -> Vec<f64> {
 
 /// The machine moves, and this is what ends the button.
 fn stopped_by(
+    (machine, button): (Start, Start),
     end: impl FnOnce(&mut Tool, &mut Option<Daemon>) -> anyhow::Result<()>,
 ) -> anyhow::Result<String> {
     let i = Instance::new()?;
     let mut daemon = Some(daemon(&i)?);
-    let machine = example(&i, "estop", &["machine"])?;
+    let machine = machine(&i, "estop", &["machine"])?;
     until(&machine, "waiting for the button")?;
-    let mut button = example(&i, "estop", &["button"])?;
+    let mut button = button(&i, "estop", &["button"])?;
     until(&machine, "moving")?;
     until(&button, "press Enter")?;
     end(&mut button, &mut daemon)?;
@@ -149,7 +158,11 @@ fn stopped_by(
 }
 
 fn a_press_stops_the_machine() -> anyhow::Result<()> {
-    let stop = stopped_by(|button, _| button.type_in(b"\n"))?;
+    pressed(rust, rust)
+}
+
+pub fn pressed(machine: Start, button: Start) -> anyhow::Result<()> {
+    let stop = stopped_by((machine, button), |button, _| button.type_in(b"\n"))?;
     ensure!(
         stop.contains("pressed, by pid ") && stop.contains("verified: true"),
         "{stop}"
@@ -158,7 +171,13 @@ fn a_press_stops_the_machine() -> anyhow::Result<()> {
 }
 
 fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
-    let stop = stopped_by(|button, _| button.signal(Signal::SIGKILL))?;
+    killed(rust, rust)
+}
+
+pub fn killed(machine: Start, button: Start) -> anyhow::Result<()> {
+    let stop = stopped_by((machine, button), |button, _| {
+        button.signal(Signal::SIGKILL)
+    })?;
     ensure!(
         stop.contains("button is gone (killed by SIGKILL)"),
         "{stop}"
@@ -167,23 +186,33 @@ fn the_end_of_the_button_stops_the_machine() -> anyhow::Result<()> {
 }
 
 fn a_button_that_hangs_stops_the_machine() -> anyhow::Result<()> {
-    let stop = stopped_by(|button, _| button.signal(Signal::SIGSTOP))?;
+    let stop = stopped_by((rust, rust), |button, _| button.signal(Signal::SIGSTOP))?;
     ensure!(stop.contains("silent"), "{stop}");
     Ok(())
 }
 
 fn the_end_of_the_daemon_stops_the_machine() -> anyhow::Result<()> {
-    let stop = stopped_by(|_, daemon| daemon.take().map_or(Ok(()), Daemon::kill))?;
+    without_a_daemon_it_stops(rust, rust)
+}
+
+pub fn without_a_daemon_it_stops(machine: Start, button: Start) -> anyhow::Result<()> {
+    let stop = stopped_by((machine, button), |_, daemon| {
+        daemon.take().map_or(Ok(()), Daemon::kill)
+    })?;
     ensure!(stop.contains("rtd is gone"), "{stop}");
     Ok(())
 }
 
 fn questions_are_answered_or_late() -> anyhow::Result<()> {
+    asked(rust, rust)
+}
+
+pub fn asked(panel: Start, axis: Start) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
-    let axis = example(&i, "ask", &["axis", "50"])?;
+    let axis = axis(&i, "ask", &["axis", "50"])?;
     until(&axis, "waiting for questions")?;
-    let out = example(&i, "ask", &["panel", "10"])?.end()?.well()?;
+    let out = panel(&i, "ask", &["panel", "10"])?.end()?.well()?;
     let answered = out.lines().filter(|line| line.contains(" rad at ")).count();
     let late = out
         .lines()
@@ -201,9 +230,13 @@ fn questions_are_answered_or_late() -> anyhow::Result<()> {
 }
 
 fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
+    looped(rust)
+}
+
+pub fn looped(start: Start) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
-    let epoll = example(&i, "epoll", &[])?;
+    let epoll = start(&i, "epoll", &[])?;
     until(&epoll, "waiting")?;
     let sent = i.rtctl(&["send", "console", "--text", "hello"])?;
     ensure!(sent.status.success(), "{sent:?}");
@@ -215,8 +248,12 @@ fn a_loop_of_ones_own_waits_for_an_inbox_too() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each waits for a partner, so it is there to be looked at.
 fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
+    held(rust)
+}
+
+/// Each waits for a partner, so its signal mask can be read.
+pub fn held(start: Start) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let _daemon = daemon(&i)?;
     let all: [(&str, &[&str]); 5] = [
@@ -227,13 +264,17 @@ fn each_holds_the_signals_that_come_early() -> anyhow::Result<()> {
         ("epoll", &[]),
     ];
     for (name, args) in all {
-        let tool = example(&i, name, args)?;
+        let tool = start(&i, name, args)?;
         crate::starting::holds_signals(tool.pid()).context(name)?;
     }
     Ok(())
 }
 
 fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
+    refused(rust)
+}
+
+pub fn refused(start: Start) -> anyhow::Result<()> {
     let i = Instance::new()?;
     let all: [(&str, &[&str]); 7] = [
         ("controller", &[]),
@@ -245,7 +286,7 @@ fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
         ("epoll", &[]),
     ];
     for (name, args) in all {
-        example(&i, name, args)?
+        start(&i, name, args)?
             .end()?
             .refused(&[name, "rtd is not running there: start it"])?;
     }
@@ -254,7 +295,7 @@ fn without_a_daemon_each_says_how_to_start_it() -> anyhow::Result<()> {
         ("ask", &[]),
         ("drive", &["--minutes", "1"]),
     ] {
-        example(&i, name, args)?.end()?.refused(&[name])?;
+        start(&i, name, args)?.end()?.refused(&[name])?;
     }
     Ok(())
 }

@@ -82,7 +82,11 @@ pub fn raise_soft() {
 pub fn reserve_descriptors(count: usize) {
     let limit = |(soft, _): (u64, u64)| usize::try_from(soft).unwrap_or(usize::MAX);
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(count, limit);
-    let Some(last) = count.min(limit).checked_sub(1).and_then(|n| i32::try_from(n).ok()) else {
+    let Some(last) = count
+        .min(limit)
+        .checked_sub(1)
+        .and_then(|n| i32::try_from(n).ok())
+    else {
         return;
     };
     // What cannot be reserved is made room for when it is needed.
