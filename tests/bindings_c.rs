@@ -3,11 +3,13 @@
 
 use crate::examples;
 use crate::examples::rust;
-use crate::util::needs::COMPILER;
-use crate::util::session::{lane_end, planner_and_arm};
+use crate::util::cobalt_bench::{Bench, balanced};
+use crate::util::needs::{COMPILER, FOLLOWING, PKG_CONFIG, ROOT};
+use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::tool::{Tool, cargo_build, profile, run};
 use crate::util::{Daemon, Instance, Peer, process, route, signal};
 use anyhow::{Context as _, ensure};
+use stand_in_cobalt::copies::Kind;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +29,9 @@ tests![
     an_example_in_c_behaves_as_its_rust_twin needs(COMPILER),
     the_library_leaves_no_memory_error_or_leak needs(COMPILER),
     a_message_says_all_of_itself_and_a_callback_ends_when_it_is_removed needs(COMPILER),
+    an_installed_library_is_found_by_pkg_config_and_cmake_also_after_a_move needs(COMPILER, PKG_CONFIG),
+    a_program_in_c_echoes_on_cobalt needs(COMPILER, ROOT, FOLLOWING),
+    the_programs_of_the_manual_work_together needs(COMPILER),
 ];
 
 /// The sources.
@@ -325,5 +330,213 @@ fn the_library_leaves_no_memory_error_or_leak() -> anyhow::Result<()> {
         said.code() != Some(0) && said.err.contains("LeakSanitizer"),
         "a leak is not found: {said:?}"
     );
+    Ok(())
+}
+
+/// A directory that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(i: &Instance, name: &str) -> anyhow::Result<Scratch> {
+        let directory = i.file(name);
+        std::fs::create_dir_all(&directory)?;
+        Ok(Scratch(directory))
+    }
+
+    /// Runs a line of shell there.
+    fn sh(&self, line: &str) -> anyhow::Result<String> {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", line]).current_dir(&self.0);
+        shell
+            .env_remove("RTD_INSTANCE")
+            .env_remove("PKG_CONFIG_PATH")
+            .env_remove("LD_LIBRARY_PATH");
+        run(shell)?.well().with_context(|| line.to_owned())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the consumer prints: the library's version, and that no daemon is there.
+const CONSUMED: &str = "0.1.0 -111\n";
+
+fn an_installed_library_is_found_by_pkg_config_and_cmake_also_after_a_move() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    built()?;
+    let scratch = Scratch::new(&i, "install")?;
+    std::fs::copy(
+        here().join("tests/consumer.c"),
+        scratch.0.join("consumer.c"),
+    )?;
+    std::fs::copy(
+        here().join("tests/CMakeLists.txt"),
+        scratch.0.join("CMakeLists.txt"),
+    )?;
+    let stage = scratch.0.join("stage");
+    for libdir in ["lib", "lib/x86_64-linux-gnu"] {
+        let (destdir, libdir_is) = (
+            format!("DESTDIR={}", stage.display()),
+            format!("LIBDIR={libdir}"),
+        );
+        make(&["install", "PREFIX=/opt/rtcore", &destdir, &libdir_is])?;
+        // The tree was staged elsewhere, and moves once more.
+        let moved = scratch.0.join("moved");
+        std::fs::rename(stage.join("opt/rtcore"), &moved)?;
+        let pkg = format!("export PKG_CONFIG_PATH=$PWD/moved/{libdir}/pkgconfig; ");
+        let run_shared = format!("LD_LIBRARY_PATH=$PWD/moved/{libdir} ./shared");
+        let compile = "cc -std=c11 -Wall -Werror consumer.c";
+        let shared =
+            format!("{pkg}{compile} -o shared $(pkg-config --cflags --libs rtcore); {run_shared}");
+        ensure!(scratch.sh(&shared)? == CONSUMED, "pkg-config, shared");
+        ensure!(
+            scratch
+                .sh("readelf -d shared")?
+                .contains("[librtcore.so.0]"),
+            "the program does not ask for the soname"
+        );
+        ensure!(
+            scratch.sh("readelf -V shared")?.contains("RTCORE_0.1"),
+            "the program does not ask for the version of the symbols"
+        );
+        let fixed = format!(
+            "{pkg}{compile} -static -o static $(pkg-config --static --cflags --libs rtcore) 2>/dev/null; ./static"
+        );
+        ensure!(scratch.sh(&fixed)? == CONSUMED, "pkg-config, static");
+        ensure!(scratch.sh(&format!("{pkg}pkg-config --modversion rtcore"))? == "0.1.0\n");
+        if Command::new("cmake").arg("--version").output().is_ok() {
+            let cmake = "rm -rf built; cmake -S . -B built -DCMAKE_PREFIX_PATH=$PWD/moved >/dev/null; \
+                         cmake --build built >/dev/null; built/shared; built/static";
+            ensure!(scratch.sh(cmake)? == [CONSUMED, CONSUMED].concat(), "CMake");
+        } else {
+            println!("skipped: cmake is not installed");
+        }
+        std::fs::remove_dir_all(&moved)?;
+    }
+    make(&[
+        "install",
+        "PREFIX=/usr",
+        &format!("DESTDIR={}", stage.display()),
+    ])?;
+    make(&[
+        "uninstall",
+        "PREFIX=/usr",
+        &format!("DESTDIR={}", stage.display()),
+    ])?;
+    let left = scratch.sh("find stage -not -type d")?;
+    ensure!(left.is_empty(), "uninstall leaves {left}");
+    Ok(())
+}
+
+fn a_program_in_c_echoes_on_cobalt() -> anyhow::Result<()> {
+    let bench = Bench::new(Kind::Stock)?;
+    let i = &bench.instance;
+    let config = bench.head()
+        + &process("planner")
+        + &process("arm")
+        + &lane_end("plan", "planner", "")
+        + &lane_end("arm.cmd", "arm", "")
+        + &lane_end("arm.back", "arm", "")
+        + &lane_end("planner.back", "planner", "")
+        + &route("plan", &["arm.cmd"], "")
+        + &route("arm.back", &["planner.back"], "");
+    let daemon = bench.daemon(&config)?;
+    let mut planner = bench.sender("planner", "plan")?;
+    planner.open_inbox()?;
+    let mut command = Command::new(built()?.join("test-cobalt"));
+    command
+        .arg(&bench.libcobalt)
+        .envs(bench.environment())
+        .env("RTD_STAND_IN_FOLLOW", "1")
+        .env("RTD_INSTANCE", &i.name);
+    rtcore::sys::process::die_with_parent_at_exec(&mut command);
+    let tool = Tool::start(command)?;
+    planner.reach("plan")?;
+    planner.number("plan", 1)?;
+    unbroken(&planner.got_until("number 1")?, 1, 1)?;
+    // From here to the last but one it receives and sends, and does nothing else.
+    let before = bench.linux_calls(tool.pid())?;
+    for number in 2..=19 {
+        planner.number("plan", number)?;
+    }
+    unbroken(&planner.got_until("number 19")?, 2, 18)?;
+    let after = bench.linux_calls(tool.pid())?;
+    ensure!(
+        after.0 == before.0,
+        "{} calls of Linux, the last one number {}",
+        after.0 - before.0,
+        after.1
+    );
+    planner.number("plan", 20)?;
+    unbroken(&planner.got_until("number 20")?, 20, 1)?;
+    let mut tool = reaches(tool, "echoed")?;
+    tool.type_in(b"\n")?;
+    let out = tool.end()?.well()?;
+    ensure!(out.ends_with("on cobalt\n"), "{out}");
+    balanced(&i.snapshot()?)?;
+    daemon.stop()?;
+    Ok(())
+}
+
+/// The blocks of this language in a document.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let start = format!("\n```{language}\n");
+    let blocks = text.split(start.as_str()).skip(1);
+    blocks
+        .filter_map(|rest| rest.split("\n```").next().map(|block| format!("{block}\n")))
+        .collect()
+}
+
+fn the_programs_of_the_manual_work_together() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let _daemon = examples::daemon(&i)?;
+    let scratch = Scratch::new(&i, "manual")?;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src/c.md");
+    let page = std::fs::read_to_string(page)?;
+    let (in_c, in_cpp) = (blocks(&page, "c"), blocks(&page, "cpp"));
+    ensure!(
+        (in_c.len(), in_cpp.len()) == (2, 1),
+        "the page has other programs"
+    );
+    let options = format!(
+        "-Wall -Wextra -pedantic -Werror -I{} -L{} -Wl,-rpath,{1} ",
+        here().join("include").display(),
+        built()?.display()
+    );
+    for (name, text) in [
+        ("controller.c", &in_c[0]),
+        ("drive.c", &in_c[1]),
+        ("drive.cpp", &in_cpp[0]),
+    ] {
+        std::fs::write(scratch.0.join(name), text)?;
+        let compiler = if name.ends_with("pp") {
+            "c++ -std=c++17"
+        } else {
+            "cc -std=c11"
+        };
+        scratch.sh(&format!(
+            "{compiler} {options} -o {name}.run {name} -lrtcore"
+        ))?;
+    }
+    let start = |name: &str| {
+        let mut command = Command::new(scratch.0.join(name));
+        command.env("RTD_INSTANCE", &i.name);
+        rtcore::sys::process::die_with_parent_at_exec(&mut command);
+        Tool::start(command)
+    };
+    for drive in ["drive.c.run", "drive.cpp.run"] {
+        let drive = start(drive)?;
+        start("controller.c.run")?.end()?.well()?;
+        // The end of the controller is an event, which may overtake its message.
+        let lines = [drive.line()?, drive.line()?];
+        ensure!(
+            lines.iter().any(|line| line.starts_with("0.5 from pid "))
+                && lines.contains(&"controller is gone\n".to_owned()),
+            "{lines:?}"
+        );
+    }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn built() -> anyhow::Result<&'static Path> {
 }
 
 /// The daemon on configs/examples.toml, under a name and on queues of its own.
-fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
+pub fn daemon(i: &Instance) -> anyhow::Result<Daemon> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/examples.toml");
     let text = std::fs::read_to_string(&file)?;
     let own = format!("name = \"{}\"\nsocket = \"{}\"", i.name, i.socket());

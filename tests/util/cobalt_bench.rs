@@ -64,7 +64,7 @@ impl Bench {
     }
 
     /// What a process has in its environment to be in the space.
-    fn environment(&self) -> Option<(&'static str, &str)> {
+    pub fn environment(&self) -> Option<(&'static str, &str)> {
         self.space.as_ref().map(Space::environment)
     }
 

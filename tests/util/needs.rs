@@ -176,6 +176,7 @@ pub static KERNEL_TRACE: Need = Need::new("the kernel's trace (tracefs, root)", 
 pub static COMPILER: Need = Need::optional("a C compiler, make and cargo", || {
     ["cc", "make", "cargo"].into_iter().all(is_installed)
 });
+pub static PKG_CONFIG: Need = Need::optional("pkg-config", || is_installed("pkg-config"));
 pub static CHRT: Need = Need::new("chrt (util-linux)", || succeeds("chrt", &["--max"]));
 pub static PRLIMIT: Need = Need::new("prlimit (util-linux)", || {
     succeeds("prlimit", &["--version"])
