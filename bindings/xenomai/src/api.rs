@@ -18,7 +18,7 @@ use libc::{
 use libc::{siginfo_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use libloading::os::unix::Library as Handle;
 
-/// What [`Api::cobalt_thread_mode`] returns is a set of these bits.
+/// The bits of [`Api::cobalt_thread_mode`]'s result.
 pub mod mode {
     /// The thread is in secondary mode: Linux schedules it. Also set for a thread that is not
     /// Cobalt's.

@@ -1,4 +1,4 @@
-//! Why a library could not be used. Each text names the library, what it said and what fixes it.
+//! Errors of loading a library. Each text names the library, its message and the fix.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ pub enum LoadError {
     Absent {
         /// As it was asked for.
         library: String,
-        /// What the dynamic linker said.
+        /// The dynamic linker's message.
         detail: String,
     },
     /// It is there and may only be linked, not loaded.
     RefusesDlopen {
         /// As it was asked for.
         library: String,
-        /// What the dynamic linker said.
+        /// The dynamic linker's message.
         detail: String,
     },
     /// It is there and loads, but is not Xenomai 3's: a function that every release exports is
@@ -32,7 +32,7 @@ pub enum LoadError {
     Unusable {
         /// As it was asked for.
         library: String,
-        /// What the dynamic linker said.
+        /// The dynamic linker's message.
         detail: String,
     },
     /// This program is linked to libcobalt (feature `link-cobalt`) and cannot take another one.
@@ -44,7 +44,7 @@ pub enum LoadError {
 
 #[cfg(not(feature = "link-cobalt"))]
 impl LoadError {
-    /// Tells apart what the dynamic linker said about a library, in the words of glibc and musl.
+    /// Classifies the dynamic linker's message about a library, in the words of glibc and musl.
     pub(crate) fn of_dlopen(library: String, detail: String) -> LoadError {
         const ABSENT: [&str; 2] = ["No such file or directory", "Error loading shared library"];
         // Built to be linked only: DF_1_NOOPEN, or thread-local storage that is fixed at the

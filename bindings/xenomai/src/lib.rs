@@ -1,9 +1,9 @@
 //! Raw bindings to `libcobalt`, the POSIX skin of Xenomai 3 (Cobalt), found when the program runs.
 //!
-//! No policy: which skin is used, what is counted and what is retried is for `rtcore` to say. The
-//! calls are C's, with C's conventions, which differ from call to call (`-1` and `errno`, or a
-//! positive error number): each field of [`Api`] says which. The README beside this crate has what
-//! is exported where, how libcobalt has to be built, the privileges and the limits.
+//! The crate contains no policy: `rtcore` decides which skin is used, and what is counted and
+//! retried. The calls are C's, with C's conventions, which differ from call to call (`-1` and
+//! `errno`, or a positive error number): each field of [`Api`] says which. The README beside this
+//! crate has what is exported where, how libcobalt has to be built, the privileges and the limits.
 //!
 //! Constraint: opening runs the library's constructors; nothing else in it runs before
 //! [`Api::xenomai_init`], which has a numbered contract of its own. Without Xenomai installed this

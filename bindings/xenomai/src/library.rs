@@ -11,7 +11,8 @@ use std::path::Path;
 /// kernel fit together turns out in `xenomai_init`.
 pub const DEFAULT_LIBRARY: &str = "libcobalt.so.2";
 
-/// What a stand-in of ours exports and no libcobalt does: a function that returns its description.
+/// The symbol that a stand-in exports and no libcobalt does: a function that returns its
+/// description.
 const STAND_IN: &[u8] = b"rtd_stand_in\0";
 
 /// The same for where it keeps what stands in for the files of /dev.
@@ -92,8 +93,8 @@ impl Library {
         &self.name
     }
 
-    /// What a stand-in says about itself; none for any other library. A message that shows the
-    /// library's name shows this text too.
+    /// The stand-in's description; none for any other library. A message that shows the library's
+    /// name shows this text too.
     pub fn stand_in(&self) -> Option<&'static str> {
         self.stand_in
     }
@@ -105,7 +106,7 @@ impl Library {
     }
 }
 
-/// What a stand-in says under one of its names.
+/// The text that a stand-in returns from one of its functions.
 fn said(handle: &Handle, symbol: &[u8]) -> Option<&'static str> {
     type Say = unsafe extern "C" fn() -> *const c_char;
     // SAFETY: only our stand-in exports these names, with this type.

@@ -1,9 +1,9 @@
-//! What a message queue takes of the core: the messages of one queue are in one piece of memory,
-//! each behind a header.
+//! The memory of a message queue in the core: the messages of one queue are in one piece of memory,
+//! each after a header.
 //!
 //! From Xenomai's `kernel/cobalt/posix/mqueue.c`; the limit was met on a 3.3.1 core (Linux 6.6).
 
-/// What the core puts in front of each message: a list entry, a priority, a length.
+/// The header of each message in the core: a list entry, a priority, a length.
 const HEADER_BYTES: usize = 4 * size_of::<usize>();
 /// Messages begin at a multiple of this.
 const ALIGN_BYTES: usize = size_of::<usize>();
@@ -13,7 +13,7 @@ const ALIGN_BYTES: usize = size_of::<usize>();
 /// part in it.
 pub const QUEUE_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of a queue of so many messages of that size, headers included.
+/// Bytes of a queue of this many messages of that size, headers included.
 pub const fn queue_bytes(maxmsg: usize, msgsize: usize) -> usize {
     maxmsg.saturating_mul(message_bytes(msgsize))
 }
@@ -23,8 +23,8 @@ pub const fn maxmsg_max(msgsize: usize) -> usize {
     QUEUE_BYTES_MAX / message_bytes(msgsize)
 }
 
-/// The longest messages of which a queue can have so many; 0 if headers alone are too much, or for
-/// no messages.
+/// The longest messages of which a queue can have this many; 0 if headers alone are too large, or
+/// for no messages.
 pub const fn msgsize_max(maxmsg: usize) -> usize {
     let Some(message) = QUEUE_BYTES_MAX.checked_div(maxmsg) else {
         return 0;

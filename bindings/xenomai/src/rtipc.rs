@@ -40,7 +40,7 @@ pub const LABEL_MAX: usize = 31;
 pub const PORT_MAX: i16 = i16::MAX;
 /// Name of a port's device, before the number.
 pub const DEVICE: &str = "rtp";
-/// Where labels are.
+/// Directory of the labels.
 pub const LABELS: &str = "/proc/xenomai/registry/rtipc/xddp";
 
 /// `struct sockaddr_ipc`.
@@ -61,7 +61,7 @@ pub struct PortLabel {
     pub label: [c_char; LABEL_MAX + 1],
 }
 
-/// What the core puts in front of a message (`struct xnpipe_mh`: two list pointers, two sizes).
+/// The header of a message in the core (`struct xnpipe_mh`: two list pointers, two sizes).
 const HEADER_BYTES: usize = 4 * size_of::<usize>();
 /// The pool's own page; not the machine's. Half of it is the largest piece that is a power of two.
 const HEAP_PAGE_BYTES: usize = 512;
@@ -69,8 +69,7 @@ const HEAP_PAGE_BYTES: usize = 512;
 /// in all.
 const PAGE_BYTES: usize = 4096;
 
-/// Bytes of a pool in which so many messages of that size fit; shorter ones may fit in greater
-/// number.
+/// Bytes of a pool for this many messages of that size; of shorter ones, more may fit.
 pub const fn pool_bytes(maxmsg: usize, msgsize: usize) -> usize {
     let needed = msgsize.saturating_add(HEADER_BYTES);
     let piece = if needed <= HEAP_PAGE_BYTES / 2 {

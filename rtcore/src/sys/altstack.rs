@@ -9,7 +9,7 @@ use super::procfs::named;
 use std::io;
 use std::ptr;
 
-/// Bytes for the handler itself, beside what the kernel needs for the interrupted registers.
+/// Bytes for the handler itself, in addition to the kernel's room for the interrupted registers.
 pub const HANDLER_STACK_BYTES: usize = 64 * 1024;
 
 /// Auxiliary vector entry with the kernel's own need, 11 KiB with AMX (getauxval(3)).
@@ -70,7 +70,7 @@ impl AltStack {
     }
 }
 
-/// Opens the pages and makes them the calling thread's signal stack; returns what it had before.
+/// Opens the pages and makes them the calling thread's signal stack; returns the earlier one.
 fn use_stack(stack: *mut libc::c_void, bytes: usize) -> io::Result<libc::stack_t> {
     // SAFETY: the range is inside the mapping that `enter` just made.
     if unsafe { libc::mprotect(stack, bytes, libc::PROT_READ | libc::PROT_WRITE) } < 0 {

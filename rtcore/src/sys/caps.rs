@@ -25,7 +25,8 @@ pub enum Capability {
     SetPcap = 8,
     /// Locked memory past RLIMIT_MEMLOCK.
     IpcLock = 14,
-    /// What /proc shows of other users' processes to those who may trace them; and to trace them.
+    /// Shows the /proc data of other users' processes that require tracing rights, and allows
+    /// tracing them.
     SysPtrace = 19,
     /// Real-time priorities past RLIMIT_RTPRIO.
     SysNice = 23,
@@ -81,12 +82,12 @@ impl Set {
         self.0 & (1 << capability as u32) != 0
     }
 
-    /// What both have.
+    /// The capabilities in both sets.
     pub fn and(self, other: Set) -> Set {
         Set(self.0 & other.0)
     }
 
-    /// What it has and the other has not.
+    /// The capabilities of this set that the other lacks.
     pub fn without(self, other: Set) -> Set {
         Set(self.0 & !other.0)
     }
@@ -121,12 +122,12 @@ impl fmt::Display for Set {
     }
 }
 
-/// What the calling thread may do now.
+/// The effective capabilities of the calling thread.
 pub fn effective() -> io::Result<Set> {
     Ok(Set(rustix::thread::capabilities(None)?.effective.bits()))
 }
 
-/// What the calling thread may make effective.
+/// The permitted capabilities of the calling thread.
 pub fn permitted() -> io::Result<Set> {
     Ok(Set(rustix::thread::capabilities(None)?.permitted.bits()))
 }
@@ -142,8 +143,7 @@ pub fn in_first_user_namespace() -> bool {
     })
 }
 
-/// The calling thread has these, effective, and can never have others: what is not in the set is
-/// given up.
+/// Makes these the effective capabilities of the calling thread, and drops all others for good.
 ///
 /// Errors: EPERM for one that it is not permitted.
 pub fn hold(set: Set) -> io::Result<()> {
@@ -168,7 +168,7 @@ pub fn close_exec() -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()
         .map_err(|e| named("PR_CAP_AMBIENT_CLEAR_ALL", e))?;
     if effective()?.has(Capability::SetPcap) {
-        // EINVAL tells where the kernel's capabilities end.
+        // EINVAL shows the last capability that the kernel knows.
         let there =
             |bit: &u32| rustix::thread::capability_is_in_bounding_set(Set::bit(*bit)).is_ok();
         for bit in (0..u64::BITS).take_while(there) {
@@ -179,8 +179,8 @@ pub fn close_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody but root traces this process or opens what it holds through /proc, whatever user it has
-/// (PR_SET_DUMPABLE). Where the system writes core dumps that root alone reads (fs.suid_dumpable =
+/// Only root can trace this process or open its descriptors through /proc, whatever its user is
+/// (PR_SET_DUMPABLE). If the system writes core dumps that only root can read (fs.suid_dumpable =
 /// 2), that stays so.
 pub fn deny_tracing() -> io::Result<()> {
     if rustix::process::dumpable_behavior()? == DumpableBehavior::Dumpable {

@@ -3,8 +3,8 @@
 use rustix::time::Timespec;
 use std::time::Duration;
 
-/// How much CLOCK_MONOTONIC of this process' time namespace is ahead of the machine's
-/// (time_namespaces(7)); 0 where there are no time namespaces.
+/// Offset of CLOCK_MONOTONIC in this process's time namespace from the machine's
+/// (time_namespaces(7)); 0 if there are no time namespaces.
 pub fn monotonic_offset_ns() -> i64 {
     let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     let offset = text.lines().find_map(|line| {
@@ -37,7 +37,7 @@ pub fn boottime_ns() -> u64 {
     ns_of(now.tv_sec, now.tv_nsec)
 }
 
-/// CLOCK_REALTIME so many nanoseconds from now: what the calls take that know no other clock.
+/// CLOCK_REALTIME this many nanoseconds from now, for calls that accept no other clock.
 pub fn realtime_after(timeout_ns: u64) -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     timespec(ns_of(now.tv_sec, now.tv_nsec).saturating_add(timeout_ns))
@@ -84,7 +84,7 @@ pub fn sleep_until(deadline_ns: u64) {
     while !sleep_until_or_signal(deadline_ns) {}
 }
 
-/// As [`sleep_until`], but false as soon as a signal handler ran: the caller looks why.
+/// As [`sleep_until`], but returns false after a signal handler ran: the caller checks why.
 pub fn sleep_until_or_signal(deadline_ns: u64) -> bool {
     let at = rustix_timespec(deadline_ns);
     rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at).is_ok()

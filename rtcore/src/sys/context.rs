@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
 
-/// What failed, and on which object.
+/// The failed operation, and its object.
 #[derive(Debug)]
 struct Named {
     text: String,

@@ -1,8 +1,8 @@
-//! Which CPUs exist, are allowed and are isolated.
+//! CPUs: those that exist, that are allowed and that are isolated.
 //!
-//! "Allowed" is found by trying: a thread asks for every CPU and reads back what the kernel left of
-//! it. The current mask would not do, because isolated CPUs are missing from it although a thread
-//! may still move there; the kernel's answer also has the cpuset of the control group in it.
+//! The allowed ones are found by trying: a thread requests every CPU and reads the kernel's answer.
+//! The current mask is not enough, because isolated CPUs are missing from it although a thread may
+//! still move there; the kernel's answer also has the cpuset of the control group in it.
 
 use super::memory::PROBE_STACK_BYTES;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -1,9 +1,10 @@
-//! A line on standard error from a real-time thread, when nobody else can be relied on to write it.
+//! Writes a line to standard error from a real-time thread, if no other thread can be expected to
+//! write it.
 //!
 //! Constraint: only for a thread whose process is about to end, or whose ordinary threads do not
-//! run. Who reads standard error may have stopped, and write(2) would then wait: so the descriptor
-//! is asked for room first (poll(2)). A pipe that says it has room takes PIPE_BUF bytes at once;
-//! should another thread take that room in between, this one waits for the reader.
+//! run. The reader of standard error may have stopped, and write(2) would then wait, so poll(2)
+//! checks for room first. A pipe with room takes PIPE_BUF bytes at once; if another thread takes
+//! that room in between, this one waits for the reader.
 
 use super::poll::{self, Interest};
 

@@ -47,7 +47,7 @@ impl Epoll {
             .map_err(|e| named("epoll", e))
     }
 
-    /// Fills `tokens` with who is ready; empty after `timeout` or an interruption.
+    /// Fills `tokens` with the ready descriptors; empty after `timeout` or an interruption.
     pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         tokens.clear();
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
@@ -60,7 +60,7 @@ impl Epoll {
     }
 }
 
-/// What a descriptor is watched for. Hang-up and error are always reported.
+/// The events that a descriptor is watched for. Hang-up and error are always reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Something to receive.
@@ -138,7 +138,7 @@ impl Epoll {
     /// or has become another's. Changes nothing otherwise.
     #[inline]
     pub fn renew_number(&self, fd: RawFd, token: u64, interest: Interest) -> Result<(), Errno> {
-        // The kernel looks entries up by open file and number, so this says exactly that.
+        // The kernel finds entries by open file and number, so this is exact.
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
@@ -177,7 +177,7 @@ impl Epoll {
         }
     }
 
-    /// The call itself, within so long (none = no bound).
+    /// The call itself, with this time limit (none: no limit).
     #[inline]
     fn wait_once(
         &self,
@@ -241,7 +241,7 @@ impl AsFd for Epoll {
 #[derive(Debug)]
 pub struct StopSignals(OwnedFd);
 
-/// What an operator asked for by signal.
+/// An operator's request by signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGTERM: the service manager stops us.

@@ -1,12 +1,12 @@
 //! A counter that makes a descriptor readable (eventfd(2)): the doorbell for programs that live in
 //! an epoll loop.
 //!
-//! Between processes the two ends hold different things: who rings has the counter, who listens an
-//! epoll set that watches it ([`Listener`]). O_NONBLOCK belongs to the open file, not to the
-//! descriptor: a listener that had the counter could clear it and fill the counter, and the next
-//! ring would block for ever. And a listener that read the counter would block as soon as the
-//! ringing side cleared it. So nobody reads it: the set is edge-triggered, and each ring is an
-//! edge.
+//! Between processes the two ends hold different objects: the ringing side has the counter, the
+//! listening side an epoll set that watches it ([`Listener`]). O_NONBLOCK belongs to the open file,
+//! not to the descriptor: a listener with the counter could clear the flag and fill the counter,
+//! and the next ring would block without end. A listener that read the counter would block as soon
+//! as the ringing side cleared the flag. Therefore nobody reads it: the set is edge-triggered, and
+//! each ring is an edge.
 
 use super::Errno;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -39,8 +39,8 @@ impl EventFd {
         Ok(u64::from_ne_bytes(count))
     }
 
-    /// Takes one that came from somebody else. It may be anything; writing it never blocks only if
-    /// it is what it says and nobody else has it, so take them from the daemon alone.
+    /// Takes a descriptor from another process. It may be any file; writing never blocks only if it
+    /// is an eventfd that nobody else has, so take one only from the daemon.
     pub fn from_fd(fd: OwnedFd) -> EventFd {
         EventFd(fd)
     }
@@ -62,7 +62,7 @@ impl EventFd {
         rustix::io::read(&self.0, &mut count).is_ok()
     }
 
-    /// What another process gets in order to hear it, and nothing else.
+    /// The object that lets another process wait for it, and nothing else.
     pub fn listen(&self) -> io::Result<Listener> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(

@@ -39,8 +39,8 @@ pub struct Forked {
 }
 
 impl Creator {
-    /// The calling process. Takes no lock: one that another thread held during a fork would block
-    /// the child for ever.
+    /// The calling process. Takes no lock: a lock that another thread held during a fork would
+    /// block the child without end.
     ///
     /// Errors: ENOMEM; EINVAL where the kernel has no MADV_WIPEONFORK (Linux before 4.14).
     pub fn current() -> io::Result<Creator> {
@@ -126,7 +126,7 @@ fn map() -> io::Result<*mut AtomicU32> {
 mod tests {
     use super::*;
 
-    /// What a child and a grandchild find, as the bits of an exit status.
+    /// The findings of a child and a grandchild, as the bits of an exit status.
     fn in_child(work: impl FnOnce() -> u8) -> i32 {
         let mut status = 0;
         // SAFETY: the child only runs `work`, which takes no lock that another thread may hold, and

@@ -5,15 +5,16 @@ use super::clock::timespec;
 use super::optional::Optional;
 use std::sync::atomic::AtomicU32;
 
-/// How often a wait for several words looks at them where the kernel cannot wait for all.
+/// Period at which a wait for several words checks them if the kernel cannot wait for all.
 pub const POLL_NS: u64 = 1_000_000;
 /// Most words of one [`wait_any`] (FUTEX_WAITV_MAX).
 pub const WORDS_MAX: usize = 128;
 
-/// Sleeps while the word is `expected`, at most `timeout_ns` (`u64::MAX` = no bound).
+/// Sleeps while the word is `expected`, for at most `timeout_ns` (`u64::MAX`: no limit).
 ///
-/// Returns also for no reason at all: look again. EAGAIN when the word is another already, EINTR on
-/// a wake-up by a signal, ETIMEDOUT. The word may be in memory that is mapped read-only.
+/// It may also return without a reason: check again. EAGAIN if the word has another value already,
+/// EINTR after a signal, ETIMEDOUT at the time limit. The word may be in memory that is mapped
+/// read-only.
 #[inline]
 pub fn wait(word: &AtomicU32, expected: u32, timeout_ns: u64) -> Result<(), Errno> {
     let time = timespec(timeout_ns);
@@ -143,8 +144,8 @@ pub fn probe_wait_any() -> Result<(), Errno> {
 /// Sleeps while every word has the value given with it, at most `timeout_ns` (futex_waitv(2), Linux
 /// 5.16).
 ///
-/// Where that call is refused it sleeps at the first word, and looks at the others every
-/// [`POLL_NS`]: it returns then for no reason.
+/// If that call is refused, it sleeps at the first word, and returns every [`POLL_NS`] without a
+/// reason, so that the caller checks the others.
 ///
 /// Errors as [`wait`]; EINVAL for none or more than [`WORDS_MAX`].
 ///

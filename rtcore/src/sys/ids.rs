@@ -1,5 +1,4 @@
-//! Whose process this is, and how it becomes another user's for good (credentials(7),
-//! setresuid(2)).
+//! The user of this process, and the final change to another user (credentials(7), setresuid(2)).
 
 use super::caps::Set;
 use super::procfs::{self, field, mask, named, numbers};
@@ -13,7 +12,7 @@ pub struct Account {
     pub gid: u32,
 }
 
-/// What /proc says about one thread of this process (proc_pid_status(5)).
+/// The data of /proc about one thread of this process (proc_pid_status(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
     pub tid: i32,
@@ -23,9 +22,9 @@ pub struct Thread {
     /// The same of the group.
     pub gids: [u32; 4],
     pub groups: Vec<u32>,
-    /// What it may make effective.
+    /// The permitted capabilities.
     pub permitted: Set,
-    /// What an exec(2) could add: inheritable and ambient.
+    /// The capabilities that an exec(2) could add: inheritable and ambient.
     pub passed_on: Set,
     /// No exec(2) gives it more than it has.
     pub no_new_privs: bool,
@@ -76,10 +75,10 @@ fn parse(tid: i32, text: &str) -> Option<Thread> {
 }
 
 /// Makes the process this account's: real, effective, saved and file-system ids, no supplementary
-/// group. There is no way back but a capability. Capabilities stay permitted and are not effective
-/// any more: [`super::caps::hold`] says which.
+/// group. Only a capability would allow the way back. Capabilities stay permitted, but are not
+/// effective any more: [`super::caps::hold`] selects some of them.
 ///
-/// To be called while there is one thread.
+/// Call it while there is one thread.
 ///
 /// Errors: EPERM without CAP_SETGID or CAP_SETUID; the text names the call.
 pub fn become_account(account: Account) -> io::Result<()> {

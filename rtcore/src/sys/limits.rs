@@ -17,14 +17,14 @@ use std::path::Path;
 /// A limit of getrlimit(2); `None` = unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What is enforced.
+    /// The enforced value.
     pub soft: Option<u64>,
-    /// How far a process may raise it by itself.
+    /// The value up to which a process may raise it.
     pub hard: Option<u64>,
 }
 
 impl Limit {
-    /// Whether `amount` stays within what is enforced.
+    /// Whether `amount` is within the enforced value.
     pub fn admits(&self, amount: u64) -> bool {
         self.soft.is_none_or(|soft| amount <= soft)
     }
@@ -160,7 +160,7 @@ pub fn no_descriptor_left() -> bool {
     }
 }
 
-/// What to do about a call that failed for want of a resource or of permission; empty for other
+/// The fix for a call that failed because of a missing resource or permission; empty for other
 /// errors. For the end of a message about the daemon.
 pub fn shortage_hint(e: &io::Error) -> &'static str {
     match errno_of(e) {
@@ -203,9 +203,9 @@ pub fn mq_sysctl(which: MqSysctl) -> io::Result<u64> {
     })
 }
 
-/// Most messages a queue can have whatever the privilege (HARD_MSGMAX).
+/// Limit of a queue's messages with any privilege (HARD_MSGMAX).
 pub const MQ_MAXMSG_HARD: u64 = 65_536;
-/// Largest message whatever the privilege (HARD_MSGSIZEMAX).
+/// Limit of a message's size with any privilege (HARD_MSGSIZEMAX).
 pub const MQ_MSGSIZE_HARD: u64 = 16 * 1024 * 1024;
 /// Number of message priorities; the highest is one less (MQ_PRIO_MAX).
 pub const MQ_PRIORITIES: u64 = 32_768;
@@ -215,8 +215,8 @@ const MSG_HEADER_BYTES: u64 = 6 * size_of::<usize>() as u64;
 /// `struct posix_msg_tree_node`: tree node (3 words), list head (2), priority (padded to a word).
 const TREE_NODE_BYTES: u64 = 6 * size_of::<usize>() as u64;
 
-/// What one queue is charged against RLIMIT_MSGQUEUE when it is created (mqueue_get_inode in the
-/// kernel's ipc/mqueue.c, getrlimit(2)).
+/// The bytes that the kernel charges against RLIMIT_MSGQUEUE for a new queue (mqueue_get_inode in
+/// the kernel's ipc/mqueue.c, getrlimit(2)).
 pub fn mq_bytes(maxmsg: u64, msgsize: u64) -> u64 {
     let tree = maxmsg
         .saturating_mul(MSG_HEADER_BYTES)
@@ -234,7 +234,7 @@ pub struct Queue {
     pub size: Option<(u64, u64)>,
 }
 
-/// The queues of this ipc namespace; an error where mqueue is not mounted.
+/// A queue may be removed between the listing and this call.
 pub fn queues() -> io::Result<Vec<Queue>> {
     let dir = Path::new("/dev/mqueue");
     // A plain directory of that name would read as "no queues".

@@ -1,4 +1,4 @@
-//! The kernel's own answers against what this module says they will be.
+//! Compares the kernel's answers with this module's formulas.
 
 use super::*;
 use nix::errno::Errno;
@@ -49,7 +49,7 @@ fn the_formula_is_the_manuals() {
     assert_eq!(mq_bytes(u64::MAX, u64::MAX), u64::MAX);
 }
 
-/// Creates a queue, or says why not. The name is removed at once.
+/// Creates a queue, or returns why not. The name is removed at once.
 fn create(name: &str, maxmsg: i64, msgsize: i64) -> Result<nix::mqueue::MqdT, Errno> {
     let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR | MQ_OFlag::O_CLOEXEC;
     let attributes = MqAttr::new(0, maxmsg, msgsize, 0);
@@ -63,7 +63,7 @@ fn create(name: &str, maxmsg: i64, msgsize: i64) -> Result<nix::mqueue::MqdT, Er
     Ok(queue)
 }
 
-/// Sets the limit to what the formula says, and to one byte less.
+/// Sets the limit to the result of the formula, and to one byte less.
 ///
 /// The limit belongs to the process and counts all queues of the user. So the test runs itself
 /// again in a child, under a uid that has no other queue.

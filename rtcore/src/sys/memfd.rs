@@ -26,8 +26,8 @@ impl Memory {
         let len = len.next_multiple_of(PAGE_BYTES);
         let fd = create(name, MemfdFlags::ALLOW_SEALING)?;
         let bytes = u64::try_from(len).map_err(io::Error::other)?;
-        // Reserved, so that a machine without memory says so here and not by SIGBUS at the first
-        // touch.
+        // Reserved, so that a machine without memory fails here and not by SIGBUS at the first
+        // access.
         rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
         // Its mode lets only its owner (and root) open it again.
@@ -90,7 +90,7 @@ pub fn identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// A file without a name that grows as it is written, for what a child says.
+/// A nameless file that grows as it is written, for the output of a child.
 pub fn scratch(name: &str) -> io::Result<File> {
     Ok(create(name, MemfdFlags::empty())?.into())
 }
@@ -134,8 +134,8 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps `len` bytes of memory that came by descriptor, after making sure that it is what it has
-    /// to be: of that size, and sealed against becoming smaller.
+    /// Maps `len` bytes of memory that came by descriptor, after checking its size, and that it is
+    /// sealed against shrinking.
     pub fn of(fd: BorrowedFd<'_>, len: usize, writable: bool) -> io::Result<Map> {
         let len = len.next_multiple_of(PAGE_BYTES);
         let size = File::from(fd.try_clone_to_owned()?).metadata()?.len();
@@ -149,8 +149,8 @@ impl Map {
     }
 
     /// Maps the first `part` bytes of memory of `len` bytes whose descriptor an untrusted process
-    /// sent. It may be the descriptor of anything, and asking it must neither block nor map what
-    /// could end this process:
+    /// sent. It may be a descriptor of any file, and the checks must neither block nor map memory
+    /// whose access could end this process:
     ///
     /// 1. F_GET_SEALS asks no file system: it fails for everything but tmpfs and hugetlbfs. With
     ///    SHRINK, the size stays.
@@ -208,7 +208,7 @@ impl Map {
     }
 
     /// MAP_POPULATE only reads shared pages in; the first write would fault once more. Adding zero
-    /// changes nothing, whatever the other side writes meanwhile.
+    /// changes no value, whatever the other side writes meanwhile.
     fn fault_in(&self) {
         for offset in (0..self.len).step_by(PAGE_BYTES) {
             // SAFETY: inside the mapping, aligned to a page, mapped for writing.
@@ -335,7 +335,7 @@ mod tests {
             !stranger(loose.as_fd(), 4096)
                 && !stranger(File::open("/dev/zero").unwrap().as_fd(), 4096)
         );
-        // Where the machine has no huge pages, the kernel makes the file all the same.
+        // If the machine has no huge pages, the kernel still makes the file.
         let huge = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
         if let Ok(huge) = rustix::fs::memfd_create("huge", huge) {
             rustix::fs::ftruncate(&huge, 2 << 20).unwrap();

@@ -56,9 +56,9 @@ pub fn configure_allocator() {
     }
 }
 
-/// Makes sure that the next allocations, of so many bytes together, are served by memory that the
-/// process has already. An error (ENOMEM) if the kernel refuses it: a program that goes on allocating
-/// then ends by SIGABRT at some point. After [`configure_allocator`], by which freed memory stays.
+/// Ensures that the next allocations, of this many bytes together, use memory that the process
+/// already has. An error (ENOMEM) if the kernel refuses it: a program that keeps allocating then
+/// ends by SIGABRT at some point. Call it after [`configure_allocator`], which keeps freed memory.
 pub fn reserve_heap(bytes: usize) -> io::Result<()> {
     let mut memory: Vec<u8> = Vec::new();
     memory
@@ -76,11 +76,10 @@ pub fn prefault_stack() {
     touch(&mut pages);
 }
 
-/// Most that [`prefault_stack_by`] takes: half of what a thread of the standard library has at
-/// least.
+/// Limit of [`prefault_stack_by`]: half of the smallest stack of a thread of the standard library.
 pub const PREFAULT_STACK_BYTES_MAX: usize = 512 * 1024;
 
-/// Touches so many bytes of the calling thread's stack below this frame, at most
+/// Touches this many bytes of the calling thread's stack below this frame, at most
 /// [`PREFAULT_STACK_BYTES_MAX`].
 pub fn prefault_stack_by(bytes: usize) {
     descend(bytes.min(PREFAULT_STACK_BYTES_MAX));
@@ -98,8 +97,8 @@ fn descend(bytes: usize) {
     touch(&mut frame[..1]);
 }
 
-/// Has so many bytes of heap at hand for the calling thread: memory that was freed stays mapped and
-/// comes back without a fault (mallopt(3)). For the whole process; to be called before its other
+/// Reserves this many bytes of heap for the calling thread: freed memory stays mapped and comes
+/// back without a fault (mallopt(3)). It applies to the whole process; call it before its other
 /// threads use the heap.
 pub fn prefault_heap(bytes: usize) {
     // SAFETY: mallopt only takes integers; the caller's timing is as documented.
@@ -145,7 +144,7 @@ pub fn thread_usage() -> io::Result<ThreadUsage> {
 }
 
 impl ThreadUsage {
-    /// What came on top since `earlier`.
+    /// The difference from `earlier`.
     pub fn since(&self, earlier: &ThreadUsage) -> ThreadUsage {
         ThreadUsage {
             minor_faults: self.minor_faults - earlier.minor_faults,

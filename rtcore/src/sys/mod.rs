@@ -48,10 +48,10 @@ pub mod thread;
 pub mod throttle;
 pub mod timerfd;
 
-/// What a real-time call returns.
+/// The result of a real-time call.
 pub type Call<T> = Result<T, Errno>;
 
-/// An errno(3) value: what a real-time call reports, `Copy` and without a heap.
+/// An errno(3) value: the error of a real-time call, `Copy` and without a heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
@@ -75,7 +75,7 @@ impl Errno {
     pub const TIMEDOUT: Errno = Errno(libc::ETIMEDOUT);
     /// The other end is gone.
     pub const PIPE: Errno = Errno(libc::EPIPE);
-    /// What it refers to has been replaced by something newer.
+    /// Its object has been replaced by a newer one.
     pub const STALE: Errno = Errno(libc::ESTALE);
     /// Not a message of the kind that is expected.
     pub const BADMSG: Errno = Errno(libc::EBADMSG);

@@ -25,7 +25,7 @@ pub struct Attributes {
     pub curmsgs: usize,
 }
 
-/// Which half is opened.
+/// The opened direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Open for receiving only.
@@ -36,13 +36,13 @@ pub enum Access {
     Both,
 }
 
-/// Whose a queue is, as fstat(2) says.
+/// Owner and mode of a queue (fstat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub uid: u32,
     pub gid: u32,
     pub mode: u32,
-    /// Which queue it is, whatever its name.
+    /// Identifies the queue, whatever its name.
     pub inode: u64,
     /// Whether it still has its name: nothing but mq_unlink(3) takes it away, and nothing gives it
     /// back.
@@ -70,15 +70,16 @@ impl Status {
     }
 }
 
-/// What daemons tell each other about a queue: open-file-description locks (fcntl(2), F_OFD_SETLK)
-/// on bytes of its inode, which end with their holder. Only programs that ask see them.
+/// Locks by which daemons share the use of a queue: open-file-description locks (fcntl(2),
+/// F_OFD_SETLK) on bytes of its inode, which end with their holder. Only programs that check them
+/// are affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
     /// Takes messages out of it, alone.
     Reader,
     /// Uses it, among others.
     User,
-    /// Nobody else uses it: a [`Lock::User`] becomes this, or stays what it is.
+    /// Nobody else uses it: a [`Lock::User`] becomes this, or stays as it is.
     LastUser,
 }
 
@@ -100,11 +101,11 @@ impl Queue {
         Ok(Self::own(fd, name))
     }
 
-    /// Creates the queue, or adopts one of that name with whatever is in it. Returns how an adopted
-    /// one was found.
+    /// Creates the queue, or adopts an existing one with its messages. Returns the state of an
+    /// adopted one.
     ///
-    /// An adopted queue must be ours or root's and have the same `msgsize`. Its mode and `maxmsg`
-    /// may differ (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`],
+    /// An adopted queue must belong to this user or root and have the same `msgsize`. Its mode and
+    /// `maxmsg` may differ (mq_open(3) ignores both for an existing queue): [`Queue::set_mode`],
     /// [`Queue::attributes`].
     pub fn create(
         name: &CStr,
@@ -118,8 +119,8 @@ impl Queue {
         match mqueue::mq_open(name, flags, Mode::from_bits_truncate(mode), Some(&attr)) {
             Ok(fd) => {
                 let queue = Self::own(fd, name);
-                // umask(2) took bits away from mq_open's mode; the configured mode is what is
-                // meant.
+                // umask(2) removed bits from mq_open's mode; the configured mode is the intended
+                // one.
                 queue.set_mode(mode)?;
                 Ok((queue, None))
             }
@@ -132,7 +133,7 @@ impl Queue {
         }
     }
 
-    /// Refuses a queue that is not what the configuration says and cannot be made so.
+    /// Refuses a queue that differs from the configuration and cannot be changed accordingly.
     fn adopt(&self, msgsize: usize) -> io::Result<Status> {
         let name = self.name.to_string_lossy();
         let found = self.status()?;
@@ -155,7 +156,8 @@ impl Queue {
         Ok(found)
     }
 
-    /// Gives it these permission bits, whatever umask(2) says (fchmod(2)); its owner and root may.
+    /// Sets these permission bits, independent of umask(2) (fchmod(2)); its owner and root may do
+    /// so.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         nix::sys::stat::fchmod(&self.fd, Mode::from_bits_truncate(mode)).map_err(|e| {
             let name = self.name.to_string_lossy();
@@ -308,7 +310,7 @@ fn whose(name: &str) -> String {
     })
 }
 
-/// Why the queue does not admit this process, and the keys that change it.
+/// Why the queue does not admit this process, and the keys that change this.
 fn not_admitted(name: &str) -> String {
     let user = accounts::user_name(super::procfs::effective_uid());
     let Some((mode, owner, group)) = seen(name) else {

@@ -1,9 +1,9 @@
-//! Which processes have a file open (proc_pid_fd(5)), for tools that must not take what is
-//! another's.
+//! The processes that have a file open (proc_pid_fd(5)), for tools that must not take other
+//! programs' messages.
 //!
 //! Constraint: /proc shows the descriptors of the caller's own processes; those of other users only
-//! to root (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. What could not be looked
-//! into is counted.
+//! to root (CAP_SYS_PTRACE), and those of other pid namespaces to nobody. Processes that could not
+//! be examined are counted.
 
 use super::printable::printable;
 use super::procfs::field;
@@ -22,7 +22,7 @@ pub struct Opener {
     pub reads: bool,
 }
 
-/// What /proc shows.
+/// The result of the search in /proc.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Openers {
     /// Processes that have the file open, without the caller's.
@@ -31,7 +31,7 @@ pub struct Openers {
     pub hidden: usize,
 }
 
-/// Who else has the file behind this descriptor open.
+/// The other processes that have the file of this descriptor open.
 pub fn of(file: &impl AsFd) -> io::Result<Openers> {
     let own = fs::metadata(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?;
     let (dev, ino) = (own.dev(), own.ino());

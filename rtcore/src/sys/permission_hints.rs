@@ -1,9 +1,9 @@
-//! The lines that grant what the kernel refused: one text for the daemon and for programs that
-//! link the library.
+//! The lines that grant refused permissions: one text for the daemon and for programs that link the
+//! library.
 
 use super::caps;
 
-/// What was refused.
+/// A refused permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermissionHint {
     /// SCHED_FIFO (sched(7)).
@@ -34,7 +34,7 @@ fn by_capability(program: &str) -> String {
 }
 
 impl PermissionHint {
-    /// What grants it to `program`. Lines, each ended.
+    /// The lines that grant it to `program`, each with a line end.
     pub fn fix(self, program: &str) -> String {
         match self {
             PermissionHint::Fifo => format!(

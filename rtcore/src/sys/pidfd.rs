@@ -28,8 +28,8 @@ pub fn open_thread(tid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// pidfd_open(2). The number of the error stays; where the call itself is refused, the text says
-/// so.
+/// pidfd_open(2). The number of the error stays; if the call itself is refused, the text has the
+/// fix.
 pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| match e {
         // The kernel needs no right for it (pidfd_open(2)): these two are a filter's, or a kernel's
@@ -48,7 +48,7 @@ pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     })
 }
 
-/// Whether [`PidFd::open`] failed because the call is refused, which says nothing about the
+/// Whether [`PidFd::open`] failed because the call is refused, which shows nothing about the
 /// process.
 pub fn is_refused(e: &io::Error) -> bool {
     matches!(
@@ -113,10 +113,10 @@ impl PidFd {
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
-    /// How the process ended, where the kernel tells somebody who is not its parent.
+    /// How the process ended, if the kernel reports it to a process other than its parent.
     ///
-    /// After it was reaped Linux 6.15 says it on the descriptor; before, /proc/PID/stat does to
-    /// those who may trace it.
+    /// After it was reaped, Linux 6.15 reports it on the descriptor; before that, /proc/PID/stat
+    /// shows it to processes that may trace it.
     pub fn ending(&self, pid: i32) -> Option<Ending> {
         if let Some(wait_status) = self.reaped_wait_status() {
             return Some(Ending::from_wait_status(wait_status));
@@ -136,12 +136,12 @@ impl PidFd {
         self.probe() != Some(libc::EPERM)
     }
 
-    /// Signal 0 reaches a process that nobody has waited for yet; EPERM says that it is there.
+    /// Signal 0 reaches a process that nobody has waited for yet; EPERM shows that it exists.
     fn is_reaped(&self) -> bool {
         self.probe() == Some(libc::ESRCH)
     }
 
-    /// What the kernel has against signal 0, which is checked and not sent.
+    /// The kernel's error for signal 0, which is checked and not sent.
     fn probe(&self) -> Option<i32> {
         // SAFETY: no pointers; siginfo may be null (pidfd_send_signal(2)).
         let rc = unsafe {

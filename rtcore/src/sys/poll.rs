@@ -6,7 +6,7 @@
 use super::Errno;
 use std::os::fd::RawFd;
 
-/// One descriptor and what is waited for.
+/// One descriptor and the events to wait for.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Interest(libc::pollfd);

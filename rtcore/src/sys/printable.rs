@@ -1,8 +1,8 @@
-//! Text of somebody else's made safe for a terminal, a log and a document.
+//! Makes foreign text safe for a terminal, a log and a document.
 //!
-//! Names, paths, command lines and the output of other programs may contain anything. Control
+//! Names, paths, command lines and the output of other programs may contain any bytes. Control
 //! characters move the cursor, start a line or send commands to a terminal; direction characters
-//! make text read differently from what it is.
+//! change the order in which text appears.
 
 /// The character, or U+FFFD for one that does something to a terminal or to the text around it.
 pub fn printable_char(c: char) -> char {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The calling process gets SIGTERM when its parent dies (prctl(2) PR_SET_PDEATHSIG); ESRCH when
-/// `parent` has died already, which the kernel then tells nobody any more.
+/// The calling process gets SIGTERM when its parent dies (prctl(2) PR_SET_PDEATHSIG); ESRCH if
+/// `parent` has died already, because the kernel then sends no signal.
 ///
 /// Kept through exec, but not through that of a file with capabilities or set-user-id: such a
 /// program has to call this itself.
@@ -74,9 +74,9 @@ pub fn kill_this() -> ! {
     }
 }
 
-/// Whether this program has more rights than the user who started it: set-user-id, or capabilities
-/// of its file (getauxval(3), AT_SECURE). Then its starter decides no more than what it does with
-/// them.
+/// Whether this program has more rights than the user that started it: set-user-id, or capabilities
+/// of its file (getauxval(3), AT_SECURE). The starting user must then not control the code that it
+/// loads.
 pub fn has_rights_of_its_file() -> bool {
     // SAFETY: takes an integer and returns one.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

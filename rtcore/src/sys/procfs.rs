@@ -1,12 +1,12 @@
-//! What /proc says about a process: credentials, groups, executable, threads.
+//! Data of /proc about a process: credentials, groups, executable, threads.
 //!
-//! Constraint: every answer is about the process that has the pid *now*. A caller that holds a
-//! pidfd asks it afterwards whether the process is still there; only then was the answer about that
-//! process. Allocates; control thread and tools only. Invariant: nothing here waits for the
-//! process. An execve(2) of its own holds the kernel's `exec_update_lock` for as long as a file
-//! that it closes takes to be flushed, which on a network file system or one in user space may be
-//! for ever; `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID wait for that lock,
-//! and are not read here. `status`, `stat`, `exe` and `task` do not.
+//! Constraint: every answer is about the process that has the pid *now*. A caller with a pidfd
+//! checks afterwards that the process still exists; only then was the answer about that process.
+//! Allocates; control thread and tools only. Invariant: nothing here waits for the process. An
+//! execve(2) of its own holds the kernel's `exec_update_lock` for as long as a file that it closes
+//! takes to be flushed, which on a network file system or one in user space may be for ever;
+//! `environ`, `maps`, `mem`, `io`, `stack` and `syscall` of /proc/PID wait for that lock, and are
+//! not read here. `status`, `stat`, `exe` and `task` do not.
 
 use super::clock::monotonic_ns;
 use super::memory::ThreadUsage;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How long a thread that has ended may be listed still.
+/// How long a thread that has ended may still be listed.
 const LISTED_NS: u64 = 1_000_000_000;
 const LISTED_LOOK: Duration = Duration::from_millis(1);
 
@@ -30,7 +30,7 @@ pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
         .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
-/// What stands behind `key:` in a file that has a line for each key, such as status, meminfo and
+/// The text after `key:` in a file that has a line for each key, such as status, meminfo and
 /// fdinfo.
 pub fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let value = text
@@ -61,7 +61,7 @@ pub(super) fn mask(text: &str, key: &str) -> Option<u64> {
     u64::from_str_radix(field(text, key)?, 16).ok()
 }
 
-/// The lines of /proc/PID/status (proc_pid_status(5)) that say who a process is.
+/// The lines of /proc/PID/status (proc_pid_status(5)) with the identity of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Thread group; differs from the number asked for when that is a thread.
@@ -147,7 +147,7 @@ pub fn is_kernel_thread(tid: u32) -> Option<bool> {
     Some(flags & PF_KTHREAD != 0)
 }
 
-/// What /proc/PID/stat says behind the name, which may contain blanks, parentheses and newlines.
+/// The part of /proc/PID/stat after the name, which may contain blanks, parentheses and newlines.
 fn behind_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(')').map(|(_, rest)| rest)
 }
@@ -204,8 +204,8 @@ fn parse_start_ticks(stat: &str) -> Option<u64> {
         .ok()
 }
 
-/// In which numbers of processes mean what they mean to us: the boot of the machine and our pid
-/// namespace.
+/// Identifies the scope in which pids have their meaning for this process: the boot of the machine
+/// and this pid namespace.
 pub fn pid_scope() -> io::Result<String> {
     const BOOT: &str = "/proc/sys/kernel/random/boot_id";
     const NAMESPACE: &str = "/proc/self/ns/pid";
@@ -243,7 +243,7 @@ pub fn has_thread(pid: i32, tid: i32) -> bool {
     Path::new(&format!("/proc/{pid}/task/{tid}")).exists()
 }
 
-/// What /proc says about one thread of this process.
+/// Signal masks of one thread of this process in /proc.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadMask {
     pub tid: i32,
@@ -300,8 +300,8 @@ pub(super) fn zombie_wait_status(pid: i32) -> Option<i32> {
     (zombie && (wait_status != 0 || effective_uid() == 0)).then_some(wait_status)
 }
 
-/// Whether the process is on its way out, each thread of it: it closes its descriptors, and its
-/// pidfd does not say so yet.
+/// Whether the process, with all its threads, is about to end: it closes its descriptors, and its
+/// pidfd does not show its end yet.
 pub fn is_exiting(pid: i32) -> io::Result<bool> {
     let path = format!("/proc/{pid}/task");
     for thread in std::fs::read_dir(&path).map_err(|e| named(&path, e))? {
@@ -372,8 +372,7 @@ pub fn thread_of_namespace(pid: i32, inner: i32) -> io::Result<Option<i32>> {
     Ok(None)
 }
 
-/// Inode of a process' namespace of a kind; none where this process may not look into that one
-/// (ptrace(2)).
+/// Inode of a process's namespace of a kind; none if this process may not read it (ptrace(2)).
 pub fn namespace(pid: i32, kind: &str) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(format!("/proc/{pid}/ns/{kind}"))

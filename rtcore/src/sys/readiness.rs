@@ -14,13 +14,13 @@
 use super::procfs::{field, mask, named, text};
 use std::io;
 
-/// Threads of one process that are looked at; the others count as unseen.
+/// Limit of the checked threads of one process; the others count as unseen.
 const THREADS_MAX: usize = 1024;
 /// Looks at a thread that does something else at each.
 const TRIES_MAX: usize = 3;
 
-/// What becomes of the signals that were asked about; bit n-1 is signal n. A signal in none of them
-/// would end the process, or do whatever else is its default.
+/// The reception of the requested signals; bit n-1 is signal n. A signal in none of them would end
+/// the process, or do whatever else is its default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     /// A handler, sigwaitinfo(2) or signalfd(2) takes it, now or later.
@@ -29,7 +29,7 @@ pub struct Readiness {
     pub ignored: u64,
     /// It is taken if some thread waits in sigwaitinfo(2), which could not be seen.
     pub unseen: u64,
-    /// Nor can it be seen later: this process may not look into that one. Else a thread was about
+    /// Nor can it be seen later, because this process may not read it. Otherwise a thread was about
     /// to sleep or to wake.
     pub hidden: bool,
     /// Some thread blocks it.
@@ -38,7 +38,7 @@ pub struct Readiness {
     pub thread_ended: bool,
 }
 
-/// What one thread does with the signals.
+/// The signals of one thread, by their treatment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Thread {
     /// It blocks them, or waits for them in sigwaitinfo(2).
@@ -58,8 +58,7 @@ struct Masks {
     caught: u64,
 }
 
-/// What becomes of the signals `wanted` that are sent to the process, or to the one thread `tid` of
-/// it.
+/// The reception of the signals `wanted`, sent to the process, or only to its thread `tid`.
 ///
 /// Nothing is ready where there is no such process or thread.
 ///
@@ -164,16 +163,16 @@ fn thread(pid: i32, tid: i32, open: u64) -> io::Result<Option<Thread>> {
             }));
         }
     }
-    // It enters and leaves the call at each look.
+    // It enters and leaves the call between the reads.
     Ok(Some(Thread {
         keeps: open,
         ..Thread::default()
     }))
 }
 
-/// Whether wchan says nothing of this process' threads, or of any.
+/// Whether wchan shows nothing about this process's threads, or about any.
 fn is_hidden(pid: i32) -> bool {
-    // This link needs the same right, and says so.
+    // This link needs the same right, and its error shows a missing one.
     let refused = std::fs::read_link(format!("/proc/{pid}/exe"))
         .is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
     refused || !std::path::Path::new("/proc/self/wchan").exists()
@@ -229,7 +228,7 @@ mod tests {
         rtsignal::rt_range().1 - n
     }
 
-    /// A thread that does `first`, says that it did, and then `then`.
+    /// A thread that does `first`, reports it, and then does `then`.
     fn thread_that(
         first: impl FnOnce() + Send + 'static,
         then: impl FnOnce() + Send + 'static,
@@ -285,8 +284,8 @@ mod tests {
         rtsignal::queue_to_thread(sched::getpid(), tid, signo(22), 0, 0, 0).unwrap();
     }
 
-    /// Woken, it waits for the CPU that the thread which looks occupies: its mask still shows the
-    /// signal as not blocked.
+    /// After the wake-up it waits for the CPU, which the checking thread occupies: its mask still
+    /// shows the signal as not blocked.
     #[test]
     fn a_thread_that_was_woken_and_has_not_run_yet_is_never_taken_for_one_that_is_not_ready() {
         let cpu = *crate::sys::cpus::allowed().unwrap().first().unwrap();

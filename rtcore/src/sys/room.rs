@@ -9,7 +9,7 @@
 use super::procfs;
 use std::path::{Path, PathBuf};
 
-/// What there is, and what says so.
+/// The available memory, and the source of that number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Bytes that are still available.
@@ -97,7 +97,7 @@ fn levels(root: &Path, group: &str) -> Vec<PathBuf> {
 fn room_in(dir: &Path, version: &Version) -> Option<Room> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    // "max" of version 2 is no number; version 1 says nearly 2^63, which is no limit either.
+    // "max" of version 2 is not a number; version 1 shows nearly 2^63, which is no limit either.
     let limit = number(version.limit).filter(|limit| *limit < 1 << 60)?;
     let usage = number(version.usage)?;
     let stat = read("memory.stat").unwrap_or_default();

@@ -10,18 +10,18 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// The signal that makes a lane thread look up from its blocking receive. Ignored by default, so a
-/// stray one never kills, and not usable as a source.
+/// The signal that interrupts a lane thread's blocking receive. Ignored by default, so a stray one
+/// never ends the process, and not usable as a source.
 pub const WAKE: i32 = libc::SIGURG;
 
-/// What the kernel sends for CPU time that was used up: RLIMIT_RTTIME (getrlimit(2)).
+/// The signal that the kernel sends when CPU time is used up: RLIMIT_RTTIME (getrlimit(2)).
 pub const CPU_TIME: i32 = libc::SIGXCPU;
 
-/// What ends a daemon or asks it to reload: SIGTERM, SIGINT, SIGHUP.
+/// The signals that end a daemon or ask it to reload: SIGTERM, SIGINT, SIGHUP.
 pub const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// The standard signals that a route may read and send. They coalesce, so they can only say that
-/// something is there.
+/// The standard signals that a route may read and send. They coalesce, so they can only announce
+/// something.
 pub const DOORBELLS: [i32; 5] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
@@ -51,8 +51,8 @@ pub fn ignorable() -> impl Iterator<Item = i32> {
         .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Signals that report a fault of the very thread they come to; blocked, they end the process all
-/// the same.
+/// Signals that report a fault of the thread that gets them; even if they are blocked, they end the
+/// process.
 pub const FAULTS: [i32; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -90,7 +90,7 @@ pub fn bit(signo: i32) -> u64 {
     }
 }
 
-/// Every signal but [`FAULTS`] as a mask: what a thread blocks that shall not be interrupted.
+/// Every signal except [`FAULTS`] as a mask, for a thread that must not be interrupted.
 pub fn all_but_faults() -> u64 {
     FAULTS
         .iter()
@@ -127,7 +127,7 @@ impl SignalSet {
         self.0
     }
 
-    /// Blocks these signals in the calling thread, in addition to what is blocked already.
+    /// Blocks these signals in the calling thread, in addition to those that are blocked already.
     pub fn block(&self) -> io::Result<()> {
         self.mask(libc::SIG_BLOCK)
     }
@@ -203,7 +203,7 @@ pub struct Received {
     pub uid: u32,
     /// The kernel wrote pid and uid (SI_USER, SI_TKILL); under SI_QUEUE the sender did.
     pub kernel_wrote_origin: bool,
-    /// It says only that a message is in a ring, see [`announce_to_pidfd`]; the value is the
+    /// Whether it only announces a message in a ring, see [`announce_to_pidfd`]; the value is the
     /// ticket.
     pub announces: bool,
 }
@@ -239,7 +239,7 @@ pub fn try_wait(set: &SignalSet) -> Result<Received, Errno> {
     wait_within(set, 0)
 }
 
-/// Waits for one of the signals at most so long, then EAGAIN (sigtimedwait(2)).
+/// Waits for one of the signals for at most this long, then EAGAIN (sigtimedwait(2)).
 #[inline]
 pub fn wait_within(set: &SignalSet, timeout_ns: u64) -> Result<Received, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -284,7 +284,7 @@ fn decode(rc: libc::c_long, info: &MaybeUninit<libc::siginfo_t>) -> Result<Recei
     Ok(received(signo, unsafe { info.assume_init_ref() }))
 }
 
-/// What the kernel says about a signal.
+/// The kernel's information about a signal.
 #[inline]
 pub(crate) fn received(signo: i32, info: &libc::siginfo_t) -> Received {
     let code = info.si_code;
@@ -376,9 +376,9 @@ pub fn queue_to_pidfd(
     )
 }
 
-/// Queues a signal that says only that a message is in a ring of the process, with its ticket as
-/// the value: under a code of its own ([`Received::announces`]), so that its receiver never takes
-/// it for one that carries a message itself. Errors as [`queue_to_pidfd`].
+/// Queues a signal that only announces a message in a ring of the process, with the message's
+/// ticket as the value. It has a code of its own ([`Received::announces`]), so that its receiver
+/// never mistakes it for a signal that carries a message itself. Errors as [`queue_to_pidfd`].
 #[inline]
 pub fn announce_to_pidfd(pidfd: RawFd, signo: i32, ticket: u64) -> Result<(), Errno> {
     send_to_pidfd(

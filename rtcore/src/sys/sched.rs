@@ -68,7 +68,7 @@ pub fn realtime_priority(tid: i32) -> io::Result<Option<u8>> {
 /// Policy and priority of an ordinary thread.
 pub const ORDINARY: (i32, i32) = (libc::SCHED_OTHER, 0);
 
-/// How a thread is scheduled.
+/// The scheduling of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Policy, such as SCHED_FIFO or SCHED_OTHER.
@@ -94,7 +94,7 @@ impl std::fmt::Display for Placement {
     }
 }
 
-/// How any thread of this machine is scheduled. ESRCH when there is no such thread.
+/// The scheduling of any thread of this machine. ESRCH if there is no such thread.
 pub fn placement(tid: i32) -> io::Result<Placement> {
     // SAFETY: a plain integer in and out.
     let policy = unsafe { libc::sched_getscheduler(tid) };

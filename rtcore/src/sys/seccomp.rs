@@ -1,8 +1,9 @@
-//! Which system calls a thread may make (seccomp(2)), and what answers one that is not on its list.
+//! The system calls that a thread may make (seccomp(2)), and the answer to a call that is not on
+//! its list.
 //!
 //! The kernel traps such a call (SECCOMP_RET_TRAP): it is not made, the thread gets SIGSYS, and the
-//! handler here turns the result into EPERM. SECCOMP_RET_ERRNO would do that without a signal and
-//! would leave nobody who counts.
+//! handler here turns the result into EPERM. SECCOMP_RET_ERRNO would do that without a signal, so
+//! nobody could count the calls.
 //!
 //! Constraints: a [`Program`] is compiled before the seal, installing it neither allocates nor
 //! opens. A call that is allowed whatever its arguments costs next to nothing, since the kernel
@@ -16,7 +17,7 @@ use seccompiler::{SeccompFilter, SeccompRule, TargetArch};
 use std::collections::BTreeMap;
 use std::io;
 
-/// A system call, or what a thread may do with it.
+/// A system call, or the thread's permission to make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     number: libc::c_long,
@@ -28,7 +29,7 @@ pub struct Call {
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
     pub call: Call,
-    /// What the thread needs it for.
+    /// The thread's reason to need it.
     pub why: &'static str,
 }
 
@@ -61,7 +62,7 @@ impl Call {
     pub const EPOLL_PWAIT: Call = Call::of(libc::SYS_epoll_pwait);
     /// exit(2): of the thread, not of the process.
     pub const EXIT: Call = Call::of(libc::SYS_exit);
-    /// futex(2), whatever the operation.
+    /// futex(2), with any operation.
     pub const FUTEX: Call = Call::of(libc::SYS_futex);
     /// futex_waitv(2).
     pub const FUTEX_WAITV: Call = Call::of(super::futex::SYS_FUTEX_WAITV);
@@ -230,7 +231,7 @@ fn unsupported(e: impl std::fmt::Display) -> io::Error {
 // The compiler's instructions are handed to the kernel as they are.
 const _: () = assert!(size_of::<seccompiler::sock_filter>() == size_of::<libc::sock_filter>());
 
-/// What becomes of a call that a filter trapped.
+/// The reaction to a call that a filter trapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It fails with EPERM.
@@ -239,7 +240,8 @@ pub enum Answer {
     NotOurs,
 }
 
-/// Who decides. Called in a signal handler, so async-signal-safe (signal-safety(7)).
+/// Decides about trapped calls. Called in a signal handler, so async-signal-safe
+/// (signal-safety(7)).
 pub trait OnTrap {
     /// The calling thread tried this call.
     fn trapped(number: u32) -> Answer;
@@ -320,6 +322,6 @@ unsafe fn set_result(context: *mut libc::ucontext_t, result: i64) {
     unsafe { (*context).uc_mcontext.regs[0] = result.cast_unsigned() };
 }
 
-/// Where [`Program::compile`] compiles nothing, no call is trapped.
+/// If [`Program::compile`] compiles no filter, no call is trapped.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe fn set_result(_context: *mut libc::ucontext_t, _result: i64) {}

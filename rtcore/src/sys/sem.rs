@@ -24,7 +24,7 @@ pub(crate) fn open(name: &CStr, create: bool) -> io::Result<NonNull<libc::sem_t>
     })
 }
 
-/// Removes a name (sem_unlink(3)); who has it open goes on with it.
+/// Removes a name (sem_unlink(3)); threads that have the semaphore open keep using it.
 pub(crate) fn unlink(name: &CStr) -> io::Result<()> {
     // SAFETY: a C string.
     if unsafe { libc::sem_unlink(name.as_ptr()) } < 0 {
@@ -41,7 +41,7 @@ pub(crate) fn unlink(name: &CStr) -> io::Result<()> {
 /// # Safety
 /// 1. `sem` came from [`open`], is not closed yet, and is not used again.
 pub(crate) unsafe fn close(sem: NonNull<libc::sem_t>) {
-    // SAFETY: the caller's contract. It fails for what is none.
+    // SAFETY: the caller's contract. It fails for an invalid semaphore.
     unsafe { libc::sem_close(sem.as_ptr()) };
 }
 

@@ -59,9 +59,8 @@ impl Listener {
         let draft = Draft::new(path)?;
         let fd = socket(SocketFlags::NONBLOCK).map_err(|e| named(path.display(), e))?;
         rustix::net::bind(&fd, &draft.address).map_err(|e| cannot_bind(path, e))?;
-        // Anybody may connect: who may register as what is decided by credentials, per name, not by
-        // the mode of this file. bind(2) applied the umask, so the mode is set rather than asked
-        // for.
+        // Every user may connect: credentials decide, for each name, who may register; the mode of
+        // this file does not. bind(2) applied the umask, so the mode is set explicitly.
         rustix::fs::chmod(&draft.path, Mode::from_raw_mode(0o666))
             .map_err(|e| named(path.display(), e))?;
         let meta = draft
@@ -95,7 +94,8 @@ impl Listener {
         }
     }
 
-    /// Whether its name still leads to it. An error counts as yes: it says nothing about the name.
+    /// Whether its name still leads to it. An error counts as yes, because it shows nothing about
+    /// the name.
     pub fn is_current(&self) -> bool {
         match self.path.symlink_metadata() {
             Ok(found) => (found.dev(), found.ino()) == self.identity,
@@ -103,7 +103,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens.
+    /// The path at which it listens.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -122,7 +122,7 @@ impl Drop for Listener {
             .symlink_metadata()
             .is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
         if ours {
-            // Nothing to tell and nobody to tell it to: a stale name is removed by the next start.
+            // The error cannot be reported: the next start removes a stale name.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -154,8 +154,8 @@ impl Draft {
         Ok(draft)
     }
 
-    /// What the drafts for one name begin with. Short, because the kernel's limit is: not the name
-    /// itself but 16 bits of it (FNV-1a).
+    /// The beginning of the drafts' names for one name. Short, because of the kernel's limit: not
+    /// the name itself but 16 bits of it (FNV-1a).
     fn prefix(beside: &Path) -> String {
         let name = beside.file_name().unwrap_or_default().as_encoded_bytes();
         let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -188,7 +188,7 @@ impl Draft {
             let unused =
                 || address(&path).is_ok_and(|at| is_listened_to(&path, &at).is_ok_and(|is| !is));
             if ended && is_socket && unused() {
-                // What cannot be removed stays: it is in nobody's way.
+                // A draft that cannot be removed does no harm.
                 let _ = std::fs::remove_file(&path);
             }
         }
@@ -196,7 +196,7 @@ impl Draft {
 
     /// Left by a process of the same number that was killed, or used up.
     fn remove(&self) {
-        // Absent as a rule; what is in the way otherwise, bind(2) says.
+        // Usually absent; otherwise bind(2) reports the obstacle.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -333,8 +333,8 @@ fn remove_stale(path: &Path, at: &SocketAddrUnix) -> io::Result<()> {
     if is_listened_to(path, at)? {
         return Err(listened_to(path));
     }
-    // Another daemon that starts now may have put its own there since the look: taken away first
-    // and looked at again, it is not removed by mistake.
+    // Another daemon that starts now may have put its own socket there since the check: it is
+    // renamed first and checked again, so it is not removed by mistake.
     let taken = Draft::new(path)?;
     match std::fs::rename(path, &taken.path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -358,7 +358,7 @@ fn is_listened_to(path: &Path, at: &SocketAddrUnix) -> io::Result<bool> {
     }
 }
 
-/// Who may not write in whose directory, where that is what is wrong.
+/// The user that may not write, and the owner of the directory, if that is the fault.
 fn cannot_bind(path: &Path, e: Errno) -> io::Error {
     let owner = path
         .parent()
@@ -392,8 +392,8 @@ fn listened_to(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::AddrInUse, text)
 }
 
-/// Whether the error says that descriptors or kernel memory ran out, not that a client did
-/// something.
+/// Whether the error means that descriptors or kernel memory are used up, not that a client caused
+/// it.
 pub fn is_shortage(e: &io::Error) -> bool {
     matches!(
         errno_of(e),
@@ -401,7 +401,7 @@ pub fn is_shortage(e: &io::Error) -> bool {
     )
 }
 
-/// Who connected, as the kernel wrote it down at connect(2).
+/// The credentials of the peer, as the kernel recorded them at connect(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCred {
     /// Process, in our pid namespace; 0 when it has no number here.
@@ -413,7 +413,7 @@ pub struct PeerCred {
     pub groups: Vec<u32>,
 }
 
-/// What a receive found.
+/// The result of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A packet of this many bytes; more than the buffer holds means that the rest is gone.
@@ -441,7 +441,7 @@ impl Conn {
         Ok(Conn { fd })
     }
 
-    /// Who is on the other side.
+    /// The credentials of the other side.
     pub fn peer(&self) -> io::Result<PeerCred> {
         let cred = rawopt::peer_cred(self.fd.as_fd())?;
         let groups = rawopt::peer_groups(self.fd.as_fd())?;
@@ -513,7 +513,7 @@ impl Conn {
     /// Room for packets that the other side has not read yet, in bytes; about five times a packet's
     /// length counts.
     ///
-    /// Without CAP_NET_ADMIN the kernel grants net.core.wmem_max at most, and says nothing.
+    /// Without CAP_NET_ADMIN the kernel grants at most net.core.wmem_max, and reports no error.
     pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         let forced = sockopt::set_socket_send_buffer_size_force(&self.fd, bytes);
         forced.or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes))?;

@@ -28,7 +28,7 @@ fn a_long_packet_reports_its_full_length_and_is_gone() {
     assert_eq!(server.receive(&mut buffer).unwrap(), Received::Packet(4));
 }
 
-/// The kernel reports the reset before what was sent.
+/// The kernel reports the reset before the packets.
 #[test]
 fn packets_are_received_that_were_sent_before_an_end_with_others_unread() {
     let mut buffer = [0; 16];
@@ -93,7 +93,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         Listener::bind(&path).unwrap_err().kind(),
         io::ErrorKind::AddrInUse
     );
-    // What kill -9 leaves behind: the name without a listener.
+    // The state after kill -9: the name without a listener.
     let copy = path.with_file_name("copy");
     std::fs::hard_link(&path, &copy).unwrap();
     drop(first);
@@ -104,8 +104,8 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     drop(second);
 }
 
-/// With and without a stale socket in the way: of those that start together one has the name in the
-/// end, the others are told, and the one that has it listens.
+/// With and without a stale socket: of several daemons that start together, one has the name in the
+/// end and listens, and the others get an error.
 #[test]
 fn of_several_that_start_together_one_gets_the_name_and_keeps_it() {
     let path = dir("race").join("s");
@@ -197,7 +197,7 @@ fn a_place_of_another_user_is_refused_with_what_fixes_it() {
         err.contains(&format!("chown 0 {}", other.display())),
         "{err}"
     );
-    // What it says fixes it.
+    // The fix in its text works.
     std::os::unix::fs::chown(&other, Some(0), None).unwrap();
     Listener::bind(&other.join("s")).unwrap();
 }

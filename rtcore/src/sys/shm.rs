@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Where every Linux has a tmpfs that every user may write.
+/// A directory on a tmpfs that exists on every Linux and that every user may write.
 pub const DIR: &str = "/dev/shm";
 
 /// Attempts to put a file at its name while others take and leave the name.
@@ -149,7 +149,7 @@ impl Draft {
                 dir,
             )
         })?;
-        // MAP_POPULATE only reads shared pages in; the write is what a lane would fault on.
+        // MAP_POPULATE only reads shared pages in; the write prevents a fault of a lane.
         for page in map.bytes_mut().chunks_mut(4096) {
             // SAFETY: a plain byte of an exclusive slice; volatile so that writing a 0 over a 0
             // happens.
@@ -192,7 +192,7 @@ impl Draft {
     }
 }
 
-/// Why a name could not be taken.
+/// Why the name could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Somebody alive holds it.
@@ -209,8 +209,8 @@ pub enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// Removes what a dead owner of this user left at `path`; no-op when the name went away or changed
-/// meanwhile.
+/// Removes the file that a dead owner of this user left at `path`; does nothing if the name was
+/// removed or replaced meanwhile.
 pub fn remove_stale(path: &Path, uid: u32) -> Result<(), PublishError> {
     let Some(found) = at_name(path)? else {
         return Ok(());
@@ -278,8 +278,8 @@ impl Published {
         &self.path
     }
 
-    /// Whether the name still leads to this file. Errors count as yes: they say nothing about the
-    /// name.
+    /// Whether the name still leads to this file. Errors count as yes, because they show nothing
+    /// about the name.
     pub fn is_current(&self) -> bool {
         at_name(&self.path).map_or(true, |found| {
             found.is_some_and(|found| FileId::of(&found) == self.id)
@@ -294,7 +294,7 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // Nobody replaces the name while the lock is held, so nothing slips between look and
+        // Nobody replaces the name while the lock is held, so nothing changes between check and
         // removal.
         if let Ok(Some(now)) = at_name(&self.path)
             && FileId::of(&now) == self.id
@@ -304,7 +304,7 @@ impl Drop for Published {
     }
 }
 
-/// Which file it is, whatever its name.
+/// Identifies a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -361,12 +361,12 @@ impl Shared {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Which file it is.
+    /// Identifies the file.
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Whose file it is.
+    /// Owner of the file.
     pub fn uid(&self) -> u32 {
         self.uid
     }

@@ -1,9 +1,7 @@
-//! An asynchronous signal handler for those who insist (sigaction(2)); policy is the client
-//! library's.
+//! Asynchronous signal handlers (sigaction(2)); the client library has the policy.
 //!
-//! Constraint: whatever a handler calls is async-signal-safe (signal-safety(7)). Invariant: an
-//! [`Action`] that is dropped leaves what it found, unless somebody has put another action in its
-//! place.
+//! Constraint: every call of a handler is async-signal-safe (signal-safety(7)). Invariant: dropping
+//! an [`Action`] restores the earlier action, unless another one has replaced it.
 
 use super::Errno;
 use super::procfs::named;
@@ -11,7 +9,7 @@ use super::rtsignal::{self, Received, SignalSet};
 use super::signame;
 use std::io;
 
-/// What the kernel hands a handler about the signal.
+/// The kernel's information for a handler.
 #[repr(transparent)]
 pub struct RawInfo(libc::siginfo_t);
 
@@ -29,8 +27,8 @@ impl std::fmt::Debug for RawInfo {
     }
 }
 
-/// What the kernel calls: number, information, machine context. One that unwinds aborts the
-/// process.
+/// The function that the kernel calls: number, information, machine context. One that unwinds
+/// aborts the process.
 pub type Handler = extern "C" fn(i32, &RawInfo, *const ());
 
 /// A handler that is installed.
@@ -83,7 +81,7 @@ impl Drop for Action {
     }
 }
 
-/// Runs what a handler does and leaves errno as the interrupted code had it.
+/// Runs the body of a handler and restores errno for the interrupted code.
 #[inline]
 pub fn keeping_errno(work: impl FnOnce()) {
     let Errno(before) = Errno::last();
@@ -93,6 +91,6 @@ pub fn keeping_errno(work: impl FnOnce()) {
 
 /// Writes to standard error without locks or buffers (write(2)). What does not fit is lost.
 pub fn write_stderr(bytes: &[u8]) {
-    // SAFETY: the slice is readable; whether descriptor 2 is open is the kernel's to say.
+    // SAFETY: the slice is readable; the kernel checks whether descriptor 2 is open.
     unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
 }

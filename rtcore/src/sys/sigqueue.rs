@@ -1,12 +1,12 @@
-//! How many signals wait for a process: the SigQ, SigPnd and ShdPnd lines of
+//! The number of signals that wait for a process: the SigQ, SigPnd and ShdPnd lines of
 //! /proc/PID/task/TID/status (proc_pid_status(5)).
 //!
 //! Constraint: read from an open descriptor into the stack, without the heap, because a lane thread
-//! asks when a receiver's credit is used up.
+//! reads it when a receiver's credit is used up.
 
 use std::os::fd::BorrowedFd;
 
-/// What the file said.
+/// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalQueue {
     /// Signals queued for the whole uid.
@@ -63,7 +63,7 @@ pub fn read(status: BorrowedFd<'_>) -> Option<SignalQueue> {
     None
 }
 
-/// What was found so far.
+/// The lines found so far.
 #[derive(Default)]
 struct Lines {
     /// Signals queued, and the limit.

@@ -1,5 +1,5 @@
-//! What the kernel says about a thread of this process to another one: the CPU time it has had, and
-//! whether it wants more (pthread_getcpuclockid(3), proc_pid_stat(5)).
+//! The CPU time and the run state of a thread of this process, read by another thread
+//! (pthread_getcpuclockid(3), proc_pid_stat(5)).
 //!
 //! Constraint: reading touches no heap and opens nothing; the watched thread does not notice.
 

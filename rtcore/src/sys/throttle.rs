@@ -11,8 +11,8 @@ const FAIR_SERVER: &str = "/sys/kernel/debug/sched/fair_server";
 /// CONFIG_RT_GROUP_SCHED only.
 const FAIR_SERVER_SINCE: (u32, u32) = (6, 12);
 
-/// Which mechanism takes time from a real-time thread while an ordinary thread waits for the same
-/// CPU.
+/// The mechanism that takes time from a real-time thread while an ordinary thread waits for the
+/// same CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Throttle {
     /// Real-time throttling takes `taken_us` of every `period_us` that real-time threads would use
@@ -20,19 +20,19 @@ pub enum Throttle {
     RealTime {
         /// Time of ordinary threads.
         taken_us: u64,
-        /// Of so much.
+        /// The period.
         period_us: u64,
     },
     /// The fair server takes up to this in each of its periods (1 s unless changed).
     FairServer {
-        /// The longest `runtime` of the CPUs looked at.
+        /// The longest `runtime` of these CPUs.
         taken_us: u64,
     },
     /// The kernel has a fair server, and its files cannot be read (debugfs is for root).
     FairServerUnread,
 }
 
-/// What takes time from real-time threads on these CPUs; none: nothing does, or it cannot be read.
+/// The mechanism on these CPUs; none if there is none, or if it cannot be read.
 pub fn of_cpus(cpus: &[usize]) -> Option<Throttle> {
     let number = |path: &str| {
         std::fs::read_to_string(path)

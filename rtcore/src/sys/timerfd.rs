@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// A timer: readable from the moment it expires until [`Timer::take`].
 ///
-/// One-shot or periodic. Periods count from the first expiry, not from when somebody looked, so
-/// nothing drifts.
+/// One-shot or periodic. Periods count from the first expiry, not from the last read, so the timer
+/// does not drift.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
 
@@ -52,8 +52,8 @@ impl Timer {
         self.set(0, 0)
     }
 
-    /// How often it has expired since the last call: 0 not at all, n > 1 that n - 1 periods were
-    /// missed. Never waits.
+    /// Number of expiries since the last call: n > 1 means that n - 1 periods were missed. Never
+    /// waits.
     #[inline]
     pub fn take(&self) -> u64 {
         let mut count = [0; 8];

@@ -1,4 +1,4 @@
-//! `rtd run`: the way of a configuration from text to running lanes, and the way down.
+//! `rtd run`: from the text of a configuration to running lanes, and to the end of the daemon.
 
 use super::late_signals::LateSignals;
 use super::notify::Notifier;
@@ -23,41 +23,42 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The configuration where none is named.
+/// The default configuration file.
 pub const CONFIG_FILE: &str = "/etc/rtd.toml";
 
 /// Arguments of `rtd run`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Configuration; - reads standard input
+    /// Configuration file; - reads standard input
     #[arg(default_value = CONFIG_FILE, value_name = "FILE")]
     config: PathBuf,
-    /// Run without SCHED_FIFO, pinning, locked memory or a filter of system calls where they are
-    /// not granted; every tool says so
+    /// Run even if the kernel does not grant SCHED_FIFO, pinning, locked memory or the filter of
+    /// system calls; every tool then shows `degraded`
     #[arg(long)]
     allow_degraded: bool,
-    /// The lanes' real-time calls, whatever the configuration says: auto, posix or cobalt
+    /// Use these real-time calls for the lanes instead of the configured ones: auto, posix or
+    /// cobalt
     #[arg(long, value_enum, hide_possible_values = true)]
     skin: Option<SkinChoice>,
 }
 
-/// How often a stopping daemon checks whether its lanes have ended.
-const STOP_LOOK: Duration = Duration::from_millis(2);
+/// Period at which a stopping daemon checks whether its lanes have ended.
+const STOP_POLL: Duration = Duration::from_millis(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     run_for(args, Next::Start)
 }
 
-/// The same for a tool's own daemon, which is never started again.
+/// The same for a tool's own daemon, which has no next start.
 pub(super) fn run_once(args: &RunArgs) -> anyhow::Result<()> {
     run_for(args, Next::Nothing)
 }
 
-/// What follows the end of the daemon.
+/// Consequence of the end of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Another start, which restores registrations.
+    /// The next start restores registrations.
     Start,
     Nothing,
 }
@@ -70,16 +71,16 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     limits::raise_soft();
     let (plan, notes) = load(args)?;
     last_life::await_exit(&plan);
-    // The device is root's, so before rtd becomes another user.
+    // The device belongs to root, so this comes before rtd becomes another user.
     let _awake = stay_awake(plan.daemon.cpu_dma_latency);
     // Before there is another thread: a skin's library may start one.
     limits::reserve_descriptors(plan.descriptors());
     let privilege = Privilege::take(&plan)?;
-    // Also before signals are blocked.
+    // Before signals are blocked.
     let skin = bind(&plan)?;
     let signals = StopSignals::block().context("cannot take SIGTERM, SIGINT and SIGHUP")?;
     prepare_signals(&plan, skin)?;
-    // Last of all dropped: then the last lines go out, if anybody reads them.
+    // Dropped last of all: the last lines are then written, if anybody reads them.
     let _log = log::start(move || privilege.of_helper()).context("cannot start the log thread")?;
     let options = Options {
         allow_degraded: args.allow_degraded,
@@ -97,7 +98,7 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     if next == Next::Nothing {
         control.keep_none();
     }
-    // The lanes must not read a source before they know the receivers that are still there.
+    // The lanes must not read a source before they know the receivers that still live.
     control.adopt();
     rtcore::fault_point!("after_adoption_before_lanes");
     control.lanes().daemon.go();
@@ -124,19 +125,19 @@ fn run_for(args: &RunArgs, next: Next) -> anyhow::Result<()> {
     let (direct, counters) = (control.last_direct_ledgers(), control.counters());
     let left = control.lanes().daemon.end_lanes();
     control.keep_leftovers(&left);
-    // Before the page: with that the instance's name is free, and what is removed afterwards may be
-    // the next one's.
+    // Before the page: when the page goes, the instance's name is free, and objects that are
+    // removed afterwards may be the next instance's.
     let Serving { daemon, failed, .. } = control.into_lanes();
     let late_signals = LateSignals::of(daemon.plan());
     let finished = daemon.finish(&direct);
     log::info(format_args!("control socket: {counters}"));
     late_signals.report();
-    // What came first is why.
+    // The first error is the cause.
     failed.map_or(finished, Err)
 }
 
-/// Limits the exit latency of idle states while the file is open. Where the check saw that it
-/// cannot, it has warned.
+/// Limits the exit latency of idle states while the file is open. If the check found that this is
+/// impossible, it has warned.
 fn stay_awake(wanted: DmaLatency) -> Option<File> {
     let DmaLatency::HeldAtUs(latency_us) = wanted else {
         return None;
@@ -156,8 +157,8 @@ fn stay_awake(wanted: DmaLatency) -> Option<File> {
     }
 }
 
-/// Reads and checks the configuration; problems go to standard error, all of them. Also what the
-/// machine adds to latencies.
+/// Reads and checks the configuration, and the settings of the machine that add latency. All
+/// problems go to standard error.
 fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     let name = args.config.display().to_string();
     let text = config::command::read(&args.config).map_err(|e| {
@@ -182,7 +183,7 @@ fn load(args: &RunArgs) -> anyhow::Result<(Plan, Vec<String>)> {
     Ok((plan, notes))
 }
 
-/// The skin of the plan. What the check saw in a child of its own comes now into this process.
+/// Loads the skin of the plan into this process. The check tried it in a child process.
 fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
     let SkinPlan { kind, library, .. } = &plan.daemon.skin;
     match kind {
@@ -193,7 +194,7 @@ fn bind(plan: &Plan) -> anyhow::Result<&'static Skin> {
     }
 }
 
-/// READY on standard output, for the program that started rtd; the details in the log.
+/// Writes READY to standard output, for the program that started rtd, and the details to the log.
 fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     let Plan {
         daemon,
@@ -225,15 +226,15 @@ fn announce(plan: &Plan, skin: &Skin, notes: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program that waits for the line reads it. A standard output that takes nothing now must not
-/// delay the control thread, nor the notification of the service manager.
+/// Writes without waiting: a program that waits for the line reads it, and a blocked standard
+/// output must delay neither the control thread nor the notification of the service manager.
 fn write_ready() {
     let mut out = std::io::stdout();
     if matches!(
         poll::wait(&mut [Interest::writable(out.as_raw_fd())], 0),
         Ok(1..)
     ) {
-        // Nobody listens on standard output: then nobody waits for it either.
+        // If nobody reads standard output, nobody waits for the line.
         let _ = writeln!(out, "READY").and_then(|()| out.flush());
     } else {
         log::warning(format_args!(
@@ -247,7 +248,7 @@ fn go_down(control: &mut Control<Serving>) -> anyhow::Result<()> {
     // Registrations and deaths are served while the lanes drain; a second signal cuts the drain
     // short.
     while !control.lanes().daemon.stopped() && !control.lanes().daemon.overdue() {
-        if let Stop::Signal(_) = control.run(Some(Instant::now() + STOP_LOOK))? {
+        if let Stop::Signal(_) = control.run(Some(Instant::now() + STOP_POLL))? {
             log::warning(format_args!(
                 "second request to stop: queued messages are given up"
             ));
@@ -265,7 +266,7 @@ fn signal_name(signal: StopSignal) -> &'static str {
     }
 }
 
-/// The daemon as the control loop sees it.
+/// The daemon as the control loop uses it.
 struct Serving {
     daemon: Daemon,
     notifier: Notifier,
@@ -293,8 +294,8 @@ impl Lanes for Serving {
         self.daemon.lost_with_sender(endpoint, pid, messages);
     }
 
-    fn tick(&mut self, expelled: &mut Vec<Violation>) -> Flow {
-        match self.daemon.tick(expelled) {
+    fn tick(&mut self, violations: &mut Vec<Violation>) -> Flow {
+        match self.daemon.tick(violations) {
             Ok(()) => {
                 let Serving {
                     daemon, notifier, ..
