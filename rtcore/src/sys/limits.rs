@@ -234,7 +234,7 @@ pub struct Queue {
     pub size: Option<(u64, u64)>,
 }
 
-/// A queue may be removed between the listing and this call.
+/// The queues of this IPC namespace; an error if mqueue is not mounted.
 pub fn queues() -> io::Result<Vec<Queue>> {
     let dir = Path::new("/dev/mqueue");
     // A plain directory of that name would read as "no queues".
@@ -251,7 +251,7 @@ pub fn queues() -> io::Result<Vec<Queue>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        // A queue may go between the listing and the look at it.
+        // A queue may be removed between the listing and this call.
         let Ok(meta) = entry.metadata() else { continue };
         let mut name = b"/".to_vec();
         name.extend_from_slice(entry.file_name().as_bytes());
