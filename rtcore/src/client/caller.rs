@@ -4,7 +4,7 @@ use super::error::{CallError, RecvError};
 use super::event::Event;
 use super::inbox::{Found, Inbox};
 use super::message::{Incoming, Message};
-use super::sender::Sender;
+use super::sender::{Attempt, Sender, Stamp};
 use crate::channel::Gone;
 use crate::epoch::new_epoch;
 use crate::sys::clock::monotonic_ns;
@@ -20,6 +20,13 @@ pub struct Caller {
     inbox: Inbox,
     last: u64,
     late: u64,
+}
+
+/// A call that is made in single turns; see [`Caller::question`].
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    attempt: Attempt,
+    from_ns: u64,
 }
 
 /// The answer to a call.
@@ -46,66 +53,125 @@ impl Caller {
     /// Errors: [`CallError`]. If the process that would reply ends, or the route to it is lost, the
     /// call ends at once.
     pub fn call(&mut self, request: &[u8], deadline_ns: u64) -> Result<Reply<'_>, CallError> {
-        let from_ns = monotonic_ns();
-        self.clear(deadline_ns);
-        self.last = self.last.wrapping_add(1).max(1);
-        let correlation = self.last;
-        self.sender
-            .send_correlated(correlation, request, deadline_ns)?;
-        let found = self.await_answer(correlation, from_ns, deadline_ns)?;
-        match self.inbox.present(found) {
-            Incoming::Message(message) => Ok(message),
-            // `found` is a message.
-            Incoming::Event(_) => {
-                let endpoint = self.sender.channel().endpoint;
-                Err(CallError::Disconnected {
-                    endpoint,
-                    why: Gone::Down,
-                })
+        let mut question = self.question(deadline_ns);
+        while !self.ask(&mut question, request)? {
+            self.sleep_for_room(&question)?;
+        }
+        loop {
+            if let Some(found) = self.look(&question, deadline_ns)? {
+                return self.reply(found);
             }
         }
     }
 
-    /// Returns the message with this correlation. Skips other messages and events, and checks the
-    /// deadline after each, so that a fast sender cannot extend the call.
-    fn await_answer(
-        &mut self,
-        correlation: u64,
-        from_ns: u64,
-        deadline_ns: u64,
-    ) -> Result<Found, CallError> {
-        loop {
-            let endpoint = self.sender.channel().endpoint;
-            match self.inbox.next::<false>(deadline_ns) {
-                Ok(Some(found @ Found::Message { envelope, .. })) => {
-                    if envelope.meta.correlation == correlation {
-                        return Ok(found);
-                    }
-                    self.late += 1;
+    /// Begins a call that is made in single turns, for a program that has something to do between
+    /// two sleeps, such as handling a signal: [`Caller::ask`] until it is true, then
+    /// [`Caller::try_answer`] until there is one, each with a sleep in between.
+    pub fn question(&mut self, deadline_ns: u64) -> Question {
+        let from_ns = monotonic_ns();
+        self.clear(deadline_ns);
+        self.last = self.last.wrapping_add(1).max(1);
+        let stamp = Stamp {
+            intended_ns: None,
+            correlation: self.last,
+        };
+        Question {
+            attempt: Attempt::stamped(stamp, deadline_ns),
+            from_ns,
+        }
+    }
+
+    /// Whether somebody can receive requests. If nobody can, it has slept once, at most until
+    /// `deadline_ns`; it returns for a signal and for no reason, too. For the start of a program.
+    ///
+    /// Errors: as [`Sender::wait_for_receiver`].
+    pub fn look_for_receiver(&mut self, deadline_ns: u64) -> Result<bool, CallError> {
+        Ok(self.sender.look_for_receiver(deadline_ns)?)
+    }
+
+    /// Sends the request if there is room. False if the ring is full and the route lets the request
+    /// wait: [`Caller::sleep_for_room`] follows, and then the next turn.
+    ///
+    /// Errors: [`CallError::Send`].
+    pub fn ask(&mut self, question: &mut Question, request: &[u8]) -> Result<bool, CallError> {
+        let sent = self.sender.attempt(&mut question.attempt, request)?;
+        Ok(sent.is_some())
+    }
+
+    /// Sleeps once until there may be room for the request. Returns for a signal and for no reason,
+    /// too.
+    ///
+    /// Errors: [`CallError::Send`].
+    pub fn sleep_for_room(&mut self, question: &Question) -> Result<(), CallError> {
+        Ok(self.sender.sleep_for_room(&question.attempt)?)
+    }
+
+    /// The answer, if it has come. [`Caller::sleep`] follows none.
+    ///
+    /// Errors: as [`Caller::call`].
+    pub fn try_answer(&mut self, question: &Question) -> Result<Option<Reply<'_>>, CallError> {
+        const PAST_NS: u64 = 0;
+        match self.look(question, PAST_NS)? {
+            Some(found) => self.reply(found).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Sleeps once until there may be an answer, or the deadline of the question has come. Returns
+    /// for a signal and for no reason, too.
+    pub fn sleep(&mut self, question: &Question) {
+        // In a forked child the next turn says so.
+        let _ = self.inbox.sleep_once(question.attempt.deadline_ns);
+    }
+
+    /// One look for the answer, which waits until `until_ns`. Another message, or an event, is
+    /// passed over: the deadline is looked at behind each, however many there are and however fast
+    /// they come.
+    fn look(&mut self, question: &Question, until_ns: u64) -> Result<Option<Found>, CallError> {
+        let endpoint = self.sender.channel().endpoint;
+        let Question { attempt, from_ns } = question;
+        match self.inbox.next::<false>(until_ns) {
+            Ok(Some(found @ Found::Message { envelope, .. })) => {
+                if envelope.meta.correlation == attempt.stamp.correlation {
+                    return Ok(Some(found));
                 }
-                Ok(Some(Found::Event(event))) => self.check_event(event)?,
-                // Nobody has the waker of a caller's inbox.
-                Ok(None) | Err(RecvError::Woken) => {}
-                Err(RecvError::Disconnected) => {
-                    return Err(CallError::Disconnected {
-                        endpoint,
-                        why: Gone::Closed,
-                    });
-                }
-                Err(RecvError::Forked { creator }) => {
-                    return Err(CallError::Disconnected {
-                        endpoint,
-                        why: Gone::Forked(creator),
-                    });
-                }
+                self.late += 1;
             }
-            let now_ns = monotonic_ns();
-            if now_ns >= deadline_ns {
-                return Err(CallError::Timeout {
+            Ok(Some(Found::Event(event))) => self.check_event(event)?,
+            // Nobody has the waker of a caller's inbox.
+            Ok(None) | Err(RecvError::Woken) => {}
+            Err(RecvError::Disconnected) => {
+                return Err(CallError::Disconnected {
                     endpoint,
-                    waited_ns: now_ns.saturating_sub(from_ns),
+                    why: Gone::Closed,
                 });
             }
+            Err(RecvError::Forked { creator }) => {
+                return Err(CallError::Disconnected {
+                    endpoint,
+                    why: Gone::Forked(creator),
+                });
+            }
+        }
+        let now_ns = monotonic_ns();
+        if now_ns >= attempt.deadline_ns {
+            return Err(CallError::Timeout {
+                endpoint,
+                waited_ns: now_ns.saturating_sub(*from_ns),
+            });
+        }
+        Ok(None)
+    }
+
+    fn reply(&mut self, found: Found) -> Result<Reply<'_>, CallError> {
+        let endpoint = self.sender.channel().endpoint;
+        match self.inbox.present(found) {
+            Incoming::Message(message) => Ok(message),
+            // `found` is a message.
+            Incoming::Event(_) => Err(CallError::Disconnected {
+                endpoint,
+                why: Gone::Down,
+            }),
         }
     }
 

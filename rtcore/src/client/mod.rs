@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 mod caller;
+mod connecting;
 mod core;
 mod error;
 mod event;
@@ -29,12 +30,13 @@ pub use crate::channel::{Gone, SendError};
 pub use crate::lane::policy::Wait;
 pub use crate::message::Origin;
 pub use crate::wire::{Channel, Name, PeerStatus, Role};
-pub use caller::{Caller, Reply};
+pub use caller::{Caller, Question, Reply};
+pub use connecting::Connecting;
 pub use core::State;
 pub use error::{CallError, ClaimError, ConnectError, FlushError, RecvError};
 pub use event::Event;
 pub use inbox::{Inbox, InboxCounters, Waker};
 pub use message::{Head, InPlace, Incoming, Message, ReplyTo};
 pub use realtime::{RealTime, RealTimeError};
-pub use sender::{Batch, Loan, Sender};
+pub use sender::{Attempt, Batch, Loan, Sender};
 pub use session::{Builder, Session};

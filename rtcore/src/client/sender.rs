@@ -1,9 +1,13 @@
 //! Sending: one [`Sender`] for each own endpoint.
 
+mod turns;
+
+pub use turns::Attempt;
+
 use super::core::Core;
 use super::error::FlushError;
 use super::message::ReplyTo;
-use crate::channel::{Gone, SendError};
+use crate::channel::SendError;
 use crate::channel::{OpenTx, TxEnd, TxHandle, TxShared};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
@@ -51,10 +55,10 @@ pub struct Batch {
 }
 
 /// The fields that are written beside the bytes.
-#[derive(Clone, Copy, Default)]
-struct Stamp {
-    intended_ns: Option<u64>,
-    correlation: u64,
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stamp {
+    pub intended_ns: Option<u64>,
+    pub correlation: u64,
 }
 
 fn envelope(epoch: u32, sequence: u64, now_ns: u64, stamp: Stamp) -> Envelope {
@@ -135,23 +139,6 @@ impl Sender {
                 correlation: to.correlation,
             },
             u64::MAX,
-        )
-    }
-
-    /// Sends a request or a reply, and waits for room at most until `deadline_ns`.
-    pub(super) fn send_correlated(
-        &mut self,
-        correlation: u64,
-        bytes: &[u8],
-        deadline_ns: u64,
-    ) -> Result<u64, SendError> {
-        self.put_waiting(
-            bytes,
-            Stamp {
-                intended_ns: None,
-                correlation,
-            },
-            deadline_ns,
         )
     }
 
@@ -269,35 +256,8 @@ impl Sender {
     /// While rtd is down, it waits for the next one. Errors: the number of messages that are
     /// pending at the deadline; it returns at once if waiting does not help.
     pub fn flush(&mut self, deadline_ns: u64) -> Result<(), FlushError> {
-        loop {
-            let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
-            let why = self.ready().err();
-            let messages = self.pending();
-            let failed = FlushError { messages, why };
-            if let Some(SendError::Disconnected {
-                why: Gone::Forked(_),
-                ..
-            }) = why
-            {
-                return Err(failed);
-            }
-            if messages == 0 {
-                return Ok(());
-            }
-            let left_ns = deadline_ns.saturating_sub(monotonic_ns());
-            if left_ns == 0 {
-                return Err(failed);
-            }
-            let (out, offers) = self.handle.ring_slot.current_and_offers();
-            match out {
-                // The next ring comes with an offer.
-                Some(out) if out.shared.barrier.is_closed() && !self.core.is_closed() => {
-                    let _ = offers.park(seen, left_ns);
-                }
-                Some(out) => _ = out.producer.wait_for_fewer(messages, left_ns),
-                None => return Err(failed),
-            }
-        }
+        while !self.look_for_flushed(deadline_ns)? {}
+        Ok(())
     }
 
     /// Name of its endpoint.
@@ -318,29 +278,8 @@ impl Sender {
     /// For the start of a program. Errors: the error of a send at the deadline; it returns at once
     /// if waiting does not help.
     pub fn wait_for_receiver(&mut self, deadline_ns: u64) -> Result<(), SendError> {
-        loop {
-            let seen = self.handle.ring_slot.current_and_offers().1.parked_at();
-            let error = match self.ready() {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            let waiting_helps = match error {
-                SendError::PeerDead { .. } => true,
-                SendError::Disconnected { why, .. } => matches!(why, Gone::Down | Gone::Refused(_)),
-                _ => false,
-            };
-            let left_ns = deadline_ns.saturating_sub(monotonic_ns());
-            if !waiting_helps || left_ns == 0 {
-                return Err(error);
-            }
-            // The loop checks again, whatever ends the sleep.
-            let _ = self
-                .handle
-                .ring_slot
-                .current_and_offers()
-                .1
-                .park(seen, left_ns);
-        }
+        while !self.look_for_receiver(deadline_ns)? {}
+        Ok(())
     }
 
     /// Takes the ring that the session thread offers; returns the ring to send into, or why there
@@ -405,27 +344,12 @@ impl Sender {
         stamp: Stamp,
         deadline_ns: u64,
     ) -> Result<u64, SendError> {
-        let mut until_ns = None;
+        let mut attempt = Attempt::stamped(stamp, deadline_ns);
         loop {
-            let full = match self.put(bytes, stamp) {
-                Err(NotSent::Refused(full @ SendError::Full { .. })) => full,
-                other => return other.map_err(|not_sent| self.count(not_sent)),
-            };
-            let handle = &mut *self.handle;
-            let now_ns = monotonic_ns();
-            let until_ns = *until_ns.get_or_insert_with(|| {
-                now_ns
-                    .saturating_add(handle.channel.block_ns)
-                    .min(deadline_ns)
-            });
-            if now_ns >= until_ns {
-                return Err(handle.count(full));
+            if let Some(sequence) = self.attempt(&mut attempt, bytes)? {
+                return Ok(sequence);
             }
-            if let Some(out) = handle.ring_slot.current()
-                && let Err(corrupt) = out.producer.wait_for_room(until_ns - now_ns)
-            {
-                return Err(handle.refuse(corrupt.into()));
-            }
+            self.sleep_for_room(&attempt)?;
         }
     }
 }

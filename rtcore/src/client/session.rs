@@ -1,6 +1,7 @@
 //! The session: the place of a process in the daemon's configuration, with all its channels.
 
 use super::caller::Caller;
+use super::connecting::{self, Connecting};
 use super::core::{Command, Core, Holder, State, Unclaimed};
 use super::error::{ClaimError, ConnectError};
 use super::inbox::{Filter, Inbox};
@@ -119,6 +120,14 @@ impl Builder {
     ///
     /// Errors: [`ConnectError`].
     pub fn connect(self) -> Result<Session, ConnectError> {
+        self.start()?.finish()
+    }
+
+    /// Begins to connect, for a program that has something to do meanwhile. Dropping the
+    /// [`Connecting`] gives the attempt up.
+    ///
+    /// Errors: as [`Builder::connect`].
+    pub fn start(self) -> Result<Connecting, ConnectError> {
         let process =
             Name::new(&self.process).map_err(|_| ConnectError::Name(self.process.clone()))?;
         let place = match self.place {
@@ -141,13 +150,13 @@ impl Builder {
             control,
             refusals,
         ));
-        let (tell, told) = mpsc::sync_channel(1);
+        let (report, outcome) = connecting::channel();
         let order = Order {
             place,
             tid: self.tid,
             limit: self.limit,
         };
-        let session_thread = SessionThread::new(Arc::clone(&core), order, tell)
+        let session_thread = SessionThread::new(Arc::clone(&core), order, report)
             .map_err(system("preparing the session's thread"))?;
         let thread = spawn(session_thread).map_err(system("starting the session's thread"))?;
         // From here on a failure ends the thread, and dropping the session waits for that.
@@ -156,16 +165,7 @@ impl Builder {
             thread: Some(thread),
             signals: Mutex::default(),
         };
-        match told.recv() {
-            Ok(result) => result.map(|()| session),
-            Err(_) => {
-                let source = io::Error::other("the thread ended without reporting a reason");
-                Err(ConnectError::System {
-                    what: "the session's thread".to_owned(),
-                    source,
-                })
-            }
-        }
+        Ok(Connecting::new(session, outcome))
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `restarts`: daemons that come and go under traffic
 //! - `direct`: rings from process to process
 //! - `calls`: request and reply
+//! - `turns`: the same waits in single turns, which signals end
 #![cfg(not(loom))]
 
 mod calls;
@@ -16,6 +17,7 @@ mod direct;
 mod receiving;
 mod restarts;
 mod sending;
+mod turns;
 
 use rtcore::client::{Event, Inbox, Message};
 use rtcore::sys::clock::monotonic_ns;

@@ -213,6 +213,28 @@ impl Inbox {
         Ok(found.map(|found| self.present(found)))
     }
 
+    /// Sleeps once until there may be something to receive, at most until `deadline_ns` of
+    /// CLOCK_MONOTONIC (`u64::MAX` = no bound). Returns for a signal whose handler was installed
+    /// without SA_RESTART and for no reason, too: [`Inbox::try_recv`] follows.
+    ///
+    /// For a program that has something to do between two sleeps, such as an interpreter that
+    /// handles signals between its own steps.
+    ///
+    /// Errors: this process is a forked child.
+    pub fn sleep_once(&mut self, deadline_ns: u64) -> Result<(), RecvError> {
+        self.core.check()?;
+        let left_ns = match deadline_ns {
+            u64::MAX => u64::MAX,
+            _ => deadline_ns.saturating_sub(monotonic_ns()),
+        };
+        // An event that is queued already rings no more. The last one of a session that was dropped is
+        // announced after it was closed.
+        if left_ns > 0 && self.mailbox.events.is_empty() && !self.core.is_closed() {
+            self.sleep(left_ns);
+        }
+        Ok(())
+    }
+
     /// As [`Inbox::recv`], without copying: see [`InPlace`].
     pub fn recv_in_place(&mut self) -> Result<Incoming<InPlace<'_>>, RecvError> {
         match self.next::<true>(u64::MAX)? {

@@ -13,6 +13,7 @@ mod notifications;
 mod opening;
 mod shared;
 
+use super::connecting::Report;
 use super::core::{Command, Core, State};
 use super::error::ConnectError;
 use super::event::Event;
@@ -137,7 +138,7 @@ pub(super) struct SessionThread {
     conn: Option<Conn>,
     phase: Phase,
     /// The channel to `connect` and its time limit, until `connect` returns.
-    first: Option<(mpsc::SyncSender<Result<(), ConnectError>>, Instant)>,
+    first: Option<(Report, Instant)>,
     /// The daemon's reply when the last attempt found no room.
     busy: Option<Reply>,
     /// Number of the reason of the daemon's refusal, until the session is up.
@@ -166,11 +167,7 @@ pub(super) struct SessionThread {
 }
 
 impl SessionThread {
-    pub fn new(
-        core: Arc<Core>,
-        order: Order,
-        opened: mpsc::SyncSender<Result<(), ConnectError>>,
-    ) -> io::Result<SessionThread> {
+    pub fn new(core: Arc<Core>, order: Order, opened: Report) -> io::Result<SessionThread> {
         let set = Epoll::new()?;
         set.add(&core.control, CONTROL)?;
         let now = Instant::now();
@@ -373,7 +370,7 @@ impl SessionThread {
                     if let Some((opened, _)) = self.first.take() {
                         // The caller of `connect` takes the session over. If it has given up, the
                         // session is dropped, which stops this thread.
-                        let _ = opened.send(Ok(()));
+                        opened.send(Ok(()));
                     }
                 }
                 Ok(())
@@ -470,7 +467,7 @@ impl SessionThread {
         self.wake();
         if let Some((opened, _)) = first {
             // `connect` waits for this.
-            let _ = opened.send(if self.is_handed_out {
+            opened.send(if self.is_handed_out {
                 Ok(())
             } else {
                 Err(error)

@@ -56,7 +56,7 @@ use crate::sys::context::named;
 use crate::sys::epoll::{Epoll, Event, Events};
 use crate::sys::forked::{Creator, Forked};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// A source that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,6 +291,14 @@ impl Waiter {
                 .renew_number(item.fd, index as u64, item.interest)
                 .is_err();
         }
+    }
+}
+
+impl AsFd for Waiter {
+    /// Readable while something in the set is ready: a set in a set, or a poll(2) that ends at a
+    /// signal, which [`Waiter::wait`] does not.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
     }
 }
 
