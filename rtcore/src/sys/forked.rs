@@ -80,6 +80,26 @@ impl Creator {
     }
 }
 
+/// Maps zeroed memory wherever these bytes have none, for a program whose forked child may still
+/// look at memory that it did not inherit (MADV_DONTFORK): a view that a language's runtime cannot
+/// take back. What is mapped stays as it is.
+///
+/// Errors: ENOMEM.
+pub fn fill_hole(address: usize, len: usize) -> io::Result<()> {
+    let first = address - address % PAGE_BYTES;
+    for page in (first..address.saturating_add(len)).step_by(PAGE_BYTES) {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+        let page = std::ptr::without_provenance_mut(page);
+        // SAFETY: with MAP_FIXED_NOREPLACE the kernel maps nothing over memory that is in use.
+        match unsafe { rustix::mm::mmap_anonymous(page, PAGE_BYTES, prot, flags) } {
+            Ok(_) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// The page of this process, made by the first call. Never unmapped.
 fn page() -> io::Result<&'static AtomicU32> {
     let known = PAGE.load(Ordering::Acquire);
@@ -139,6 +159,31 @@ mod tests {
         }
         assert!(libc::WIFEXITED(status), "{status:#x}");
         libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn a_child_gets_memory_where_it_inherited_none_and_keeps_what_it_has() {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new mappings of our own; the second page is the only one that is not inherited.
+        let pages = unsafe {
+            let bytes = 3 * PAGE_BYTES;
+            let pages = rustix::mm::mmap_anonymous(null_mut(), bytes, prot, MapFlags::PRIVATE);
+            let pages = pages.unwrap().cast::<u8>();
+            pages.write_bytes(7, bytes);
+            let second = pages.add(PAGE_BYTES);
+            rustix::mm::madvise(second.cast(), PAGE_BYTES, Advice::LinuxDontFork).unwrap();
+            pages
+        };
+        let found = in_child(|| {
+            let filled = fill_hole(pages.addr() + 100, 2 * PAGE_BYTES).is_ok();
+            // SAFETY: as above; the second page is there again.
+            let at = |offset: usize| unsafe { pages.add(offset).read_volatile() };
+            let kept = at(0) == 7 && at(2 * PAGE_BYTES) == 7;
+            u8::from(filled && kept && at(PAGE_BYTES) == 0)
+        });
+        assert_eq!(found, 1);
+        // SAFETY: nobody uses them any more.
+        unsafe { rustix::mm::munmap(pages.cast(), 3 * PAGE_BYTES) }.unwrap();
     }
 
     #[test]
