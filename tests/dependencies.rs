@@ -72,7 +72,7 @@ fn the_packages_are_as_deny_toml_allows() -> anyhow::Result<()> {
 }
 
 fn an_expression_of_licenses_is_judged_as_a_whole() -> anyhow::Result<()> {
-    let allowed = ["MIT".to_owned(), "Zlib".to_owned()];
+    let allowed = ["MIT", "Zlib", "ISC WITH known-exception"].map(str::to_owned);
     for (expression, expected) in [
         ("MIT", true),
         ("GPL-3.0", false),
@@ -84,6 +84,9 @@ fn an_expression_of_licenses_is_judged_as_a_whole() -> anyhow::Result<()> {
         ("Zlib AND MIT OR GPL-3.0", true),
         ("MIT WITH some-exception", false),
         ("MIT WITH some-exception OR Zlib", true),
+        ("ISC WITH known-exception", true),
+        ("ISC", false),
+        ("ISC WITH", false),
         ("", false),
         ("MIT OR", false),
     ] {
@@ -143,7 +146,7 @@ fn packages(root: &Path) -> anyhow::Result<Vec<Value>> {
 }
 
 /// Whether the allowed licenses satisfy an SPDX expression. A license with an exception is another
-/// one.
+/// one, which the list names as `A WITH B`.
 fn allows(allowed: &[String], expression: &str) -> bool {
     let spaced = expression
         .replace('(', " ( ")
@@ -182,9 +185,10 @@ fn one(allowed: &[String], words: &mut &[&str]) -> Option<bool> {
         *words = rest;
         return (*end == ")").then_some(satisfied);
     }
-    let exception = words.first() == Some(&"WITH");
-    if exception {
-        *words = words.get(2..)?;
+    let mut license = (*first).to_owned();
+    if words.first() == Some(&"WITH") {
+        license = format!("{license} WITH {}", words.get(1)?);
+        *words = &words[2..];
     }
-    Some(!exception && allowed.iter().any(|license| license == first))
+    Some(allowed.contains(&license))
 }
