@@ -102,6 +102,7 @@ fn texts(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
         "SECURITY.md",
         "CHANGELOG.md",
         "configs/README.md",
+        "bindings/python/README.md",
         "bindings/xenomai/README.md",
         "rtd/ARCHITECTURE.md",
     ]
