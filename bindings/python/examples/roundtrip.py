@@ -43,6 +43,9 @@ def serve(instance: str) -> None:
     """Answers until the asker is gone."""
     with rtcore.Session("server", instance=instance) as session:
         answers = {f"server.{path}": session.sender(f"server.{path}.answers") for path in PATHS}
+        # The two directions of a pair of direct routes are joined one after the other.
+        for sender in answers.values():
+            sender.wait_for_receiver(10.0)
         answered = 0
         for m in session.inbox():
             if isinstance(m, rtcore.Event):

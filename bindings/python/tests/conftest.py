@@ -275,7 +275,7 @@ class interrupting:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", type=float, default=3.0, help="seconds of the soak test; 600 by hand")
+    parser.addoption("--soak", type=float, default=3.0, help="seconds of the soak test; scripts/try-python shows ten minutes")
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
