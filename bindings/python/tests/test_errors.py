@@ -256,6 +256,8 @@ def test_signals_that_cannot_be_taken(b: rtcore.Session) -> None:
         b.signals.on(other, print)
     end.set()
     thread.join()
+    # Python's thread is over a moment before the kernel's.
+    wait_until(lambda: not Path(f"/proc/self/task/{thread.native_id}").exists())
     taken = b.signals.on(other, print)
     with rtcore.Signals.start() as signals:
         with pytest.raises(rtcore.Taken):
