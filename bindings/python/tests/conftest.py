@@ -140,6 +140,9 @@ class Daemon:
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path)
     yield daemon
+    if daemon.process is None:
+        # What a killed one left, its page among it, goes with the stop of the next.
+        daemon.start()
     daemon.stop()
 
 
