@@ -4,7 +4,7 @@
 use crate::examples;
 use crate::examples::rust;
 use crate::util::cobalt_bench::{Bench, balanced};
-use crate::util::needs::{COMPILER, FOLLOWING, PKG_CONFIG, ROOT};
+use crate::util::needs::{COMPILER, FOLLOWING, MOUNT, PKG_CONFIG, ROOT};
 use crate::util::session::{lane_end, planner_and_arm, unbroken};
 use crate::util::tool::{Tool, cargo_build, profile, run};
 use crate::util::{Daemon, Instance, Peer, process, route, signal};
@@ -19,7 +19,9 @@ tests![
     the_header_is_c_and_cpp_of_every_version needs(COMPILER),
     the_shared_library_exports_its_list_and_nothing_else needs(COMPILER),
     every_errno_is_returned_with_what_to_do needs(COMPILER),
+    a_violation_of_the_other_process_is_returned needs(COMPILER),
     without_a_name_several_daemons_are_refused needs(COMPILER),
+    without_a_daemon_the_text_says_how_to_start_one needs(COMPILER, MOUNT),
     real_time_calls_make_no_heap_call needs(COMPILER),
     a_child_gets_an_errno_from_every_call needs(COMPILER),
     the_classes_of_cpp_do_what_the_functions_do needs(COMPILER),
@@ -193,7 +195,9 @@ fn every_errno_is_returned_with_what_to_do() -> anyhow::Result<()> {
     let i = Instance::new()?;
     let daemon = Daemon::start(&config(&i))?;
     let strange = i.file("strange.sock").display().to_string();
-    let tool = program(&i, "test-errors", &[&strange])?;
+    let directory = i.file("stranger").display().to_string();
+    std::fs::create_dir(&directory)?;
+    let tool = program(&i, "test-errors", &[&strange, &directory])?;
     let mut tool = reaches(tool, "start the arm")?;
     let mut arm = Peer::session(&i, "arm")?;
     arm.open_inbox()?;
@@ -212,6 +216,41 @@ fn every_errno_is_returned_with_what_to_do() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn a_violation_of_the_other_process_is_returned() -> anyhow::Result<()> {
+    let i = Instance::new()?;
+    let end = |name: &str, owner: &str| lane_end(name, owner, "msgsize = 64\nmaxmsg = 8");
+    let direct = "path = \"direct\"";
+    let config = i.head()
+        + &process("liar")
+        + &process("victim")
+        + &end("liar.direct", "liar")
+        + &end("victim.direct.in", "victim")
+        + &end("victim.direct", "victim")
+        + &end("liar.direct.in", "liar")
+        + &route("liar.direct", &["victim.direct.in"], direct)
+        + &route("victim.direct", &["liar.direct.in"], direct);
+    let _daemon = Daemon::start(&config)?;
+    let mut tool = reaches(program(&i, "test-corrupt", &[])?, "connect the liar")?;
+    let mut liar = Peer::start()?;
+    liar.liar(&format!("connect {}", i.socket()))?;
+    liar.liar("open liar")?;
+    for endpoint in ["liar.direct", "liar.direct.in"] {
+        liar.liar(&format!("join {endpoint}"))?;
+    }
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "break its head")?;
+    // Both words are the first of the memory that this end writes.
+    liar.liar("poke liar.direct.in 0 9")?;
+    tool.type_in(b"\n")?;
+    let mut tool = reaches(tool, "break its tail")?;
+    liar.liar("poke liar.direct 0 100")?;
+    liar.liar("ring liar.direct")?;
+    tool.type_in(b"\n")?;
+    let out = tool.end()?.well()?;
+    ensure!(out.ends_with("corrupt\n"), "{out}");
+    Ok(())
+}
+
 fn without_a_name_several_daemons_are_refused() -> anyhow::Result<()> {
     let (one, other) = (Instance::new()?, Instance::new()?);
     let _daemons = (
@@ -219,8 +258,22 @@ fn without_a_name_several_daemons_are_refused() -> anyhow::Result<()> {
         Daemon::start(&config(&other))?,
     );
     let mut several = Command::new(built()?.join("test-several"));
-    several.env_remove("RTD_INSTANCE");
+    several.arg("several").env_remove("RTD_INSTANCE");
     run(several)?.well()?;
+    Ok(())
+}
+
+/// Pages of daemons are below /dev/shm, which is empty here.
+fn without_a_daemon_the_text_says_how_to_start_one() -> anyhow::Result<()> {
+    let program = built()?.join("test-several");
+    let line = format!(
+        "mount -t tmpfs none /dev/shm; exec {} none",
+        program.display()
+    );
+    let mut nobody = Command::new("unshare");
+    nobody.args(["--mount", "sh", "-euc", &line]);
+    nobody.env_remove("RTD_INSTANCE");
+    run(nobody)?.well()?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -70,6 +71,28 @@ static void foreign_listeners(const char *path) {
     pthread_join(thread, NULL);
     close(listener);
     unlink(path);
+}
+
+/* A user who is neither root nor this one listens where a daemon would. Only root can try it. */
+static void stranger(const char *directory) {
+    struct sockaddr_un address = { AF_UNIX, "" };
+    rtcore_options options = RTCORE_OPTIONS_INIT;
+    rtcore_session *session = NULL;
+    if (geteuid() != 0) {
+        return;
+    }
+    char place[100];
+    snprintf(place, sizeof place, "%s/rtd", directory);
+    CHECK(mkdir(place, 0755) == 0 && setenv("XDG_RUNTIME_DIR", directory, 1) == 0);
+    CHECK((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/no-such-daemon.sock", place) <
+          sizeof address.sun_path);
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    CHECK(bind(listener, (struct sockaddr *)&address, sizeof address) == 0);
+    CHECK(seteuid(65534) == 0 && listen(listener, 4) == 0 && seteuid(0) == 0);
+    options.instance = "no-such-daemon";
+    REFUSED(rtcore_connect(&session, "planner", &options, &err), EPERM, RTCORE_ERR_STRANGER, "uid 65534 listens there");
+    close(listener);
+    unlink(address.sun_path);
 }
 
 static void claims(rtcore_session *session) {
@@ -230,10 +253,11 @@ static void sends(rtcore_session *session) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 2);
+    CHECK(argc == 3);
     CHECK(strcmp(rtcore_version(), "0.1.0") == 0);
     structures();
     foreign_listeners(argv[1]);
+    stranger(argv[2]);
     rtcore_session *session = NULL;
     REFUSED(rtcore_connect(&session, "locked", NULL, &err), EACCES, RTCORE_ERR_REFUSED, "locked");
     REFUSED(rtcore_connect(NULL, "planner", NULL, &err), EFAULT, RTCORE_ERR_ARGUMENT, "NULL");

@@ -1,9 +1,14 @@
-/* Two daemons run, and none is named. */
+/* No daemon is named, and there are several, or none. */
 #include "check.h"
 
-int main(void) {
+int main(int argc, char **argv) {
     rtcore_session *session = NULL;
-    REFUSED(rtcore_connect(&session, "planner", NULL, &err), ENOTUNIQ, RTCORE_ERR_SEVERAL_INSTANCES, "RTD_INSTANCE");
-    puts("several");
+    CHECK(argc == 2);
+    if (strcmp(argv[1], "several") == 0) {
+        REFUSED(rtcore_connect(&session, "planner", NULL, &err), ENOTUNIQ, RTCORE_ERR_SEVERAL_INSTANCES, "RTD_INSTANCE");
+    } else {
+        REFUSED(rtcore_connect(&session, "planner", NULL, &err), ECONNREFUSED, RTCORE_ERR_NO_INSTANCE, "rtd run FILE");
+    }
+    puts(argv[1]);
     return 0;
 }
