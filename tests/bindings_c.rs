@@ -49,7 +49,8 @@ fn built() -> anyhow::Result<&'static Path> {
 }
 
 fn build() -> anyhow::Result<PathBuf> {
-    let directory = cargo_build("--lib")?;
+    // As the Makefile does: with the features that a user gets, and not those that the tests add.
+    let directory = cargo_build(&["--package", "rtcore-c", "--lib"])?;
     make(&["libraries", "tests", "examples"])?;
     Ok(directory.join("c"))
 }

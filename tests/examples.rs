@@ -32,7 +32,8 @@ fn built() -> anyhow::Result<&'static Path> {
         if let Some(ready) = std::env::var_os("RTD_TEST_EXAMPLES") {
             return Ok(ready.into());
         }
-        cargo_build("--examples")
+        // The whole workspace, whose features are those that the tests were built with.
+        cargo_build(&["--workspace", "--examples"])
             .map(|directory| directory.join("examples"))
             .map_err(|e| format!("{e:#}"))
     });

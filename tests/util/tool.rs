@@ -45,14 +45,15 @@ pub static RTLAT: LazyLock<&'static str> = LazyLock::new(|| {
         .leak()
 });
 
-/// Has cargo build these targets of the whole workspace, whose features are those that the tests
-/// were built with, with the profile and into the directory of this build; that directory.
-pub fn cargo_build(targets: &str) -> anyhow::Result<PathBuf> {
+/// Has cargo build these packages and targets, with the profile and into the directory of this build;
+/// that directory.
+pub fn cargo_build(targets: &[&str]) -> anyhow::Result<PathBuf> {
     let directory = Path::new(RTD).parent().context("rtd lies nowhere")?;
     let target = directory.parent().context("no target directory")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--workspace", targets, "--offline", "--quiet"])
+        .args(["build", "--offline", "--quiet"])
+        .args(targets)
         .args(["--profile", profile()?, "--target-dir"]);
     cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     let said = cargo.output().context("cannot run cargo")?;

@@ -120,7 +120,7 @@ static void rounds(rtcore_sender *sender, rtcore_inbox *inbox, rtcore_caller *ca
     guarded = false;
     printf("%s: %lu received, %lu times full\n", direct ? "direct" : "routed", got, full);
     /* A lane takes what a sender's ring has no room for; a direct ring has no lane. */
-    CHECK(got > 100 && (full > 0 || !direct));
+    CHECK(got > 0 && (full > 0 || !direct));
 }
 
 int main(void) {
