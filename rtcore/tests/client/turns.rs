@@ -6,6 +6,7 @@ use rtcore::client::{
     Attempt, CallError, Channel, ConnectError, Event, Incoming, SendError, Session,
 };
 use rtcore::lane::peer::PeerState;
+use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::{rtsignal, sched};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -57,7 +58,9 @@ fn an_inbox_does_not_sleep_over_an_event_that_is_queued() {
     link.peer("b", PeerState::Alive, 42, None);
     let mut back = 0;
     while back < 2 {
-        inbox.sleep_once(in_ms(10_000)).unwrap();
+        let until_ns = in_ms(10_000);
+        inbox.sleep_once(until_ns).unwrap();
+        assert!(monotonic_ns() < until_ns, "{back} of 2 events came");
         // One each turn.
         if let Some(Incoming::Event(Event::PeerBack { .. })) = inbox.try_recv().unwrap() {
             back += 1;
