@@ -1,4 +1,4 @@
-//! The letters of rt-tests, as parsed, and what they come to on this machine.
+//! The letters of rt-tests, as parsed, and their values on this machine.
 
 #![forbid(unsafe_code)]
 
@@ -22,8 +22,8 @@ const BINS_MAX: u64 = 10_000_000;
 #[error("{0}")]
 pub struct BadOption(pub String);
 
-/// What every measurement understands. The letters are cyclictest's and pmqtest's where they have
-/// one: -h is the histogram, and help has no letter.
+/// The options of every measurement. An option that cyclictest or pmqtest has too has their letter:
+/// -h is the histogram, and help has no letter.
 #[derive(clap::Args, Clone, Debug)]
 #[command(disable_help_flag = true)]
 pub struct MeasureArgs {
@@ -106,7 +106,7 @@ pub struct MeasureArgs {
     /// Write the histogram to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub histfile: Option<PathBuf>,
-    /// Where results go.
+    /// The options of the output.
     #[command(flatten)]
     pub report: ReportArgs,
     /// cyclictest's rarer options.
@@ -119,7 +119,7 @@ pub const PAYLOAD_BYTES: usize = 64;
 /// Default of -d.
 const DISTANCE_US: u64 = 500;
 
-/// Where results go.
+/// The files, the directory and the format of the output.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ReportArgs {
     /// Write the results to this file as JSON, in the structure of rt-tests
@@ -192,7 +192,7 @@ impl MeasureArgs {
         if self.round_trip || self.sync { 2 } else { 1 }
     }
 
-    /// What a pair does with them.
+    /// The work of a pair with these options.
     pub fn work(
         &self,
         mut make: impl FnMut(usize) -> anyhow::Result<Box<dyn Mechanism>>,
@@ -222,7 +222,7 @@ impl MeasureArgs {
             .map_or(0, |us| usize::try_from(us).unwrap_or(usize::MAX))
     }
 
-    /// What differs from the command line, a line each, for standard error.
+    /// The differences from the command line, one per line, for standard error.
     ///
     /// Errors: an option that is refused.
     pub fn notes(&self) -> Result<Vec<&'static str>, BadOption> {
@@ -325,8 +325,7 @@ impl MeasureArgs {
 }
 
 /// The priority of a sender that follows the schedule, with a receiver of this one: lower, so that
-/// on one CPU the receiver does not wait for what the sender does after its message, which is to
-/// set its next timer.
+/// on one CPU the receiver does not wait while the sender sets its next timer after a message.
 pub fn below(priority: u8) -> u8 {
     if priority == 0 {
         0

@@ -44,7 +44,7 @@ const FACTS_NOTED: [&str; 6] = [
     "skin",
 ];
 
-/// What is said of one figure of one row.
+/// The verdict on one figure of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// Faster, in relation to `mq`.
@@ -98,7 +98,7 @@ pub struct Verdict {
     pub rows: Vec<RowVerdict>,
     /// Sentences: rows that are only in one, a machine that changed.
     pub notes: Vec<String>,
-    /// When and by what the baseline was saved.
+    /// The date of the baseline, and the version that saved it.
     pub baseline: String,
 }
 

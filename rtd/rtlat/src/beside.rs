@@ -20,12 +20,12 @@ use worker::{MESSAGE_BYTES, Role, telemetry_queues, words};
 
 /// Outsiders that read the page.
 const OUTSIDERS: usize = 10;
-/// How often `rtctl stats --watch` shows what it has, in seconds: as fast as it goes.
+/// Interval at which `rtctl stats --watch` prints, in seconds: its shortest.
 const WATCH_S: &str = "0.1";
 /// SCHED_FIFO priority of the telemetry lane; the measured one is above it.
 pub const TELEMETRY_PRIORITY: u8 = 20;
 
-/// What is beside.
+/// A condition beside the measured pairs.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing.
@@ -68,7 +68,7 @@ impl Condition {
         }
     }
 
-    /// What is counted of it.
+    /// The unit in which the work of this condition is counted.
     fn unit(self) -> &'static str {
         match self {
             Condition::Alone | Condition::Load => "",
@@ -80,7 +80,7 @@ impl Condition {
     }
 }
 
-/// What the measured lane's configuration has in addition to its own routes. Writing to a string
+/// The lines that the condition adds to the configuration of the measured lane. Writing to a string
 /// does not fail.
 pub fn config(instance: &str, cpu: usize, depth: u64) -> String {
     let mut text = format!(
@@ -132,7 +132,7 @@ pub fn queues(instance: &str) -> anyhow::Result<Vec<CString>> {
         .collect()
 }
 
-/// Refuses what is not available, before the run.
+/// Refuses a condition that is not available, before the run.
 pub fn ensure_possible(conditions: &[Condition]) -> anyhow::Result<()> {
     if conditions.contains(&Condition::Watched) {
         rtctl()?;
@@ -167,7 +167,7 @@ struct Interferer {
     child: Child,
     /// Of those that count.
     out: Option<BufReader<ChildStdout>>,
-    /// What it counts is the condition's count.
+    /// Its count is the condition's count.
     is_counted: bool,
 }
 
@@ -315,8 +315,8 @@ impl Drop for Beside {
     fn drop(&mut self) {
         for interferer in &mut self.interferers {
             if !matches!(interferer.child.try_wait(), Ok(Some(_))) {
-                // As a group, with what a program starts in it. An incarnation has a group of its
-                // own and is killed with its parent.
+                // As a group, so that the children of the program end too. An incarnation has a
+                // group of its own and is killed with its parent.
                 child::kill_group(interferer.child.id());
                 let _ = interferer.child.wait();
             }
@@ -327,7 +327,7 @@ impl Drop for Beside {
 /// How much of a condition there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// What its unit says.
+    /// The count, in the condition's unit.
     pub count: u64,
     /// For how long.
     pub ns: u64,

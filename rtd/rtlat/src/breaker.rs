@@ -1,5 +1,5 @@
-//! What happens to the kernel's trace when a latency breaks the `-b` bound: a marker, and the trace
-//! is frozen, so that it ends with what made the sample late.
+//! Marks and freezes the kernel's trace when a latency exceeds the `-b` bound, so that the trace
+//! ends with the cause of the late sample.
 //!
 //! Everything is opened at setup; the receiving thread does two write(2) and nothing else. The
 //! marker begins as cyclictest's does, for the scripts that look for it. A missing trace is no
@@ -18,7 +18,8 @@ const LINE_BYTES: usize = 128;
 pub struct Breaker {
     bound_ns: u64,
     files: Result<Files, String>,
-    /// What the kernel answered to marker and freeze; none: no bound was broken.
+    /// The kernel's results of the marker and of the freeze; `None` if no latency exceeded the
+    /// bound.
     done: Option<(Call<()>, Call<()>)>,
 }
 
@@ -74,7 +75,7 @@ impl Breaker {
         self.done = Some((marked, files.switch.write(b"0")));
     }
 
-    /// What was done with the trace, or why nothing: a sentence without its full stop.
+    /// The action on the trace, or the reason why there was none: a sentence without its full stop.
     pub fn outcome(&self) -> String {
         let files = match &self.files {
             Ok(files) => files,
@@ -116,7 +117,7 @@ impl Files {
         })
     }
 
-    /// What the trace shows but the marker.
+    /// The contents of the trace besides the marker.
     fn recording(&self) -> String {
         match self.tracer.as_str() {
             "nop" => format!(
@@ -128,7 +129,7 @@ impl Files {
     }
 }
 
-/// Why it could not be opened, with the line that fixes it.
+/// The reason why it could not be opened, with the line that fixes it.
 fn refusal(directory: &Path, error: &io::Error) -> String {
     let at = directory.display();
     match error.kind() {

@@ -135,7 +135,7 @@ impl Path {
     }
 }
 
-/// Runs it, prints the table, writes what was asked for; the exit code.
+/// Runs it, prints the table, writes the files asked for, and returns the exit code.
 pub fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     if let Some(path) = &args.against {
         // Before the run, which takes a minute.

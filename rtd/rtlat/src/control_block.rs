@@ -13,7 +13,7 @@ use zerocopy::FromZeros;
 
 const TEXT_WORDS: usize = 64;
 
-/// What the pair is to do next.
+/// The next task of the pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Block {
     /// First point of the schedule.
@@ -24,7 +24,7 @@ pub struct Block {
     pub count: u64,
     /// Messages before the schedule that are not recorded.
     pub warm: u64,
-    /// The receiver hands over what it has every so often; 0: at the end.
+    /// The interval at which the receiver hands over its data; 0: only at the end.
     pub slice_ns: u64,
     /// The sender polls instead of sleeping: for the points of the schedule, and back to back for
     /// each arrival. It has its CPU to itself.
@@ -70,7 +70,7 @@ pub struct Words {
     missed: AtomicU64,
     /// Receiver: sequence of the last message, plus one.
     arrived: AtomicU64,
-    /// Receiver: what the live view shows.
+    /// Receiver: count for the live view.
     received: AtomicU64,
     min_ns: AtomicU64,
     last_ns: AtomicU64,
@@ -81,12 +81,12 @@ pub struct Words {
     /// Of sender and receiver.
     tid: [AtomicU32; 2],
     cpu: [AtomicU32; 2],
-    /// First failure: who has taken it (1 + length when written), and its text.
+    /// First failure: the role that claimed it (1 + length when written), and its text.
     failed: AtomicU32,
     text: [AtomicU64; TEXT_WORDS],
 }
 
-/// Which of the two.
+/// One of the two roles of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Sends (a timer: waits).
@@ -282,7 +282,7 @@ impl ControlBlock {
         self.words().sent_all.load(Ordering::Acquire) == order
     }
 
-    /// Main: the receiver closes this block with what it has, when it next looks.
+    /// Main: the receiver closes this block with the data that it has, at its next check.
     pub fn give_up(&self, order: u32) {
         self.words().given_up.store(order, Ordering::Release);
     }
@@ -303,7 +303,7 @@ impl ControlBlock {
         self.words().closed.load(Ordering::Acquire) == order
     }
 
-    /// What became of the schedule of the block that is closed, with this many received.
+    /// The counts of the closed block, with this number of messages received.
     pub fn counts(&self, received: u64) -> Counts {
         let sent = self.words().sent.load(Ordering::Relaxed);
         Counts {
@@ -315,7 +315,7 @@ impl ControlBlock {
         }
     }
 
-    /// Receiver: a message of this sequence came; wakes who waits for it.
+    /// Receiver: a message of this sequence came; wakes the thread that waits for it.
     pub fn arrive(&self, sequence: u64) {
         self.words().arrived.store(sequence + 1, Ordering::Release);
         self.words().arrival.fetch_add(1, Ordering::Release);
@@ -375,7 +375,7 @@ impl ControlBlock {
         w.received.store(tally.received, Ordering::Release);
     }
 
-    /// What was published last; torn between two messages at worst.
+    /// The values published last; they may be of two consecutive messages.
     pub fn tally(&self) -> Tally {
         let w = self.words();
         Tally {
@@ -409,7 +409,7 @@ impl ControlBlock {
         self.stop();
     }
 
-    /// Why a role could not go on.
+    /// The reason why a role could not go on.
     pub fn failure(&self) -> Option<String> {
         let len = self
             .words()

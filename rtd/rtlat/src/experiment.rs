@@ -25,12 +25,12 @@ const BLOCK_MAX: Duration = Duration::from_secs(120);
 /// From the order to the first point of the schedule.
 const LEAD_NS: u64 = 2_000_000;
 
-/// What every pair does, and how often.
+/// The work of every pair, and the number of its repetitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Experiment<'a> {
-    /// What happens beside the pairs, one after the other in each turn.
+    /// The conditions beside the pairs, one after the other in each turn.
     pub beside: &'a [Condition],
-    /// What a pair runs under each condition. Their start is set here.
+    /// The blocks that a pair runs under each condition. Their start is set here.
     pub blocks: &'a [Block],
     pub turns: u64,
     /// Show no progress.
@@ -66,14 +66,14 @@ pub struct Measured {
     pub turns: Vec<[u64; 2]>,
 }
 
-/// What an experiment found.
+/// The results of an experiment.
 #[derive(Debug)]
 pub struct Results {
     /// Subject by subject, in the order of the conditions.
     pub outcomes: Vec<Outcome>,
     /// Whole turns, at least one.
     pub turns: u64,
-    /// Why memory is not locked, in one line.
+    /// The reason why memory is not locked, in one line.
     pub unlocked: Option<String>,
 }
 
@@ -197,7 +197,7 @@ fn add(outcomes: &mut Vec<Outcome>, later: Outcome) {
     }
 }
 
-/// A step that meets every one of so many.
+/// A step that reaches each of `count` items.
 fn stride(count: usize) -> usize {
     let is_whole =
         |step: &usize| (2..=*step).all(|d| !step.is_multiple_of(d) || !count.is_multiple_of(d));

@@ -85,7 +85,7 @@ pub struct Row {
     pub extent: Extent,
 }
 
-/// Runs it, prints the table, writes what was asked for; the exit code.
+/// Runs it, prints the table, writes the files asked for, and returns the exit code.
 pub fn interference(args: &InterferenceArgs) -> anyhow::Result<u8> {
     let wanted =
         |c: &Condition| *c == Condition::Alone || args.only.is_empty() || args.only.contains(c);

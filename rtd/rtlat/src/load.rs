@@ -37,7 +37,7 @@ const END_NS: u64 = 3_000_000_000;
 /// Most that is kept of what one worker says.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
-/// What the workers do.
+/// The kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Integer and floating-point arithmetic.
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// Who does it.
+/// The program that does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     /// stress-ng where it can, else this program.
@@ -221,7 +221,7 @@ impl Load {
 enum Announce {
     /// A line that ends in `ready`.
     Own,
-    /// A line of --verbose for each of so many stressors.
+    /// Reports a line of --verbose for each of this number of stressors.
     StressNg(usize),
 }
 
@@ -265,7 +265,7 @@ struct Worker {
 }
 
 impl RunningLoad {
-    /// What runs: `cpu:2 (stress-ng 0.15.06 --cpu 2), ipc:1 (own, ...); SCHED_OTHER`.
+    /// The running load: `cpu:2 (stress-ng 0.15.06 --cpu 2), ipc:1 (own, ...); SCHED_OTHER`.
     pub fn describe(&self) -> String {
         if self.lines.is_empty() {
             "none".to_owned()
@@ -360,7 +360,7 @@ impl RunningLoad {
 }
 
 impl Worker {
-    /// Takes what it said, waiting at most so long for it. False: it says nothing any more.
+    /// Reads its output, and waits at most `timeout_ns` for it. False: the output has ended.
     fn read_output(&mut self, timeout_ns: u64) -> anyhow::Result<bool> {
         if !is_readable(self.output.as_raw_fd(), timeout_ns) {
             return Ok(true);
@@ -371,7 +371,7 @@ impl Worker {
             .read(&mut part)
             .context("cannot read the output of a load worker")?;
         self.output_text.extend_from_slice(&part[..n]);
-        // The end of it is what tells why it ended.
+        // Its last lines say why it ended.
         let excess = self.output_text.len().saturating_sub(OUTPUT_BYTES);
         self.output_text.drain(..excess);
         Ok(n > 0)
@@ -391,7 +391,7 @@ impl Worker {
         let ending = self
             .end(END_NS)
             .map_or_else(|e| e.to_string(), |status| status.to_string());
-        // What is there now is all: nobody else holds the other end.
+        // No more output can follow: no other process holds the other end.
         while is_readable(self.output.as_raw_fd(), 0) && self.read_output(0).unwrap_or(false) {}
         format!(
             "load worker `{}` (pid {pid}) ended: {ending}{}",
@@ -443,7 +443,7 @@ impl Drop for RunningLoad {
     }
 }
 
-/// Waits at most so long; an interrupted wait goes on.
+/// Waits at most `timeout_ns`; an interrupted wait goes on.
 fn is_readable(fd: RawFd, timeout_ns: u64) -> bool {
     let deadline_ns = clock::monotonic_ns().saturating_add(timeout_ns);
     loop {

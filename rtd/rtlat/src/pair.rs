@@ -34,7 +34,7 @@ const END: Duration = Duration::from_secs(5);
 /// After the last message was sent, its receiver has this long to get it.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// What a pair does.
+/// The work of a pair.
 pub enum Work {
     /// Waits for points in time.
     Timer,
@@ -51,11 +51,11 @@ pub enum Work {
 
 /// How to make one.
 pub struct PairSpec {
-    /// What it does.
+    /// Its work.
     pub work: Work,
-    /// Where its sender runs.
+    /// CPU and priority of its sender.
     pub sender: ThreadPlacement,
-    /// Where its receiver runs.
+    /// CPU and priority of its receiver.
     pub receiver: ThreadPlacement,
     /// The role that does not record is a process.
     pub fork: bool,
@@ -99,7 +99,7 @@ pub struct Pair {
     trace: Arc<OnceLock<String>>,
     fresh: Option<rtrb::Producer<Box<Recorder>>>,
     done: Option<rtrb::Consumer<Box<Recorder>>>,
-    /// What came of the running block so far, and its slices.
+    /// The data of the running block so far, and its slices.
     whole: Recorder,
     slices: Vec<Slice>,
     order: u32,
@@ -218,7 +218,7 @@ impl Pair {
                     self.name()
                 );
             }
-            // Bounded: a child that died tells nothing.
+            // Bounded: a child that died does not wake us.
             seen = self.control.wait_change(seen, left_ns.min(100_000_000));
         }
         Ok(())
@@ -296,7 +296,7 @@ impl Pair {
         self.control.is_sent(self.order)
     }
 
-    /// What the live view shows.
+    /// The values of the live view.
     pub fn tally(&self) -> Tally {
         self.control.tally()
     }
@@ -326,7 +326,7 @@ impl Pair {
         }
     }
 
-    /// Runs a block that nobody watches, at most so long.
+    /// Runs a block without a live view, for at most `limit`.
     pub fn run(&mut self, block: &Block, limit: Duration) -> anyhow::Result<Series> {
         self.begin(block);
         let until_ns = monotonic_ns() + nanos(limit);
@@ -336,8 +336,8 @@ impl Pair {
         Ok(self.series())
     }
 
-    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and what has not
-    /// come a second after it was sent is lost.
+    /// Whether the block has ended. It is stopped if it is not sent by `until_ns`; and a message
+    /// that has not come a second after it was sent is lost.
     pub fn poll(&mut self, until_ns: u64) -> anyhow::Result<bool> {
         if self.collect() {
             return self.check().map(|()| true);
@@ -393,7 +393,7 @@ impl Pair {
         matches!(*self.work, Work::RoundTrip(..))
     }
 
-    /// What the block measured that has ended.
+    /// The results of the block that has ended.
     pub fn series(&mut self) -> Series {
         let whole = &self.whole;
         let info = |role: Role| {

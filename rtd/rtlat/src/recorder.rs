@@ -1,4 +1,4 @@
-//! What the receiving thread keeps of its messages: histograms, bins, extremes, and the neighbours
+//! The receiving thread's records of its messages: histograms, bins, extremes, and the neighbours
 //! of a culprit.
 //!
 //! Everything is allocated by [`Recorder::new`]; recording allocates nothing.
@@ -13,8 +13,8 @@ const NEIGHBOURS: usize = 8;
 /// Most numbers of samples past the last bin that are kept. As many as there are bins, as
 /// cyclictest does, up to this.
 const OVERFLOWS_MAX: usize = 10_000;
-/// A schedule that is late by more points than this is corrected by so many values: an hour of
-/// stall at 1 us would take an hour to write down.
+/// A schedule that is late by more points than this is corrected by this number of values only: the
+/// correction of an hour of stall at 1 us would take an hour.
 const CORRECTIONS_MAX: u64 = 100_000;
 
 /// The exact figures of the raw latencies.
@@ -137,8 +137,8 @@ impl Recorder {
         self.watch(sample, raw_ns)
     }
 
-    /// The latency from the intended send, and that of each point which was over before this
-    /// message went: those who came at these points had to wait for it.
+    /// The latency from the intended send, and that of each point of the schedule that passed
+    /// before this message was sent: a message at such a point had to wait for it.
     fn correct(&mut self, sample: &Sample, interval_ns: u64, late_ns: u64) {
         let latency_ns = sample.corrected_ns();
         self.corrected.saturating_record(latency_ns.max(1));
@@ -214,7 +214,7 @@ impl Recorder {
         })
     }
 
-    /// Adds what was recorded after this.
+    /// Adds the values recorded after this.
     pub fn append(&mut self, later: &Recorder) {
         // The same shape (`histogram`), so neither can fail.
         let added = self

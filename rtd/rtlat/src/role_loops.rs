@@ -70,12 +70,12 @@ pub struct Log {
     pub samples: Option<rtrb::Producer<(u64, u64)>>,
     /// The kernel's trace, for a culprit.
     pub breaker: Option<Breaker>,
-    /// What was done with it.
+    /// The action on the trace.
     pub trace: Arc<OnceLock<String>>,
     at: At,
 }
 
-/// Where a [`Log`] is.
+/// The position of a [`Log`] in the run.
 #[derive(Debug, Default)]
 struct At {
     open: u32,
@@ -261,7 +261,7 @@ impl Log {
     }
 }
 
-/// What a block's count counts.
+/// The meaning of a block's count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loops {
     /// Points of the schedule, missed ones included: an outage does not prolong the run.
@@ -363,7 +363,7 @@ fn fail(control: &ControlBlock, what: &str, e: Errno) {
     rtcore::seal::seal();
 }
 
-/// Repeats what a signal interrupted, until the run is over.
+/// Repeats a call that a signal interrupted, until the run is over.
 fn persist<T>(
     control: &ControlBlock,
     mut call: impl FnMut() -> Result<T, Errno>,
@@ -429,7 +429,7 @@ pub fn record_blocks(log: &mut Log, rx: &mut dyn Rx) {
     rtcore::seal::unseal();
 }
 
-/// What is measured of a message that another one asked for.
+/// The measured part of a message that another one requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measured {
     /// From the question.
@@ -484,7 +484,7 @@ fn answer(
     }
 }
 
-/// Sends back what comes, until the pair ends.
+/// Sends each message back, until the pair ends.
 pub fn echo_blocks(
     control: &ControlBlock,
     role: Role,

@@ -3,7 +3,7 @@
 //!
 //! Each is honoured, or accepted with one line that says what rtlat does instead
 //! ([`RtTestsArgs::notes`]), or refused with the reason ([`RtTestsArgs::refuse`]). Nothing is
-//! ignored in silence, except where rtlat does what the option asks for anyway.
+//! ignored in silence, unless rtlat always does what the option asks for.
 
 #![forbid(unsafe_code)]
 
@@ -140,7 +140,7 @@ impl RtTestsArgs {
         }
     }
 
-    /// What rtlat does instead of what was asked for, a line each.
+    /// The differences between the request and the action of rtlat, one per line.
     pub fn notes(&self) -> Vec<&'static str> {
         let all = [
             (

@@ -39,11 +39,11 @@ pub const LOST: u8 = 6;
 const LEAD_NS: u64 = 20_000_000;
 /// Messages that are not recorded, before the schedule.
 const WARM: u64 = 10;
-/// How often the main thread looks.
+/// How often the main thread checks.
 const POLL_NS: u64 = 50_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// What a run holds while it measures.
+/// The settings that a run holds while it measures.
 pub struct Conditions {
     /// SIGINT, SIGTERM and SIGHUP, taken.
     stop: StopSignals,
@@ -109,7 +109,7 @@ impl Conditions {
         self.is_interrupted
     }
 
-    /// An error when what the run stands on is gone.
+    /// An error if a process that the run needs is gone.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.load.check()?;
         self.daemons.iter_mut().try_for_each(OwnDaemon::check)
@@ -120,8 +120,8 @@ impl Conditions {
         self.daemons.drain(..).try_for_each(OwnDaemon::stop)
     }
 
-    /// What is to be said of them, in lines behind `#`. With the latency that cyclictest's option
-    /// asks for its line is cyclictest's.
+    /// Their description, in lines after `#`. With the latency that cyclictest's option asks for
+    /// its line is cyclictest's.
     pub fn lines(&self, cyclictest_us: Option<i32>) -> String {
         let load = self.load.describe();
         let load = if load == "none" {
@@ -137,8 +137,8 @@ impl Conditions {
 }
 
 impl Conditions {
-    /// What is less than a measurement wants, a sentence each; `unlocked` is one that the run has
-    /// found itself.
+    /// The conditions that fall short of a good measurement, one sentence each; `unlocked` is one
+    /// that the run has found itself.
     pub fn refusals(&self, priority: Option<u8>, unlocked: Option<String>) -> Vec<String> {
         let mut all = Vec::new();
         if priority == Some(0) {
@@ -179,8 +179,8 @@ pub fn lock_memory() -> anyhow::Result<()> {
     })
 }
 
-/// Measures pairs that `work` makes, given their number and the daemon of the run; writes what was
-/// asked for; the exit code.
+/// Measures pairs that `work` makes, given their number and the daemon of the run; writes the files
+/// asked for, and returns the exit code.
 pub fn single(
     args: &MeasureArgs,
     roles: Roles,

@@ -1,4 +1,4 @@
-//! What one pair measured. All times in nanoseconds of CLOCK_MONOTONIC.
+//! The results of one pair. All times in nanoseconds of CLOCK_MONOTONIC.
 
 use hdrhistogram::Histogram;
 
@@ -13,8 +13,7 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).unwrap_or_else(|_| unreachable!())
 }
 
-/// A histogram that is put away: what was recorded, and not the 200 KB that it takes however little
-/// that is.
+/// A stored histogram: only the used bins, instead of the 200 KB that an open one always takes.
 #[derive(Clone, Debug)]
 pub struct Packed(Box<[(u64, u64)]>);
 
@@ -58,7 +57,7 @@ impl Sample {
         self.received_ns.saturating_sub(self.sent_ns)
     }
 
-    /// From the intended send: what a control loop feels.
+    /// From the intended send: the latency as a control loop sees it.
     pub fn corrected_ns(&self) -> u64 {
         self.received_ns.saturating_sub(self.intended_ns)
     }
@@ -77,7 +76,7 @@ pub struct RoleInfo {
     pub priority: u8,
 }
 
-/// What became of the schedule: scheduled = sent + missed, and sent = received + lost.
+/// The counts of the schedule: scheduled = sent + missed, and sent = received + lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Points of the schedule up to the end.
@@ -98,22 +97,22 @@ pub struct Culprit {
     pub bound_ns: u64,
     /// It and its neighbours, in order of arrival.
     pub samples: Vec<Sample>,
-    /// Which of them it is.
+    /// Index of the culprit in `samples`.
     pub index: usize,
-    /// What was done with the kernel's trace: a sentence.
+    /// The action on the kernel's trace: a sentence.
     pub trace: String,
 }
 
-/// What one pair measured.
+/// The results of one pair.
 #[derive(Clone, Debug)]
 pub struct Series {
     /// `timer`, `mq`, `route lane` ...
     pub name: String,
     /// Number of the pair, from 0.
     pub pair: usize,
-    /// Who sends; of a timer, who waits.
+    /// The sender; for a timer, the waiting thread.
     pub sender: RoleInfo,
-    /// Who receives; of a timer the same as `sender`.
+    /// The receiver; for a timer the same as `sender`.
     pub receiver: RoleInfo,
     /// Schedule; 0: each message follows the arrival of the one before.
     pub interval_ns: u64,
@@ -140,7 +139,7 @@ pub struct Series {
     pub max_ns: u64,
     /// Sum of the raw latencies.
     pub sum_ns: u128,
-    /// What became of the schedule.
+    /// The counts of the schedule.
     pub counts: Counts,
     /// Wall clock of the first and last sample, ns since 1970.
     pub start_time_ns: u64,
@@ -151,7 +150,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Adds what the same pair measured later. Bins have to be as many.
+    /// Adds later results of the same pair. The number of bins must agree.
     pub fn append(&mut self, later: &Series) {
         // The same shape (`histogram`), so neither can fail.
         let added = self
@@ -209,7 +208,7 @@ impl Series {
     }
 }
 
-/// Where sender and receiver run.
+/// The placement of sender and receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
@@ -279,7 +278,7 @@ impl Row {
 pub struct Comparison {
     /// All rows, raw mechanisms first.
     pub rows: Vec<Row>,
-    /// What was asked for, for the captions.
+    /// The requested interval, for the captions.
     pub interval_ns: u64,
     pub payload_bytes: usize,
     /// FIFO priority of receivers; senders are one below.

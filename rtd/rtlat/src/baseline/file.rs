@@ -1,6 +1,6 @@
 //! The file of a baseline: JSON, of a format that has a number.
 //!
-//! Constraint: the file can contain anything. Its size, the number and length of what is in it are
+//! Constraint: the file can contain anything. Its size, and the number and length of its items are
 //! bounded, and each error names the file. Invariant: a [`Baseline`] that was read has no two rows
 //! of one path and placement.
 
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// What is written and read.
+/// The format number of a written file, required of a read one.
 const FORMAT: u64 = 1;
 /// Bytes of a file at most; 100 rows of 100 turns have some 800 kB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -26,7 +26,7 @@ const TURNS_MAX: usize = 10_000;
 /// Bytes of a path's name at most.
 const PATH_BYTES_MAX: usize = 200;
 
-/// What was saved of a comparison.
+/// The saved figures of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Baseline {
     pub(super) format: u64,
@@ -38,7 +38,7 @@ pub struct Baseline {
     pub(super) rows: Vec<Row>,
 }
 
-/// What must agree for ratios to be comparable.
+/// The conditions that must agree for ratios to be comparable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     interval_ns: u64,
@@ -67,7 +67,7 @@ impl Conditions {
         }
     }
 
-    /// What differs, in words.
+    /// The differences between the two, in words.
     pub(super) fn differences(&self, now: &Conditions) -> Vec<String> {
         let mut found = Vec::new();
         let mut differ = |what: &str, then: String, now: String| {
@@ -101,7 +101,8 @@ impl Conditions {
     }
 }
 
-/// Writes what a later run can be judged by: the turns of each row, the conditions and the machine.
+/// Writes the data that a later run is compared with: the turns of each row, the conditions and the
+/// machine.
 ///
 /// Errors name the file.
 pub fn save(comparison: &Comparison, machine: &Machine, path: &Path) -> anyhow::Result<()> {
@@ -129,7 +130,7 @@ impl Row {
     }
 }
 
-/// Reads a baseline. Errors name the file and what is wrong with it.
+/// Reads a baseline. Errors name the file and the fault in it.
 pub fn load(path: &Path) -> anyhow::Result<Baseline> {
     read(path).with_context(|| format!("{}: not a baseline that can be used", path.display()))
 }

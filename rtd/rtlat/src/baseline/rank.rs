@@ -46,7 +46,7 @@ pub fn p_min(first: usize, second: usize) -> f64 {
     (2.0 * (-ways_log).exp()).min(1.0)
 }
 
-/// Which of the p values stand at `alpha` for all of them together (Holm, step down).
+/// Marks the p values that are significant at `alpha` for all of them together (Holm, step down).
 pub fn holm(p: &[f64], alpha: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));

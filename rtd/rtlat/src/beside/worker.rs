@@ -1,5 +1,5 @@
 //! `rtlat interferer KIND`: one process of a condition. It prepares, says `ready`, works until
-//! SIGTERM, and says how often it did what it does, so that a condition which was none shows.
+//! SIGTERM, and prints its count of work, so that a condition without effect is noticed.
 
 use anyhow::{Context as _, bail};
 use rtcore::client::Session;
@@ -30,7 +30,7 @@ const BATCH: u64 = 64;
 /// How long a session waits for a name that somebody is just losing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What an interferer does.
+/// The work of an interferer.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Fills the telemetry queue.
@@ -173,7 +173,7 @@ fn drain(queue: &str, stop: &StopSignals) -> anyhow::Result<u64> {
     }
 }
 
-/// What the daemon makes of messages to a stopped client is its lane's affair: here they are sent.
+/// Sends messages to a stopped client; the lane of the daemon applies its overflow policy to them.
 fn feed(args: &InterfererArgs, stop: &StopSignals) -> anyhow::Result<u64> {
     let session = session(args, "feeder")?;
     let mut sender = session.sender("feeder.msg")?;

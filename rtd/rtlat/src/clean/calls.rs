@@ -1,6 +1,6 @@
-//! The system calls that the ends of a path make between the seal and their end: what a control
-//! process needs to send and to receive, and what this harness adds. The daemon's side is
-//! `rtcore::lane::syscalls`.
+//! The system calls that the ends of a path make between the seal and their end: those that a
+//! control process needs to send and to receive, and those that this harness adds. The daemon's
+//! side is `rtcore::lane::syscalls`.
 
 #![forbid(unsafe_code)]
 
@@ -67,7 +67,7 @@ const LANE_RECEIVER: &[Allowed] = &[
     ),
 ];
 
-/// What one end of a path may call, compiled.
+/// The compiled list of the system calls that one end of a path may make.
 pub fn program(path: RoutePath, role: Role) -> std::io::Result<Program> {
     let own = match (path, role) {
         (RoutePath::MqMq | RoutePath::MqSignal, Role::Sender) => MQ_SENDER,

@@ -1,6 +1,6 @@
 //! `rtlat clean`: is the real-time path clean? Sends many messages through each kind of path of a
-//! daemon of its own, with all threads of the path sealed, and tells what they did that they should
-//! not have done.
+//! daemon of its own, with all threads of the path sealed, and reports what they should not have
+//! done.
 //!
 //! All threads of the run are on one CPU, the lane above the receiver above the sender: so a
 //! message has arrived when its sender runs on, and a thread that takes the CPU from one of them
@@ -42,7 +42,7 @@ pub const UNCLEAN: u8 = 5;
 
 const PAYLOAD_BYTES: usize = 64;
 const LANE_PRIORITY: u8 = 80;
-/// How often the main thread looks.
+/// How often the main thread checks.
 const POLL_NS: u64 = 50_000_000;
 /// How often a thread that is to end is woken.
 const WAKE_NS: u64 = 1_000_000;
@@ -227,7 +227,7 @@ fn granted(args: &CleanArgs, snapshot: &Snapshot, no_trace: Option<&anyhow::Erro
     }
 }
 
-/// What all paths share.
+/// The state that all paths share.
 struct Run<'a> {
     args: &'a CleanArgs,
     /// Of the sender and the receiver, in this order.
@@ -393,8 +393,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the daemon's thread did since its seal; how often it was preempted, since it is
-    /// watched.
+    /// The account of the daemon's thread since its seal; its preemptions are counted from
+    /// `watched_at`.
     fn account_of(&self, lane: &Worker, watched_at: &ThreadUsage) -> anyhow::Result<Account> {
         let snapshot = self.page.snapshot()?;
         let now = snapshot
@@ -503,8 +503,8 @@ impl Run<'_> {
     }
 }
 
-/// One of the two threads of a path. It cannot let go of its end itself: what a session does then
-/// is on no list.
+/// One of the two threads of a path. It must not drop its end itself: the system calls of a
+/// session's end are not on its list.
 type Thread = JoinHandle<Option<(Account, End)>>;
 
 /// An end that was used.

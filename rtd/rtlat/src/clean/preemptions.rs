@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Priorities as the kernel's trace has them: from here on ordinary threads, and idling.
 const ORDINARY_PRIO: u32 = 100;
 
-/// Names of instances, before the pid of who made them.
+/// Names of instances, before the pid of their maker.
 const PREFIX: &str = "rtlat-";
 
 /// A thread whose switches are watched.
@@ -32,7 +32,7 @@ pub struct Watched {
     pub above: Vec<u32>,
 }
 
-/// What kind of thread ran instead.
+/// The kind of the thread that ran instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// A thread of the run's daemon that is no lane: its watchdog, or one that has inherited a
@@ -56,9 +56,9 @@ pub enum By {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
     pub at_ns: u64,
-    /// Who wanted to run on.
+    /// The thread that wanted to run on.
     pub from: u32,
-    /// Who ran instead; of a stranger also which daemon or thread it is.
+    /// The thread that ran instead; for a thread outside the run also its daemon or process.
     pub name: String,
     /// See [`By`].
     pub by: By,
@@ -67,7 +67,7 @@ pub struct Switch {
 #[derive(Debug)]
 pub struct Trace {
     directory: PathBuf,
-    /// Where tracefs is mounted nowhere.
+    /// The mount of this process, if tracefs is not mounted on the machine.
     _mount: Option<tracefs::Detached>,
 }
 
@@ -102,7 +102,7 @@ impl Trace {
         self.set("events/sched/sched_switch/enable", "1")
     }
 
-    /// What was recorded in a run of this daemon and these threads.
+    /// The recorded preemptions in a run of this daemon and these threads.
     pub fn read(&self, daemon_pid: u32, threads: &[u32]) -> anyhow::Result<Vec<Switch>> {
         self.set("events/sched/sched_switch/enable", "0")?;
         let lost = self.lost()?;

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 /// Behind the last message.
 pub const END: u64 = 1 << 63;
-/// A sender that had the CPU so long rests a while: all threads of the run are SCHED_FIFO on one
+/// A sender that had the CPU for this time pauses: all threads of the run are SCHED_FIFO on one
 /// CPU, and the kernel takes it from them when they have used it up (95 % of a second by default),
-/// which nobody would tell from a defect.
+/// which would look like a defect.
 const BURST_NS: u64 = 10_000_000;
 const REST_NS: u64 = 1_500_000;
 /// Until a full receiver is tried again.
@@ -29,7 +29,7 @@ const RETRY_NS: u64 = 500_000;
 /// Memory for [`Unclean::Fault`]: more than the heap keeps at hand.
 const FRESH_BYTES: usize = 4 << 20;
 
-/// What a thread did from its seal to its end.
+/// The account of a thread from its seal to its end.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// `lane`, `sender`, `receiver`.
@@ -59,12 +59,12 @@ pub struct RoleThread {
     /// Shared with the other end and the main thread.
     pub control: Arc<ControlBlock>,
     pub role: Role,
-    /// Where it runs.
+    /// Its CPU and priority.
     pub placement: ThreadPlacement,
     pub count: u64,
-    /// What it may call.
+    /// The system calls that it may make.
     pub program: Program,
-    /// What the sender does wrong, to be found.
+    /// The deliberate fault of the sender, which the check has to find.
     pub unclean: Option<Unclean>,
 }
 
@@ -209,7 +209,7 @@ impl RoleThread {
         seal::seal();
     }
 
-    /// Does what was asked for on the command line, once; true: the message is not to be sent.
+    /// Makes the fault that the command line asked for, once. True: the message is not to be sent.
     #[cold]
     fn misbehave(&self, fresh: &mut Vec<u8>) -> bool {
         match self.unclean {

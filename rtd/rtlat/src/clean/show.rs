@@ -53,7 +53,7 @@ pub fn print(
     Ok(())
 }
 
-/// What the run could not check.
+/// The checks that the run could not make.
 fn conditions(granted: &Granted) -> Vec<String> {
     let mut all = Vec::new();
     if !granted.fifo {

@@ -27,23 +27,23 @@ pub struct Preemptions {
     pub unknown: u64,
 }
 
-/// A thread with what is known about its preemptions.
+/// A thread with its account and its preemptions.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What the task did during the measurement.
+    /// The counters of the task during the measurement.
     pub account: Account,
-    /// Who preempted it.
+    /// The threads that preempted it.
     pub preempted: Preemptions,
 }
 
-/// What the run was granted, and so is judged by.
+/// The privileges and facilities that the run was granted; the rules depend on them.
 #[derive(Clone, Debug, Default)]
 pub struct Granted {
     /// Memory of both processes is locked.
     pub memory: bool,
     /// All threads are SCHED_FIFO.
     pub fifo: bool,
-    /// Why there is no trace of who preempts whom; none: there is.
+    /// The reason why there is no trace of the preemptions; `None` if there is one.
     pub no_trace: Option<String>,
 }
 
@@ -59,9 +59,9 @@ pub struct Outcome {
     /// Number of messages that were requested.
     pub count: u64,
     pub rows: Vec<Row>,
-    /// What is unclean, a sentence each.
+    /// The violations of the rules, one sentence each.
     pub reasons: Vec<String>,
-    /// What the machine did to a thread, a sentence each.
+    /// The machine's effects on a thread, one sentence each.
     pub machine: Vec<String>,
 }
 

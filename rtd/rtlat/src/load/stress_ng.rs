@@ -7,7 +7,7 @@ use anyhow::Context;
 use std::io::ErrorKind;
 use std::process::Command;
 
-/// Why there is none for [`Kind::Syscall`].
+/// The reason why there is none for [`Kind::Syscall`].
 pub(super) const NO_SYSCALL: &str = "the system-call stressors of stress-ng change the machine when run by root (--get \
     cancels a running adjtime(3))";
 
@@ -40,7 +40,7 @@ pub(super) fn arguments(kind: Kind, count: usize) -> Option<Vec<String>> {
     let words = |text: String| Some(text.split(' ').map(str::to_owned).collect());
     match kind {
         Kind::Cpu => words(format!("--cpu {count}")),
-        // It takes twelve times what it is told the cache has.
+        // It takes twelve times the cache size that it is given.
         Kind::Memory => {
             let cache_bytes = super::worker::buffer_bytes() / 12;
             words(format!(

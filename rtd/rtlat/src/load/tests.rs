@@ -1,4 +1,4 @@
-//! Real workers: what they are, that they end, that they are missed.
+//! Real workers: their work, their end, and the report if one is missing.
 
 use super::*;
 use std::io::{BufRead, BufReader};
@@ -196,7 +196,7 @@ fn a_worker_that_cannot_start_says_why() {
     assert!(error.contains("/nowhere/rtlat for --load ipc"), "{error}");
 }
 
-/// Kills a measuring process without a word; its workers must end all the same.
+/// Kills a measuring process with SIGKILL; its workers must end all the same.
 fn kill_measuring(load: &str) {
     let mut command = own();
     let mut measuring = command

@@ -42,7 +42,7 @@ pub(super) fn command(mut program: Command, kind: Kind) -> Command {
     program
 }
 
-/// What a worker of the kind does, in a few words.
+/// The work of a worker of the kind, in a few words.
 pub(super) fn what(kind: Kind) -> String {
     match kind {
         Kind::Cpu => "integer and float".to_owned(),
@@ -52,8 +52,9 @@ pub(super) fn what(kind: Kind) -> String {
     }
 }
 
-/// Refuses `memory` workers that would need more than half of what is available: what the load
-/// takes from the measured process shows as page faults there, and past that somebody is killed.
+/// Refuses `memory` workers that would need more than half of what is available: memory that the
+/// load takes from the measured process shows as page faults there, and with more the kernel kills
+/// a process.
 pub(super) fn ensure_memory(workers: usize) -> anyhow::Result<()> {
     let Some(available_bytes) = available_bytes().filter(|_| workers > 0) else {
         return Ok(());
@@ -174,7 +175,7 @@ fn call() -> anyhow::Result<()> {
     }
 }
 
-/// What the two threads of an `ipc` worker have between them; a message goes round: there by pipe,
+/// The objects between the two threads of an `ipc` worker. A message goes round: there by pipe,
 /// back by socket, there by message queue, back by futex.
 struct Shared {
     queue: Queue,
@@ -218,7 +219,7 @@ fn ask(shared: &Shared, mut pipe: PipeWriter, mut socket: UnixStream) -> anyhow:
             .map_err(std::io::Error::from)
             .context("queue")?;
         while shared.rounds.load(Ordering::Acquire) == before {
-            // Woken, changed before, or interrupted: the loop looks.
+            // Woken, changed before, or interrupted: the loop checks.
             let _ = futex::wait(&shared.rounds, before, u64::MAX);
         }
     }

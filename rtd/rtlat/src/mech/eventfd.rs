@@ -1,4 +1,4 @@
-//! An event counter (eventfd(2)), read by the receiver; messages that one read tells of are
+//! An event counter (eventfd(2)), read by the receiver; the messages that one read counts are
 //! returned one by one.
 
 use super::slots::{Incoming, Outgoing, Slots};

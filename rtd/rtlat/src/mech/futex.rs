@@ -73,8 +73,8 @@ impl Tx for FutexTx {
         self.outgoing.send(stamp, || {
             // Release: with the loads in `receive`.
             tail.store(sent, Ordering::Release);
-            // Either this sees that somebody waits, or who waits sees the new tail: pairs with the
-            // fence in `receive`.
+            // Either this thread sees the waiting one, or the waiting one sees the new tail: pairs
+            // with the fence in `receive`.
             fence(Ordering::SeqCst);
             if waiting.load(Ordering::Relaxed) != 0 {
                 futex::wake(tail);

@@ -26,7 +26,7 @@ use rtcore::sys::Errno;
 /// Bytes a stamp takes in a payload: sequence, intended, sent, native byte order.
 pub const STAMP_BYTES: usize = 24;
 
-/// What a message says of itself.
+/// The contents of a message: its sequence and its times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Number on the schedule; the engine marks the end of a run in the topmost bit.
@@ -65,8 +65,8 @@ pub trait Mechanism: Send + Sync {
     /// Makes the receiving end, on the thread that receives.
     fn receiver(&self) -> anyhow::Result<Box<dyn Rx>>;
 
-    /// Finds again what a sending end has lost and cannot look for. The main thread calls it at
-    /// each look.
+    /// Finds again a peer that a sending end has lost and cannot search for. The main thread calls
+    /// it at each check.
     fn find_again(&self) {}
 }
 
@@ -122,11 +122,12 @@ impl Kind {
 /// Makes a mechanism, with payloads of `payload_bytes` where it has such, for the pair of this
 /// number.
 ///
-/// It has one sender and one receiver in its life: what is left of one run would count in the next.
-/// One of signals is made before there are threads that would let them through ([`signal::block`]).
+/// It has one sender and one receiver in its life: messages left from one run would count in the
+/// next. One of signals is made before there are threads that would let them through
+/// ([`signal::block`]).
 ///
 /// Errors: a payload shorter than [`STAMP_BYTES`] or longer than the mechanism takes, with the
-/// limit and what lifts it; kernel objects that are not available.
+/// limit and the setting that raises it; kernel objects that are not available.
 pub fn of(kind: Kind, payload_bytes: usize, pair: usize) -> anyhow::Result<Box<dyn Mechanism>> {
     Ok(match kind {
         Kind::Mq => Box::new(mq::Mq::new(payload_bytes, pair)?),

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Messages a queue holds, where the machine allows so many.
+/// Messages a queue holds, if the machine allows that number.
 const DEPTH_MAX: u64 = 10;
 /// Names that are tried: each that is taken was left by a process of our number that was killed.
 const NAMES_MAX: usize = 16;
@@ -67,7 +67,7 @@ fn create(maker: i32, pair: usize, depth: usize, payload_bytes: usize) -> anyhow
         let made = Queue::create(&name, depth, payload_bytes, 0o600);
         match made.with_context(|| refused(depth, payload_bytes)) {
             Ok((queue, None)) => return Ok(queue),
-            // There already: not ours, whatever it is.
+            // It exists already, so it is not ours.
             Ok((_, Some(_))) => {}
             Err(_) if exists(&name) => {}
             Err(e) => return Err(e),
@@ -186,7 +186,7 @@ impl QueueRx {
         Ok(QueueRx { queue, message })
     }
 
-    /// The next message as it is: what is not a stamp's payload, say the record of a signal.
+    /// The next message as raw bytes, for a message without a stamp such as the record of a signal.
     #[inline]
     pub fn receive_bytes(&mut self) -> Result<&[u8], Errno> {
         let (length, _) = mqueue::receive(self.queue.as_raw_fd(), &mut self.message)?;

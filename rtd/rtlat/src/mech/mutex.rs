@@ -20,7 +20,7 @@ use rtcore::sys::{Errno, futex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A lock that is not had in this time is looked after by the engine.
+/// A thread that waits longer than this for a lock returns to the engine.
 const PATIENCE_NS: u64 = 100_000_000;
 
 /// Words beside the mutexes, a cache line apart: 1 when the sender holds the first one;

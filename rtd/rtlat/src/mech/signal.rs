@@ -4,7 +4,8 @@
 //! The value of a signal is the sequence; the stamp is in [`Slots`].
 //!
 //! Constraint: the number is blocked in every thread of the receiving process, or it ends the
-//! process. A mask is inherited, so it is blocked before threads start; [`SignalRx`] looks.
+//! process. A mask is inherited, so it is blocked before threads start; [`SignalRx`] checks that it
+//! is.
 
 use super::slots::Slots;
 use super::{Mechanism, Rx, Stamp, Tx};
@@ -19,14 +20,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 #[derive(Debug)]
 pub struct Signal {
     slots: Slots,
-    /// Who receives: perhaps a forked child. One word.
+    /// The receiver, possibly a forked child. One word.
     receiver_pid: Arc<Inherited<AtomicI32>>,
     signo: i32,
 }
 
 impl Signal {
-    /// Takes the real-time signal of the pair, blocks it in the calling thread, and throws away
-    /// what is pending of it.
+    /// Takes the real-time signal of the pair, blocks it in the calling thread, and discards its
+    /// pending signals.
     ///
     /// Errors: more pairs than there are such signals.
     pub fn new(pair: usize) -> anyhow::Result<Signal> {
@@ -69,7 +70,7 @@ pub fn block(signals: impl IntoIterator<Item = i32>) -> anyhow::Result<()> {
         .context("cannot block signals")
 }
 
-/// Throws away what is pending of a blocked signal, say of the run before.
+/// Discards the pending instances of a blocked signal, for example of the run before.
 pub fn drain(signo: i32) {
     let set = SignalSet::of([signo]);
     // A bound for the case that somebody sends without end.
@@ -116,7 +117,7 @@ impl Mechanism for Signal {
     }
 }
 
-/// Nobody between the two ends loses anything: what was not taken yet is not overwritten.
+/// No message is lost between the two ends: a slot that was not read yet is not overwritten.
 struct Bounded {
     tx: SignalTx,
     slots: Slots,

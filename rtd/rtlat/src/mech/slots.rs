@@ -10,7 +10,7 @@ use rtcore::sys::Errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Slots of the ring, a power of two: so many messages may be under way.
+/// Slots of the ring, a power of two: the number of messages that may be under way.
 pub const SLOTS: u64 = 4096;
 
 /// Words of a slot: a cache line, so that writer and reader share none when they are at different
@@ -41,7 +41,7 @@ impl Slots {
         self.0.fault_in();
     }
 
-    /// Writes a stamp under its sequence, over whatever was there.
+    /// Writes a stamp under its sequence, over the old contents.
     #[inline]
     pub fn put(&self, stamp: &Stamp) {
         self.put_at(stamp.sequence, stamp);
@@ -53,7 +53,7 @@ impl Slots {
         self.read(sequence)
     }
 
-    /// The same, once: what was taken makes room ([`Slots::has_room`]).
+    /// The same, once: a taken stamp makes room ([`Slots::has_room`]).
     #[inline]
     pub fn take(&self, key: u64) -> Option<Stamp> {
         let slot = self.slot(key);
@@ -61,7 +61,7 @@ impl Slots {
         if slot[TAKEN].load(Ordering::Relaxed) == !key {
             return None;
         }
-        // Release: with the load in `has_room`; the writer overwrites what has been read.
+        // Release: with the load in `has_room`; the writer overwrites slots that have been read.
         slot[TAKEN].store(!key, Ordering::Release);
         Some(stamp)
     }
@@ -75,7 +75,7 @@ impl Slots {
         there == 0 || there == !key || slot[TAKEN].load(Ordering::Acquire) == there
     }
 
-    /// Takes back what was put for a message that could not be sent.
+    /// Takes back the stamp of a message that could not be sent.
     #[inline]
     pub fn withdraw(&self, key: u64) {
         self.slot(key)[KEY].store(0, Ordering::Relaxed);
@@ -113,8 +113,8 @@ impl Slots {
         (slot[KEY].load(Ordering::Relaxed) == !key).then_some(stamp)
     }
 
-    /// What ends a run has the topmost bit set and a slot for itself, so that it does not displace
-    /// a message whose other bits are the same.
+    /// The message that ends a run has the topmost bit set and a slot of its own, so that it does
+    /// not displace a message whose other bits are the same.
     #[inline]
     fn slot(&self, key: u64) -> &[AtomicU64; WORDS] {
         let (slots, _) = self.0.as_chunks::<WORDS>();

@@ -1,5 +1,5 @@
-//! Dates and lengths of time. The wall clock is written as rt-tests do, but in UTC whatever the
-//! local zone is, so that files of several machines compare.
+//! Dates and lengths of time. The wall clock is written as rt-tests do, but in UTC with any local
+//! time zone, so that files of several machines compare.
 
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [

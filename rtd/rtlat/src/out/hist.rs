@@ -1,7 +1,7 @@
 //! cyclictest's -h and -H, on standard output or in --histfile, byte for byte.
 //!
-//! Always in us, also where the lines are in ns: the bins are 1 us wide. Nobody's latencies but the
-//! raw ones, which are what the plots of OSADL show.
+//! Always in us, also if the lines are in ns: the bins are 1 us wide. Only raw latencies, as in the
+//! plots of OSADL.
 
 use std::io::{self, Write};
 

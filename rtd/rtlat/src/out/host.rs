@@ -1,5 +1,5 @@
-//! What rt-tests' JSON says of the machine: uname(2) as /proc/sys/kernel has it, and whether the
-//! kernel is PREEMPT_RT.
+//! The facts about the machine in rt-tests' JSON: uname(2) as /proc/sys/kernel has it, and whether
+//! the kernel is PREEMPT_RT.
 
 use std::path::Path;
 

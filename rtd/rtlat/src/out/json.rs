@@ -315,7 +315,7 @@ fn pair(s: &Series, unit: Unit) -> Timed {
         cpu: cpu(&s.sender),
         priority: s.sender.priority,
         samples: s.counts.sent,
-        // us in rt-tests whatever the rest is in.
+        // us in rt-tests with any unit of the other values.
         interval: s.interval_ns / 1_000,
         tid: s.sender.tid,
         is_pinned: s.sender.cpu.is_some(),

@@ -10,13 +10,12 @@ use super::date::clock;
 use super::{Unit, text};
 use crate::series::{RoleInfo, Series};
 
-/// What a pair says of itself while it runs. Plain words, so that it can be published without a
-/// lock.
+/// The state of a pair while it runs. Plain words, so that it can be published without a lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Number of the pair, from 0.
     pub pair: usize,
-    /// Which of the run's names.
+    /// Index into the names of the run.
     pub name: usize,
     pub sender: RoleInfo,
     pub receiver: RoleInfo,
@@ -39,7 +38,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What the finished series says of itself, as number `name` of the names.
+    /// The final state of a finished series, as number `name` of the names.
     pub fn of(series: &Series, name: usize) -> Progress {
         let mean_ns = series.sum_ns / u128::from(series.counts.received.max(1));
         Progress {

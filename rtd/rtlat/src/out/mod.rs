@@ -1,9 +1,9 @@
-//! What was measured, as text: rt-tests' lines and files, and the formats of other tools.
+//! Results as text: rt-tests' lines and files, and the formats of other tools.
 //!
 //! Constraints: what rt-tests print too is printed byte for byte as they print it; everything else
 //! goes into lines that begin with `# `, which their parsers skip (rt-tests' own lines have a digit
-//! after the `#`). Nothing here runs on a real-time thread. All functions write to what they are
-//! given and read nothing but their arguments, except [`host`], which reads /proc and /sys.
+//! after the `#`). Nothing here runs on a real-time thread. All functions write to the given writer
+//! and read nothing but their arguments, except [`host`], which reads /proc and /sys.
 
 pub mod csv;
 pub mod date;
@@ -25,7 +25,7 @@ use hdrhistogram::Histogram;
 
 use super::series::{Packed, Series};
 
-/// What the figures of text lines are in.
+/// The unit of the figures in text lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
     /// Microseconds, as all rt-tests.
@@ -66,7 +66,7 @@ impl Unit {
     }
 }
 
-/// Which of the two latencies of a [`Series`].
+/// One of the two latencies of a [`Series`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Figure {
     /// From the actual send.
@@ -142,7 +142,7 @@ pub const PERCENTILES: [(&str, Option<f64>); 6] = [
     ("max", None),
 ];
 
-/// What is to be said of a run as a whole.
+/// The facts about a run as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     /// The command line, as it was given.
@@ -151,16 +151,16 @@ pub struct Run {
     pub start_time_ns: u64,
     /// Wall clock at the end.
     pub end_time_ns: u64,
-    /// What the process will exit with.
+    /// The exit status of the process.
     pub return_code: u8,
     /// Of text and of rt-tests' keys in JSON.
     pub unit: Unit,
 }
 
-/// What one pair measured in a part of the run.
+/// The results of one pair in a part of the run.
 #[derive(Clone, Debug)]
 pub struct Interval {
-    /// Which of the series that are written.
+    /// Index into the written series.
     pub series: usize,
     /// Wall clock at its start, ns since 1970.
     pub start_time_ns: u64,
@@ -169,7 +169,7 @@ pub struct Interval {
     pub raw: Packed,
 }
 
-/// What `--format` offers.
+/// The formats of `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// HdrHistogram's percentile distribution.

@@ -1,5 +1,5 @@
-//! Text lines: what cyclictest, pmqtest and sigwaittest print, and below, behind `# `, what they do
-//! not know.
+//! Text lines: those of cyclictest, pmqtest and sigwaittest, and below, after `# `, the lines that
+//! only rtlat prints.
 //!
 //! Their lines are made from [`Progress`], while a run goes on and at its end, so that both look
 //! the same.
@@ -71,7 +71,8 @@ fn timer_line(
     )
 }
 
-/// pmqtest alone counts receives that timed out; what is lost to us would have been one.
+/// pmqtest alone counts receives that timed out; a message that rtlat counts as lost would have
+/// been one.
 fn who_line(out: &mut dyn Write, i: usize, p: &Progress, has_timeouts: bool) -> io::Result<()> {
     let (receiver, sender) = (2 * i, 2 * i + 1);
     let (r, s) = (p.receiver, p.sender);
@@ -114,8 +115,8 @@ pub fn loss(series: &[Series]) -> Option<String> {
     (lost > 0).then(|| format!("{lost} of {sent} messages were refused or lost ({percent:.3} %)"))
 }
 
-/// What rt-tests do not print: the schedule's fate, percentiles, the culprit. Every line begins
-/// with `# `.
+/// The lines that rt-tests do not print: the counts of the schedule, percentiles, the culprit.
+/// Every line begins with `# `.
 pub fn details(out: &mut dyn Write, series: &[Series], unit: Unit) -> io::Result<()> {
     for (i, s) in series.iter().enumerate() {
         let c = s.counts;

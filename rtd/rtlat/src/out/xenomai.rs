@@ -1,8 +1,8 @@
 //! The lines of Xenomai's `latency`: per series a head, a row per interval, a line over all. Always
 //! in us.
 //!
-//! `overrun` is what the schedule missed, summed up as there; `msw` is 0, since a mode switch is
-//! Xenomai's.
+//! `overrun` counts the missed points of the schedule, summed up as there; `msw` is 0, since a mode
+//! switch is Xenomai's.
 
 use std::io::{self, Write};
 

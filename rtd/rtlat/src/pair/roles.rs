@@ -1,4 +1,4 @@
-//! What the two roles of a pair do with its mechanism, each on its thread or in its process.
+//! The work of the two roles of a pair with its mechanism, each on its thread or in its process.
 
 use super::Work;
 use crate::control_block::{ControlBlock, Role};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A helper that is not ready after this long never will be.
 const READY_NS: u64 = 30_000_000_000;
-/// How often one is looked at: one that was killed tells nothing.
+/// How often a helper is checked: one that was killed cannot report it.
 const POLL_NS: u64 = 100_000_000;
 
 /// A forked process at work.
@@ -126,7 +126,7 @@ impl Mechanism for Relay {
     }
 }
 
-/// A process that takes what comes and does nothing with it.
+/// A process that receives messages and discards them.
 pub fn drain(
     placement: ThreadPlacement,
     open: impl FnOnce() -> anyhow::Result<Box<dyn Rx>>,

@@ -159,8 +159,8 @@ pub fn many_routes(effort: &Effort, conditions: &mut Conditions) -> anyhow::Resu
     })
 }
 
-/// One message to eight receivers: when the last one has it. The last hop is what a route adds to
-/// its first hop, a raw queue: from the daemon to the receiver.
+/// One message to eight receivers: the time until the last one has it. The last hop, from the
+/// daemon to the receiver, is the part that a route adds to its first hop, a raw queue.
 pub fn fan_out(effort: &Effort, conditions: &mut Conditions) -> anyhow::Result<Findings> {
     let routes = [OwnRoute::new(RoutePath::MqMq, 0, BYTES)?];
     let (instance, socket) = own::names("rtlat");

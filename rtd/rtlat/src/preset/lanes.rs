@@ -238,7 +238,7 @@ fn one_thread(
     }
 }
 
-/// What is measured needs one.
+/// The result of a measurement that needs a second CPU on a machine without one.
 pub fn no_second_cpu(caption: String) -> Findings {
     Findings {
         caption: format!("{caption}: not measured, as it needs a second CPU"),

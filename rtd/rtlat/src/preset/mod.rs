@@ -1,8 +1,8 @@
-//! `rtlat compare --preset`: what a hop through rtd costs, as figures with their aims.
+//! `rtlat compare --preset`: the cost of a hop through rtd, as figures with their aims.
 //!
 //! A preset is one or more experiments on daemons of its own. Sender and receiver of a path are two
-//! processes (where a row does not say that they are one thread), they and the lane share one CPU
-//! unless somebody polls, and each message follows the arrival of the one before. Ratios are to the
+//! processes (unless a row says that they are one thread), they and the lane share one CPU unless
+//! one of them polls, and each message follows the arrival of the one before. Ratios are to the
 //! first row of the table.
 
 #![forbid(unsafe_code)]
@@ -91,7 +91,8 @@ fn ensure_fifo() -> anyhow::Result<()> {
     Ok(sched::set_ordinary()?)
 }
 
-/// Measures the chosen presets, prints a table each, writes what was asked for; the exit code.
+/// Measures the chosen presets, prints a table each, writes the files asked for, and returns the
+/// exit code.
 pub fn run(args: &CompareArgs, cpus: (usize, Option<usize>)) -> anyhow::Result<u8> {
     let mut conditions = Conditions::set(&args.report)?;
     ensure_fifo()?;

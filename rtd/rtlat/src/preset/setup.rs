@@ -1,4 +1,4 @@
-//! What the presets are made of: daemons, paths, and the experiment that measures them.
+//! The parts of the presets: daemons, paths, and the experiment that measures them.
 
 use super::table::{Aim, Row};
 use crate::beside::Condition;
@@ -108,13 +108,13 @@ pub fn daemon(effort: &Effort, routes: &[OwnRoute]) -> anyhow::Result<OwnDaemon>
 /// A row to measure.
 pub struct Path {
     pub title: &'static str,
-    /// What it is meant to be.
+    /// Its aim.
     pub aim: Option<Aim>,
-    /// What its pair does.
+    /// The work of its pair.
     pub work: Work,
-    /// Where its sender runs.
+    /// CPU and priority of its sender.
     pub sender: ThreadPlacement,
-    /// Where its receiver runs.
+    /// CPU and priority of its receiver.
     pub receiver: ThreadPlacement,
 }
 
@@ -135,7 +135,7 @@ impl Path {
         }
     }
 
-    /// The same over what the kernel has. `number` tells it from others of its kind.
+    /// The same over a mechanism of the kernel. `number` distinguishes it from others of its kind.
     pub fn raw(
         title: &'static str,
         kind: Kind,

@@ -1,5 +1,5 @@
-//! What a preset found, as tables and as JSON: each figure with its aim, its ratio, and whether it
-//! meets the aim.
+//! The results of a preset, as tables and as JSON: each figure with its aim, its ratio, and whether
+//! it meets the aim.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::io::Write;
 
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
-/// What a figure is meant to be at most (a rate: at least).
+/// The aim of a figure: its upper bound (for a rate, its lower bound).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aim {
@@ -51,7 +51,7 @@ fn verdict(aim: Option<Aim>, is_met: Option<bool>) -> &'static str {
 #[derive(Clone, Debug)]
 pub struct Row {
     pub path: &'static str,
-    /// What it is meant to be.
+    /// Its aim.
     pub aim: Option<Aim>,
     pub series: Series,
     /// Median of each turn, ns.
@@ -93,7 +93,7 @@ impl Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct Rates {
     pub path: &'static str,
-    /// What the median is meant to be at least.
+    /// The aim of the median, a lower bound.
     pub aim: Option<Aim>,
     /// Millions of messages a second, in ascending order.
     pub millions_per_second: Vec<f64>,
@@ -105,7 +105,7 @@ pub struct Line {
     pub text: String,
     /// The figure in it.
     pub value: f64,
-    /// What it is meant to be at most.
+    /// Its aim, an upper bound.
     pub aim: Option<Aim>,
 }
 
@@ -123,9 +123,9 @@ impl Line {
 pub struct Findings {
     /// Name of the preset, such as `lanes`.
     pub preset: String,
-    /// What was measured how.
+    /// What was measured, and how.
     pub caption: String,
-    /// What the ratios are to: the first row, unless they are not shown.
+    /// The table shows ratios to its first row.
     pub has_ratios: bool,
     pub rows: Vec<Row>,
     pub rates: Vec<Rates>,

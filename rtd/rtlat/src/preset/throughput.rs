@@ -136,7 +136,7 @@ fn direct(effort: &Effort, other: usize, bytes: usize, batch: usize) -> anyhow::
     Ok(rate(count, ns))
 }
 
-/// Takes so many; from the first one's send to the last, in ns.
+/// Takes `count` messages; the time from the send of the first to the last, in ns.
 fn sink(inbox: &mut Inbox, count: u64) -> anyhow::Result<u64> {
     let (mut taken, mut first_ns) = (0, 0);
     while taken < count {

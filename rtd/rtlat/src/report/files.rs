@@ -10,7 +10,7 @@ use crate::series::{Comparison, Series};
 use anyhow::Context as _;
 use std::path::Path;
 
-/// What a run of pairs leaves. `machine` is asked only if somebody wants to know.
+/// The files of a run of pairs. `machine` is called only if a file needs it.
 pub fn of_series(
     args: &ReportArgs,
     run: &Run,
@@ -42,7 +42,7 @@ pub fn of_series(
     }
 }
 
-/// What a comparison leaves.
+/// The files of a comparison.
 pub fn of_comparison(
     args: &ReportArgs,
     run: &Run,

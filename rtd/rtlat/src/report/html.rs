@@ -1,8 +1,8 @@
 //! A report as one file of HTML: tables, pictures, the machine, the command line.
 //!
 //! Constraint: nothing is loaded from anywhere; no script. Readable on a light and on a dark screen
-//! and on paper. Invariant: whatever comes from outside passes `escape`, which leaves neither
-//! markup nor control characters.
+//! and on paper. Invariant: all text from outside passes `escape`, which leaves neither markup nor
+//! control characters.
 
 use super::machine::Machine;
 use super::{
@@ -68,9 +68,9 @@ pub struct Report<'a> {
     pub command: &'a [String],
     /// When it ended, ns since 1970.
     pub unix_ns: u64,
-    /// Where it ran.
+    /// The machine of the run.
     pub machine: &'a Machine,
-    /// What was measured in addition to a comparison; may be empty.
+    /// The series measured in addition to a comparison; may be empty.
     pub series: &'a [Series],
     /// A comparison; its series are shown too.
     pub comparison: Option<&'a Comparison>,

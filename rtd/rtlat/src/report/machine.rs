@@ -1,4 +1,4 @@
-//! What a measurement ran on.
+//! The machine of a measurement.
 //!
 //! Constraint: a fact that cannot be read is `unknown`, never a failure; sizes read are bounded.
 //! Invariant: the facts have the same names in the same order on every machine, so that two can be
@@ -17,18 +17,19 @@ const UNKNOWN: &str = "unknown";
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Characters of a fact that are kept; a kernel command line has up to 4096.
 const FACT_CHARS_MAX: usize = 4200;
-/// What /dev/cpu_dma_latency says when nobody asks for less (PM_QOS_CPU_LATENCY_DEFAULT_VALUE).
+/// The value of /dev/cpu_dma_latency if no process asks for less
+/// (PM_QOS_CPU_LATENCY_DEFAULT_VALUE).
 const DMA_LATENCY_UNASKED_US: i32 = 2_000_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is about.
+    /// The name of the fact.
     pub name: String,
-    /// What was found; `unknown` where nothing was.
+    /// Its value; `unknown` if it could not be read.
     pub value: String,
 }
 
-/// The facts, and what the run was refused.
+/// The facts, and the privileges that the run was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// In a fixed order.

@@ -1,9 +1,9 @@
-//! What is shown of a measurement in addition to lines of text: tables, pictures, the machine, a
+//! The presentation of a measurement in addition to lines of text: tables, pictures, the machine, a
 //! page of HTML.
 //!
 //! Constraint: names of processes, paths and command lines come from elsewhere and may hold
-//! anything; whatever is shown of them went through [`clean`], and the SVG and HTML writers escape
-//! it. Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing
+//! anything; all shown text has passed [`clean`], and the SVG and HTML writers escape it.
+//! Invariant: everything here is computed from a finished [`Series`] or [`Comparison`]; nothing
 //! measures.
 
 pub mod files;
@@ -71,7 +71,7 @@ pub fn clean(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// What a series is called among `all`: its name, with its number where another has the same name.
+/// The label of a series among `all`: its name, with its number if another has the same name.
 pub fn label(series: &Series, all: &[&Series], chars_max: usize) -> String {
     if all.iter().filter(|other| other.name == series.name).count() < 2 {
         return clean(&series.name, chars_max);
@@ -118,7 +118,7 @@ fn rows_of(comparison: &Comparison, placement: Placement) -> impl Iterator<Item 
         .filter(move |row| row.placement == placement)
 }
 
-/// What was compared, in one line.
+/// The conditions of the comparison, in one line.
 pub fn conditions(comparison: &Comparison) -> String {
     format!(
         "interval {} us, payload {} B, receivers FIFO {} and senders below, lanes {}, load {}",

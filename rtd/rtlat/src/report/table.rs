@@ -22,7 +22,7 @@ pub(super) const TITLES: [&str; 11] = [
     "MISSED",
 ];
 
-/// Where the terminal is too narrow: which columns of [`TITLES`] go first.
+/// The order in which the columns of [`TITLES`] are left out if the terminal is too narrow.
 const RANKS: [u8; 11] = [0, 0, 0, 1, 4, 3, 0, 0, 0, 2, 5];
 
 /// The table: raw latencies in us on the schedule, `BUSY` back to back, each with its ratio to `mq`
@@ -44,7 +44,7 @@ pub fn table(comparison: &Comparison) -> Table {
     table
 }
 
-/// Why messages of these rows were lost, a line behind `#` each.
+/// The reasons why messages of these rows were lost, one line after `#` each.
 pub fn losses(comparison: &Comparison) -> String {
     let lost = |row: &&Row| row.paced.counts.lost + row.busy.counts.lost > 0;
     let line = |row: &Row| {
@@ -59,7 +59,7 @@ pub fn losses(comparison: &Comparison) -> String {
     comparison.rows.iter().filter(lost).map(line).collect()
 }
 
-/// Why a message of this mechanism is lost.
+/// The reason why a message of this mechanism is lost.
 pub fn why_lost(name: &str) -> &'static str {
     match name {
         "mutex" => {

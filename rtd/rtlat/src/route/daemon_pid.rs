@@ -55,7 +55,7 @@ impl DaemonPid {
         self.pid[0].store(0, Ordering::Relaxed);
     }
 
-    /// The main thread: looks for the next daemon if there is none.
+    /// The main thread: searches for the next daemon if there is none.
     pub fn find_again(&self) {
         let instance = self.instance.as_ref().filter(|_| self.get().is_none());
         if let Some(pid) = instance.and_then(|instance| running(instance)) {

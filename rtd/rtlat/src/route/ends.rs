@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use zerocopy::FromBytes as _;
 
-/// A receiver on an inbox looks up so often.
+/// How often a receiver on an inbox checks for the end.
 const POLL_NS: u64 = 100_000_000;
 /// How long a sender waits for somebody to receive, before the run.
 const RECEIVER_NS: u64 = 20_000_000_000;

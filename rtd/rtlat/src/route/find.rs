@@ -92,7 +92,7 @@ pub fn find(
     )
 }
 
-/// What an endpoint is that rtlat does not measure.
+/// The description of an endpoint that rtlat does not measure.
 fn unmeasured(kind: &Shown) -> String {
     of_page(kind).map_or(
         "of a kind that this rtlat does not know".to_owned(),

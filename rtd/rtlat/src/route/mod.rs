@@ -24,7 +24,7 @@ use rtcore::lane::policy::Wait;
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// Where a message goes in.
+/// The entry of a route.
 #[derive(Clone, Debug)]
 pub enum In {
     Queue(String),
@@ -44,7 +44,7 @@ pub enum In {
     },
 }
 
-/// Where it comes out.
+/// The exit of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Out {
     Queue(String),

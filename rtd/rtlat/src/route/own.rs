@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// Slots of a ring.
 const SLOTS: usize = 64;
 
-/// What a route leads from and to.
+/// The kinds of endpoint at the two ends of a route.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutePath {
     /// Queue to queue
@@ -72,8 +72,8 @@ pub struct OwnRoute {
 }
 
 impl OwnRoute {
-    /// `number` tells it from the others of the daemon. Signals are given out from the last one
-    /// down.
+    /// `number` distinguishes it from the others of the daemon. Signals are assigned from the
+    /// highest down.
     pub fn new(path: RoutePath, number: usize, payload_bytes: usize) -> anyhow::Result<OwnRoute> {
         let all: Vec<i32> = signal::every().collect();
         let nth = |n: usize| {
@@ -101,13 +101,13 @@ impl OwnRoute {
         })
     }
 
-    /// The same with so many rings of shared memory into its receiver, each from an endpoint of the
-    /// sender's.
+    /// The same with this number of rings of shared memory into its receiver, each from an endpoint
+    /// of the sender's.
     pub fn with_rings(self, rings: usize) -> OwnRoute {
         OwnRoute { rings, ..self }
     }
 
-    /// The same with so many slots in a ring of shared memory.
+    /// The same with this number of slots in a ring of shared memory.
     pub fn with_slots(self, slots: usize) -> OwnRoute {
         OwnRoute { slots, ..self }
     }

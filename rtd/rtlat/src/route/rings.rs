@@ -1,4 +1,4 @@
-//! Many rings of one sender into one receiver: a message is one in each of the first so many.
+//! Many rings of one sender into one receiver: a message goes into each of the first N.
 
 use super::OwnRoute;
 use super::ends::{LaneRx, errno, session};

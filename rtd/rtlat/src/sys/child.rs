@@ -30,8 +30,8 @@ pub fn make_ordinary(command: &mut Command) -> io::Result<()> {
         unsafe { nix::sys::signal::signal(Signal::SIGTERM, SigHandler::SigDfl) }?;
         SigSet::empty().thread_set_mask()?;
         sched::set_ordinary()?;
-        // The kernel takes away what the control group does not allow, and isolated CPUs are in it
-        // although the scheduler moves nothing there by itself.
+        // The kernel removes the CPUs that the control group does not allow, and isolated CPUs are
+        // in it although the scheduler moves nothing there by itself.
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &every_cpu)?;
         // EACCES for the unprivileged child of a niced process, which then stays niced.
         let _ = rustix::process::setpriority_process(None, 0);

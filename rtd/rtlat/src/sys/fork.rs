@@ -2,8 +2,8 @@
 //!
 //! Constraint: the process has one thread. A child of several would inherit locks, the heap's among
 //! them, whose holders it does not have. The child writes its private pages again one by one, and
-//! so does the parent: both touch again what they want present, and the child has no locked memory
-//! (mlockall(2)).
+//! so does the parent: both touch again the pages that they want present, and the child has no
+//! locked memory (mlockall(2)).
 //!
 //! Invariant: the child never returns to the caller. Destructors of the caller's frames, exit
 //! handlers and buffers of the parent are the parent's alone.
@@ -25,7 +25,7 @@ pub struct ForkedChild {
     ending: Option<Ending>,
 }
 
-/// Runs `work` in a child, whose exit status is what it returns. The child is killed when its
+/// Runs `work` in a child, whose exit status is the returned value. The child is killed when its
 /// parent dies.
 ///
 /// Errors: the process has more than one thread; EAGAIN at RLIMIT_NPROC or pids.max; ENOMEM.
@@ -37,8 +37,8 @@ pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<ForkedChild> {
         );
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
-    // Else the child would have a copy of what is not printed yet, and print it with its own first
-    // line.
+    // Otherwise the child would have a copy of the output that is not printed yet, and print it
+    // with its own first line.
     io::stdout()
         .flush()
         .map_err(|e| named("cannot flush standard output", e))?;
@@ -56,7 +56,7 @@ pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<ForkedChild> {
 /// SIGKILL, not SIGTERM: the caller may have that blocked, and a child has nothing to put in order.
 fn be_child(parent: Pid, work: impl FnOnce() -> u8) -> ! {
     let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // A parent that died before that is told to nobody any more.
+    // The kernel does not report a parent that died before that call.
     let status = if tied.is_ok() && rustix::process::getppid() == Some(parent) {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED)
     } else {

@@ -15,15 +15,15 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What may live in such memory.
+/// A type whose values may be in such memory.
 ///
 /// # Safety
 /// 1. Zero bytes are a value of it. 2. It may be used by several processes at once through shared
 ///    references.
 pub unsafe trait Zeroed: Sync {}
 
-// SAFETY: 1. FromZeros says so; 2. Sync: what may be shared is atomics, which are that without a
-// common address space too.
+// SAFETY: 1. FromZeros says so; 2. Sync: the shared parts are atomics, which need no common address
+// space.
 unsafe impl<T: zerocopy::FromZeros + Sync> Zeroed for T {}
 
 const PAGE_BYTES: usize = 4096;

@@ -78,9 +78,9 @@ impl Mutex {
 
     /// Locks it, waits at most `timeout_ns` for its holder.
     ///
-    /// Errors: ETIMEDOUT, also where the calling thread has it already; EOWNERDEAD: the holder
-    /// ended without unlocking, and from now on ENOTRECOVERABLE for everybody, as what it was about
-    /// to say is lost.
+    /// Errors: ETIMEDOUT, also if the calling thread has it already; EOWNERDEAD: the holder ended
+    /// without unlocking, and from now on ENOTRECOVERABLE for everybody, because its message is
+    /// lost.
     #[inline]
     pub fn lock_within(&self, timeout_ns: u64) -> Call<()> {
         let until = clock::timespec(clock::monotonic_ns().saturating_add(timeout_ns));

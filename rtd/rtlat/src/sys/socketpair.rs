@@ -7,7 +7,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// What the kernel keeps of the send buffer for itself (unix_dgram_sendmsg in net/unix/af_unix.c).
+/// The part of the send buffer that the kernel keeps for itself (unix_dgram_sendmsg in
+/// net/unix/af_unix.c).
 const RESERVED_BYTES: usize = 32;
 
 #[derive(Debug)]
@@ -28,8 +29,8 @@ impl SocketPair {
         Ok(SocketPair { sender, receiver })
     }
 
-    /// Longest message in bytes: the send buffer (net.core.wmem_default) without what the kernel
-    /// takes of it.
+    /// Longest message in bytes: the send buffer (net.core.wmem_default) without the kernel's part
+    /// of it.
     pub fn message_bytes_max(&self) -> io::Result<usize> {
         let buffer =
             sockopt::socket_send_buffer_size(&self.sender).map_err(|e| named("SO_SNDBUF", e))?;

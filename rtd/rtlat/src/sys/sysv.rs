@@ -1,8 +1,8 @@
 //! A System V message queue without a key (sysvipc(7), msgget(2) IPC_PRIVATE).
 //!
 //! Its number is seen by the whole ipc namespace (ipcs -q), so its mode lets its user alone use it.
-//! The kernel keeps it until somebody removes it: who made it does when it is dropped, a forked
-//! child does not.
+//! The kernel keeps it until a process removes it: its maker does so on drop, a forked child does
+//! not.
 
 use rtcore::sys::context::named;
 use rtcore::sys::{Call, Errno};
@@ -141,8 +141,8 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if self.maker == rtcore::sys::sched::getpid() {
-            // SAFETY: plain integers; removing needs no buffer. One that is gone already is what is
-            // wanted.
+            // SAFETY: plain integers; removing needs no buffer. A queue that is already removed is
+            // no error.
             unsafe { libc::msgctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
         }
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where tracefs is mounted: since Linux 4.1, and before.
+/// The mount points of tracefs: since Linux 4.1, and before.
 pub const DIRECTORIES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The first of [`DIRECTORIES`] with a trace in it, or one that we may not look into; none: it is
@@ -66,7 +66,7 @@ impl Detached {
         owned(mount).map(Detached).map_err(named)
     }
 
-    /// Where it is for this process.
+    /// Its path for this process.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }

@@ -102,7 +102,7 @@ pub fn neighbours() -> Vec<Sample> {
     ]
 }
 
-/// What a function writes.
+/// The text that a function writes.
 pub fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut out = Vec::new();
     write(&mut out).unwrap();

@@ -1,4 +1,4 @@
-//! Texts against hand-built series, and against what the real programs print and take.
+//! Texts against hand-built series, and against the output and input of the real programs.
 
 mod builder;
 mod formats;

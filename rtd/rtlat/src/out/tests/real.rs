@@ -147,7 +147,7 @@ fn shape(value: &Value, path: &str, found: &mut Vec<String>) {
     if let Value::Object(map) = value {
         for (key, below) in map {
             let path = format!("{path}/{}", key.trim_end_matches(':'));
-            // The bins are whatever was measured.
+            // The bins depend on the measured values.
             if !path.ends_with("/histogram") {
                 shape(below, &path, found);
             }

@@ -19,7 +19,7 @@ const COLUMNS: [(&str, i32); 4] = [
     ("max us", 855),
     ("x mq", 930),
 ];
-/// Where the rows begin.
+/// Distance of the rows from the top.
 const TOP_PX: i32 = 118;
 /// One placement of one path.
 const BAR_PX: i32 = 20;
@@ -125,7 +125,7 @@ fn scale(comparison: &Comparison) -> Scale {
         .unwrap_or(1.0);
     let mut highs: Vec<f64> = ends.iter().map(|(_, high)| *high).collect();
     highs.sort_by(f64::total_cmp);
-    // What is far beyond the largest of three quarters of the rows is an arrow.
+    // A value far beyond the largest of three quarters of the rows is drawn as an arrow.
     let body = highs
         .get(highs.len().saturating_sub(1) * 3 / 4)
         .copied()
@@ -138,7 +138,7 @@ fn scale(comparison: &Comparison) -> Scale {
     log_us(low, high, "latency (us, logarithmic)")
 }
 
-/// Where a latency is on the scale, in pixels.
+/// The position of a latency on the scale, in pixels.
 fn place(scale: &Scale, ns: u64) -> i32 {
     scale.place(to_us(ns.max(1)).log10(), SCALE_PX)
 }

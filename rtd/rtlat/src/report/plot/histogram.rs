@@ -1,4 +1,4 @@
-//! The plot that people know from OSADL: how often each latency occurred, on a logarithmic scale.
+//! The plot as OSADL shows it: how often each latency occurred, on a logarithmic scale.
 //!
 //! Bins of 1 us, or of so many that about a thousand fill the picture. A few outliers far to the
 //! right would squeeze all others into one line: then the picture ends before them, and says how
@@ -20,7 +20,7 @@ const BINS_MAX: u64 = 1000;
 /// Bottom of the scale: half a sample, so that one is to be seen.
 const FLOOR: f64 = 0.5;
 
-/// Where the picture ends and how wide its bins are.
+/// The end of the picture and the width of its bins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) end_us: u64,
@@ -99,7 +99,7 @@ pub fn histogram(figure: &Figure<'_>) -> anyhow::Result<String> {
     })
 }
 
-/// All of it up to [`WHOLE_US`]; of more, what the bodies of the distributions need.
+/// All of it up to [`WHOLE_US`]; beyond that, the range that the bodies of the distributions need.
 pub(super) fn extent(series: &[&Series]) -> Extent {
     let filled = series.iter().filter(|series| !series.raw.is_empty());
     let ends = filled.map(|series| {

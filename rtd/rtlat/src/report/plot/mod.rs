@@ -1,8 +1,8 @@
 //! Pictures as SVG text.
 //!
 //! Constraint: legible in print and to the colour-blind: white background, text of 13 px and more,
-//! what a colour says stands in words beside it. All pictures are [`WIDTH_PX`] wide; the height
-//! follows the number of rows. Invariant: a picture is a function of its arguments; any
+//! the meaning of a colour is also written beside it. All pictures are [`WIDTH_PX`] wide; the
+//! height follows the number of rows. Invariant: a picture is a function of its arguments; any
 //! measurement, empty ones too, gives one.
 
 pub mod comparison;
@@ -53,7 +53,7 @@ const PALETTE: [RGBColor; 14] = [
     RGBColor(0x11, 0x77, 0x33),
 ];
 
-/// A figure of some series, and what it shares with others of the same report.
+/// A figure of some series, with the settings that it shares with others of the same report.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure<'a> {
     pub title: &'a str,
@@ -71,7 +71,8 @@ impl Figure<'_> {
     }
 }
 
-/// Times the body of the samples that an axis goes: what is beyond is an arrow with its value.
+/// Times the body of the samples that an axis goes: a value beyond it is an arrow with the value
+/// beside it.
 const BEYOND_BODY: f64 = 10.0;
 
 /// An arrow head at this place, to the right or up, and the value that it stands for, left of it.
@@ -110,7 +111,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Where a value is between two pixels; one outside the scale stays at its end.
+    /// The position of a value between two pixels; a value outside the scale is at its end.
     fn place(&self, at: f64, (first, last): (i32, i32)) -> i32 {
         let part = ((at - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         first + whole(part * f64::from(last - first))

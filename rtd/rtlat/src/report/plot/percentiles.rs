@@ -1,5 +1,5 @@
-//! Which latency was not exceeded how often: the horizontal axis is 1 / (1 - p), logarithmic, so
-//! that the rare ones, which matter, have most of the room.
+//! The latency at each percentile p: the horizontal axis is 1 / (1 - p), logarithmic, so that the
+//! high percentiles have most of the room.
 //!
 //! Corrected latencies are drawn, raw ones dashed beside them. A line ends at the last percentile
 //! that its samples support, at the largest of them.
@@ -15,7 +15,8 @@ use plotters::prelude::*;
 
 /// Span of latencies, largest / smallest, from which on the axis is logarithmic.
 const LOG_SPAN: f64 = 20.0;
-/// Steps that two points of a line are apart at least, over the whole width: what a pixel can show.
+/// Number of steps over the whole width, about one per pixel; two points of a line are at least one
+/// step apart.
 const COLUMNS: f64 = 1000.0;
 
 /// Draws the percentiles of the series: corrected solid, raw dashed.

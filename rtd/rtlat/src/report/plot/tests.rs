@@ -1,5 +1,5 @@
 //! Pictures of ordinary and of extreme measurements. With `RTLAT_PICTURES=DIR` in the environment
-//! they are kept there, to be looked at.
+//! they are kept there for inspection.
 
 use super::comparison::comparison;
 use super::histogram::{Extent, extent, histogram};
