@@ -1,25 +1,26 @@
 //! Questions with a deadline, and their answers.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
-//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example ask -- axis` Terminal 3: `cargo
-//! run -p rtcore --example ask -- panel 10`
+//! - Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//!   `--allow-degraded`)
+//! - Terminal 2: `cargo run -p rtcore --example ask -- axis`
+//! - Terminal 3: `cargo run -p rtcore --example ask -- panel 10`
 //!
-//! `ask axis MS` takes MS milliseconds over every third answer: the panel does not wait for it, and
-//! what comes late is counted and never taken for the answer to the next question. Kill the axis
-//! meanwhile: the call ends at once.
+//! `ask axis MS` takes MS milliseconds over every third answer: the panel does not wait for it. A late
+//! answer is counted and never taken for the answer to the next question. Kill the axis meanwhile: the
+//! call ends at once.
 
 use rtcore::client::{CallError, Event, Incoming, SendError, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it
-// yet.
+// Holds the signals that come early: by default a real-time signal would end a program that has not
+// blocked it yet.
 rtcore::hold_signals!();
 
 /// How long a question may take.
 const LIMIT_NS: u64 = 20_000_000;
-/// Between two questions.
+/// Time between two questions.
 const PERIOD_NS: u64 = 100_000_000;
 
 /// The answer to "where are you?".
@@ -75,7 +76,7 @@ fn panel(count: u64) -> Outcome {
                 late += 1;
                 println!("no answer in time");
             }
-            // It may come, or come back.
+            // The axis may start, or start again.
             Err(
                 error @ (CallError::Send(SendError::PeerDead { .. }) | CallError::PeerDead { .. }),
             ) => {
@@ -101,15 +102,14 @@ fn axis(slow_ns: u64) -> Outcome {
     loop {
         let question = match inbox.recv()? {
             Incoming::Message(question) => question,
-            // One that ended before it asked was another one.
+            // The end of a panel that has asked nothing is that of an earlier panel.
             Incoming::Event(Event::PeerLost { process, .. }) if count > 0 => {
                 println!("{process} is gone, after {count} questions");
                 return Ok(());
             }
             Incoming::Event(_) => continue,
         };
-        // It ties the answer to the question, and outlives it. A message that is no question has
-        // none.
+        // The token assigns the answer to the question. A message that is no question has none.
         let Some(to) = question.reply_to() else {
             continue;
         };

@@ -1,11 +1,12 @@
 //! A 1 kHz control loop that sends typed set points, on an absolute schedule.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
-//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example drive` Terminal 3: `cargo run -p
-//! rtcore --example controller -- --seconds 10`
+//! - Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//!   `--allow-degraded`)
+//! - Terminal 2: `cargo run -p rtcore --example drive`
+//! - Terminal 3: `cargo run -p rtcore --example controller -- --seconds 10`
 //!
-//! The route is direct (`path` in the configuration): the set points lie in the drive's memory when
-//! `send_at` returns, and go on coming while rtd is away.
+//! The route is direct (`path` in the configuration): a set point is in the drive's memory when
+//! `send_at` returns, and set points arrive even while rtd is not running.
 
 mod common;
 
@@ -15,8 +16,8 @@ use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 use zerocopy::IntoBytes;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it
-// yet.
+// Holds the signals that come early: by default a real-time signal would end a program that has not
+// blocked it yet.
 rtcore::hold_signals!();
 
 const PERIOD_NS: u64 = 1_000_000;
@@ -36,13 +37,13 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = common::seconds()?;
 
-    // Setup, at leisure: take the name, take the endpoint, wait for somebody to command.
+    // Setup, not in real time: register the name, open the endpoint, wait for a drive.
     let session = Session::connect("controller")?;
     let mut setpoints = session.sender("controller.setpoints")?;
     println!("waiting for the drive");
     setpoints.wait_for_receiver(monotonic_ns() + PATIENCE_NS)?;
 
-    // From here on in real time: below the lane, all memory locked, the stack touched.
+    // Real time from here on: priority below the lane's, all memory locked, the stack touched.
     match session
         .realtime()
         .lane("control")
@@ -62,7 +63,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What became of the cycles.
+/// The counts of the cycles.
 #[derive(Default)]
 struct Done {
     sent: u64,
@@ -70,7 +71,7 @@ struct Done {
     last_refusal: Option<SendError>,
 }
 
-/// The loop: neither allocates, locks nor prints.
+/// The loop. It does not allocate, lock or print.
 fn control(setpoints: &mut rtcore::client::Sender, for_ns: u64) -> Done {
     let mut done = Done::default();
     let start_ns = monotonic_ns();
@@ -78,12 +79,12 @@ fn control(setpoints: &mut rtcore::client::Sender, for_ns: u64) -> Done {
     while next_ns - start_ns < for_ns {
         next_ns += PERIOD_NS;
         sleep_until(next_ns);
-        // A sine, from the time at which this cycle should have run: lateness does not bend the
-        // path.
+        // A sine, computed from the scheduled time of this cycle, so that lateness does not distort
+        // the path.
         let (position, velocity) = ((next_ns - start_ns) as f64 * 1e-9).sin_cos();
         let setpoint = SetPoint { position, velocity };
-        // A drive that ended is `PeerDead` until it is started again; one that is too slow is
-        // `Full`. Neither stops the cycle.
+        // `PeerDead`: the drive ended and is not started again yet. `Full`: it is too slow. Neither
+        // stops the cycle.
         match setpoints.send_at(next_ns, setpoint.as_bytes()) {
             Ok(_) => done.sent += 1,
             Err(error) => {

@@ -1,9 +1,9 @@
-//! A drive: takes set points in a real-time thread, and tells every second how late they were.
+//! A drive: takes set points in a real-time thread, and prints every second how late they were.
 //!
-//! See `controller.rs` for how to start it. `--seconds N` ends it by itself.
+//! See `controller.rs` for how to start it. With `--seconds N` it ends after that time.
 //!
-//! Two threads: one receives and touches neither heap, lock nor terminal; the other prints what the
-//! first counted.
+//! It has two threads: one receives, and does not use the heap, a lock or the terminal; the other
+//! prints the counts of the first.
 
 mod common;
 
@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it
-// yet.
+// Holds the signals that come early: by default a real-time signal would end a program that has not
+// blocked it yet.
 rtcore::hold_signals!();
 
-/// Without a set point for so long the drive holds its position.
+/// Without a set point for this time the drive holds its position.
 const WATCHDOG_NS: u64 = 10_000_000;
 
 /// One second's figures: written by the real-time thread, taken by the other.
@@ -68,7 +68,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         std::thread::sleep(Duration::from_secs(1));
         figures.print();
     }
-    // Dropping the session ends the inbox: the thread returns when it has taken all that came.
+    // Dropping the session ends the inbox: the thread returns when it has taken all messages.
     drop(session);
     thread.join().map_err(|_| "the real-time thread panicked")?;
     Ok(())
@@ -90,12 +90,12 @@ fn follow(mut inbox: Inbox, realtime: RealTimeBuilder, figures: &Figures) {
                     message.received_ns().saturating_sub(message.intended_ns()),
                     message.missed(),
                 );
-                // Of another length: not from our controller, whatever else it is.
+                // A message of another length is not from our controller.
                 if let Some(setpoint) = message.value() {
                     target = setpoint;
                 }
             }
-            // The controller's end is told at once; its silence by the watchdog.
+            // The end of the controller is reported at once, its silence by the watchdog.
             Ok(Some(Incoming::Event(Event::PeerLost { .. }))) | Ok(None) => {
                 target.velocity = 0.0;
                 figures.holding.store(true, Ordering::Relaxed);

@@ -1,11 +1,12 @@
-//! An inbox in an event loop of one's own, beside a timer and signals.
+//! An inbox in the program's own event loop, beside a timer and signals.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
-//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example epoll` Terminal 3: `cargo run
-//! --bin rtctl -- --instance examples send console --text hello`
+//! - Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//!   `--allow-degraded`)
+//! - Terminal 2: `cargo run -p rtcore --example epoll`
+//! - Terminal 3: `cargo run --bin rtctl -- --instance examples send console --text hello`
 //!
 //! An inbox is a descriptor (`AsFd`): the same works in any epoll set, in mio or tokio. It is
-//! level-triggered: take what is there until `try_recv` says none. `rtctl send` writes a POSIX
+//! level-triggered: take messages until `try_recv` returns `None`. `rtctl send` writes a POSIX
 //! message queue; rtd carries it into shared memory.
 
 use rtcore::client::signals::Signals;
@@ -15,17 +16,17 @@ use rtcore::sys::clock::monotonic_ns;
 use rtcore::sys::signame;
 use std::process::ExitCode;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it
-// yet.
+// Holds the signals that come early: by default a real-time signal would end a program that has not
+// blocked it yet.
 rtcore::hold_signals!();
 
-/// Keys of the things that are waited for.
+/// Keys of the waited-for sources.
 const TIMER: u64 = 0;
 const INBOX: u64 = 1;
 const SIGNALS: u64 = 2;
 
 const TICK_NS: u64 = 1_000_000_000;
-/// Messages that one turn takes: the others get theirs, too.
+/// Messages per turn, so that the other sources get their turn too.
 const MESSAGES_PER_TURN: usize = 64;
 
 fn main() -> ExitCode {
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let ending = [signame::parse("SIGINT")?, signame::parse("SIGTERM")?];
-    // Before the first thread, the session's: threads inherit what is blocked.
+    // Before the first thread, which is the session's: threads inherit the signal mask.
     Signals::block(ending)?;
     let session = Session::connect("monitor")?;
     let mut inbox = session.inbox()?;
@@ -48,7 +49,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let timer = Timer::new()?;
     timer.every(monotonic_ns() + TICK_NS, TICK_NS)?;
 
-    // What is ready comes in the order of these priorities, highest first.
+    // Ready sources are returned in the order of these priorities, highest first.
     let mut waiter = Waiter::with_capacity(3)?;
     waiter.add(&signals, SIGNALS, 9, Interest::Readable)?;
     waiter.add(&inbox, INBOX, 5, Interest::Readable)?;
@@ -72,7 +73,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Takes what is there, up to a bound; what is left keeps the descriptor readable.
+/// Takes the waiting messages, up to a bound; the rest keep the descriptor readable.
 fn take(inbox: &mut Inbox) -> Result<u64, RecvError> {
     let mut received = 0;
     for _ in 0..MESSAGES_PER_TURN {

@@ -1,28 +1,29 @@
-//! Emergency stop over the highest lane, fail safe: whatever goes wrong stops the machine.
+//! Emergency stop over the highest lane, fail safe: every failure stops the machine.
 //!
-//! Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
-//! `--allow-degraded`) Terminal 2: `cargo run -p rtcore --example estop -- machine` Terminal 3:
-//! `cargo run -p rtcore --example estop -- button`, then press Enter
+//! - Terminal 1: `cargo run --bin rtd -- run configs/examples.toml` (as an ordinary user with
+//!   `--allow-degraded`)
+//! - Terminal 2: `cargo run -p rtcore --example estop -- machine`
+//! - Terminal 3: `cargo run -p rtcore --example estop -- button`, then press Enter
 //!
-//! The button says all the time that it is *not* pressed. The machine moves as long as it hears so,
-//! and stops when it hears the press, when the button's process ends, when rtd ends, and when it
-//! hears nothing. So a broken path is never taken for a button that nobody presses. (No program
-//! replaces the safety relay.)
+//! The button repeats all the time that it is *not* pressed. The machine moves as long as it receives
+//! this message, and stops when it receives the press, when the button's process ends, when rtd ends,
+//! and when it receives nothing. So a broken path is never taken for a button that is not pressed. (No
+//! program replaces the safety relay.)
 
 use rtcore::client::waiter::{Interest, Waiter};
 use rtcore::client::{Event, Inbox, Incoming, RecvError, Session};
 use rtcore::sys::clock::{monotonic_ns, sleep_until};
 use std::process::ExitCode;
 
-// What comes early waits: by default a real-time signal would end a program that has not blocked it
-// yet.
+// Holds the signals that come early: by default a real-time signal would end a program that has not
+// blocked it yet.
 rtcore::hold_signals!();
 
 const RELEASED: u8 = 0;
 const PRESSED: u8 = 1;
-/// How often the button says so.
+/// How often the button repeats its message.
 const ALIVE_NS: u64 = 40_000_000;
-/// Silence of so long stops the machine.
+/// Silence of this length stops the machine.
 const SILENCE_NS: u64 = 5 * ALIVE_NS;
 /// How long each side waits for the other at the start.
 const PATIENCE_NS: u64 = 30_000_000_000;
@@ -45,8 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says that it is released until Enter is pressed, then that it is pressed. The end of the
-/// terminal is a press.
+/// Sends "released" until Enter is pressed, then "pressed". The end of the terminal is a press.
 fn button() -> Outcome {
     let session = Session::connect("button")?;
     let mut state = session.sender("button.state")?;
@@ -62,8 +62,8 @@ fn button() -> Outcome {
         state.send_at(next_ns, &[RELEASED])?;
         next_ns += ALIVE_NS;
     }
-    // It stays pressed until nobody listens any more: our end, told before messages, must not hide
-    // the press.
+    // It repeats the press until there is no receiver any more: the end of this process, which is
+    // reported before messages, must not hide the press.
     while state.send(&[PRESSED]).is_ok() {
         sleep_until(monotonic_ns() + ALIVE_NS);
     }
@@ -71,13 +71,12 @@ fn button() -> Outcome {
     Ok(())
 }
 
-/// Moves as long as it hears that the button is released; tells why it does not any more.
+/// Moves as long as it receives "released"; returns when it stops, and says why.
 fn machine() -> Outcome {
     let session = Session::connect("machine")?;
     let mut inbox = session.inbox()?;
     println!("waiting for the button");
-    // Whatever was before, also a button that ended: it stands still until it hears that the button
-    // is released.
+    // The machine stands still until it receives "released", even if a button has ended before.
     let until_ns = monotonic_ns() + PATIENCE_NS;
     while let Some(why) = listen(&mut inbox, until_ns)? {
         if monotonic_ns() >= until_ns {
@@ -91,12 +90,12 @@ fn machine() -> Outcome {
             break why;
         }
     };
-    // Here the brakes would close; telling comes after that.
+    // Here the brakes would close; the output comes after that.
     println!("STOP: {why}");
     Ok(())
 }
 
-/// Waits for the next word of the button: none when it is released, else the reason to stand still.
+/// Waits for the next message of the button: `None` if it is released, else the reason to stop.
 fn listen(inbox: &mut Inbox, until_ns: u64) -> Result<Option<String>, RecvError> {
     loop {
         return Ok(match inbox.recv_deadline(until_ns)? {

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Where the drive is to be, and how fast. `repr(C)` without padding: both programs see the same
+/// Target position and speed of the drive. `repr(C)` without padding: both programs see the same
 /// bytes.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -13,7 +13,7 @@ pub struct SetPoint {
     pub velocity: f64,
 }
 
-/// How long to run: `--seconds N`, or for ever.
+/// Time to run, from `--seconds N`; without it, for ever.
 pub fn seconds() -> Result<u64, String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
