@@ -24,8 +24,8 @@ tests![
     without_a_daemon_each_says_how_to_start_it,
 ];
 
-/// Where the built examples are.
-fn built() -> anyhow::Result<&'static Path> {
+/// The directory of the built examples.
+pub fn built() -> anyhow::Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         // Where the tests are without a compiler (scripts/rt-vm), they lie ready.
@@ -65,7 +65,7 @@ pub fn rust(i: &Instance, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
 }
 
 /// Reads its lines until one begins like this.
-fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
+pub fn until(tool: &Tool, start: &str) -> anyhow::Result<String> {
     loop {
         let line = tool
             .line()

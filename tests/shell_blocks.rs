@@ -1,6 +1,8 @@
-//! The commands that the documents show: each parses with the real program, and those of the first
-//! configuration are run.
+//! The commands that the documents show: each command of rtd, rtctl and rtlat parses with the real
+//! program, those of the first configuration and of the examples are run, and all others are listed
+//! with the reason why no test runs them.
 
+use crate::examples;
 use crate::util::needs::Need;
 use crate::util::tool::{Said, Tool, rtd, rtlat, run};
 use crate::util::{Daemon, Instance, first_cpu};
@@ -20,8 +22,43 @@ static PYTHON: Need = Need::optional("python3", || {
 
 tests![
     every_shown_command_parses_with_the_real_program,
+    every_other_shown_command_is_run_or_listed,
+    the_examples_run_with_the_commands_of_the_manual,
     the_first_configuration_runs_with_the_commands_below_it needs(PYTHON),
 ];
+
+/// The commands that no test runs, by their beginning, with the reason.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("cargo build", "the tests themselves need its programs"),
+    ("cargo test", "it would run the tests again"),
+    ("make -C bindings/c", "bindings_c.rs runs it"),
+    ("cc main.c", "bindings_c.rs runs it"),
+    ("cc -static main.c", "bindings_c.rs runs it"),
+    ("pip install", "downloads and installs a package"),
+    ("python3 -m rtcore", "test_programs.py runs them"),
+    ("python3 bindings/python", "test_programs.py runs them"),
+    ("sudo install", "writes to directories of the system"),
+    ("sudo useradd", "adds a user to the system"),
+    ("sudo systemctl", "starts a service of the system"),
+    ("export", "sets a variable for the commands after it"),
+    ("scripts/rt-vm", "starts a virtual machine"),
+];
+
+/// The examples with their own commands in the manual: the lines of output after each of which its
+/// user presses Enter, and a part of the remaining output.
+const EXAMPLES: [(&str, &[&str], &str); 4] = [
+    ("controller", &[], " set points sent, "),
+    ("ask", &[], "5 questions: "),
+    ("estop", &["moving"], "STOP: pressed, by pid "),
+    (
+        "epoll",
+        &["waiting", "console ("],
+        "SIGTERM, after 1 messages",
+    ),
+];
+
+/// Seconds after which an example ends even if its test has failed.
+const EXAMPLE_S: &str = "120";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -37,6 +74,18 @@ fn texts() -> anyhow::Result<Vec<(PathBuf, String)>> {
     }
     let read = |path: PathBuf| Ok((path.clone(), std::fs::read_to_string(path)?));
     paths.into_iter().map(read).collect()
+}
+
+/// The shell blocks of a document.
+fn blocks(text: &str) -> Vec<&str> {
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks
+        .filter_map(|block| {
+            block
+                .strip_prefix("sh\n")
+                .or_else(|| block.strip_prefix("text\n"))
+        })
+        .collect()
 }
 
 /// The code of a document: shell blocks as they are, and each piece of inline code by itself.
@@ -157,6 +206,37 @@ fn every_shown_command_parses_with_the_real_program() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The name of the example that the command starts.
+fn example(words: &[String]) -> Option<&str> {
+    words.first()?.strip_prefix("target/debug/examples/")
+}
+
+fn every_other_shown_command_is_run_or_listed() -> anyhow::Result<()> {
+    let mut listed = vec![0; NOT_RUN.len()];
+    for (path, text) in texts()? {
+        for words in blocks(&text).into_iter().flat_map(commands) {
+            // A block of text may show output instead of commands.
+            let is_command = ["cargo", "sudo", "export", "make", "cc", "pip", "python3"]
+                .contains(&words[0].as_str())
+                || words[0].starts_with("scripts/")
+                || words[0].starts_with("target/");
+            if !is_command || ours(&words).is_some() || example(&words).is_some() {
+                continue;
+            }
+            let line = words.join(" ");
+            let at = NOT_RUN
+                .iter()
+                .position(|(start, _)| line.starts_with(start))
+                .with_context(|| format!("{}: not run, not listed: {line}", path.display()))?;
+            listed[at] += 1;
+        }
+    }
+    for ((start, reason), count) in NOT_RUN.iter().zip(listed) {
+        ensure!(count > 0, "no document shows {start} ({reason})");
+    }
+    Ok(())
+}
+
 /// A command of a block as it stands there, over several lines if its quotes go on.
 fn lines(block: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
@@ -166,9 +246,81 @@ fn lines(block: &str) -> Vec<String> {
             Some(last) if is_open => *last += &format!("\n{line}"),
             _ => all.push(line.to_owned()),
         }
-        is_open ^= line.matches('\'').count() % 2 == 1;
+        // A comment may have an apostrophe.
+        let code = line.split_once(" # ").map_or(line, |(code, _)| code);
+        is_open ^= code.matches('\'').count() % 2 == 1;
     }
     all
+}
+
+/// The directory of the built programs.
+fn programs() -> anyhow::Result<&'static Path> {
+    Path::new(crate::util::tool::RTCTL)
+        .parent()
+        .context("no directory")
+}
+
+/// The line in a shell whose commands find this instance.
+fn shell(instance: &Instance, line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", line])
+        // The system's python3 first: a shim of a version manager starts slowly on a busy machine.
+        .env(
+            "PATH",
+            format!(
+                "/usr/bin:/bin:{}",
+                std::env::var("PATH").unwrap_or_default()
+            ),
+        )
+        .env("RTD_INSTANCE", &instance.name)
+        .env("RTD_SOCKET", instance.socket());
+    process::die_with_parent_at_exec(&mut command);
+    command
+}
+
+/// Each line of the manual that starts examples, on the file that it names.
+fn the_examples_run_with_the_commands_of_the_manual() -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(root().join("rtd/book/src/client.md"))?;
+    let instance = Instance::new()?;
+    let daemon = examples::daemon(&instance)?;
+    let built = examples::built()?.display();
+    let mut run = Vec::new();
+    for line in blocks(&text).into_iter().flat_map(lines) {
+        let all = commands(&line);
+        let Some(name) = all.iter().filter_map(|words| example(words)).next_back() else {
+            continue;
+        };
+        let (_, presses, output) = EXAMPLES
+            .into_iter()
+            .find(|(example, ..)| *example == name)
+            .with_context(|| format!("no test for {line}"))?;
+        // A person waits a second until the program is ready; the test sees when it is.
+        let command = line
+            .replace("sleep 1;", "read _;")
+            .replace(
+                "target/debug/examples/",
+                &format!("timeout {EXAMPLE_S} {built}/"),
+            )
+            .replace("target/debug/rtctl", crate::util::tool::RTCTL);
+        // The event loop ends by a signal, as with Ctrl-C.
+        let end = match name {
+            "epoll" => "read _; kill $!; wait $!",
+            _ => "wait $!",
+        };
+        let mut tool = Tool::start(shell(&instance, &format!("set -e\n{command}\n{end}")))?;
+        for start in presses {
+            examples::until(&tool, start).with_context(|| line.clone())?;
+            tool.type_in(b"\n")?;
+        }
+        let said = tool.end()?.well().with_context(|| line.clone())?;
+        ensure!(said.contains(output), "{line}: {said}");
+        run.push(name.to_owned());
+    }
+    let wanted: Vec<&str> = EXAMPLES.iter().map(|(name, ..)| *name).collect();
+    ensure!(run == wanted, "{run:?} were run");
+    daemon.stop()?;
+    Ok(())
 }
 
 /// A newcomer's first steps: the configuration of the README, and each command below it in a shell.
@@ -189,26 +341,12 @@ fn the_first_configuration_runs_with_the_commands_below_it() -> anyhow::Result<(
     let daemon = Daemon::start(&format!(
         "[daemon]\nname = \"{name}\"\nsocket = \"{socket}\"\n{config}"
     ))?;
-    let programs = Path::new(crate::util::tool::RTCTL)
-        .parent()
-        .context("no directory")?;
+    let programs = programs()?.display();
     let shell = |line: &str| {
-        let line = line.replace("target/release/", &format!("{}/", programs.display()));
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &line])
-            // The system's python3 first: a shim of a version manager starts slowly on a busy machine.
-            .env(
-                "PATH",
-                format!(
-                    "/usr/bin:/bin:{}",
-                    std::env::var("PATH").unwrap_or_default()
-                ),
-            )
-            .env("RTD_INSTANCE", name)
-            .env("RTD_SOCKET", instance.socket());
-        process::die_with_parent_at_exec(&mut command);
-        command
+        shell(
+            &instance,
+            &line.replace("target/release/", &format!("{programs}/")),
+        )
     };
     let mut drive = None;
     let mut count = 0;
