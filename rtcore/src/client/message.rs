@@ -54,7 +54,7 @@ impl ReplyTo {
     }
 }
 
-/// What a message says beside its bytes.
+/// The facts about a message besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     pub(super) channel: &'a Channel,

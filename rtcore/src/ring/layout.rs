@@ -10,9 +10,9 @@ pub const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of a slot's envelope.
 pub const ENVELOPE_BYTES: usize = 64;
 const ENVELOPE_WORDS: usize = ENVELOPE_BYTES / 8;
-/// Where the slots begin in the producer's memory.
+/// Offset of the slots in the producer's memory.
 pub const SLOTS_OFFSET: usize = size_of::<ProducerWords>();
-/// Where the latencies of a timed ring are in the consumer's memory.
+/// Offset of the latencies of a timed ring in the consumer's memory.
 pub(super) const HISTOGRAM_OFFSET: usize = size_of::<ConsumerWords>();
 /// Bytes of these latencies. (Loom builds no statistics and no mappings.)
 #[cfg(not(loom))]
@@ -150,7 +150,7 @@ const _: () = assert!(size_of::<ProducerWords>() == 128 && size_of::<ConsumerWor
 #[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(ProducerWords, sleep) == 64);
 
-/// What the receiver's library reports of the messages that it took out of a ring.
+/// The report of the receiver's library on the messages that it took out of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Discarded: older than the route's ttl.
@@ -167,7 +167,7 @@ pub(super) fn message_of(state: u64) -> u64 {
     state.wrapping_sub(1) >> 1
 }
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Bytes, with the mq priority they came with (0 from a ring).
@@ -182,7 +182,7 @@ pub enum Kind {
     },
 }
 
-/// What a slot carries beside the payload.
+/// The contents of a slot beside the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Number and stamps.

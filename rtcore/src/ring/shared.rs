@@ -209,7 +209,7 @@ pub(super) fn view(geometry: Geometry, bells: &Bells, producer: Map, consumer: M
 #[derive(Debug)]
 pub struct Watch(View);
 
-/// What [`Watch::read`] saw: allegations of both ends, brought into a possible order.
+/// The result of [`Watch::read`]: unverified values of both ends, brought into a possible order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Indices {
     /// Messages announced.

@@ -215,7 +215,7 @@ pub struct Worker {
     pub counters: WorkerCounters,
     /// The thread's usage at the seal; none before that, or if the kernel did not report it.
     pub sealed_at: Option<ThreadUsage>,
-    /// What the watchdog says of it.
+    /// The watchdog's verdict on it.
     pub guard: Guard,
     /// See [`Route::consistent`].
     pub consistent: bool,
@@ -242,16 +242,16 @@ pub struct Endpoint {
     pub is_source: bool,
     /// Some route writes it.
     pub is_sink: bool,
-    /// What becomes of a signal that is sent to its owner now.
+    /// The fate of a signal that is sent to its owner now.
     pub reception: Reception,
     /// Messages that the library of its owner refused to send, as it reports, by
     /// [`Refused`](crate::refusals::Refused).
     pub refused: Counts,
-    /// What it is.
+    /// The kind of the endpoint.
     pub kind: Shown,
 }
 
-/// What happened between two snapshots of one instance.
+/// The difference between two snapshots of one instance.
 ///
 /// Counters are differences or the later snapshot's values, as their tables say
 /// ([`super::counters`]), so these ledgers need not balance; latencies are those of the interval;

@@ -15,7 +15,7 @@ pub struct Counter {
     pub words: usize,
     /// How several values become one.
     pub merge: Merge,
-    /// What the value means, and so how it is shown.
+    /// The meaning of the value, which decides how it is shown.
     pub unit: Unit,
     /// Key in the JSON; the field's name unless the table says otherwise.
     pub key: &'static str,
@@ -49,7 +49,7 @@ pub enum Merge {
     Last,
 }
 
-/// What a value means.
+/// The meaning of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A number of messages, calls or events.
@@ -191,7 +191,7 @@ macro_rules! counters {
         }
 
         impl $table {
-            /// What is known of each field, in the order of the fields.
+            /// The description of each field, in the order of the fields.
             pub const TABLE: &'static [Counter] =
                 &[$( $counter.named(stringify!($name), <$type as Value>::WORDS), )+];
             /// How many words of the page they take.

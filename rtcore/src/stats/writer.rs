@@ -183,7 +183,7 @@ impl Page {
         .demoted
     }
 
-    /// Where the watchdog shows a worker; to be handed to that one thread.
+    /// The cells in which the watchdog shows a worker; to be handed to that one thread.
     ///
     /// # Panics
     /// When the page has no such worker.
@@ -293,13 +293,13 @@ impl Page {
         );
     }
 
-    /// What becomes of a signal to the endpoint's owner. Control thread only.
+    /// Sets the fate of a signal to the endpoint's owner. Control thread only.
     pub fn set_reception(&self, endpoint: usize, reception: Reception) {
         let record: &EndpointRecord = self.record(layout::ENDPOINTS, endpoint);
         record.reception.store(reception as u32, Ordering::Relaxed);
     }
 
-    /// Where the refused messages of an endpoint are shown. To be called once for each.
+    /// The cells that show the refused messages of an endpoint. To be called once for each.
     pub fn refused(&self, endpoint: usize) -> RefusedCell {
         RefusedCell::new(
             self.record(layout::ENDPOINTS, endpoint),
@@ -307,7 +307,7 @@ impl Page {
         )
     }
 
-    /// What becomes of a signal to the endpoint's owner, as it was set last.
+    /// The fate of a signal to the endpoint's owner, as set last.
     pub fn reception(&self, endpoint: usize) -> Reception {
         let record: &EndpointRecord = self.record(layout::ENDPOINTS, endpoint);
         Reception::of_word(record.reception.load(Ordering::Relaxed))

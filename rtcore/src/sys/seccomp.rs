@@ -302,7 +302,7 @@ extern "C" fn handler<T: OnTrap>(_signo: i32, info: *const Trapped, context: *mu
     }
 }
 
-/// What the interrupted system call returns.
+/// The result of the interrupted system call.
 ///
 /// # Safety
 /// 1. `context` is the context of a thread that the kernel interrupted in a system call.
@@ -312,7 +312,7 @@ unsafe fn set_result(context: *mut libc::ucontext_t, result: i64) {
     unsafe { (*context).uc_mcontext.gregs[libc::REG_RAX as usize] = result };
 }
 
-/// What the interrupted system call returns.
+/// The result of the interrupted system call.
 ///
 /// # Safety
 /// 1. `context` is the context of a thread that the kernel interrupted in a system call.

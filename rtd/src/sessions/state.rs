@@ -1,4 +1,4 @@
-//! What follows from an event: the next state, and an ordered list of effects.
+//! The consequences of an event: the next state, and an ordered list of effects.
 //!
 //! A session:
 //!
