@@ -555,6 +555,9 @@ fn the_programs_of_the_manual_work_together() -> anyhow::Result<()> {
         (in_c.len(), in_cpp.len()) == (2, 1),
         "the page has other programs"
     );
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let in_readme = blocks(&std::fs::read_to_string(readme)?, "c");
+    ensure!(in_readme.len() == 1, "the README has other programs");
     let options = format!(
         "-Wall -Wextra -pedantic -Werror -I{} -L{} -Wl,-rpath,{1} ",
         here().join("include").display(),
@@ -564,6 +567,7 @@ fn the_programs_of_the_manual_work_together() -> anyhow::Result<()> {
         ("controller.c", &in_c[0]),
         ("drive.c", &in_c[1]),
         ("drive.cpp", &in_cpp[0]),
+        ("readme.c", &in_readme[0]),
     ] {
         std::fs::write(scratch.0.join(name), text)?;
         let compiler = if name.ends_with("pp") {
@@ -576,7 +580,9 @@ fn the_programs_of_the_manual_work_together() -> anyhow::Result<()> {
         ))?;
     }
     let start = |name: &str| {
-        let mut command = Command::new(scratch.0.join(name));
+        // Its standard output is no terminal here.
+        let mut command = Command::new("stdbuf");
+        command.arg("-oL").arg(scratch.0.join(name));
         command.env("RTD_INSTANCE", &i.name);
         rtcore::sys::process::die_with_parent_at_exec(&mut command);
         Tool::start(command)
@@ -592,5 +598,9 @@ fn the_programs_of_the_manual_work_together() -> anyhow::Result<()> {
             "{lines:?}"
         );
     }
+    let drive = start("readme.c.run")?;
+    start("controller.c.run")?.end()?.well()?;
+    let line = drive.line()?;
+    ensure!(line.starts_with("16 bytes from pid "), "{line}");
     Ok(())
 }
