@@ -137,7 +137,7 @@ fn a_member_whose_session_leader_is_outside_is_reported() -> anyhow::Result<()> 
     let alive = |n: usize| i.until("it is alive", |s| s.processes[n].state == PeerState::Alive);
     let _arm = named("arm", &[])?;
     alive(0)?;
-    daemon.logged("arm: the leader of the session of pid")?;
+    daemon.logged("arm: the session of pid")?;
     daemon.logged("session_of = \"lead\" leaves arm out: start arm with setsid(1)")?;
     let _lead = named("lead", &[])?;
     alive(1)?;

@@ -34,8 +34,8 @@ impl GroupFilter {
             format!("leaves {name} out")
         };
         format!(
-            "{name}: the leader of the {what} of pid {pid} is outside of rtd's pid namespace, so a group with {key} = \"{of}\" \
-             {effect}: start {name} with setsid(1)"
+            "{name}: the {what} of pid {pid} has no number here (0: it began outside of rtd's pid namespace), so a group with \
+             {key} = \"{of}\" {effect}: start {name} with setsid(1)"
         )
     }
 }
