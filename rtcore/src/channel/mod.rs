@@ -30,7 +30,7 @@ pub use error::{Gone, SendError};
 pub(crate) use partner::Partner;
 pub(crate) use rx::{RxEnd, RxHandle, Taken};
 pub(crate) use rx_channel::RxChannel;
-pub(crate) use tx::{CloseReason, OpenTx, TxEnd, TxHandle, TxShared};
+pub(crate) use tx::{CloseReason, OpenTx, TxEnd, TxHandle, TxShared, count_refused};
 pub(crate) use tx_channel::TxChannel;
 
 /// Limit of the rings of one channel that wait for a reader that does not read; the oldest is

@@ -166,6 +166,24 @@ impl TxShared {
     }
 }
 
+/// Counts a message that was refused before it was in the ring.
+#[cold]
+pub(crate) fn count_refused(counter: &Counter, error: SendError) -> SendError {
+    counter.count(match error {
+        SendError::Full { .. } => Refused::Full,
+        SendError::TooLarge { .. } => Refused::TooLarge,
+        SendError::PeerDead { .. } => Refused::PeerDead,
+        // The memory and the endpoint belong to the parent.
+        SendError::Disconnected {
+            why: Gone::Forked(_),
+            ..
+        } => return error,
+        SendError::Disconnected { .. } => Refused::Away,
+        SendError::Corrupt { .. } => Refused::Error,
+    });
+    error
+}
+
 /// The end of a channel that a sender holds.
 #[derive(Debug)]
 pub(crate) struct TxHandle {
@@ -243,19 +261,7 @@ impl TxHandle {
     /// Counts a message that was refused before it was in the ring.
     #[cold]
     pub fn count(&self, error: SendError) -> SendError {
-        self.counter.count(match error {
-            SendError::Full { .. } => Refused::Full,
-            SendError::TooLarge { .. } => Refused::TooLarge,
-            SendError::PeerDead { .. } => Refused::PeerDead,
-            // The memory and the endpoint belong to the parent.
-            SendError::Disconnected {
-                why: Gone::Forked(_),
-                ..
-            } => return error,
-            SendError::Disconnected { .. } => Refused::Away,
-            SendError::Corrupt { .. } => Refused::Error,
-        });
-        error
+        count_refused(&self.counter, error)
     }
 
     /// [`TxHandle::refused`], counted.

@@ -286,6 +286,8 @@ impl TxChannel {
         }
         self.refuse(why);
         self.close_all();
+        // A sender that waits for a receiver finds the reason.
+        self.hand_off.nudge();
     }
 
     /// Closes all rings, even if the sender never uses them again: a receiver with a newer ring

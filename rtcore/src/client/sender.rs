@@ -8,7 +8,7 @@ use super::core::Core;
 use super::error::FlushError;
 use super::message::ReplyTo;
 use crate::channel::SendError;
-use crate::channel::{OpenTx, TxEnd, TxHandle, TxShared};
+use crate::channel::{OpenTx, TxEnd, TxHandle, TxShared, count_refused};
 use crate::message::{Meta, Origin};
 use crate::refusals::{Counter, Refused};
 use crate::ring::{self, Envelope, Kind, PushError};
@@ -455,6 +455,10 @@ impl Loan<'_> {
             creator,
         } = self;
         creator.check().map_err(|forked| shared.forked(forked))?;
+        // As before a send: what is refused here does not arrive.
+        if !shared.barrier.is_open() {
+            return Err(count_refused(counter, shared.error()));
+        }
         *sequence += 1;
         let tail = slot.tail() + 1;
         let stopped = slot.commit(&envelope(epoch, *sequence, monotonic_ns(), stamp));

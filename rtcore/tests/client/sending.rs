@@ -177,3 +177,31 @@ fn a_sender_whose_receivers_are_gone_says_who() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_loan_of_a_session_that_was_dropped_is_refused_and_does_not_arrive() {
+    let place = Place::new();
+    let (session, _daemon, mut link) = session(&place, &[sender("arm.pos")]);
+    let mut sender = session.sender("arm.pos").unwrap();
+    let mut loan = sender.loan(4).unwrap();
+    loan.copy_from_slice(b"late");
+    drop(session);
+    let refused = loan.commit();
+    assert!(
+        matches!(refused, Err(SendError::Disconnected { .. })),
+        "{refused:?}"
+    );
+    assert!(link.take(0).is_none());
+}
+
+#[test]
+fn the_end_of_the_session_ends_a_flush() {
+    let place = Place::new();
+    let (session, _daemon, _link) = session(&place, &[sender("arm.pos")]);
+    let mut sender = session.sender("arm.pos").unwrap();
+    sender.try_send(b"one").unwrap();
+    let flushing = std::thread::spawn(move || sender.flush(u64::MAX));
+    drop(session);
+    let failed = flushing.join().unwrap().unwrap_err();
+    assert_eq!(failed.messages, 1);
+}

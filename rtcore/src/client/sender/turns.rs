@@ -157,13 +157,14 @@ impl Sender {
             return Ok(true);
         }
         let left_ns = deadline_ns.saturating_sub(monotonic_ns());
-        if left_ns == 0 {
+        // A closed session reports no loss, and offers no other ring.
+        if left_ns == 0 || self.core.is_closed() {
             return Err(failed);
         }
         let (out, offers) = self.handle.ring_slot.current_and_offers();
         match out {
             // The next ring comes with an offer.
-            Some(out) if out.shared.barrier.is_closed() && !self.core.is_closed() => {
+            Some(out) if out.shared.barrier.is_closed() => {
                 let _ = offers.park(seen, left_ns);
             }
             Some(out) => _ = out.producer.wait_for_fewer(messages, left_ns),
